@@ -1,0 +1,1 @@
+"""Front: the command line, a file a command."""
