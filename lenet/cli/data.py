@@ -1,0 +1,69 @@
+"""``lenet data``: which data sets there are, where their files are, and how to get them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from lenet.cli.options import DATA_DIR
+
+
+@click.group()
+def data() -> None:
+    """List the data sets, fetch their files."""
+
+
+@data.command("list")
+@DATA_DIR
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the table.")
+def list_(data_dir: Path | None, as_json: bool) -> None:
+    """List the data sets and where their files are."""
+    from lenet.data.datasets import DATASETS, locate
+
+    found = {name: locate(name, data_dir) for name in DATASETS}
+    if as_json:
+        entries = [
+            {
+                "name": name,
+                "description": DATASETS[name].description,
+                "files": {role: path and str(path) for role, path in files.items()},
+                "bytes": _size(files),
+            }
+            for name, files in found.items()
+        ]
+        click.echo(json.dumps({"schema_version": 1, "datasets": entries}, indent=2))
+        return
+    rows = [("NAME", "FILES", "SIZE", "WHERE", "DESCRIPTION")]
+    for name, files in found.items():
+        here = sorted({str(path.parent) for path in files.values() if path})
+        count = sum(path is not None for path in files.values())
+        rows.append(
+            (
+                name,
+                f"{count} of {len(files)}" if files else "-",
+                f"{_size(files) / 1e6:.1f} MB" if here else "-",
+                ", ".join(here) or ("not here" if files else "-"),
+                DATASETS[name].description,
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())
+
+
+def _size(files: dict[str, Path | None]) -> int:
+    return sum(path.stat().st_size for path in files.values() if path)
+
+
+@data.command()
+@click.argument("name")
+@DATA_DIR
+def fetch(name: str, data_dir: Path | None) -> None:
+    """Fetch the files of NAME into the cache, or into --data-dir."""
+    from lenet.data import datasets
+
+    for path, fetched in datasets.fetch(name, data_dir).items():
+        click.echo(f"{path}  {'fetched' if fetched else 'already here'}")

@@ -1,0 +1,591 @@
+"""Data sets by name and by path: found, fetched from a server of our own, checked.
+
+A tiny data set of four files stands in for MNIST; its checksums are computed here.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from lenet.cli.data import data
+from lenet.data import datasets
+from lenet.data.datasets import DATASETS, Archive, Source, fetch, load, locate, validation_split
+from lenet.errors import ConfigError, DataError, LenetError, SystemFailure
+
+NAMES = {
+    "train_images": "train-images-idx3-ubyte",
+    "train_labels": "train-labels-idx1-ubyte",
+    "test_images": "t10k-images-idx3-ubyte",
+    "test_labels": "t10k-labels-idx1-ubyte",
+}
+PIXELS = np.random.default_rng(0).integers(0, 256, (5, 4, 3), dtype=np.uint8)
+
+
+def idx(array) -> bytes:
+    array = np.asarray(array, dtype=np.uint8)
+    return struct.pack(f">2xBB{array.ndim}I", 8, array.ndim, *array.shape) + array.tobytes()
+
+
+def gz(content: bytes) -> bytes:
+    return gzip.compress(content, mtime=0)
+
+
+CONTENT = {
+    "train_images": idx(PIXELS),
+    "train_labels": idx([0, 1, 2, 1, 0]),
+    "test_images": idx(PIXELS[:2]),
+    "test_labels": idx([2, 0]),
+}
+GZ = {f"{NAMES[role]}.gz": gz(content) for role, content in CONTENT.items()}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch) -> Path:
+    """An empty cache, no proxy (urllib remembers those it saw first), a data set of four files."""
+    for name in [n for n in os.environ if n.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(urllib.request, "_opener", None)
+    monkeypatch.delenv("LENET_DATA_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    archives = {
+        role: Archive(NAMES[role], content_sha256=hashlib.sha256(content).hexdigest())
+        for role, content in CONTENT.items()
+    }
+    monkeypatch.setitem(DATASETS, "tiny", Source("tiny", ("a", "b", "c"), archives))
+    return tmp_path / "cache" / "lenet"
+
+
+def fill(folder: Path, **contents: bytes) -> Path:
+    """Write the four files of the tiny data set, or other ``contents`` in place of some."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for role, content in (CONTENT | contents).items():
+        (folder / f"{NAMES[role]}.gz").write_bytes(gz(content))
+    return folder
+
+
+def own(folder: Path, **contents: bytes) -> dict[str, Path]:
+    """The same as files of the user's, by role, uncompressed."""
+    folder.mkdir(exist_ok=True)
+    paths = {role: folder / role for role in CONTENT}
+    for role, content in (CONTENT | contents).items():
+        paths[role].write_bytes(content)
+    return paths
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+# --- found on disk -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("below", ["", "tiny"])
+@pytest.mark.parametrize("packed", [True, False])
+def test_the_named_directory_is_searched(tmp_path, below, packed):
+    folder = fill(tmp_path / "here" / below)
+    if not packed:
+        for path in list(folder.iterdir()):
+            path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
+            path.unlink()
+    split = load("tiny", "train", directory=tmp_path / "here")
+    np.testing.assert_array_equal(split.images, PIXELS)
+    np.testing.assert_array_equal(split.labels, [0, 1, 2, 1, 0])
+    assert split.class_names == ("a", "b", "c")
+
+
+def test_the_named_directory_comes_before_the_cache(tmp_path, cache):
+    fill(cache / "tiny")
+    assert locate("tiny", tmp_path)["test_images"] == cache / "tiny" / "t10k-images-idx3-ubyte.gz"
+    fill(tmp_path / "here")
+    assert locate("tiny", tmp_path / "here")["test_images"].parent == tmp_path / "here"
+    np.testing.assert_array_equal(load("tiny", "test").labels, [2, 0])
+
+
+def test_only_the_split_asked_for_is_read(tmp_path):
+    fill(tmp_path / "here", train_images=b"rubbish", train_labels=b"rubbish")
+    assert len(load("tiny", "test", directory=tmp_path / "here").images) == 2
+
+
+def test_any_recompression_passes_and_a_changed_pixel_does_not(tmp_path):
+    changed = bytearray(CONTENT["train_images"])
+    changed[20] ^= 1
+    folder = fill(tmp_path / "here", train_images=bytes(changed))
+    before = tree(folder)
+    with pytest.raises(DataError) as caught:
+        load("tiny", "train", directory=folder)
+    wrong = folder / "train-images-idx3-ubyte.gz"
+    digest = hashlib.sha256(changed).hexdigest()[:12]
+    assert str(caught.value).startswith(f"{wrong}: is not the published file: SHA-256 of its ")
+    assert digest in str(caught.value)
+    assert tree(folder) == before
+
+
+def test_md5_is_of_the_archive_and_an_unpacked_file_passes(tmp_path, monkeypatch):
+    name = "train-labels-idx1-ubyte"
+    archives = {
+        role: Archive(NAMES[role], gzip_md5=hashlib.md5(GZ[f"{NAMES[role]}.gz"]).hexdigest())
+        for role in CONTENT
+    }
+    monkeypatch.setitem(DATASETS, "tiny", replace(DATASETS["tiny"], archives=archives))
+    (tmp_path / "here").mkdir()
+    for file_name, content in GZ.items():
+        (tmp_path / "here" / file_name).write_bytes(content)
+    assert len(load("tiny", "train", directory=tmp_path / "here").labels) == 5
+    (tmp_path / "here" / f"{name}.gz").write_bytes(gzip.compress(CONTENT["train_labels"], 1))
+    with pytest.raises(DataError, match="is not the published file: MD5 is"):
+        load("tiny", "train", directory=tmp_path / "here")
+    (tmp_path / "here" / f"{name}.gz").unlink()
+    (tmp_path / "here" / name).write_bytes(CONTENT["train_labels"])
+    assert len(load("tiny", "train", directory=tmp_path / "here").labels) == 5
+
+
+def test_an_unpacked_file_of_another_data_set_is_told_by_its_content(tmp_path, monkeypatch):
+    archives = {role: Archive(NAMES[role], gzip_md5="0" * 32) for role in CONTENT}
+    monkeypatch.setitem(DATASETS, "other", replace(DATASETS["tiny"], archives=archives))
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(CONTENT["train_images"])
+    with pytest.raises(DataError, match="is not the published file: it is that of tiny"):
+        load("other", "train", directory=tmp_path)
+
+
+def test_published_sums_are_whole():
+    for source in DATASETS.values():
+        assert set(source.archives) in (set(), set(CONTENT))
+        for archive in source.archives.values():
+            assert len(archive.content_sha256 or archive.gzip_md5 * 2) == 64
+        assert bool(source.mirrors) == bool(source.archives) or source.description == "tiny"
+        assert all(mirror.endswith("/") for mirror in source.mirrors)
+
+
+def test_mnist(mnist_dir):
+    split = load("mnist", "test", directory=mnist_dir, download=False)
+    assert split.images.shape == (10_000, 28, 28)
+    assert split.class_names == tuple("0123456789")
+    counts = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    np.testing.assert_array_equal(np.bincount(split.labels), counts)
+
+
+def test_unknown_name():
+    with pytest.raises(ConfigError, match=r"^data.name: .* fashion; did you mean fashion-mnist\?"):
+        load("fashion", "train")
+
+
+def test_cache_directory_without_a_home(monkeypatch):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.delenv("LOCALAPPDATA", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    assert datasets.cache_directory().name == "lenet"
+    monkeypatch.setattr(Path, "home", lambda: Path("/h"))
+    for platform, below in {"linux": ".cache", "darwin": "Library/Caches"}.items():
+        monkeypatch.setattr(sys, "platform", platform)
+        assert datasets.cache_directory() == Path("/h", below, "lenet")
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setenv("LOCALAPPDATA", "/local")
+    assert datasets.cache_directory() == Path("/local", "lenet")
+
+
+def test_finding_data_imports_nothing_heavy(tmp_path):
+    fill(tmp_path / "tiny")
+    files = {role: str(path) for role, path in own(tmp_path / "own").items()}
+    code = (
+        "import sys; import lenet.cli.data; early = set(sys.modules)\n"
+        "from lenet.data.datasets import load\n"
+        f"load('idx', 'test', files={files})\n"
+        "print(sorted(early & {'numpy', 'lenet.data.idx'}),"
+        " sorted(set(sys.modules) & {'scipy', 'tqdm', 'urllib.request', 'http.client'}))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "[] []\n"
+
+
+# --- the user's own files, and what can be wrong with them ---------------------------------------
+
+
+def test_own_files(tmp_path):
+    paths = own(tmp_path / "own")
+    split = load("idx", "train", files=paths)
+    np.testing.assert_array_equal(split.images, PIXELS)
+    assert split.class_names == ("0", "1", "2")
+    assert load("idx", "test", files=paths, classes=4).class_names == ("0", "1", "2", "3")
+
+
+def test_own_file_not_named(tmp_path):
+    paths = {**own(tmp_path / "own"), "train_labels": None}
+    with pytest.raises(ConfigError, match=r"^data.train_labels: is not given"):
+        load("idx", "train", files=paths)
+    assert len(load("idx", "test", files=paths).labels) == 2
+
+
+@pytest.mark.parametrize(
+    ("wrong", "blamed", "words"),
+    [
+        ({"train_labels": idx([0, 1])}, "train_labels", "holds 2 labels for 5 images"),
+        (
+            {"train_labels": idx([0, 1, 7, 2, 9])},
+            "train_labels",
+            "label 2: is 7, the 3 classes are 0 to 2",
+        ),
+        (
+            {
+                "train_images": CONTENT["train_labels"],
+                "train_labels": CONTENT["train_images"],
+            },
+            "train_images",
+            "holds uint8 of shape (5,), images are uint8 of shape (N, H, W); exchange images",
+        ),
+        (
+            {"train_labels": CONTENT["train_images"]},
+            "train_labels",
+            "holds uint8 of shape (5, 4, 3), labels are uint8 of shape (N,); exchange images",
+        ),
+        (
+            {"train_images": idx(PIXELS[..., None])},
+            "train_images",
+            "holds uint8 of shape (5, 4, 3, 1), images are uint8 of shape (N, H, W); name the file",
+        ),
+        (
+            {"train_labels": struct.pack(">2xBBI5i", 0x0C, 1, 5, 0, 1, 2, 1, 0)},
+            "train_labels",
+            "holds int32 of shape (5,), labels are uint8 of shape (N,); name the file",
+        ),
+        ({"train_images": idx(PIXELS[:0])}, "train_images", "holds no items"),
+        ({"train_images": b"<html>"}, "train_images", "is an HTML page"),
+    ],
+)
+def test_files_that_do_not_fit(tmp_path, wrong, blamed, words):
+    paths = own(tmp_path / "own", **wrong)
+    with pytest.raises(DataError) as caught:
+        load("idx", "train", files=paths, classes=3)
+    assert str(caught.value).startswith(f"{paths[blamed]}: {words}")
+
+
+def test_own_file_that_is_missing(tmp_path):
+    with pytest.raises(DataError, match="there is no such file"):
+        load("idx", "train", files={role: tmp_path / role for role in CONTENT})
+
+
+# --- fetched -------------------------------------------------------------------------------------
+
+
+@contextmanager
+def mirror(answer):
+    """Serve ``answer(handler)`` on a port of this machine; yield the address and what was asked."""
+    asked = []
+    over = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.over = over
+            with suppress(ConnectionError):
+                answer(self)
+
+        def log_message(self, *arguments):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/", asked
+    finally:
+        over.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def send(handler, content: bytes) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(len(content)))
+    handler.end_headers()
+    handler.wfile.write(content)
+
+
+def good(handler) -> None:
+    send(handler, GZ[handler.path.rpartition("/")[2]])
+
+
+def stall(handler) -> None:
+    handler.over.wait(30)
+
+
+def stall_within(handler) -> None:
+    handler.send_response(200)
+    handler.end_headers()
+    handler.wfile.write(b"\x1f\x8b")
+    handler.over.wait(30)
+
+
+def trickle(handler) -> None:
+    handler.send_response(200)
+    handler.end_headers()
+    while not handler.over.wait(0.05):
+        handler.wfile.write(b"x")
+
+
+def endless(handler) -> None:
+    handler.send_response(200)
+    handler.end_headers()
+    while not handler.over.is_set():
+        handler.wfile.write(bytes(1 << 16))
+
+
+BAD = {
+    "forbidden": ("HTTP 403 Forbidden", lambda handler: handler.send_error(403)),
+    "busy": ("HTTP 503 Service Unavailable", lambda handler: handler.send_error(503)),
+    "hangs up": ("Remote end closed connection", lambda handler: None),
+    "log-in page": ("is an HTML page", lambda handler: send(handler, b"<html>log in</html>")),
+    "empty": ("is empty", lambda handler: send(handler, b"")),
+    "cut short": ("gzip data is damaged", lambda handler: send(handler, GZ[handler.path[1:]][:-9])),
+    "another file": ("is not the published file", lambda handler: send(handler, gz(idx([1, 2])))),
+    "endless": ("sends more than any archive", endless),
+    "silent": ("timed out", stall),
+    "stalls": ("timed out", stall_within),
+    "trickles": ("timed out", trickle),
+}
+
+
+@pytest.fixture
+def limits(monkeypatch):
+    monkeypatch.setattr(datasets, "SECONDS_PER_WAIT", 0.3)
+    monkeypatch.setattr(datasets, "SECONDS_IN_ALL", 0.8)
+    monkeypatch.setattr(datasets, "LARGEST_DOWNLOAD", 1 << 17)
+
+
+def use(monkeypatch, *mirrors: str) -> None:
+    monkeypatch.setitem(DATASETS, "tiny", replace(DATASETS["tiny"], mirrors=mirrors))
+
+
+def test_what_is_missing_is_fetched_once_and_only_what_is_asked_for(monkeypatch, cache):
+    with mirror(good) as (address, asked):
+        use(monkeypatch, address)
+        for _ in range(2):
+            np.testing.assert_array_equal(load("tiny", "test").images, PIXELS[:2])
+        assert asked == ["/t10k-images-idx3-ubyte.gz", "/t10k-labels-idx1-ubyte.gz"]
+    assert tree(cache) == {f"tiny/{path[1:]}": GZ[path[1:]] for path in asked}
+
+
+@pytest.mark.parametrize("fault", BAD)
+def test_a_bad_mirror(monkeypatch, cache, limits, fault):
+    """Alone it is named in one line with exit code 4; with a good one beside it, it is passed."""
+    words, answer = BAD[fault]
+    sums = [hashlib.sha256(CONTENT[f"train_{w}"]).hexdigest()[:12] for w in ("images", "labels")]
+    with mirror(answer) as (bad, _), mirror(good) as (fine, _):
+        use(monkeypatch, bad)
+        start = time.monotonic()
+        with pytest.raises(SystemFailure) as caught:
+            load("tiny", "train")
+        assert time.monotonic() - start < 2
+        assert caught.value.exit_code == 4
+        message = str(caught.value)
+        for part in (
+            "tiny: train-images-idx3-ubyte.gz (missing), train-labels-idx1-ubyte.gz (missing): ",
+            f"not found in {cache}; not fetched (127.0.0.1: ",
+            words,
+            f"put them into {cache / 'tiny'} (SHA-256 of the content {sums[0]}…, {sums[1]}…)",
+            "`lenet train` without a configuration needs no files",
+        ):
+            assert part in message
+        assert "\n" not in message
+        assert tree(cache) == {}
+        if fault != "trickles":  # which takes all the time that there is
+            use(monkeypatch, bad, fine)
+            assert len(load("tiny", "train").images) == 5
+            assert len(tree(cache)) == 2
+
+
+def test_a_mirror_that_has_one_file_is_not_asked_for_it_again(monkeypatch, cache):
+    def half(handler):
+        good(handler) if "images" in handler.path else handler.send_error(404)
+
+    with mirror(half) as (first, _), mirror(good) as (second, asked):
+        use(monkeypatch, first, second)
+        load("tiny", "train")
+    assert asked == ["/train-labels-idx1-ubyte.gz"]
+    assert len(tree(cache)) == 2
+
+
+def test_no_network_at_all(monkeypatch, cache):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    use(monkeypatch, f"http://127.0.0.1:{port}/")
+    with pytest.raises(SystemFailure, match=r"127\.0\.0\.1: .*refused"):
+        load("tiny", "train")
+    with pytest.raises(DataError, match=r"^tiny: train-images-idx3-ubyte.gz \(missing\)"):
+        load("tiny", "train", download=False)
+    assert not cache.exists()
+
+
+def test_a_look_up_that_hangs_is_not_waited_for(monkeypatch, limits):
+    over = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: over.wait(30) or [])
+    use(monkeypatch, "http://nowhere.invalid/", "http://nobody.invalid/")
+    start = time.monotonic()
+    with pytest.raises(SystemFailure, match=r"nobody.invalid: timed out"):
+        load("tiny", "train")
+    over.set()
+    assert time.monotonic() - start < 2
+
+
+def test_a_proxy_is_asked_and_a_dead_one_named(monkeypatch):
+    use(monkeypatch, "http://mirror.invalid/")
+    with mirror(good) as (address, asked):
+        monkeypatch.setenv("http_proxy", address)
+        load("tiny", "test")
+        assert asked[0] == "http://mirror.invalid/t10k-images-idx3-ubyte.gz"
+    with pytest.raises(SystemFailure, match=r"mirror.invalid: .*refused"):
+        load("tiny", "train")
+
+
+def test_a_corrupt_cached_file_is_fetched_again(monkeypatch, cache):
+    fill(cache / "tiny", train_labels=idx([1]))
+    corrupt = tree(cache)
+    with pytest.raises(DataError, match=r"train-labels-idx1-ubyte.gz \(damaged: is not the publis"):
+        load("tiny", "train", download=False)
+    assert tree(cache) == corrupt
+    with mirror(good) as (address, asked):
+        use(monkeypatch, address)
+        np.testing.assert_array_equal(load("tiny", "train").labels, [0, 1, 2, 1, 0])
+        assert asked == ["/train-labels-idx1-ubyte.gz"]
+    assert len(tree(cache)) == 4
+
+
+def test_a_wrong_file_of_the_users_is_never_replaced(tmp_path, monkeypatch):
+    folder = fill(tmp_path / "here" / "tiny", train_labels=b"<html>")
+    before = tree(folder)
+    with mirror(good) as (address, asked):
+        use(monkeypatch, address)
+        for call in (
+            lambda: load("tiny", "train", directory=tmp_path / "here"),
+            lambda: fetch("tiny", tmp_path / "here"),
+        ):
+            with pytest.raises(DataError, match=r"train-labels-idx1-ubyte.gz: is an HTML page"):
+                call()
+        assert not asked
+    assert tree(folder) == before
+
+
+def test_a_cache_that_cannot_be_written(monkeypatch, cache):
+    cache.parent.mkdir()
+    cache.write_text("a file where the directory should be")
+    with mirror(good) as (address, _):
+        use(monkeypatch, address)
+        with pytest.raises(SystemFailure, match=r"train-images-idx3-ubyte.gz: cannot be written"):
+            load("tiny", "train")
+
+
+def test_progress_only_on_a_terminal(monkeypatch, capsys, cache):
+    with mirror(good) as (address, _):
+        use(monkeypatch, address)
+        load("tiny", "test")
+        assert capsys.readouterr() == ("", "")
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+        monkeypatch.setenv("TERM", "dumb")
+        load("tiny", "train")
+        assert capsys.readouterr() == ("", "")
+        monkeypatch.setenv("TERM", "xterm")
+        fetch("tiny", cache / "elsewhere")
+        shown = capsys.readouterr()
+        assert shown.out == ""
+        assert "t10k-labels-idx1-ubyte.gz" in shown.err
+
+
+# --- held out ------------------------------------------------------------------------------------
+
+
+def test_validation_split_is_a_partition_fixed_by_its_seed():
+    train, held_out = validation_split(1000, 100, seed=3)
+    assert (len(train), len(held_out)) == (900, 100)
+    np.testing.assert_array_equal(np.sort(np.concatenate([train, held_out])), np.arange(1000))
+    assert (np.diff(train) > 0).all()
+    assert (np.diff(held_out) > 0).all()
+    np.testing.assert_array_equal(validation_split(1000, 100, seed=3)[1], held_out)
+    assert not np.array_equal(validation_split(1000, 100, seed=4)[1], held_out)
+    assert abs(held_out.mean() - 500) < 100  # taken from all over
+    assert len(validation_split(7, 0, seed=0)[0]) == 7
+
+
+@pytest.mark.parametrize("validation", [-1, 10, 11])
+def test_validation_split_leaves_something_to_train_on(validation):
+    with pytest.raises(ConfigError, match=r"^data.validation: .* choose 0 to 9"):
+        validation_split(10, validation, seed=0)
+
+
+# --- the command ---------------------------------------------------------------------------------
+
+
+def run(*arguments: str, **env: str):
+    return CliRunner().invoke(data, arguments, env=env)
+
+
+def test_list(tmp_path):
+    fill(tmp_path / "here")
+    (tmp_path / "here" / "train-images-idx3-ubyte.gz").write_bytes(b"<html>")
+    for result in (
+        run("list", "--data-dir", str(tmp_path / "here")),
+        run("list", LENET_DATA_DIR=str(tmp_path / "here")),
+    ):
+        assert result.exit_code == 0
+        lines = result.output.splitlines()
+        tiny = next(line for line in lines if line.startswith("tiny "))
+        assert "3 of 4" in tiny
+        assert str(tmp_path / "here") in tiny
+        assert tiny.index("3 of 4") == lines[0].index("FILES")
+        assert "not here" in next(line for line in lines if line.startswith("kmnist "))
+
+
+def test_list_as_json(cache):
+    fill(cache / "tiny")
+    listed = json.loads(run("list", "--json").stdout)
+    assert listed["schema_version"] == 1
+    by_name = {entry["name"]: entry for entry in listed["datasets"]}
+    assert set(by_name) == set(DATASETS)
+    assert by_name["mnist"]["files"] == dict.fromkeys(CONTENT)
+    assert by_name["tiny"]["files"]["test_labels"] == str(cache / "tiny/t10k-labels-idx1-ubyte.gz")
+    assert by_name["tiny"]["bytes"] == sum(map(len, tree(cache).values()))
+
+
+def test_fetch_says_where_it_put_them(tmp_path, monkeypatch, cache):
+    with mirror(good) as (address, _):
+        use(monkeypatch, address)
+        for arguments, place in (
+            ((), cache),
+            (("--data-dir", str(tmp_path / "d")), tmp_path / "d"),
+        ):
+            for state in ("fetched", "already here"):
+                result = run("fetch", "tiny", *arguments)
+                assert result.exit_code == 0
+                assert result.stdout.splitlines() == [
+                    f"{place / 'tiny' / name}.gz  {state}" for name in NAMES.values()
+                ]
+            assert tree(place / "tiny") == GZ
+
+
+@pytest.mark.parametrize(("name", "words"), [("idx", "is not downloaded"), ("mnst", "mnist?")])
+def test_fetch_of_what_cannot_be_fetched(name, words):
+    result = run("fetch", name)
+    assert isinstance(result.exception, LenetError)
+    assert result.exception.exit_code == 2
+    assert words in str(result.exception)
