@@ -1,0 +1,226 @@
+"""From images on disk or in memory to batches that a network takes.
+
+Data floor. A batch is gathered, distorted where asked for, scaled, padded and turned batch
+innermost, straight from uint8 into one buffer (C,H,W,N). Which images are in which batch is a
+pure function of (seed, epoch, step), and so is every distortion: a run that goes on from a
+checkpoint, or is shared by any number of workers, sees the same images.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from lenet.data.augment import Distorter
+from lenet.errors import ConfigError, DataError
+from lenet.im2col import Array
+
+# Shuffling is within blocks of so many images, and of the blocks: data that does not fit into
+# memory is read in order, block after block, and MNIST is one block.
+SHUFFLE_BLOCK = 65_536
+
+# The streams of random numbers that belong to one seed.
+ORDER, DISTORTION, HELD_OUT = range(3)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How grey levels become the network's input: scale·grey + shift, padded to a square.
+
+    The defaults are those of Y. LeCun et al. (1998), section II-B: background −0.1, foreground
+    1.175, so that mean and variance of the input are about 0 and 1.
+    """
+
+    input_size: int = 32
+    scale: float = 1.275 / 255
+    shift: float = -0.1
+
+    def margins(self, height: int, width: int) -> tuple[int, int]:
+        """Return the padding above and to the left of an image of height × width.
+
+        Raises
+        ------
+        DataError
+            The image is larger than the input of the network.
+        """
+        if height > self.input_size or width > self.input_size:
+            raise DataError(
+                f"images of {height}×{width} do not fit a network of input size {self.input_size}",
+                remedy="set model.input_size to at least the size of the images",
+                key="images",
+            )
+        return (self.input_size - height) // 2, (self.input_size - width) // 2
+
+    def apply(self, images: NDArray[np.uint8], out: Array) -> None:
+        """Write images (N,H,W) into out (1,S,S,N), whose padding holds the background already."""
+        _, H, W = images.shape
+        top, left = self.margins(H, W)
+        inside = out[0, top : top + H, left : left + W]
+        np.copyto(inside, images.transpose(1, 2, 0))
+        inside *= self.scale
+        inside += self.shift
+
+    def blank(self, N: int, dtype: DTypeLike) -> Array:
+        """Return N images (1,S,S,N) of background."""
+        return np.full((1, self.input_size, self.input_size, N), self.shift, dtype)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One worker's part of a batch: x (1,S,S,n) and labels (n,), overwritten by the next."""
+
+    x: Array
+    labels: NDArray[np.uint8]
+    size: int  # of the whole batch, over all workers
+
+
+def held_out(count: int, validation: int, seed: int) -> NDArray[np.int64]:
+    """Choose which ``validation`` of ``count`` training images are for validation: sorted indices.
+
+    Raises
+    ------
+    ConfigError
+        Nothing would be left to train on.
+
+    Examples
+    --------
+    >>> held_out(10, 3, seed=0)
+    array([3, 5, 7])
+    """
+    if validation >= count:
+        raise ConfigError(
+            f"{validation:,} images for validation leave nothing of {count:,} to train on",
+            remedy="hold out fewer images",
+            key="data.validation",
+        )
+    rng = np.random.default_rng([seed, HELD_OUT])
+    return np.sort(rng.choice(count, validation, replace=False, shuffle=False))
+
+
+class Loader:
+    """Batches of a set of images.
+
+    Parameters
+    ----------
+    images, labels
+        uint8 (count,H,W) and (count,), in memory or mapped.
+    indices
+        The images to use: ``only`` these, or all of the first ``count`` but ``without`` these;
+        both sorted. Nothing is kept for every image, so that millions cost no memory.
+    batch_size
+        Images of a batch, over all workers; the last batch of an epoch may be smaller.
+    preprocessing
+        How grey levels become input.
+    seed
+        Of order and distortion; None goes through the images in their own order.
+    distorter
+        Distorts every image anew each time, on the padded square.
+    rank, size
+        Which worker's part of every batch this is, of how many.
+    dtype
+        Of the input.
+    """
+
+    def __init__(
+        self,
+        images: NDArray[np.uint8],
+        labels: NDArray[np.uint8],
+        *,
+        batch_size: int,
+        preprocessing: Preprocessing,
+        only: NDArray[np.int64] | None = None,
+        without: NDArray[np.int64] | None = None,
+        count: int | None = None,
+        seed: int | None = None,
+        distorter: Distorter | None = None,
+        rank: int = 0,
+        size: int = 1,
+        dtype: DTypeLike = np.float32,
+    ) -> None:
+        self.images, self.labels = images, labels
+        self.only = only
+        # What the k-th image that is left stands behind: without[j] − j of them come before it.
+        gaps = np.empty(0, np.int64) if without is None else without
+        self.gaps = gaps - np.arange(gaps.size)
+        total = len(images) if count is None else min(count, len(images))
+        self.count = len(only) if only is not None else total - gaps.size
+        self.batch_size, self.seed, self.distorter = batch_size, seed, distorter
+        self.rank, self.size, self.dtype = rank, size, dtype
+        self.preprocessing = preprocessing
+        self.steps_per_epoch = -(-self.count // batch_size)
+        self._buffers: dict[int, tuple[Array, NDArray[np.uint8], NDArray[np.uint8]]] = {}
+
+    def epoch(self, epoch: int = 0, first: int = 0) -> Iterator[Batch]:
+        """Yield the batches of an epoch from step ``first`` on."""
+        for step, numbers in enumerate(self._numbers(epoch)):
+            if step >= first:
+                yield self._batch(numbers, epoch, step)
+
+    def _numbers(self, epoch: int) -> Iterator[NDArray[np.int64]]:
+        """Yield the numbers of the images of every batch of an epoch."""
+        waiting = np.empty(0, np.int64)
+        for block in self._blocks(epoch):
+            waiting = np.concatenate([waiting, block])
+            whole = waiting.size - waiting.size % self.batch_size
+            for start in range(0, whole, self.batch_size):
+                yield waiting[start : start + self.batch_size]
+            waiting = waiting[whole:]
+        if waiting.size:
+            yield waiting
+
+    def _blocks(self, epoch: int) -> Iterator[NDArray[np.int64]]:
+        """Yield the numbers 0 … count − 1 of an epoch, block by block, shuffled with a seed."""
+        starts = np.arange(0, self.count, SHUFFLE_BLOCK)
+        rng = None if self.seed is None else np.random.default_rng([self.seed, ORDER, epoch])
+        if rng is not None:
+            rng.shuffle(starts)
+        for start in starts:
+            order = np.arange(start, min(start + SHUFFLE_BLOCK, self.count))
+            if rng is not None:
+                rng.shuffle(order)
+            yield order
+            self._release()
+
+    def _batch(self, numbers: NDArray[np.int64], epoch: int, step: int) -> Batch:
+        lo = self.rank * numbers.size // self.size
+        hi = (self.rank + 1) * numbers.size // self.size
+        part = numbers[lo:hi]
+        part = (
+            part + np.searchsorted(self.gaps, part, side="right")
+            if self.only is None
+            else self.only[part]
+        )  # fmt: skip
+        x, grey, labels = self._buffer(part.size)
+        np.take(self.labels, part, out=labels, mode="clip")
+        _, H, W = self.images.shape
+        top, left = self.preprocessing.margins(H, W)
+        if self.distorter is None:
+            np.take(self.images, part, axis=0, out=grey, mode="clip")
+            self.preprocessing.apply(grey, x)
+        else:
+            grey[:, top : top + H, left : left + W] = self.images[part]
+            key = (self.seed or 0, DISTORTION, epoch, step)
+            self.distorter.distort(grey, x[0], key=key, start=lo)
+        return Batch(x, labels, numbers.size)
+
+    def _buffer(self, n: int) -> tuple[Array, NDArray[np.uint8], NDArray[np.uint8]]:
+        if n not in self._buffers:
+            S = self.preprocessing.input_size
+            shape = (S, S) if self.distorter else self.images.shape[1:]
+            self._buffers[n] = (
+                self.preprocessing.blank(n, self.dtype),
+                np.zeros((n, *shape), np.uint8),
+                np.empty(n, np.uint8),
+            )
+        return self._buffers[n]
+
+    def _release(self) -> None:
+        """Give the pages of mapped images back to the system: what has been read is not kept."""
+        mapped: Any = getattr(self.images, "_mmap", None)
+        if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+            mapped.madvise(mmap.MADV_DONTNEED)
