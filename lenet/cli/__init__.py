@@ -1,1 +1,118 @@
-"""Front: the command line, a file a command."""
+"""Front: the command line. A file a command; parse, call, exit code.
+
+A command's module is imported when the command runs, and imports what computes inside its
+function: ``lenet --help`` needs neither NumPy nor SciPy. Results go to stdout, everything else to
+stderr. An error is one line, ``lenet: error: <file>: <key>: <problem>; <what to do>``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from importlib import import_module
+from typing import NoReturn
+
+import click
+
+from lenet.errors import LenetError, printable
+from lenet.version import __version__
+
+# The commands in the order in which a new user meets them, with their lines in the help.
+COMMANDS = {
+    "train": "Train a network.",
+    "eval": "Judge a checkpoint on a test set.",
+    "summary": "Show layers, shapes, patch matrices and weights.",
+    "config": "Print the complete configuration.",
+    "data": "List data sets, fetch their files.",
+}
+
+
+class Commands(click.Group):
+    """A group that imports a command's module only when the command is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(
+            import_module(f"lenet.cli.{cmd_name}"), cmd_name.replace("eval", "eval_")
+        )
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.version_option(__version__, prog_name="lenet", message="%(prog)s %(version)s")
+def cli(debug: bool) -> None:
+    """LeNet-5 in plain NumPy: train it, judge it, look inside.
+
+    \b
+    lenet train                              built-in digits, no download
+    lenet train --config configs/mnist.yaml
+    lenet eval runs/mnist/best.npz
+    """  # noqa: D301 - click's mark for lines to leave as they are
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line and exit with the code of what happened."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        cli.main(arguments, prog_name="lenet", standalone_mode=False)
+        with suppress(AttributeError):  # there is no stdout
+            sys.stdout.flush()
+        code = 0
+    except BaseException as error:
+        if "--debug" in arguments and not isinstance(error, SystemExit | click.exceptions.Exit):
+            import traceback
+
+            traceback.print_exc()
+        code = _explain(error)
+    sys.exit(code)
+
+
+def _explain(error: BaseException) -> int:
+    """Print the one line for an error and return its exit code."""
+    match error:
+        case click.exceptions.Exit():
+            return error.exit_code
+        case SystemExit():
+            return error.code if isinstance(error.code, int) else 1
+        case LenetError():
+            return _fail(str(error), error.exit_code)
+        case click.UsageError():
+            command = error.ctx.command_path if error.ctx else "lenet"
+            problem = error.format_message().rstrip(".").replace("\n", " ")
+            return _fail(f"{problem}; see {command} --help", 2)
+        case click.ClickException():
+            return _fail(f"{error.format_message()}; see lenet --help", 2)
+        case BrokenPipeError():
+            # Nobody reads any more; neither must the interpreter try again when it ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            return 141
+        case KeyboardInterrupt() | click.Abort():
+            return _fail("interrupted; the last checkpoint is whole", 130)
+        case MemoryError():
+            return _fail(
+                "out of memory; use a smaller train.batch_size or fewer train.workers", 4
+            )
+        case OSError():
+            where = f"{error.filename}: " if error.filename else ""
+            return _fail(f"{where}{error.strerror or error}; check disk, path and permissions", 4)
+    return _fail(
+        f"a bug of ours: {type(error).__name__}: {error}; please report it, with the output of "
+        "the same command with lenet --debug",
+        1,
+    )
+
+
+def _fail(line: str, code: int) -> int:
+    with suppress(AttributeError, OSError):  # stderr may be closed too
+        click.echo(f"lenet: error: {printable(line)}", err=True)
+    return code

@@ -1,0 +1,129 @@
+"""``lenet train``: from a configuration to a trained network in a directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lenet.cli.options import CONFIG, DATA_DIR, JSON, SET
+from lenet.config import Config, load_config
+from lenet.cores import choose_workers, limit_blas_threads
+
+if TYPE_CHECKING:
+    from lenet.run import Outcome
+
+
+@click.command()
+@CONFIG
+@SET
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Directory of the run (output.dir).",
+)
+@click.option("--resume", is_flag=True, help="Go on with the run in the output directory.")
+@click.option("--overwrite", is_flag=True, help="Replace the run in the output directory.")
+@DATA_DIR
+@click.option("--seed", type=int, help="Seed of weights, order and distortions (seed).")
+@click.option(
+    "--workers", metavar="N|auto", help="Processes that share every batch (train.workers)."
+)
+@click.option("--quiet", is_flag=True, help="Neither bar nor lines while training.")
+@JSON
+def train(
+    file: Path | None,
+    overrides: tuple[str, ...],
+    output: Path | None,
+    resume: bool,
+    overwrite: bool,
+    data_dir: Path | None,
+    seed: int | None,
+    workers: str | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Train a network; without --config on built-in digits, with no download.
+
+    Writes config.yaml, log.jsonl, log.csv, last.npz and best.npz, the epoch that is best on the
+    images held out for validation, into the output directory.
+
+    \b
+        lenet train --config configs/mnist.yaml --set train.epochs=3 --output runs/short
+        lenet eval runs/short/best.npz
+    """  # noqa: D301 - click's mark for lines to leave as they are
+    if resume and overwrite:
+        raise click.UsageError("--resume and --overwrite exclude each other")
+    if resume and file is None and output is not None:
+        file = output / "config.yaml"
+    config = _resolved(load_config(file, overrides), output, seed, workers)
+    count = choose_workers(config.train.workers, config.train.batch_size)
+    if count > 1:
+        limit_blas_threads(1)  # before NumPy is imported
+
+    from lenet.callbacks import ChanceWarning, Display
+    from lenet.run import run_training
+
+    listeners = [] if quiet else [Display(config.train.epochs)]
+    outcome = run_training(
+        config,
+        directory=data_dir and str(data_dir),
+        resume=resume,
+        overwrite=overwrite,
+        listeners=[*listeners, ChanceWarning(config.model.classes, _warn)],
+    )
+    _conclude(config, outcome, as_json)
+
+
+def _resolved(
+    config: Config, output: Path | None, seed: int | None, workers: str | None
+) -> Config:
+    values: dict[str, object] = {}
+    if output is not None:
+        values["output.dir"] = str(output)
+    if seed is not None:
+        values["seed"] = seed
+    if workers is not None:
+        values["train.workers"] = int(workers) if workers.lstrip("-").isdigit() else workers
+    return config.with_values(values) if values else config
+
+
+def _warn(line: str) -> None:
+    click.echo(f"lenet: warning: {line}", err=True)
+
+
+def _conclude(config: Config, outcome: Outcome, as_json: bool) -> None:
+    """Print how the run ended, and end the process as the signal would have that stopped it."""
+    best, last = outcome.best, outcome.last
+    directory = Path(config.output.dir)
+    if as_json:
+        import json
+        from dataclasses import asdict
+
+        result: dict[str, Any] = {
+            "schema_version": 1,
+            "directory": str(directory),
+            "checkpoint": str(directory / "best.npz"),
+            "workers": outcome.workers,
+            "stopped_by_signal": outcome.signal,
+            "best": best and asdict(best),
+            "last": last and asdict(last),
+        }
+        click.echo(json.dumps(result))
+    elif best is not None and last is not None:
+        judged = (
+            f"validation accuracy {best.val_accuracy:.2%}"
+            if best.val_accuracy is not None
+            else f"training accuracy {best.train_accuracy:.2%}, no validation"
+        )
+        click.echo(f"best epoch {best.epoch} of {last.epoch}: {judged}")
+        click.echo(f"{directory / 'best.npz'}: judge it with lenet eval {directory / 'best.npz'}")
+    if outcome.signal is not None:
+        click.echo(
+            f"lenet: stopped by signal {outcome.signal}; go on with lenet train --resume "
+            f"--output {directory}",
+            err=True,
+        )
+        raise SystemExit(128 + outcome.signal)

@@ -1,0 +1,119 @@
+"""A training run from its configuration to its checkpoints.
+
+Running floor, the top of it: brings together the directory, the other processes, the data, the
+trainer and what listens to it.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from lenet.callbacks import Checkpoints, Log
+from lenet.config import Config
+from lenet.cores import choose_workers
+from lenet.evaluation import load_split, make_network
+from lenet.rundir import RunDirectory
+from lenet.trainer import SIGNALS, EpochDone, Listener, Snapshot, Trainer, train_as_worker
+from lenet.workers import Local, Team
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: its best and its last epoch, and the signal that stopped it, if one did."""
+
+    best: EpochDone | None
+    last: EpochDone | None
+    workers: int
+    signal: int | None
+
+
+class _Memory(Listener):
+    """Keeps the best and the last epoch."""
+
+    def __init__(self) -> None:
+        self.best: EpochDone | None = None
+        self.last: EpochDone | None = None
+
+    def on_epoch(self, event: EpochDone, best: bool, snapshot: Snapshot) -> None:
+        self.last = event
+        self.best = event if best else self.best
+
+
+def run_training(
+    config: Config,
+    *,
+    directory: str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    listeners: Sequence[Listener] = (),
+) -> Outcome:
+    """Train as ``config`` says, in its output directory.
+
+    Parameters
+    ----------
+    config
+        The whole configuration.
+    directory
+        Where to look for the data first, before ``data.dir``.
+    resume, overwrite
+        What to do with a run that is in the directory already.
+    listeners
+        Told of steps and epochs, before log and checkpoints are written.
+
+    Raises
+    ------
+    LenetError
+        Whatever went wrong, with what to do about it.
+    """
+    workers = choose_workers(config.train.workers, config.train.batch_size)
+    output = Path(config.output.dir)
+    with RunDirectory(output, resume=resume, overwrite=overwrite) as run, Team(workers) as team:
+        start = run.last(config) if resume else None
+        found = load_split(config, "train", directory)
+        images, image_handle = team.share(found.images)
+        labels, label_handle = team.share(found.labels)
+        names = found.class_names
+        del found  # what was copied to shared memory need not stay twice
+        network = make_network(config)
+        nbytes = Local.bytes_needed(
+            workers, 4 * network.parameters.size, network.parameters.size, network.dtype.itemsize
+        )
+        handles = {"images": image_handle, "labels": label_handle}
+        me = team.begin(train_as_worker, handles, (config, names, start), nbytes)
+        trainer = Trainer(me, config, images, labels, names, start)
+        if start is None:
+            run.write_config(config)
+        memory = _Memory()
+        with _signals(trainer.asked_to_stop.append):
+            trainer.run(
+                [
+                    memory,
+                    *listeners,
+                    Log(output, trainer.progress.epoch),
+                    Checkpoints(output, config.train.checkpoint_every),
+                ]
+            )
+        team.done()
+        stopped = trainer.stopped_by
+    return Outcome(memory.best, memory.last, workers, stopped)
+
+
+@contextmanager
+def _signals(receive: Callable[[int], None]) -> Iterator[None]:
+    """Hand signals to ``receive`` the first time; a second one ends the process at once."""
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        receive(number)
+        signal.signal(number, signal.default_int_handler)
+
+    before = {number: signal.signal(number, handle) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
