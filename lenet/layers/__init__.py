@@ -1,0 +1,1 @@
+"""Layers floor: functions of a batch of images, each with its derivative."""

@@ -49,7 +49,7 @@ class ReLU(Function):
 
 
 class Sigmoid(Function):
-    """f(x) = 1/(1 + exp(−x)) = (1 + tanh(x/2))/2, in the form that cannot overflow; f′ = y(1 − y)."""
+    """f(x) = 1/(1 + exp(−x)) = (1 + tanh(x/2))/2, which cannot overflow; f′ = y(1 − y)."""
 
     def apply(self, x: Array, out: Array) -> None:
         np.multiply(x, 0.5, out=out)

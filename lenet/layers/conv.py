@@ -4,7 +4,7 @@ Layers floor. With the filters as rows of W (F × K) and the patches as columns 
 where K = C·kh·kw and P = Ho·Wo·N, Caffe's three products are
 
     Z     = W  · cols       (F × K) · (K × P)      forward
-    dW    = dZ · colsᵀ      (F × P) · (P × K)      weight gradient, as (cols·dZᵀ)ᵀ: faster
+    dW    = dZ · colsᵀ      (F × P) · (P × K)      weight gradient
     dcols = Wᵀ · dZ         (K × F) · (F × P)      data gradient, then col2im: dX
 
 and db is the sum of dZ over its columns. What Caffe sums image by image (beta = 1) is one
@@ -84,44 +84,48 @@ class Convolution(Layer):
         (C, H, W), (kh, kw), (ph, pw), g = self.shape, self.kernel, self.padding, self.groups
         P = self.Ho * self.Wo * N
         self.z = self.buffer("z", (self.F, self.Ho, self.Wo, N), dtype)
-        self.dx = self.buffer("dx", (C, H, W, N), dtype)
-        self.w = self.buffer("w", (g, 1, self.F // g, self.K), dtype)
-        self.blocks = block_count(self.F // g, self.K, P, self.block)
-        self.dw = self.buffer("dw", (g, self.blocks, self.K, self.F // g), dtype)
+        # A long patch matrix is cut into blocks, and its weight gradient is faster as (cols·dZᵀ)ᵀ.
+        self.long = P > self.K
+        self.blocks = block_count(self.F // g, self.K, P, self.block) if self.long else 1
+        if self.long:
+            self.dw = self.buffer("dw", (g, self.blocks, self.K, self.F // g), dtype)
         if not self.direct:
             self.cols = self.buffer("cols", (C, kh, kw, self.Ho, self.Wo, N), dtype)
-            self.dcols = self.buffer("dcols", self.cols.shape, dtype)
         if self.padding != (0, 0):
             self.padded = self.buffer("padded", (C, H + 2 * ph, W + 2 * pw, N), dtype)
-            self.dpadded = self.buffer("dpadded", self.padded.shape, dtype)
             self.inside = slice(None), slice(ph, ph + H), slice(pw, pw + W)
+        if self.needs_dx:
+            self.dx = self.buffer("dx", (C, H, W, N), dtype)
+            self.dcols = self.dx if self.direct else self.buffer("dcols", self.cols.shape, dtype)
+            self.dpadded = self.buffer("dpadded", self.padded.shape, dtype) if ph or pw else self.dx
 
     def forward(self, x: Array) -> Array:
         self.rows = column_blocks(self._patches(x).reshape(self.groups, self.K, -1), self.blocks)
-        np.copyto(self.w.reshape(self.weight.shape), self._turned(self.weight.value))
+        self.w = self._turned(self.weight.value).reshape(self.groups, 1, -1, self.K)
         np.matmul(self.w, self.rows, out=self._by_filter(self.z))  # (F × K) · (K × P)
         self.z += self.bias.value[:, None, None, None]
         return self.z
 
     def backward(self, dz: Array) -> Array | None:
         by_filter = self._by_filter(dz)
-        np.matmul(self.rows, by_filter.swapaxes(-1, -2), out=self.dw)  # (K × P) · (P × F)
-        dw = self.dw.sum(axis=1).swapaxes(-1, -2).reshape(self.weight.shape)
-        np.copyto(self.weight.gradient, self._turned(dw))
+        if self.long:
+            np.matmul(self.rows, by_filter.swapaxes(-1, -2), out=self.dw)  # (K × P) · (P × F)
+            dw = self.dw.sum(axis=1).swapaxes(-1, -2).reshape(self.weight.shape)
+            np.copyto(self.weight.gradient, self._turned(dw))
+        else:
+            dw = self.weight.gradient.reshape(self.w.shape)
+            np.matmul(by_filter, self.rows.swapaxes(-1, -2), out=dw)  # (F × P) · (P × K)
+            if self.flip:
+                np.copyto(self.weight.gradient, self._turned(self.weight.gradient).copy())
         np.sum(dz.reshape(self.F, -1), axis=1, out=self.bias.gradient)
         if not self.needs_dx:
             return None
-        dcols = self.dx if self.direct else self.dcols
-        np.matmul(  # (K × F) · (F × P)
-            self.w.swapaxes(-1, -2),
-            by_filter,
-            out=column_blocks(dcols.reshape(self.groups, self.K, -1), self.blocks),
-        )
-        if self.padding != (0, 0):
+        dcols = column_blocks(self.dcols.reshape(self.groups, self.K, -1), self.blocks)
+        np.matmul(self.w.swapaxes(-1, -2), by_filter, out=dcols)  # (K × F) · (F × P)
+        if not self.direct:
             add_windows(self.dcols, self.stride, out=self.dpadded)
+        if self.padding != (0, 0):
             np.copyto(self.dx, self.dpadded[self.inside])
-        elif not self.direct:
-            add_windows(self.dcols, self.stride, out=self.dx)
         return self.dx
 
     def _patches(self, x: Array) -> Array:

@@ -33,6 +33,7 @@ but costs 36/25 of the multiplications; docs/benchmarks.md compares the two.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -43,7 +44,9 @@ from lenet.im2col import Array
 from lenet.layers.activations import Activation
 from lenet.layers.base import Layer, Shape
 from lenet.layers.conv import Convolution
-from lenet.layers.pooling import MaxPooling
+from lenet.layers.pooling import MaxPooling, MaxUnpooling
+
+Place: TypeAlias = tuple[int | slice, ...]
 
 
 class FusedConvolution(Layer):
@@ -67,128 +70,139 @@ class FusedConvolution(Layer):
         return self.output_shape
 
     def allocate(self, N: int, dtype: DTypeLike) -> None:
-        (C, _, _), (kh, kw), F, Hp, Wp = self.shape, self.conv.kernel, self.F, self.Hp, self.Wp
-        P = Wp * N
-        # Columns are split into even and odd: [b] is the parity of the output's columns.
-        half = (2 * Wp + kw) // 2
-        self.halves = self.buffer("halves", (2, self.H, C, half, N), dtype)
-        self.unfolded = self.buffer("unfolded", (2, self.H, kw, C, Wp, N), dtype)
-        self.z = self.buffer("z", (2, Hp, 2, F, P), dtype)
-        self.top, self.left, self.left_below = (
-            self.buffer(name, (Hp, F, P), np.bool_) for name in ("top", "left", "left below")
-        )
-        self.upper, self.lower = (self.buffer(s, (Hp, F, P), dtype) for s in ("upper", "lower"))
+        (C, H, W), (kh, kw), F, Hp, Wp = self.shape, self.conv.kernel, self.F, self.Hp, self.Wp
+        P, rows = Wp * N, 2 * Hp
         self.y = self.buffer("y", (F, Hp, Wp, N), dtype)
         self.f = self.activation.function(self.y.shape, dtype)
-        self.g = self.buffer("g", (Hp, F, P), dtype)
+        # [b] is the parity of a column: even and odd columns are apart in all that follows.
+        self.halves = self.buffer("halves", (2, self.H, C, Wp + kw // 2, N), dtype)
+        self.unfolded = self.buffer("unfolded", (2, self.H, kw, C, Wp, N), dtype)
+        self.z = self.buffer("z", (2, Hp, 2, F, P), dtype)
+        self.lower, self.right, self.right_below = (
+            self.buffer(name, (Hp, F, P), np.bool_) for name in ("lower", "right", "right below")
+        )
         self.w = self.buffer("w", (F, kh, kw, C), dtype)
         self.blocks = block_count(F, self.K, P, self.conv.block)
-        self.dw = self.buffer("dw", (2, 2 * Hp, self.blocks, self.K, F), dtype)
-        # With sixteen filters and more, a product with dzᵀ written out is faster than with a view.
-        self.dz_t = self.buffer("dz_t", (2, 2 * Hp, P, F), dtype) if F >= 16 else None
+        self.dw = self.buffer("dw", (2 * rows * self.blocks, kh, kw, C, F), dtype)
+
+        # All views are made here, once: making one takes as long as a small product.
+        self.parts_of_x = self._parts_of_x()
+        self.copies = self._shifts(self.halves, self.unfolded)
         self.cols = column_blocks(_slide(self.unfolded.reshape(2, self.H, -1, P), kh), self.blocks)
-        self.halves_of_x = self._halves_of_x()
+        self.z_blocks = column_blocks(self.z.reshape(2, rows, F, P), self.blocks)
+        (upper, lower), (upper_right, lower_right) = self.z.transpose(0, 2, 1, 3, 4)
+        self.corners = upper, upper_right, lower, lower_right
+        self.pooled = upper.reshape(Hp, F, Wp, N).swapaxes(0, 1)
+        self.dz = self.z.reshape(2, rows, F, P).swapaxes(-1, -2)
+        # From sixteen filters on, a product with dzᵀ written out is faster than with a view of it.
+        self.dz_t = self.buffer("dz_t", self.dz.shape, dtype) if F >= 16 else self.dz
+        self.dz_t_blocks = self.dz_t.reshape(2, rows, self.blocks, -1, F)
         if self.needs_dx:
             self.dhalves = self.buffer("dhalves", self.halves.shape, dtype)
             self.dunfolded = self.buffer("dunfolded", self.unfolded.shape, dtype)
+            self.additions = self._shifts(self.dhalves, self.dunfolded)
             self.w_t = self.buffer("w_t", (kw, C, kh, F), dtype)
-            self.dx = self.buffer("dx", (*self.shape, N), dtype)
+            self.slides = self._slides()
+            self.dx = self.buffer("dx", (C, H, W, N), dtype)
 
     def forward(self, x: Array) -> Array:
-        for here, there in self.halves_of_x:
+        for here, there in self.parts_of_x:
             np.copyto(self.halves[here], x[there].swapaxes(0, 1))
-        for part, place in self._places(self.halves, self.unfolded):
-            np.copyto(place, part)
+        for half, unfolded in self.copies:
+            np.copyto(unfolded, half)
         np.copyto(self.w, self.conv.weight.value.transpose(0, 2, 3, 1))
-        rows = self.z.reshape(2, -1, self.F, self.z.shape[-1])
-        w = self.w.reshape(self.F, -1)
-        np.matmul(w, self.cols, out=column_blocks(rows, self.blocks))  # (F × K) · (K × WpN)
+        w = self.w.reshape(self.F, self.K)
+        np.matmul(w, self.cols, out=self.z_blocks)  # (F × K) · (K × WpN)
         return self._pool()
 
     def backward(self, dy: Array) -> Array | None:
-        dz = self._unpool(dy)
-        if self.dz_t is None:
-            dz_t = dz.swapaxes(-1, -2)
-        else:
-            dz_t = self.dz_t
-            np.copyto(dz_t, dz.swapaxes(-1, -2))
-        blocks_of_dz_t = dz_t.reshape(2, dz.shape[1], self.blocks, -1, self.F)
-        np.matmul(self.cols, blocks_of_dz_t, out=self.dw)  # (K × WpN) · (WpN × F)
-        dw = self.dw.sum(axis=(0, 1, 2)).reshape(*self.w.shape[1:], self.F)
-        np.copyto(self.conv.weight.gradient, dw.transpose(3, 2, 0, 1))
+        self._unpool(dy)
+        if self.dz_t is not self.dz:
+            np.copyto(self.dz_t, self.dz)
+        dw = self.dw.reshape(2, -1, self.blocks, self.K, self.F)
+        np.matmul(self.cols, self.dz_t_blocks, out=dw)  # (K × WpN) · (WpN × F)
+        np.copyto(self.conv.weight.gradient, self.dw.sum(axis=0).transpose(3, 2, 0, 1))
         if not self.needs_dx:
             return None
-        self._slide_back(dz)
+        # Rows i = h − m in ascending order are m in descending order.
+        np.copyto(self.w_t, self.conv.weight.value[:, :, ::-1].transpose(3, 1, 2, 0))
+        for w_t, dz, dunfolded in self.slides:
+            np.matmul(w_t, dz, out=dunfolded)  # (kw·C × kh·F) · (kh·F × WpN)
         self.dhalves.fill(0)
-        for part, place in self._places(self.dhalves, self.dunfolded):
-            part += place
-        for here, there in self.halves_of_x:
+        for dhalf, dunfolded in self.additions:
+            dhalf += dunfolded
+        for here, there in self.parts_of_x:
             np.copyto(self.dx[there], self.dhalves[here].swapaxes(0, 1))
         return self.dx
 
     def _pool(self) -> Array:
-        """Return y = f(max z + b), and remember where the first maxima are."""
-        (upper_left, lower_left), (upper_right, lower_right) = self.z.transpose(0, 2, 1, 3, 4)
-        np.greater_equal(upper_left, upper_right, out=self.left)
-        np.maximum(upper_left, upper_right, out=self.upper)
-        np.greater_equal(lower_left, lower_right, out=self.left_below)
-        np.maximum(lower_left, lower_right, out=self.lower)
-        np.greater_equal(self.upper, self.lower, out=self.top)
-        np.maximum(self.upper, self.lower, out=self.upper)
-        pooled = self.upper.swapaxes(0, 1).reshape(self.y.shape)
-        np.add(pooled, self.conv.bias.value[:, None, None, None], out=self.y)
+        """Return y = f(max z + b), and remember where in its window each maximum is.
+
+        A later number wins only if it is larger, so that the first of equals does.
+        """
+        upper, upper_right, lower, lower_right = self.corners
+        np.greater(upper_right, upper, out=self.right)
+        np.maximum(upper, upper_right, out=upper)
+        np.greater(lower_right, lower, out=self.right_below)
+        np.maximum(lower, lower_right, out=lower)
+        np.greater(lower, upper, out=self.lower)
+        np.maximum(upper, lower, out=upper)
+        np.add(self.pooled, self.conv.bias.value[:, None, None, None], out=self.y)
         self.f.apply(self.y, out=self.y)
         return self.y
 
-    def _unpool(self, dy: Array) -> Array:
-        """Return dz, sorted as z is, whose memory it takes: all of dy at the first maxima."""
-        g = self.g
-        self.f.derive(self.y, dy, out=g.reshape(self.Hp, self.F, self.Wp, -1).swapaxes(0, 1))
-        (upper_left, lower_left), (upper_right, lower_right) = self.z.transpose(0, 2, 1, 3, 4)
-        np.sum(g, axis=(0, 2), out=self.conv.bias.gradient)
-        np.multiply(g, self.top, out=self.upper)
-        np.subtract(g, self.upper, out=self.lower)
-        np.multiply(self.upper, self.left, out=upper_left)
-        np.subtract(self.upper, upper_left, out=upper_right)
-        np.multiply(self.lower, self.left_below, out=lower_left)
-        np.subtract(self.lower, lower_left, out=lower_right)
-        return self.z.reshape(2, -1, self.F, g.shape[-1])
+    def _unpool(self, dy: Array) -> None:
+        """Put dz in the place of z: dy ⊙ f′ where the maxima were, zeros elsewhere."""
+        upper, upper_right, lower, lower_right = self.corners
+        self.f.derive(self.y, dy, out=self.pooled)
+        np.sum(upper, axis=(0, 2), out=self.conv.bias.gradient)
+        np.multiply(upper, self.lower, out=lower)
+        np.subtract(upper, lower, out=upper)
+        np.multiply(upper, self.right, out=upper_right)
+        np.subtract(upper, upper_right, out=upper)
+        np.multiply(lower, self.right_below, out=lower_right)
+        np.subtract(lower, lower_right, out=lower)
 
-    def _slide_back(self, dz: Array) -> None:
-        """Set dunfolded: to every unfolded row, from the up to kh output rows that read it."""
-        kh, F, rows = self.conv.kernel[0], self.F, dz.shape[1]
-        # Rows i = h − m in ascending order are m in descending order.
-        np.copyto(self.w_t, self.conv.weight.value[:, :, ::-1].transpose(3, 1, 2, 0))
-        w_t = self.w_t.reshape(-1, kh * F)
-        dz = dz.reshape(2, rows * F, -1)
-        out = self.dunfolded.reshape(2, self.H, w_t.shape[0], -1)
-        for h in range(self.H):
-            first, last = max(0, h - kh + 1), min(rows - 1, h)
-            skipped = kh - 1 - (h - first)
-            some = w_t[:, skipped * F : (skipped + last - first + 1) * F]
-            np.matmul(some, dz[:, first * F : (last + 1) * F], out=out[:, h])
-
-    def _halves_of_x(self) -> list[tuple[tuple[object, ...], tuple[object, ...]]]:
+    def _parts_of_x(self) -> list[tuple[Place, Place]]:
         """Return for even and odd columns: where they stand in ``halves``, and where in x."""
         (_, H, W), (ph, pw), half = self.shape, self.conv.padding, self.halves.shape[3]
         rows = min(H, self.H - ph)
-        pairs: list[tuple[tuple[object, ...], tuple[object, ...]]] = []
+        parts: list[tuple[Place, Place]] = []
         for parity in (0, 1):
-            first = (parity - pw) % 2
+            first = (parity + pw) % 2  # column of x, whose number in the padded image is + pw
             start = (first + pw) // 2
             count = min(half - start, -(-(W - first) // 2))
             here = parity, slice(ph, ph + rows), slice(None), slice(start, start + count)
             there = slice(None), slice(rows), slice(first, first + 2 * count - 1, 2)
-            pairs.append((here, there))
-        return pairs
+            parts.append((here, there))
+        return parts
 
-    def _places(self, halves: Array, unfolded: Array) -> list[tuple[Array, Array]]:
-        """Return for every place n of the kernel and parity b: its columns in both arrays."""
+    def _shifts(self, halves: Array, unfolded: Array) -> list[tuple[Array, Array]]:
+        """Return for every parity b and place n of the kernel: its columns in both arrays."""
         return [
             (halves[(n + b) % 2, :, :, (n + b) // 2 : (n + b) // 2 + self.Wp], unfolded[b, :, n])
             for b in (0, 1)
             for n in range(self.conv.kernel[1])
         ]
+
+    def _slides(self) -> list[tuple[Array, Array, Array]]:
+        """Return the products that set dunfolded: every row h from the output rows that read it.
+
+        Those are up to kh rows i = h − m; fewer at the edges, and in between the same number for
+        all, in one stack of products.
+        """
+        kh, F, rows, P = self.conv.kernel[0], self.F, 2 * self.Hp, self.z.shape[-1]
+        w_t = self.w_t.reshape(-1, kh * F)
+        dz = self.z.reshape(2, rows, F, P)
+        out = self.dunfolded.reshape(2, self.H, -1, P)
+        products = [(w_t, _slide(dz, kh), out[:, kh - 1 : rows])] if rows >= kh else []
+        for h in range(self.H):
+            first, last = max(0, h - kh + 1), min(rows - 1, h)
+            if last - first + 1 < kh:
+                skipped = kh - 1 - (h - first)
+                some = w_t[:, skipped * F : (skipped + last - first + 1) * F]
+                products.append((some, dz[:, first : last + 1].reshape(2, -1, P), out[:, h]))
+        return products
 
 
 def _slide(rows: Array, height: int) -> Array:
@@ -203,8 +217,9 @@ def fuse(layers: Sequence[Layer]) -> list[Layer]:
     """Return the layers with every fusable run of three replaced by one layer.
 
     A convolution of stride 1 without groups, then an activation, then 2×2 max pooling at stride
-    2. Everything else is left as it is.
+    2. Everything else is left as it is, and so is a pooling layer whose switches are wanted.
     """
+    unpooled = [layer.pooling for layer in layers if isinstance(layer, MaxUnpooling)]
     fused: list[Layer] = []
     for layer in layers:
         fused.append(layer)
@@ -214,6 +229,7 @@ def fuse(layers: Sequence[Layer]) -> list[Layer]:
                 and conv.groups == 1
                 and not conv.flip
                 and pooling.kernel == pooling.stride == (2, 2)
+                and pooling not in unpooled
             ):
                 fused[-3:] = [FusedConvolution(conv, activation, pooling)]
     return fused

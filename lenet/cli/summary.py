@@ -1,0 +1,73 @@
+"""``lenet summary``: the layers of a network with their shapes, weights and work."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from lenet.cli.options import CONFIG, JSON, SET
+from lenet.config import load_config
+
+
+@click.command()
+@click.argument("checkpoint", required=False, type=click.Path(path_type=Path))
+@CONFIG
+@SET
+@JSON
+def summary(
+    checkpoint: Path | None, file: Path | None, overrides: tuple[str, ...], as_json: bool
+) -> None:
+    """Show layers, shapes, patch matrices, weights, receptive fields and multiply-adds.
+
+    Of CHECKPOINT's network, or of the one that a configuration describes. N stands for the images
+    of a batch; the multiply-adds are those of the forward pass of one image.
+
+    \b
+        lenet summary
+        lenet summary runs/mnist/best.npz
+        lenet summary --set model.channels=[12,32] --json
+    """  # noqa: D301 - click's mark for lines to leave as they are
+    if checkpoint and (file or overrides):
+        raise click.UsageError(
+            "CHECKPOINT has a configuration of its own: give neither --config nor --set with it"
+        )
+    from dataclasses import asdict
+
+    from lenet.models import lenet5_layers
+    from lenet.summary import summarize, to_table
+
+    if checkpoint:
+        from lenet.evaluation import read_checkpoint
+
+        model = read_checkpoint(checkpoint).config.model
+    else:
+        model = load_config(file, overrides).model
+    layers = lenet5_layers(
+        activation=model.activation,
+        pooling=model.pooling,
+        channels=model.channels,
+        units=model.units,
+        classes=model.classes,
+    )
+    size = model.input_size
+    rows = summarize(layers, (1, size, size))
+    if as_json:
+        totals = {
+            "weights": sum(row.weights for row in rows),
+            "multiply_adds": sum(row.multiply_adds for row in rows),
+        }
+        result = {
+            "schema_version": 1,
+            "model": asdict(model),
+            "layers": [asdict(row) for row in rows],
+            "totals": totals,
+        }
+        click.echo(json.dumps(result))
+    else:
+        click.echo(
+            f"LeNet-5 of 1×{size}×{size} images, {model.activation}, {model.pooling} pooling"
+        )
+        click.echo()
+        click.echo(to_table(rows))

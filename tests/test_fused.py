@@ -1,0 +1,218 @@
+"""The fused layer, held to the three plain layers that it stands for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from lenet.errors import ConfigError
+from lenet.layers.activations import FUNCTIONS, Activation
+from lenet.layers.conv import Convolution
+from lenet.layers.fused import FusedConvolution, fuse
+from lenet.layers.linear import Linear
+from lenet.layers.pooling import AveragePooling, MaxPooling, MaxUnpooling
+from lenet.losses import SoftmaxCrossEntropy
+from lenet.models import lenet5
+from lenet.network import Network
+
+N = 3
+
+
+def three(F=3, kernel=3, function="relu", **options):
+    return [
+        Convolution("C", F, kernel, **options),
+        Activation("A", function),
+        MaxPooling("S", 2),
+    ]
+
+
+def step(layers, x, draw, asked=True):
+    """Run one pass forward and back; return y, the gradients, and ∂E/∂x if it is asked for."""
+    network = Network(layers, x.shape[:-1], np.float64)
+    layers[0].needs_dx = asked
+    draw(network.parameters)
+    y = network.forward(x)
+    dy = np.random.default_rng(1).integers(-4, 5, y.shape) * 1.0
+    dx = dy
+    for layer in reversed(layers):
+        dx = layer.backward(dx)
+    return [y, network.gradients, *([dx] if asked else [])]
+
+
+def normal(parameters):
+    parameters[:] = np.random.default_rng(2).standard_normal(parameters.size)
+
+
+def whole_numbers(parameters):
+    """Products and sums of whole numbers are exact: what ties, ties in every order of adding."""
+    parameters[:] = np.random.default_rng(2).integers(-2, 3, parameters.size)
+
+
+def assert_same(x, draw=normal, **options):
+    plain, fused = three(**options), fuse(three(**options))
+    assert [type(layer) for layer in fused] == [FusedConvolution]
+    for one, other in zip(step(plain, x, draw), step(fused, x, draw), strict=True):
+        assert_allclose(other, one, rtol=1e-12, atol=1e-12)
+
+
+KERNELS = [1, 2, 3, 4, 5, (1, 4), (5, 2)]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("padding", [0, 1, 2, 3, (0, 3), (2, 1)])
+@pytest.mark.parametrize("kernel", KERNELS, ids=str)
+def test_outputs_and_gradients(kernel, padding, function):
+    """Even and odd sizes: an odd last row or column of the convolution is left out."""
+    for H, W in [(6, 8), (7, 6), (6, 7), (9, 7)]:
+        x = np.random.default_rng(0).standard_normal((2, H, W, N))
+        assert_same(x, kernel=kernel, padding=padding, function=function)
+
+
+@pytest.mark.parametrize("F", [1, 15, 16, 17])
+@pytest.mark.parametrize("block", [1, 700, 10**9])
+def test_any_number_of_filters_and_blocks(F, block):
+    x = np.random.default_rng(0).standard_normal((3, 7, 8, N))
+    assert_same(x, F=F, block=block)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 6), (2, 1)])
+def test_images_smaller_than_their_padding(size):
+    x = np.random.default_rng(0).standard_normal((2, *size, N))
+    for kernel in (1, 2, 3, 4):
+        assert_same(x, kernel=kernel, padding=3, function="tanh")
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("padding", [0, 2])
+def test_ties_go_to_the_first(function, padding):
+    """Blank images, blots on blank ones, and images of few levels: ties are the normal case."""
+    rng = np.random.default_rng(3)
+    x = rng.integers(0, 2, (2, 9, 8, 5)) * 1.0
+    x[..., 0] = 0
+    x[..., 1] = 1
+    x[:, :, 2:, 2] = 0
+    for kernel in KERNELS:
+        assert_same(x, whole_numbers, kernel=kernel, padding=padding, function=function)
+
+
+def test_all_the_gradient_of_a_blank_image_goes_to_the_first_place():
+    [layer] = layers = fuse(three(F=1, kernel=1, function="tanh"))
+    _, _, dx = step(layers, np.zeros((1, 4, 4, 1)), lambda w: w.fill(0.5))
+    assert (dx[:, ::2, ::2] != 0).any()
+    dx[:, ::2, ::2] = 0
+    assert_array_equal(dx, 0)
+    assert layer.name == "C"
+
+
+def test_windows_with_nothing_positive():
+    """ReLU's output is zero all over, and so is the gradient."""
+
+    def sunk(parameters):
+        parameters.fill(-1.0)
+
+    x = np.random.default_rng(0).random((2, 7, 6, N))
+    assert_same(x, sunk)
+    y, gradients, dx = step(fuse(three()), x, sunk)
+    for array in (y, gradients, dx):
+        assert_array_equal(array, 0)
+
+
+def test_no_dx_where_nobody_needs_it():
+    x = np.random.default_rng(0).standard_normal((2, 8, 8, N))
+    _, asked, _ = step(fuse(three()), x, normal)
+    layers = fuse(three())
+    _, unasked = step(layers, x, normal, asked=False)
+    assert_array_equal(asked, unasked)
+    assert not hasattr(layers[0], "dx")
+
+
+def test_changing_batches_leave_nothing_behind():
+    """The zeros around the images must survive a smaller batch and a full one again."""
+    x = np.random.default_rng(0).standard_normal((2, 7, 8, 6))
+    plain, fused = (
+        Network(layers, (2, 7, 8), np.float64)
+        for layers in (three(padding=2), fuse(three(padding=2)))
+    )
+    for network in (plain, fused):
+        network.layers[0].needs_dx = True
+        normal(network.parameters)
+    for n in (6, 2, 6, 5, 1, 6):
+        y = plain.forward(x[..., :n])
+        assert_allclose(fused.forward(x[..., :n]), y, rtol=1e-12, atol=1e-12)
+        dx = y
+        for layer in reversed(plain.layers):
+            dx = layer.backward(dx)
+        assert_allclose(fused.layers[0].backward(y.copy()), dx, rtol=1e-12, atol=1e-12)
+        assert_allclose(fused.gradients, plain.gradients, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_ten_steps_of_training(function):
+    """LeNet-5 whole, with blank images and a smaller last batch every third step."""
+    rng = np.random.default_rng(0)
+    x = rng.random((1, 32, 32, 8)) * (rng.random((1, 32, 32, 8)) < 0.3)
+    x[..., :2] = 0
+    labels = rng.integers(0, 10, 8)
+    options = {"dtype": np.float64, "activation": function}
+    plain, fused = (lenet5(fused=way, **options) for way in (False, True))
+    for network in (plain, fused):
+        network.initialize(np.random.default_rng(1))
+        loss = SoftmaxCrossEntropy(10)
+        velocity = np.zeros_like(network.parameters)
+        for i in range(10):
+            n = 5 if i % 3 == 2 else 8
+            loss.forward(network.forward(x[..., :n]), labels[:n])
+            network.backward(loss.backward())
+            velocity *= 0.9
+            velocity += network.gradients
+            network.parameters -= 0.02 * velocity
+    scale = np.abs(plain.parameters).max()
+    assert_allclose(fused.parameters, plain.parameters, rtol=0, atol=1e-12 * scale)
+
+
+# --- The pass over the layer list ---------------------------------------------------------------
+
+
+def test_parameters_keep_their_names_and_places():
+    plain, fused = lenet5(fused=False), lenet5(fused=True)
+    assert len(fused.layers) == len(plain.layers) - 4
+    assert [(p.name, p.shape) for p in fused.parameter_list] == [
+        (p.name, p.shape) for p in plain.parameter_list
+    ]
+    assert_array_equal(fused.decays, plain.decays)
+
+
+LEFT_ALONE = {
+    "stride": three(stride=2),
+    "groups": three(groups=2, F=4),
+    "a flipped kernel": three(flip=True),
+    "average pooling": [*three()[:2], AveragePooling("S", 2)],
+    "overlapping windows": [*three()[:2], MaxPooling("S", 2, stride=1)],
+    "larger windows": [*three()[:2], MaxPooling("S", 3)],
+    "no activation": [three()[0], three()[2]],
+    "pooling first": [three()[0], three()[2], three()[1]],
+    "a linear layer": [Linear("F", 3), *three()[1:]],
+}
+
+
+@pytest.mark.parametrize("layers", LEFT_ALONE.values(), ids=LEFT_ALONE)
+def test_what_the_fused_layer_cannot_do_is_left_as_it_is(layers):
+    assert fuse(layers) == layers
+
+
+def test_a_pooling_layer_whose_switches_are_wanted_is_left_as_it_is():
+    layers = three()
+    layers.append(MaxUnpooling("U", layers[2]))
+    assert fuse(layers) == layers
+    x = np.random.default_rng(0).standard_normal((2, 6, 6, N))
+    assert Network(fuse(layers), (2, 6, 6), np.float64).forward(x).shape == (3, 4, 4, N)
+
+
+def test_what_does_not_fit_is_refused_by_name():
+    with pytest.raises(ConfigError, match=r"^layer C: a window of 5 does not fit 4 pixels"):
+        fuse(three(kernel=5))[0].build((1, 4, 9))
+    with pytest.raises(ConfigError, match=r"^layer S: a window of 2 does not fit 1 pixels"):
+        fuse(three(kernel=5))[0].build((1, 5, 9))
+    with pytest.raises(ConfigError, match=r"^layer C: takes images"):
+        fuse(three())[0].build((84,))

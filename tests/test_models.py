@@ -1,0 +1,124 @@
+"""LeNet-5: the shapes and counts of the derivation, its options, and PyTorch's step."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from oracles import EXAMPLES
+
+from lenet.errors import ConfigError
+from lenet.losses import SoftmaxCrossEntropy
+from lenet.models import lenet5, lenet5_layers
+
+COUNTS = dict(EXAMPLES["parameters"]["lenet5"])
+
+
+@pytest.mark.parametrize("fused", [False, True], ids=["plain", "fused"])
+def test_the_parameter_counts_of_the_paper(fused):
+    network = lenet5(fused=fused)
+    counts = {}
+    for p in network.parameter_list:
+        layer = p.name.split(".")[0]
+        counts[layer] = counts.get(layer, 0) + p.size
+    assert {**counts, "total": network.parameters.size} == COUNTS
+
+
+def test_the_shapes_of_the_derivation():
+    network = lenet5(fused=False)
+    network.initialize(np.random.default_rng(0))
+    y = np.zeros((1, 32, 32, 3), np.float32)
+    shapes = [list(y.shape[:-1])]
+    for layer in network.layers:
+        layer.allocate(3, np.float32)
+        y = layer.forward(y)
+        if not layer.name.endswith(".activation"):
+            shapes.append([size for size in y.shape[:-1] if size > 1])
+    assert shapes == EXAMPLES["lenet5_shapes"]
+
+
+def test_the_patch_matrices_of_the_derivation():
+    """C1 (N·784)×25, C3 (N·100)×150, C5 N×400."""
+    layers = {layer.name: layer for layer in lenet5(fused=False).layers}
+    matrices = {name: layers[name].patch_matrix for name in ("C1", "C3", "C5")}
+    assert matrices == {"C1": (784, 25), "C3": (100, 150), "C5": (1, 400)}
+
+
+@pytest.mark.parametrize("fused", [False, True], ids=["plain", "fused"])
+def test_options(fused):
+    network = lenet5(
+        fused=fused,
+        input_size=36,
+        channels=(4, 8),
+        units=(20, 12),
+        classes=3,
+        activation="tanh",
+        pooling="average",
+        dtype=np.float64,
+    )
+    assert network.dtype == np.float64
+    assert [p.shape for p in network.parameter_list if p.decays] == [
+        (4, 1, 5, 5),
+        (8, 4, 5, 5),
+        (20, 8, 5, 5),
+        (12, 20 * 2 * 2),
+        (3, 12),
+    ]
+
+
+def test_larger_images():
+    """At 48 pixels C5 sees 9×9 and becomes a map of 5×5, which F6 reads whole."""
+    network = lenet5(input_size=48)
+    assert network.forward(np.zeros((1, 48, 48, 2), np.float32)).shape == (10, 2)
+    assert network.parameter_list[6].shape == (84, 120 * 5 * 5)
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        (4, "layer C1: a window of 5 does not fit 4"),
+        (5, "layer S2: a window of 2 does not fit 1"),
+        (12, "layer C3: a window of 5 does not fit 4"),
+        (28, "layer C5: a window of 5 does not fit 4"),
+    ],
+)
+@pytest.mark.parametrize("fused", [False, True], ids=["plain", "fused"])
+def test_an_input_that_is_too_small_is_refused_by_the_layer_that_it_fails_at(size, message, fused):
+    with pytest.raises(ConfigError, match=f"^{message} pixels .*; change the input size"):
+        lenet5(input_size=size, fused=fused)
+
+
+def test_the_list_is_new_every_time():
+    first, second = lenet5_layers(), lenet5_layers()
+    assert not {id(layer) for layer in first} & {id(layer) for layer in second}
+
+
+@pytest.mark.parametrize("fused", [False, True], ids=["plain", "fused"])
+@pytest.mark.parametrize("pooling", ["max", "average"])
+def test_one_step_of_pytorch(pooling, fused):
+    torch = pytest.importorskip("torch", reason="compares a step with PyTorch's")
+    rng = np.random.default_rng(0)
+    images, labels = rng.standard_normal((8, 1, 32, 32)), rng.integers(0, 10, 8)
+    network = lenet5(fused=fused, pooling=pooling, dtype=np.float64)
+    network.initialize(np.random.default_rng(1))
+    network.parameters[~network.decays] = 0.1
+
+    functional = torch.nn.functional
+    pool = {"max": functional.max_pool2d, "average": functional.avg_pool2d}[pooling]
+    theirs = [torch.tensor(p.value, requires_grad=True) for p in network.parameter_list]
+    w1, b1, w3, b3, w5, b5, w6, b6, w7, b7 = theirs
+    y = pool(torch.relu(functional.conv2d(torch.tensor(images), w1, b1)), 2)
+    y = pool(torch.relu(functional.conv2d(y, w3, b3)), 2)
+    y = torch.relu(functional.conv2d(y, w5, b5)).flatten(1)
+    y = functional.linear(torch.relu(functional.linear(y, w6, b6)), w7, b7)
+    error = functional.cross_entropy(y, torch.tensor(labels), label_smoothing=0.1)
+    error.backward()
+    torch.optim.SGD(theirs, lr=0.1).step()
+
+    loss = SoftmaxCrossEntropy(10, label_smoothing=0.1)
+    x = np.ascontiguousarray(images.transpose(1, 2, 3, 0))
+    assert loss.forward(network.forward(x), labels) == pytest.approx(error.item(), rel=1e-10)
+    network.backward(loss.backward())
+    network.parameters -= 0.1 * network.gradients
+    for p, value in zip(network.parameter_list, theirs, strict=True):
+        assert_allclose(p.value, value.detach().numpy(), rtol=0, atol=1e-10)
