@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
@@ -46,7 +46,7 @@ class Display(Listener):
         self.file = file or sys.stderr
         terminal = self.file is not None and self.file.isatty()
         self.draws = terminal and os.environ.get("TERM") != "dumb"
-        self.bar: tqdm[None] | None = None
+        self.bar: tqdm[Any] | None = None
         self.shown = 0.0
 
     def on_step(self, event: StepDone, snapshot: Snapshot) -> None:

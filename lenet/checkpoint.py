@@ -257,7 +257,7 @@ def _read_meta(file: BufferedReader) -> tuple[Member, bytes]:
     crc, _, size = LOCAL_SIZES.unpack_from(head.ljust(30, b"\0"), 14)
     meta = Member("meta", "|u1", (size - NPY_HEADER,))
     if not 0 < meta.nbytes <= MOST_META or head != meta.head(crc):
-        _refuse("meta", "is not here as lenet writes it")
+        _refuse("meta", "is not the first member, or is packed as lenet does not pack it")
     text = file.read(meta.nbytes)
     if zlib.crc32(text, zlib.crc32(head[-NPY_HEADER:])) != crc:
         _refuse("meta", "is damaged or cut short")
@@ -265,7 +265,10 @@ def _read_meta(file: BufferedReader) -> tuple[Member, bytes]:
 
 
 def _verified(file: BufferedReader, members: Sequence[Member]) -> dict[Member, int]:
-    """Hold the whole file against what it must be; return where each member's numbers start."""
+    """Hold the whole file against what it must be; return where each member's numbers start.
+
+    Reads a little at a time: a file that is not right costs no memory, however long it is.
+    """
     file.seek(0)
     digest, crcs, start = hashlib.sha256(), [], {}
     for member in members:
@@ -273,8 +276,7 @@ def _verified(file: BufferedReader, members: Sequence[Member]) -> dict[Member, i
         head = file.read(len(member.head(crc=0)))
         crc, _, _ = LOCAL_SIZES.unpack_from(head.ljust(30, b"\0"), 14)
         if head != member.head(crc):
-            shape = "×".join(map(str, member.shape))
-            _refuse(member.name, f"is missing, or is not the array of {shape} that is needed here")
+            _refuse(member.name, f"is missing, or is not the array that belongs here: {member}")
         start[member] = file.tell()
         digest.update(head)
         actual = zlib.crc32(head[-NPY_HEADER:])
@@ -348,27 +350,9 @@ def _canonical(values: object) -> bytes:
 
 
 def _decoded(text: bytes) -> tuple[dict[str, Any], Config]:
-    """Read and check the text; the only thing in a checkpoint that is parsed."""
-    try:
-        values = json.loads(text.decode())
-        canonical = _canonical(values)
-    except (ValueError, RecursionError):
-        _refuse("meta", "is not the JSON that it should be")
-    if not isinstance(values, dict):
-        _refuse("meta", "is not a JSON object")
-    found: Any = values.get("format")
-    if _is_count(found) and found > FORMAT:
-        needs = values.get("needs")
-        version = needs if _is_text(needs) else "a later version"
-        _refuse("format", f"is {found}, which needs lenet >= {version}", "update lenet")
-    if canonical != text:  # repeated keys, numbers beyond the range, other spellings
-        _refuse("meta", "is not JSON as lenet writes it")
-    if set(values) != set(FIELDS):
-        odd = sorted(set(values) ^ set(FIELDS))[0]
-        _refuse(f"meta.{odd[:40]}", "is missing" if odd in FIELDS else "is unknown")
-    for name, (words, fits) in FIELDS.items():
-        if not fits(values[name]):
-            _refuse(f"meta.{name}", f"must be {words}")
+    """Read and check the text, the only thing in a checkpoint that is parsed."""
+    values = _parsed(text)
+    _check_fields(values)
     try:
         config = Config.from_dict(values["config"])
     except ConfigError as error:
@@ -378,6 +362,33 @@ def _decoded(text: bytes) -> tuple[dict[str, Any], Config]:
     if values["preprocessing"]["input_size"] != config.model.input_size:
         _refuse("meta.preprocessing", f"must have the input_size {config.model.input_size}")
     return values, config
+
+
+def _parsed(text: bytes) -> dict[str, Any]:
+    """Read a JSON object of this format; of a later one, only what it needs."""
+    try:
+        values = json.loads(text)
+        canonical = _canonical(values)
+    except (ValueError, RecursionError):
+        _refuse("meta", "is not JSON")
+    if not isinstance(values, dict):
+        _refuse("meta", "is not a JSON object")
+    found: Any = values.get("format")
+    if _is_count(found) and found > FORMAT:
+        needs = values.get("needs")
+        version = needs if _is_text(needs) else "a later version"
+        _refuse("format", f"is {found}, which needs lenet >= {version}", "update lenet")
+    if canonical != text:  # repeated keys, numbers beyond the range, other spellings
+        _refuse("meta", "is not JSON as lenet writes it")
+    return values
+
+
+def _check_fields(values: dict[str, Any]) -> None:
+    if odd := sorted(set(values) ^ set(FIELDS)):
+        _refuse(f"meta.{odd[0][:40]}", "is missing" if odd[0] in FIELDS else "is unknown")
+    for name, (words, fits) in FIELDS.items():
+        if not fits(values[name]):
+            _refuse(f"meta.{name}", f"must be {words}")
 
 
 def _is_count(value: object) -> bool:
@@ -467,6 +478,9 @@ class Member:
     name: str
     dtype: str
     shape: Shape
+
+    def __str__(self) -> str:
+        return f"{np.dtype(self.dtype)}, {'×'.join(map(str, self.shape))}"
 
     @property
     def nbytes(self) -> int:

@@ -21,7 +21,7 @@ from lenet.gemm import DEFAULT_BLOCK
 from lenet.layers.base import Shape
 from lenet.losses import SoftmaxCrossEntropy
 from lenet.metrics import Evaluation, confusion_matrix
-from lenet.models import lenet5
+from lenet.models import lenet5, lenet5_layers
 from lenet.network import Network
 from lenet.workers import Alone, Workers
 
@@ -44,7 +44,9 @@ def make_network(config: Config) -> Network:
     )
 
 
-def load_split(config: Config, split: str, directory: str | None = None) -> datasets.Split:
+def load_split(
+    config: Config, split: str, directory: str | PathLike[str] | None = None
+) -> datasets.Split:
     """Return the ``train`` or ``test`` images of the configuration's data set.
 
     Parameters
@@ -117,8 +119,29 @@ def read_checkpoint(path: str | PathLike[str], *, resume: bool = False) -> Check
 
 
 def parameter_shapes(config: Config) -> dict[str, Shape]:
-    """Return the names and shapes of the parameters of a configuration's network."""
-    return {p.name: p.shape for p in make_network(config).parameter_list}
+    """Return the names and shapes of the parameters of a configuration's network.
+
+    Nothing is allocated: a checkpoint's configuration is somebody else's.
+    """
+    model = config.model
+    shape: Shape = (1, model.input_size, model.input_size)
+    shapes: dict[str, Shape] = {}
+    for layer in lenet5_layers(
+        activation=model.activation,
+        pooling=model.pooling,
+        channels=model.channels,
+        units=model.units,
+        classes=model.classes,
+    ):
+        shape = layer.build(shape)
+        shapes |= {p.name: p.shape for p in layer.parameters}
+    return shapes
+
+
+def preprocessing_of(checkpoint: Checkpoint) -> Preprocessing:
+    """Return how the network of a checkpoint wants its images prepared."""
+    held = checkpoint.preprocessing
+    return Preprocessing(int(held["input_size"]), held["scale"], held["shift"])
 
 
 def restore_network(checkpoint: Checkpoint) -> Network:
@@ -130,7 +153,10 @@ def restore_network(checkpoint: Checkpoint) -> Network:
 
 
 def evaluate_checkpoint(
-    checkpoint: Checkpoint, split: str, config: Config | None = None, directory: str | None = None
+    checkpoint: Checkpoint,
+    split: str,
+    config: Config | None = None,
+    directory: str | PathLike[str] | None = None,
 ) -> tuple[Evaluation, tuple[str, ...]]:
     """Judge a checkpoint on a split of its own data set, or of that of another configuration.
 
@@ -166,7 +192,7 @@ def evaluate_checkpoint(
         found.images,
         found.labels,
         batch_size=EVALUATION_BATCH,
-        preprocessing=Preprocessing(**checkpoint.preprocessing),
+        preprocessing=preprocessing_of(checkpoint),
         dtype=config.train.precision,
         **chosen,
     )

@@ -10,6 +10,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from types import FrameType
 
@@ -47,7 +48,7 @@ class _Memory(Listener):
 def run_training(
     config: Config,
     *,
-    directory: str | None = None,
+    directory: str | PathLike[str] | None = None,
     resume: bool = False,
     overwrite: bool = False,
     listeners: Sequence[Listener] = (),

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ from lenet.checkpoint import Checkpoint, Training, facts
 from lenet.config import Config
 from lenet.data.augment import Distorter
 from lenet.data.loader import Batch, Loader, Preprocessing
-from lenet.errors import ConfigError, GateFailed
+from lenet.errors import CheckpointError, ConfigError, GateFailed
 from lenet.evaluation import evaluate, make_network, validation_images
 from lenet.losses import SoftmaxCrossEntropy
 from lenet.metrics import Evaluation
@@ -215,13 +215,17 @@ class Trainer:
             The loss is no longer finite: the run has diverged.
         """
         self.listeners = listeners
+        with np.errstate(over="ignore", invalid="ignore"):  # every step asks if it has diverged
+            self._train_epochs()
+        return self.progress
+
+    def _train_epochs(self) -> None:
         while self.progress.epoch < self.config.train.epochs and not self._enough():
             if not self._train_epoch():
-                for listener in listeners:
+                for listener in self.listeners:
                     listener.on_stop(self.snapshot)
                 break
             self._judge_epoch()
-        return self.progress
 
     def _train_epoch(self) -> bool:
         """Make the remaining steps of the current epoch; return False if asked to stop."""
@@ -370,37 +374,63 @@ class Trainer:
         """Take over the state of a checkpoint that was read with ``resume``."""
         training = start.training
         assert training is not None  # noqa: S101 - reading it for resuming refuses others
+        self.progress = _progress(training.progress, self.loader, self.config)
         np.copyto(self.parameters, training.parameters)
         self.optimizer.restore(training.optimizer)
         if self.average:
             self.average.restore(training.average)
-        self.progress = Progress(**training.progress)
+
+
+def _progress(held: Mapping[str, float | None], loader: Loader, config: Config) -> Progress:
+    """Return the progress that a checkpoint holds, if a run of this configuration can be there."""
+    try:
+        kinds = {name: type(value) for name, value in asdict(Progress()).items()}
+        progress = Progress(**{name: kind(held[name]) for name, kind in kinds.items()})
+    except (KeyError, TypeError) as error:
+        raise _impossible(f"lacks or spoils {error}") from None
+    steps = loader.steps_per_epoch
+    done = progress.step - progress.epoch * steps
+    if not (0 <= progress.epoch <= config.train.epochs and 0 <= done <= steps):
+        raise _impossible(f"says epoch {progress.epoch}, step {progress.step} of {steps} an epoch")
+    if progress.images != min(done * config.train.batch_size, loader.count):
+        raise _impossible(f"says {progress.images} images after {done} steps of an epoch")
+    return progress
+
+
+def _impossible(problem: str) -> CheckpointError:
+    return CheckpointError(
+        f"{problem}, which no run of this configuration and data reaches",
+        remedy="resume with the data that the run began with, or train again",
+        key="progress",
+    )
 
 
 def make_distorter(config: Config, preprocessing: Preprocessing) -> Distorter | None:
     """Return what distorts the training images, or None where every range is zero."""
-    augment = config.augment
-    ranges = {
-        "rotation": augment.rotation,
-        "scale": augment.scale,
-        "shear": augment.shear,
-        "shift": augment.shift,
-        "elastic_alpha": augment.elastic_alpha,
-    }
-    if not any(ranges.values()):
+    augment, size = config.augment, preprocessing.input_size
+    if not any(
+        (augment.rotation, augment.scale, augment.shear, augment.shift, augment.elastic_alpha)
+    ):
         return None
-    size = preprocessing.input_size
     return Distorter(
         size,
         size,
-        **ranges,
+        rotation=augment.rotation,
+        scale=augment.scale,
+        shear=augment.shear,
+        shift=augment.shift,
+        elastic_alpha=augment.elastic_alpha,
         elastic_sigma=augment.elastic_sigma,
         gain=preprocessing.scale,
         offset=preprocessing.shift,
     )
 
 
-def train_as_worker(workers: Workers, arrays: dict[str, NDArray[np.uint8]], job: Any) -> None:
+def train_as_worker(
+    workers: Workers,
+    arrays: dict[str, NDArray[np.uint8]],
+    job: tuple[Config, tuple[str, ...], Checkpoint | None],
+) -> None:
     """Run the trainer in a worker process: the program that a team is given."""
     config, class_names, start = job
     trainer = Trainer(workers, config, arrays["images"], arrays["labels"], class_names, start)

@@ -35,7 +35,7 @@ from numpy.typing import DTypeLike
 from lenet.errors import LenetError, SystemFailure
 from lenet.im2col import Array
 
-SPIN_SECONDS = 0.002  # how long to look without sleeping: far longer than a step's imbalance
+SPIN_SECONDS = 0.001  # how long to look without sleeping: longer than a step's imbalance
 LONGEST_NAP = 0.005
 FIGURES = 256  # numbers that are totalled at once
 
@@ -103,12 +103,14 @@ class Local:
     that ends everything; then come the figures of each rank, then the vectors.
     """
 
-    def __init__(self, rank: int, size: int, segment: SharedMemory, alive: Callable[[], None]):
+    def __init__(
+        self, rank: int, size: int, segment: SharedMemory, alive: Callable[[], None]
+    ) -> None:
         self.rank, self.size = rank, size
         self._segment, self._alive = segment, alive
         self._used = 0
         self._reached = self._take((size + 1,), np.int64)
-        self._counters = memoryview(self._reached).cast("B").cast("q")
+        self._counters = self._reached.data.cast("B").cast("q")
         self._figures = self._take((size, FIGURES), np.float64)
         self._all: Array = np.empty((size, 0))
         self._fence = threading.Lock()
@@ -181,7 +183,11 @@ class Local:
             if self._counters[self.size]:
                 raise WorkerDied("a worker has stopped", remedy="see its message")
             if nap or time.perf_counter() - start > SPIN_SECONDS:
-                self._alive()
+                try:
+                    self._alive()
+                except WorkerDied:  # who has been here may have come to its end meanwhile
+                    if self._counters[other] < self._barriers:
+                        raise
                 nap = min(LONGEST_NAP, 2 * nap or 50e-6)
                 time.sleep(nap)
 
@@ -263,7 +269,7 @@ class Team:
         return shared, Handle(segment.name, array.shape, array.dtype.str, None)
 
     def begin(
-        self, program: Program, arrays: dict[str, Handle | None], job: Any, nbytes: int
+        self, program: Program, arrays: dict[str, Handle | None], job: object, nbytes: int
     ) -> Workers:
         """Set the other processes to work and return this one's place among them.
 

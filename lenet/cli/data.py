@@ -12,7 +12,12 @@ from lenet.cli.options import DATA_DIR
 
 @click.group()
 def data() -> None:
-    """List the data sets, fetch their files."""
+    """List the data sets, fetch their files.
+
+    \b
+        lenet data list
+        lenet data fetch mnist
+    """  # noqa: D301 - click's mark for lines to leave as they are
 
 
 @data.command("list")

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet.data.idx import GZIP_MAGIC, header, read_idx, replacing
+from lenet.data.strokes import load_strokes
 from lenet.errors import ConfigError, DataError, LenetError, SystemFailure
 
 T = TypeVar("T")
@@ -143,6 +144,7 @@ DATASETS = {
             "http://codh.rois.ac.jp/kmnist/dataset/kmnist/",
         ),
     ),
+    "strokes": Source("built-in digits drawn from a seed, 60,000 + 10,000", tuple("0123456789")),
     "idx": Source("IDX files of your own: data.train_images and so on"),
 }
 
@@ -189,6 +191,9 @@ def load(
     if name == "idx":
         paths = [_own_path(files or {}, role) for role in roles]
         (images_path, images), (labels_path, labels) = [(path, read_idx(path)) for path in paths]
+    elif name == "strokes":
+        images_path = labels_path = Path(name)
+        images, labels = load_strokes(split, cache_dir=cache_directory())
     else:
         held, _ = _hold(name, roles, _places(directory), download=download)
         (images_path, images), (labels_path, labels) = (held[role] for role in roles)

@@ -179,7 +179,7 @@ class Loader:
         rng = None if self.seed is None else np.random.default_rng([self.seed, ORDER, epoch])
         if rng is not None:
             rng.shuffle(starts)
-        for start in starts:
+        for start in starts.tolist():
             order = np.arange(start, min(start + SHUFFLE_BLOCK, self.count))
             if rng is not None:
                 rng.shuffle(order)

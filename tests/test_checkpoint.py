@@ -1,0 +1,1044 @@
+"""Checkpoints: there and back to the bit, and every fault of faults.md 26-39, 42, 51, 54, 64.
+
+Broken files are real files, made by :func:`forge` below from docs/checkpoint.md with zipfile and
+json alone, with a right checksum too: the writer under test is no oracle for its own reader.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import os
+import pickle
+import re
+import stat
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import tracemalloc
+import zipfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lenet import checkpoint as module
+from lenet.checkpoint import (
+    Checkpoint,
+    Training,
+    clean_leftovers,
+    facts,
+    load_checkpoint,
+    save_checkpoint,
+)
+from lenet.config import Config
+from lenet.errors import CheckpointError, ConfigError, GateFailed, SystemFailure
+
+MIB = 2**20
+ENVIRONMENT = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+
+
+def shapes(config: Config) -> dict[str, tuple[int, ...]]:
+    """Stands for a network: two small layers whose sizes hang on the configuration."""
+    C, F = config.model.channels
+    return {"C1.weight": (C, 1, 2, 2), "C1.bias": (C,), "F7.weight": (config.model.classes, F)}
+
+
+def make(*, training: bool = True, seed: int = 0, **settings: object) -> Checkpoint:
+    """A small checkpoint of random numbers; ``settings`` with __ for the dots."""
+    values = {"model.channels": [2, 3], "model.classes": 2}
+    values |= {name.replace("__", "."): value for name, value in settings.items()}
+    config = Config().with_values(values)
+    rng = np.random.default_rng(seed)
+    dtype = config.train.precision
+    parameters = {n: rng.normal(size=s).astype(dtype) for n, s in shapes(config).items()}
+    size = sum(p.size for p in parameters.values())
+    state = Training(
+        parameters=rng.normal(size=size).astype(dtype),
+        optimizer={n: rng.normal(size=size).astype(dtype) for n in ("first", "second")},
+        average={"average": rng.normal(size=size).astype(dtype)},
+        progress={"loss": 0.1 + 0.2, "images": 7, "best_loss": 1e300, "other": None},
+    )
+    return Checkpoint(
+        config=config,
+        parameters=parameters,
+        preprocessing={"scale": 1.275 / 255, "shift": -0.1, "input_size": 32},
+        class_names=tuple(f"class {i}" for i in range(config.model.classes)),
+        dataset="mnist",
+        step=41,
+        epoch=3,
+        metrics={"val_loss": 1 / 3},
+        training=state if training else None,
+        facts=facts(workers=2),
+    )
+
+
+def saved(path: Path, checkpoint: Checkpoint | None = None) -> bytes:
+    save_checkpoint(path, checkpoint or make())
+    return path.read_bytes()
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def link(path: Path, target: str) -> None:
+    try:
+        path.symlink_to(target)
+    except OSError as error:
+        pytest.skip(f"no symbolic links here: {error}")
+
+
+def same(a: Checkpoint, b: Checkpoint) -> bool:
+    """Equal in every field, names in the same order, numbers to the bit."""
+
+    def plain(value: object) -> object:
+        if isinstance(value, np.ndarray):
+            return value.dtype.str, value.shape, value.tobytes()
+        if isinstance(value, dict):
+            return [(name, plain(inner)) for name, inner in value.items()]
+        if isinstance(value, Checkpoint | Training):
+            return plain(vars(value))
+        return value
+
+    return plain(a) == plain(b)
+
+
+# --- the second implementation -------------------------------------------------------------------
+
+
+def npy(array: np.ndarray) -> bytes:
+    """The .npy form, with the header padded to 128 bytes."""
+    header = f"{{'descr': '{array.dtype.str}', 'fortran_order': False, 'shape': {array.shape}, }}"
+    return b"\x93NUMPY\x01\x00\x76\x00" + header.encode().ljust(117) + b"\n" + array.tobytes()
+
+
+def zipped(members: list[tuple[str, bytes]], compression: int = zipfile.ZIP_STORED) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", compression) as archive:
+        for name, content in members:
+            info = zipfile.ZipInfo(name)  # dated 1980-01-01
+            info.create_system, info.external_attr = 3, 0o644 << 16
+            info.compress_type = compression
+            archive.writestr(info, content)
+    return stream.getvalue()
+
+
+def with_checksum(members: list[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
+    """SHA-256 over every byte before the header of the last member."""
+    plain = zipped([*members, ("sha256.npy", b"")])
+    before = plain[: plain.index(b"PK\x01\x02")][: -30 - len("sha256.npy")]
+    digest = np.frombuffer(hashlib.sha256(before).digest(), np.uint8)
+    return [*members, ("sha256.npy", npy(digest))]
+
+
+def forge(members: list[tuple[str, bytes]], **how: int) -> bytes:
+    return zipped(with_checksum(members), **how)
+
+
+def meta_of(checkpoint: Checkpoint) -> dict:
+    training = checkpoint.training
+    return {
+        "format": 1,
+        "needs": "0.1.0",
+        "config": checkpoint.config.to_dict(),
+        "preprocessing": checkpoint.preprocessing,
+        "class_names": list(checkpoint.class_names),
+        "dataset": checkpoint.dataset,
+        "step": checkpoint.step,
+        "epoch": checkpoint.epoch,
+        "metrics": checkpoint.metrics,
+        "training": training
+        and {
+            "optimizer": list(training.optimizer),
+            "average": list(training.average),
+            "progress": training.progress,
+        },
+        "facts": dict(checkpoint.facts),
+    }
+
+
+def text_of(meta: object) -> bytes:
+    return json.dumps(meta, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def members_of(checkpoint: Checkpoint, text: bytes | None = None) -> list[tuple[str, bytes]]:
+    text = text_of(meta_of(checkpoint)) if text is None else text
+    arrays = {f"parameters/{n}": a for n, a in checkpoint.parameters.items()}
+    if training := checkpoint.training:
+        arrays["training/parameters"] = training.parameters
+        arrays |= {f"training/optimizer/{n}": a for n, a in training.optimizer.items()}
+        arrays |= {f"training/average/{n}": a for n, a in training.average.items()}
+    first = ("meta.npy", npy(np.frombuffer(text, np.uint8)))
+    return [first, *((f"{name}.npy", npy(array)) for name, array in arrays.items())]
+
+
+def refuse(path: Path, *words: str, error: type = CheckpointError, resume: bool = False) -> str:
+    """Loading ``path`` raises ``error`` in one line with the file; the folder stays as it is."""
+    before = sorted(path.parent.rglob("*"))
+    with pytest.raises(error) as caught:
+        load_checkpoint(path, shapes, resume=resume)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    assert "; " in message
+    assert len(message) < 500 + len(str(path))
+    for word in words:
+        assert word in message
+    assert sorted(path.parent.rglob("*")) == before
+    return message
+
+
+def refuse_bytes(tmp_path: Path, content: bytes, *words: str) -> str:
+    path = tmp_path / "bad.npz"
+    path.write_bytes(content)
+    return refuse(path, *words)
+
+
+# --- what is right -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_there_and_back_to_the_bit(tmp_path, training, precision):
+    checkpoint = make(training=training, train__precision=precision, model__activation="tanh")
+    saved(tmp_path / "a.npz", checkpoint)
+    loaded = load_checkpoint(tmp_path / "a.npz", shapes, resume=training)
+    assert same(loaded, checkpoint)
+    assert all(a.flags.writeable and a.dtype.isnative for a in loaded.parameters.values())
+    assert names(tmp_path) == ["a.npz"]
+
+
+def test_bytes_are_those_of_the_documented_format(tmp_path):
+    for training in (True, False):
+        checkpoint = make(training=training)
+        assert saved(tmp_path / "a.npz", checkpoint) == forge(members_of(checkpoint))
+
+
+def test_numpy_and_zipfile_read_it_without_pickle(tmp_path):
+    checkpoint = make()
+    saved(tmp_path / "a.npz", checkpoint)
+    with zipfile.ZipFile(tmp_path / "a.npz") as archive:
+        assert archive.testzip() is None
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as arrays:
+        assert json.loads(bytes(arrays["meta"]))["step"] == 41
+        for name, array in checkpoint.parameters.items():
+            np.testing.assert_array_equal(arrays[f"parameters/{name}"], array, strict=True)
+        assert arrays["training/optimizer/second"].shape == arrays["training/parameters"].shape
+
+
+def test_views_and_columns_are_saved_as_what_they_show(tmp_path):
+    checkpoint = make()
+    turned = {n: np.asfortranarray(a) for n, a in checkpoint.parameters.items()}
+    strided = {n: np.repeat(a, 2, axis=0)[::2] for n, a in checkpoint.parameters.items()}
+    expected = saved(tmp_path / "a.npz", checkpoint)
+    assert saved(tmp_path / "b.npz", replace(checkpoint, parameters=turned)) == expected
+    assert saved(tmp_path / "c.npz", replace(checkpoint, parameters=strided)) == expected
+
+
+def test_more_classes_than_ascii_names(tmp_path):
+    names = ("雪", "\x1b[2J\n")
+    saved(tmp_path / "a.npz", replace(make(), class_names=names))
+    assert load_checkpoint(tmp_path / "a.npz", shapes).class_names == names
+
+
+def test_a_link_to_a_checkpoint_is_read(tmp_path):
+    saved(tmp_path / "a.npz")
+    link(tmp_path / "link", "a.npz")
+    assert same(load_checkpoint(tmp_path / "link", shapes), make())
+
+
+def test_missing_keys_of_the_configuration_get_the_default(tmp_path):
+    """38: a file from before a key existed."""
+    checkpoint = make()
+    meta = meta_of(checkpoint)
+    del meta["config"]["schedule"], meta["config"]["train"]["block"]
+    (tmp_path / "a.npz").write_bytes(forge(members_of(checkpoint, text_of(meta))))
+    assert load_checkpoint(tmp_path / "a.npz", shapes).config == checkpoint.config
+
+
+def test_facts_are_short_and_cheap():
+    found = facts(workers=3)
+    assert found["workers"] == 3
+    assert found["numpy"] == np.__version__
+    assert all(found[name] for name in ("blas", "simd", "processor", "platform", "python"))
+
+
+# --- 26, 42: no checkpoint at all ----------------------------------------------------------------
+
+
+def test_missing(tmp_path):
+    refuse(tmp_path / "none.npz", "there is no such file")
+    (tmp_path / "file").touch()
+    refuse(tmp_path / "file" / "none.npz", "there is no such file")
+
+
+def test_directory(tmp_path):
+    (tmp_path / "a.npz").mkdir()
+    refuse(tmp_path / "a.npz", "is a directory")
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        (b"", "is empty"),
+        (b"<html>404</html>", "is no npz archive"),
+        (b"PK", "meta"),
+        (b"PK\5\6" + bytes(18), "meta"),
+        (b"PK\3\4" + b"\xff" * 5000, "meta"),
+    ],
+)
+def test_no_checkpoint(tmp_path, content, word):
+    refuse_bytes(tmp_path, content, word)
+
+
+def test_npz_of_something_else(tmp_path):
+    np.savez(tmp_path / "a.npz", x=np.zeros(3))
+    refuse(tmp_path / "a.npz", "meta")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_pipe_does_not_block(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe")
+    messages: list[str] = []
+
+    def read() -> None:
+        messages.append(refuse(tmp_path / "pipe", "is a pipe, socket or device"))
+        # a pipe that takes the place of the file after it was looked at
+        regular = Path(__file__).stat()
+        monkeypatch.setattr(Path, "stat", lambda self, **_: regular)
+        with pytest.raises(CheckpointError, match="is empty"):
+            load_checkpoint(tmp_path / "pipe", shapes)
+        messages.append("done")
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    thread.join(5)
+    assert messages[1:] == ["done"]
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="this system has no /dev/zero")
+def test_device():
+    with pytest.raises(CheckpointError, match="is a pipe, socket or device"):
+        load_checkpoint("/dev/zero", shapes)
+
+
+@pytest.fixture
+def bound_by_permissions() -> Iterator[Path]:
+    """A directory, and a user for whom permissions count, which for the superuser they do not."""
+    if not hasattr(os, "geteuid"):
+        pytest.skip("this system has other permissions")
+    superuser = os.geteuid() == 0
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if superuser:
+            os.chown(folder, 65534, 65534)
+            os.seteuid(65534)
+        try:
+            if not os.access(folder, os.W_OK, effective_ids=True):
+                pytest.skip("the directory for temporary files is closed to other users")
+            yield folder
+            folder.chmod(0o700)
+        finally:
+            if superuser:
+                os.seteuid(0)
+
+
+def test_no_permission_to_read(bound_by_permissions):
+    path = bound_by_permissions / "a.npz"
+    saved(path)
+    path.chmod(0)
+    refuse(path, "cannot be read", error=SystemFailure)
+
+
+def test_a_disk_that_fails(tmp_path, monkeypatch):
+    saved(tmp_path / "a.npz")
+
+    def broken(*_: object) -> int:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "open", broken)
+    refuse(tmp_path / "a.npz", "Input/output error", error=SystemFailure)
+
+
+# --- 27, 28: damage ------------------------------------------------------------------------------
+
+
+def test_truncated_at_every_byte(tmp_path):
+    content = saved(tmp_path / "good.npz")
+    path = tmp_path / "bad.npz"
+    path.write_bytes(content)
+    for length in reversed(range(len(content))):
+        os.truncate(path, length)
+        with pytest.raises(CheckpointError):
+            load_checkpoint(path, shapes)
+
+
+def test_every_byte_flipped(tmp_path):
+    content = saved(tmp_path / "good.npz")
+    path = tmp_path / "bad.npz"
+    path.write_bytes(content)
+    with path.open("r+b", buffering=0) as file:
+        for place, byte in enumerate(content):
+            file.seek(place)
+            file.write(bytes([byte ^ 1 << place % 8]))
+            with pytest.raises(CheckpointError):
+                load_checkpoint(path, shapes)
+            file.seek(place)
+            file.write(bytes([byte]))
+    load_checkpoint(path, shapes)
+
+
+def test_anything_added(tmp_path):
+    content = saved(tmp_path / "good.npz")
+    refuse_bytes(tmp_path, content + b"\0", "more in it")
+    refuse_bytes(tmp_path, b"\0" + content)
+    commented = content[:-2] + struct.pack("<H", 3) + b"abc"
+    refuse_bytes(tmp_path, commented, "more in it")
+
+
+def test_damage_names_the_array(tmp_path):
+    members = members_of(make())
+    content = forge(members)
+    for name, array in members:
+        last = content.index(array) + len(array) - 1
+        damaged = content[:last] + bytes([content[last] ^ 1]) + content[last + 1 :]
+        refuse_bytes(tmp_path, damaged, f"bad.npz: {name.removesuffix('.npy')}: is damaged")
+
+
+def test_wrong_checksum_with_right_crc(tmp_path):
+    members = with_checksum(members_of(make(seed=1)))
+    refuse_bytes(tmp_path, zipped([*members_of(make(seed=2)), members[-1]]), "sha256")
+
+
+# --- 29-35: what must not be let in --------------------------------------------------------------
+
+
+class Canary:
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (Path(self.path),)
+
+
+def test_documented_check_of_the_checksum(tmp_path, monkeypatch):
+    """The example of docs/checkpoint.md does what it says."""
+    monkeypatch.chdir(tmp_path)
+    Path("runs/mnist").mkdir(parents=True)
+    saved(Path("runs/mnist/best.npz"))
+    text = (Path(__file__).parent.parent / "docs" / "checkpoint.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    found: dict[str, object] = {}
+    exec(example, found)
+    assert found["meta"]["step"] == 41
+    np.testing.assert_array_equal(found["weight"], make().parameters["C1.weight"])
+
+
+@pytest.mark.parametrize("place", range(7))
+def test_pickle_is_never_executed(tmp_path, place):
+    canary = tmp_path / "canary"
+    stream = io.BytesIO()
+    np.save(stream, np.array([Canary(str(canary))], dtype=object), allow_pickle=True)
+    payload = pickle.dumps(Canary(str(canary)))
+    members = members_of(make())
+    for content in (stream.getvalue(), payload):
+        forged = [*members]
+        forged[place] = (members[place][0], content)
+        refuse_bytes(tmp_path, forge(forged), members[place][0].removesuffix(".npy"))
+    assert not canary.exists()
+    pickle.loads(payload)  # the canary does sing
+    assert canary.exists()
+
+
+def peak_of_refusing(path: Path) -> int:
+    """Bytes of memory that refusing a file takes at most."""
+    refuse(path)
+    tracemalloc.start()
+    started = time.monotonic()
+    refuse(path)
+    assert time.monotonic() - started < 2
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
+
+
+def test_bomb(tmp_path):
+    """30: a member that inflates a thousandfold, under the name of a small one."""
+    members = members_of(make())
+    bomb = npy(np.zeros(8))[:128] + bytes(64 * MIB)
+    for place in (0, 1):
+        forged = [(name, bomb if i == place else c) for i, (name, c) in enumerate(members)]
+        path = tmp_path / "bad.npz"
+        path.write_bytes(zipped(forged, zipfile.ZIP_DEFLATED))
+        assert path.stat().st_size < MIB
+        assert peak_of_refusing(path) < MIB
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        "(9999999999,)",
+        "(-4,)",
+        "(2, 1, 2, 3)",
+        "(2, 1, 2)",
+        "(2,)",
+        "()",
+        f"({2**62}, 8)",
+        "(1e3,)",
+    ],
+)
+def test_other_shapes(tmp_path, shape):
+    """31, 35: huge, negative, overflowing, or not that of the network."""
+    members = members_of(make())
+    name, good = members[1]
+    bad = good[:128].replace(b"(2, 1, 2, 2)", shape.encode())
+    bad = bad.rstrip().ljust(127) + b"\n" + good[128:]
+    assert len(bad) == len(good)
+    members[1] = (name, bad)
+    refuse_bytes(tmp_path, forge(members), "parameters/C1.weight", "2×1×2×2")
+
+
+@pytest.mark.parametrize("descr", ["<f8", "<f2", ">f4", "|O", "|V4", "<M8", "<U1", "{}"])
+def test_other_types(tmp_path, descr):
+    """35: wrong type or byte order."""
+    members = members_of(make())
+    bad = members[2][1].replace(b"'<f4'", f"'{descr}'".encode())
+    bad = bad[:128].rstrip().ljust(127) + b"\n" + members[2][1][128:]
+    members[2] = (members[2][0], bad)
+    refuse_bytes(tmp_path, forge(members), "parameters/C1.bias")
+
+
+def test_column_order(tmp_path):
+    members = members_of(make())
+    bad = members[1][1].replace(b"'fortran_order': False", b"'fortran_order': True ")
+    members[1] = (members[1][0], bad)
+    refuse_bytes(tmp_path, forge(members), "parameters/C1.weight")
+
+
+def test_header_of_gigabytes(tmp_path):
+    """32: a .npy header of version 2 that claims 4 GiB, and one that is long."""
+    members = members_of(make())
+    for header in (
+        b"\x93NUMPY\x02\x00\xff\xff\xff\xff{'descr'",
+        b"\x93NUMPY\x02\x00\0\0\0\4" + b" " * (64 * MIB),
+    ):
+        members[1] = (members[1][0], header)
+        path = tmp_path / "bad.npz"
+        path.write_bytes(forge(members))
+        assert "parameters/C1.weight" in refuse(path)
+        assert peak_of_refusing(path) < MIB
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../C1.npy", "/etc/C1.npy", "C:\\C1.npy", "parameters/C1.weight", "parameters/C9.npy", "a\0b"],
+)
+def test_other_names(tmp_path, name):
+    """33: in the place of a member, and beside all of them."""
+    members = members_of(make())
+    renamed = [(name if i == 1 else n, content) for i, (n, content) in enumerate(members)]
+    refuse_bytes(tmp_path, forge(renamed), "parameters/C1.weight")
+    refuse_bytes(tmp_path, forge([*members, (name, b"x")]), "sha256")
+    refuse_bytes(tmp_path, zipped([*with_checksum(members), (name, b"x")]), "more in it")
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_duplicate_missing_and_swapped_members(tmp_path):
+    """33, 35."""
+    members = members_of(make())
+    for place in range(len(members)):
+        name = members[place][0].removesuffix(".npy")
+        following = [n.removesuffix(".npy") for n, _ in members[place + 1 :]] + ["sha256"]
+        twice = [*members[: place + 1], members[place], *members[place + 1 :]]
+        refuse_bytes(tmp_path, forge(twice), following[0])
+        refuse_bytes(tmp_path, forge(members[:place] + members[place + 1 :]), name)
+    refuse_bytes(tmp_path, forge([*members[:1], members[2], members[1], *members[3:]]), "C1.weight")
+    refuse_bytes(tmp_path, zipped(members), "sha256")
+
+
+def test_encrypted_and_compressed(tmp_path):
+    """34: also where only the headers say so."""
+    content = forge(members_of(make()))
+    for method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        refuse_bytes(tmp_path, forge(members_of(make()), compression=method), "meta")
+    second = content.index(b"PK\3\4", 4)
+    for offset, value in ((6, 1), (6, 8), (8, 8), (8, 99), (4, 63)):
+        for start, name in ((0, "meta"), (second, "parameters/C1.weight")):
+            bad = bytearray(content)
+            bad[start + offset] = value
+            refuse_bytes(tmp_path, bytes(bad), name)
+    directory = content.index(b"PK\1\2")
+    for offset in range(4, 46):
+        bad = bytearray(content)
+        bad[directory + offset] ^= 1
+        refuse_bytes(tmp_path, bytes(bad), "archive")
+
+
+def test_cut_short_between_checking_and_reading(tmp_path, monkeypatch):
+    saved(tmp_path / "a.npz")
+    verified = module._verified
+
+    def cut(*arguments: object) -> object:
+        start = verified(*arguments)
+        os.truncate(tmp_path / "a.npz", 1700)
+        return start
+
+    monkeypatch.setattr(module, "_verified", cut)
+    refuse(tmp_path / "a.npz", "cut short while it was read")
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("resume", [False, True])
+def test_not_finite(tmp_path, bad, resume):
+    """36: in weights and in the training state, for evaluation and for resuming."""
+    for place, name in ((1, "parameters/C1.weight"), (5, "training/optimizer/first")):
+        members = members_of(make())
+        content = members[place][1][:-4] + struct.pack("<f", bad)
+        members[place] = (members[place][0], content)
+        path = tmp_path / "bad.npz"
+        path.write_bytes(forge(members))
+        refuse(path, name, "NaN or infinite", resume=resume)
+
+
+# --- 31, 35, 37, 39: the text --------------------------------------------------------------------
+
+
+def refuse_meta(tmp_path: Path, text: bytes | dict, *words: str) -> str:
+    text = text if isinstance(text, bytes) else text_of(text)
+    return refuse_bytes(tmp_path, forge(members_of(make(), text)), *words)
+
+
+def test_format_of_the_future(tmp_path):
+    """37: known by two keys alone; all others may be different by then."""
+    refuse_meta(tmp_path, {"format": 2, "needs": "3.1"}, "format: is 2", "needs lenet >= 3.1")
+    refuse_meta(tmp_path, b' {"needs" : 3, "format" : 7}\n', "needs lenet >= a later version")
+    refuse_meta(
+        tmp_path, {**meta_of(make()), "format": 2, "needs": "9\n\x1b"}, "lenet >= 9\\n\\x1b"
+    )
+
+
+@pytest.mark.parametrize("value", [0, -1, True, 1.0, "1", None, 2**70, [1]])
+def test_format_that_is_none(tmp_path, value):
+    refuse_meta(tmp_path, {**meta_of(make()), "format": value}, "meta.format: must be 1")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"\xff",
+        b"{",
+        b"[" * 60_000,
+        b'{"a":' * 12_000,
+        b"1" * 60_000,
+        b'{"format":1,"step":NaN}',
+        b'{"format":1,"step":1e999}',
+        b'{"dataset":"\\ud800"}',
+        b"[]",
+        b"null",
+        b'"format"',
+        text_of(meta_of(make())) + b" ",
+        text_of(meta_of(make())).replace(b'"step":41', b'"step":40,"step":41'),
+        text_of(meta_of(make())).replace(b'"step":41', b'"step":0041'),
+        text_of(meta_of(make())).replace(b'"step":41', b'"step":-0'),
+    ],
+    ids=range(15),
+)
+def test_text_that_is_not_canonical_json(tmp_path, text):
+    refuse_meta(tmp_path, text, "meta: ")
+
+
+def test_long_text(tmp_path):
+    refuse_meta(tmp_path, {**meta_of(make()), "dataset": "x" * 70_000}, "meta: ")
+
+
+@pytest.mark.parametrize("name", meta_of(make()))
+def test_every_field_is_needed_and_typed(tmp_path, name):
+    meta = meta_of(make())
+    refuse_meta(tmp_path, {n: v for n, v in meta.items() if n != name}, f"meta.{name}: is missing")
+    for value in (True, -1, 2**63, 1.5, "", "x" * 201, [1], {"a": []}, {"a": 10**400}, [[]]):
+        refuse_meta(tmp_path, {**meta, name: value}, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("class_names", ["one"]),
+        ("class_names", ["one", 2]),
+        ("preprocessing", {"scale": 1.0, "shift": 0.0, "input_size": 31}),
+        ("preprocessing", {"scale": None, "shift": 0.0, "input_size": 32}),
+        ("preprocessing", {"scale": 1.0, "shift": 0.0}),
+        ("metrics", {"val_loss": "0.1"}),
+        ("metrics", {"val_loss": True}),
+        ("facts", {"workers": 1.5}),
+        ("training", {}),
+        ("training", {"optimizer": ["a"] * 2, "average": [], "progress": {}}),
+        ("training", {"optimizer": ["../a"], "average": [], "progress": {}}),
+        ("training", {"optimizer": [], "average": ["é"], "progress": {}}),
+        ("training", {"optimizer": list("abcdefghi"), "average": [], "progress": {}}),
+        ("training", {"optimizer": [], "average": [], "progress": {"step": "1"}}),
+    ],
+)
+def test_fields_that_make_no_sense(tmp_path, name, value):
+    refuse_meta(tmp_path, {**meta_of(make()), name: value}, f"meta.{name}: must ")
+
+
+def test_unknown_field(tmp_path):
+    refuse_meta(tmp_path, {**meta_of(make()), "x\n" * 99: 1}, "is unknown")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("train.epochs", 0),
+        ("train.precision", "float16"),
+        ("model.channels", [2, -3]),
+        ("optimizer.lr", "0.1"),
+        ("model.filters", 6),
+    ],
+)
+def test_configuration_that_is_not_accepted(tmp_path, key, value):
+    meta = meta_of(make())
+    section, name = key.split(".")
+    meta["config"] = {**meta["config"], section: {**meta["config"][section], name: value}}
+    refuse_meta(tmp_path, meta, f"config.{key}: ")
+
+
+def test_network_that_cannot_be_built(tmp_path):
+    saved(tmp_path / "a.npz")
+
+    def misfit(config: Config) -> dict[str, tuple[int, ...]]:
+        raise ConfigError("is too small", remedy="enlarge it", key="model.input_size")
+
+    with pytest.raises(CheckpointError, match=r"a\.npz: config\.model\.input_size: is too small"):
+        load_checkpoint(tmp_path / "a.npz", misfit)
+
+
+def test_other_network_than_configured(tmp_path):
+    """35: the arrays are good, but of 2 channels where the configuration has 4."""
+    text = text_of(meta_of(make(model__channels=[4, 3])))
+    refuse_meta(tmp_path, text, "parameters/C1.weight", "4×1×2×2")
+
+
+def test_huge_network_is_refused_by_arithmetic(tmp_path, monkeypatch):
+    text = text_of(meta_of(make(model__channels=[2, 4096], model__classes=1000)))
+    monkeypatch.setattr(module, "MOST_BYTES", 10 * MIB)
+    path = tmp_path / "bad.npz"
+    path.write_bytes(forge(members_of(make(), text)))
+    refuse(path, "config.model", "10,485,760 bytes")
+    assert peak_of_refusing(path) < MIB
+
+
+def test_memory_of_a_large_file_is_taken_after_its_checksum(tmp_path):
+    """80 MB, right in every header, wrong in the checksum."""
+    members = members_of(make(model__channels=[2, 4096], model__classes=1000))
+    path = tmp_path / "bad.npz"
+    path.write_bytes(zipped([*members, ("sha256.npy", npy(np.zeros(32, np.uint8)))]))
+    assert path.stat().st_size > 64 * MIB
+    refuse(path, "sha256")
+    assert peak_of_refusing(path) < 4 * MIB
+
+
+def test_no_training_state(tmp_path):
+    """39: enough to evaluate, not to resume."""
+    saved(tmp_path / "a.npz", make(training=False))
+    assert load_checkpoint(tmp_path / "a.npz", shapes).training is None
+    refuse(tmp_path / "a.npz", "training", "not resumed", resume=True)
+
+
+# --- mutations -----------------------------------------------------------------------------------
+
+GOOD = forge(members_of(make()))
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner),
+    max_leaves=5,
+)
+
+
+def loads_or_is_refused(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    try:
+        load_checkpoint(path, shapes, resume=True)
+    except CheckpointError as error:
+        message = str(error)
+    else:
+        return
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("mutations") / "a.npz"
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_mutated_bytes(scratch, data):
+    content = bytearray(GOOD)
+    for _ in range(data.draw(st.integers(1, 4))):
+        start = data.draw(st.integers(0, len(content)))
+        stop = start + data.draw(st.integers(0, 40))
+        content[start:stop] = data.draw(st.binary(max_size=40) | st.just(GOOD[stop : stop + 60]))
+    loads_or_is_refused(scratch, bytes(content))
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data())
+def test_mutated_values_with_a_right_checksum(scratch, data):
+    meta = meta_of(make())
+    place, key = meta, data.draw(st.sampled_from(sorted(meta)))
+    while isinstance(place[key], dict) and place[key] and data.draw(st.booleans()):
+        place[key] = dict(place[key])
+        place, key = place[key], data.draw(st.sampled_from(sorted(place[key])))
+    place[key] = data.draw(VALUES)
+    text = json.dumps(meta, separators=(",", ":"), ensure_ascii=False)
+    loads_or_is_refused(scratch, forge(members_of(make(), text.encode(errors="surrogatepass"))))
+
+
+# --- saving --------------------------------------------------------------------------------------
+
+
+def fails(path: Path, checkpoint: Checkpoint, error: type[Exception]) -> str:
+    """Saving raises ``error`` in one line with the file, and changes nothing."""
+    before = {p: p.read_bytes() for p in path.parent.rglob("*") if p.is_file()}
+    with pytest.raises(error) as caught:
+        save_checkpoint(path, checkpoint)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert {p: p.read_bytes() for p in path.parent.rglob("*") if p.is_file()} == before
+    return str(caught.value)
+
+
+def test_saved_over_the_one_before(tmp_path):
+    saved(tmp_path / "a.npz", make(seed=1))
+    saved(tmp_path / "a.npz", make(seed=2))
+    assert same(load_checkpoint(tmp_path / "a.npz", shapes), make(seed=2))
+    assert names(tmp_path) == ["a.npz"]
+
+
+def test_written_synced_renamed_synced(tmp_path, monkeypatch):
+    """The order that makes a save safe, and what is on the disk at each point of it."""
+    path = tmp_path / "a.npz"
+    old = saved(path, make(seed=1))
+    new = forge(members_of(make(seed=2)))
+    seen: list[str] = []
+    fsync, rename = os.fsync, os.replace
+
+    def watch_fsync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            seen.append("sync directory")
+            assert path.read_bytes() == new
+        else:
+            seen.append("sync file")
+            (part,) = tmp_path.glob(".a.npz.*.part")
+            assert part.read_bytes() == new
+            assert path.read_bytes() == old
+        fsync(descriptor)
+
+    def watch_rename(source: Path, target: Path) -> None:
+        seen.append("rename")
+        assert Path(source).parent == tmp_path
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", watch_fsync)
+    monkeypatch.setattr(os, "replace", watch_rename)
+    save_checkpoint(path, make(seed=2))
+    expected = ["sync file", "rename", "sync directory"]
+    assert seen == expected[: 2 if os.name == "nt" else 3]
+
+
+def test_link_is_replaced_not_followed(tmp_path):
+    """64."""
+    (tmp_path / "elsewhere").write_text("precious")
+    link(tmp_path / "a.npz", "elsewhere")
+    saved(tmp_path / "a.npz")
+    assert not (tmp_path / "a.npz").is_symlink()
+    assert (tmp_path / "elsewhere").read_text() == "precious"
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_diverged_numbers_are_not_saved(tmp_path, bad):
+    path = tmp_path / "a.npz"
+    good = make()
+    saved(path, good)
+    assert good.training is not None
+    weight = good.parameters["C1.weight"].copy()
+    weight[0, 0, 1, 1] = bad
+    velocity = np.full_like(good.training.parameters, bad)
+    for name, broken in {
+        "parameters/C1.weight": replace(good, parameters=good.parameters | {"C1.weight": weight}),
+        "training/optimizer/v": replace(
+            good, training=replace(good.training, optimizer={"v": velocity})
+        ),
+        "val_loss": replace(good, metrics={"val_loss": bad}),
+        "loss": replace(good, training=replace(good.training, progress={"loss": bad})),
+    }.items():
+        assert f"{path}: {name}: " in fails(path, broken, GateFailed)
+
+
+def test_what_would_be_refused_is_not_saved(tmp_path, monkeypatch):
+    path = tmp_path / "a.npz"
+    saved(path)
+    fails(path, replace(make(), dataset=""), CheckpointError)
+    fails(path, replace(make(), facts={str(i): "x" * 200 for i in range(400)}), CheckpointError)
+    monkeypatch.setattr(module, "MOST_BYTES", 100)
+    assert "config.model" in fails(path, make(), CheckpointError)
+
+
+def test_arrays_of_another_type_or_size_are_a_bug(tmp_path):
+    good = make()
+    assert good.training is not None
+    doubles = {name: a.astype(np.float64) for name, a in good.parameters.items()}
+    with pytest.raises(TypeError):
+        save_checkpoint(tmp_path / "a.npz", replace(good, parameters=doubles))
+    short = replace(good.training, parameters=good.training.parameters[:-1])
+    with pytest.raises(ValueError, match="reshape"):
+        save_checkpoint(tmp_path / "a.npz", replace(good, training=short))
+    assert names(tmp_path) == []
+
+
+def test_no_such_directory_and_directory_in_the_way(tmp_path):
+    assert "cannot be written" in fails(tmp_path / "none" / "a.npz", make(), SystemFailure)
+    (tmp_path / "a.npz").mkdir()
+    (tmp_path / "a.npz" / "b").touch()
+    assert "cannot be written" in fails(tmp_path / "a.npz", make(), SystemFailure)
+
+
+def test_read_only_directory(bound_by_permissions):
+    saved(bound_by_permissions / "a.npz")
+    bound_by_permissions.chmod(0o500)
+    message = fails(bound_by_permissions / "a.npz", make(seed=2), SystemFailure)
+    assert "cannot be written: Permission denied; free space, or choose" in message
+
+
+SCRIPT = """
+import sys
+sys.path[:0] = [{tests!r}]
+from test_checkpoint import *
+"""
+
+
+def run(body: str, *before: str, **arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run ``body`` in a fresh process that has this module's names."""
+    script = SCRIPT.format(tests=str(Path(__file__).parent)) + body
+    return subprocess.run(
+        [*before, sys.executable, "-c", script, *map(str, arguments.values())],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=ENVIRONMENT,
+        cwd=Path(__file__).parent.parent,
+    )
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no limit on the size of files")
+@pytest.mark.parametrize("limit", [0, 1, 500, 2500])
+def test_file_size_limit(tmp_path, limit):
+    """51: the limit is the system's own; the checkpoint has some 3.4 KB."""
+    path = tmp_path / "a.npz"
+    saved(path)
+    body = """
+import resource
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
+print(fails(Path(sys.argv[1]), make(seed=2), SystemFailure))
+"""
+    done = run(body, path=path, limit=limit)
+    assert done.returncode == 0, done.stderr
+    assert "File too large; free space" in done.stdout
+    assert same(load_checkpoint(path, shapes), make())
+    assert names(tmp_path) == ["a.npz"]
+
+
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="mounts a file system as Linux does"
+)
+def test_full_file_system(tmp_path):
+    """51: a file system of two pages, in a mount namespace of its own."""
+    mount = ["unshare", "--user", "--map-root-user", "--mount"]
+    try:
+        probe = subprocess.run(
+            [*mount, "mount", "-t", "tmpfs", "none", tmp_path], capture_output=True, check=False
+        )
+    except FileNotFoundError:
+        pytest.skip("there is no unshare")
+    if probe.returncode:
+        pytest.skip(f"no mount namespaces here: {probe.stderr.decode().strip()}")
+    body = """
+import subprocess
+folder = Path(sys.argv[1])
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8k", "none", folder], check=True)
+saved(folder / "a.npz")
+(folder / "full").write_bytes(bytes(4096))
+print(fails(folder / "a.npz", make(seed=2), SystemFailure))
+assert same(load_checkpoint(folder / "a.npz", shapes), make())
+assert names(folder) == ["a.npz", "full"]
+"""
+    done = run(body, *mount, path=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "No space left on device; free space" in done.stdout
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_killed_before_every_line_of_a_save(tmp_path):
+    """54: kill -9 leaves the old checkpoint or the new one, whole; the next start cleans up."""
+    body = """
+import signal
+folder, path = Path(sys.argv[1]), Path(sys.argv[1]) / "a.npz"
+old, new = make(seed=1), make(seed=2)
+steps = {"save_checkpoint", "_write_archive", "put", "_sync_directory"}  # the rest touches no file
+leftovers = states = kills = 0
+killed = True
+while killed:
+    saved(path, old)
+    child = os.fork()
+    if not child:
+        lines = 0
+        def trace(frame, event, _):
+            global lines
+            if frame.f_code.co_filename != module.__file__ or frame.f_code.co_name not in steps:
+                return None
+            lines += event == "line"
+            if lines > kills:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return trace
+        sys.settrace(trace)
+        save_checkpoint(path, new)
+        os._exit(0)
+    killed = os.waitpid(child, 0)[1] != 0
+    kills += killed
+    loaded = load_checkpoint(path, shapes, resume=True)
+    assert same(loaded, old) or same(loaded, new)
+    states |= 1 if same(loaded, old) else 2
+    leftovers += len(names(folder)) - 1
+    clean_leftovers(folder)
+    assert names(folder) == ["a.npz"]
+print(kills, leftovers, states)
+"""
+    done = run(body, path=tmp_path)
+    assert done.returncode == 0, done.stderr
+    kills, leftovers, states = map(int, done.stdout.split())
+    assert kills > 80
+    assert leftovers > 50
+    assert states == 3  # both the old and the new one were met
+
+
+def test_leftovers_are_ours_alone(tmp_path):
+    kept = ["last.npz", ".last.npz.part", ".a.0123456789abcdef.part~", "0123456789abcdef.part"]
+    for name in (*kept, ".last.npz.0123456789abcdef.part"):
+        (tmp_path / name).touch()
+    (tmp_path / ".dir.npz.0123456789abcdef.part").mkdir()
+    link(tmp_path / ".link.npz.0123456789abcdef.part", "last.npz")
+    clean_leftovers(tmp_path)
+    expected = [*kept, ".dir.npz.0123456789abcdef.part", ".link.npz.0123456789abcdef.part"]
+    assert names(tmp_path) == sorted(expected)
+    clean_leftovers(tmp_path / "none")
