@@ -216,3 +216,36 @@ def test_what_does_not_fit_is_refused_by_name():
         fuse(three(kernel=5))[0].build((1, 5, 9))
     with pytest.raises(ConfigError, match=r"^layer C: takes images"):
         fuse(three())[0].build((84,))
+
+
+AVERAGED = [
+    {"F": 4, "kernel": 3},
+    {"F": 4, "kernel": (2, 5), "padding": (1, 2)},
+    {"F": 4, "kernel": 1},
+    {"F": 4, "kernel": 5, "padding": 2, "groups": 2},
+]
+
+
+@pytest.mark.parametrize("options", AVERAGED, ids=str)
+@pytest.mark.parametrize("size", [(8, 8), (9, 7)], ids=str)
+def test_convolution_and_average_pooling_are_one_convolution(options, size):
+    rng = np.random.default_rng(7)
+    plain, fused = (
+        Network(make([Convolution("C", **options), AveragePooling("S")]), (2, *size), np.float64)
+        for make in (list, fuse)
+    )
+    assert [type(layer).__name__ for layer in fused.layers] == ["AveragedConvolution"]
+    plain.initialize(rng)
+    np.copyto(fused.parameters, plain.parameters)
+    for network in (plain, fused):
+        for layer in network.layers:
+            layer.needs_dx = True
+    for n in (5, 2, 5):  # a smaller last batch, then a whole one again
+        x = rng.normal(size=(2, *size, n))
+        y, expected = fused.forward(x), plain.forward(x)
+        assert_allclose(y, expected, rtol=0, atol=1e-12)
+        dy = rng.normal(size=y.shape)
+        dx = fused.layers[0].backward(dy)
+        conv, mean = plain.layers
+        assert_allclose(dx, conv.backward(mean.backward(dy)), rtol=0, atol=1e-12)
+        assert_allclose(fused.gradients, plain.gradients, rtol=0, atol=1e-12)

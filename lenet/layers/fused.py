@@ -1,8 +1,8 @@
-"""Convolution, activation and 2×2 max pooling in one layer: the same numbers, in half the time.
+"""Convolution and 2×2 pooling in one layer: the same numbers, in half the time.
 
-Layers floor. The three layers stay the reference that the tests compare with; a pass over the
-layer list (:func:`fuse`) puts this one in their place. Parameters, names and results, to
-rounding, are theirs. Three observations make it fast.
+Layers floor. The plain layers stay the reference that the tests compare with; a pass over the
+layer list (:func:`fuse`) puts these in their place. Parameters, names and results, to rounding,
+are theirs. Three observations make convolution, activation and max pooling fast.
 
 **Pooling is a maximum of four large arrays** if the outputs are sorted by their place (a,b) in
 the pooling window, a,b ∈ {0,1}. A convolution computes its outputs in any order it likes: its
@@ -44,7 +44,7 @@ from lenet.im2col import Array
 from lenet.layers.activations import Activation
 from lenet.layers.base import Layer, Shape
 from lenet.layers.conv import Convolution
-from lenet.layers.pooling import MaxPooling, MaxUnpooling
+from lenet.layers.pooling import AveragePooling, MaxPooling, MaxUnpooling, Pooling
 
 Place: TypeAlias = tuple[int | slice, ...]
 
@@ -213,23 +213,82 @@ def _slide(rows: Array, height: int) -> Array:
     )  # fmt: skip
 
 
-def fuse(layers: Sequence[Layer]) -> list[Layer]:
-    """Return the layers with every fusable run of three replaced by one layer.
+class AveragedConvolution(Layer):
+    """A convolution of stride 1 followed directly by 2×2 average pooling, as one convolution.
 
-    A convolution of stride 1 without groups, then an activation, then 2×2 max pooling at stride
-    2. Everything else is left as it is, and so is a pooling layer whose switches are wanted.
+    The mean of the four outputs of a window is linear in the patch that they share: it is one
+    output, at stride 2, of the (kh+1)×(kw+1) kernel that is the mean of W placed at the offsets
+    (0,0), (0,1), (1,0), (1,1). The gradient of W is the mean of the same four windows of the
+    large kernel's gradient.
+    """
+
+    def __init__(self, conv: Convolution, pooling: AveragePooling) -> None:
+        super().__init__(conv.name)
+        self.conv, self.pooling = conv, pooling
+        kh, kw = conv.kernel
+        self.wide = Convolution(
+            conv.name, conv.F, (kh + 1, kw + 1), 2, conv.padding, conv.groups, block=conv.block
+        )
+
+    def build(self, shape: Shape) -> Shape:
+        self.pooling.build(self.conv.build(shape))
+        self.parameters = self.conv.parameters
+        return self.wide.build(shape)
+
+    def allocate(self, N: int, dtype: DTypeLike) -> None:
+        weight = self.wide.weight
+        weight.value = self.buffer("wide weight", weight.shape, dtype)
+        weight.gradient = self.buffer("wide gradient", weight.shape, dtype)
+        self.quarter = self.buffer("quarter", self.conv.weight.shape, dtype)
+        self.wide.needs_dx = self.needs_dx
+        self.wide.allocate(N, dtype)
+
+    def forward(self, x: Array) -> Array:
+        np.multiply(self.conv.weight.value, 0.25, out=self.quarter)
+        self.wide.weight.value.fill(0)
+        for place in self._offsets(self.wide.weight.value):
+            place += self.quarter
+        self.wide.bias.value = self.conv.bias.value
+        return self.wide.forward(x)
+
+    def backward(self, dy: Array) -> Array | None:
+        self.wide.bias.gradient = self.conv.bias.gradient
+        dx = self.wide.backward(dy)
+        gradient = self.conv.weight.gradient
+        gradient.fill(0)
+        for place in self._offsets(self.wide.weight.gradient):
+            gradient += place
+        gradient *= 0.25
+        return dx
+
+    def _offsets(self, wide: Array) -> list[Array]:
+        """Return the four windows of the size of W in the large kernel."""
+        kh, kw = self.conv.kernel
+        return [wide[:, :, a : a + kh, b : b + kw] for a in (0, 1) for b in (0, 1)]
+
+
+def fuse(layers: Sequence[Layer]) -> list[Layer]:
+    """Return the layers with every fusable run replaced by one layer.
+
+    A convolution of stride 1, then an activation, then 2×2 max pooling; and a convolution of
+    stride 1 directly followed by 2×2 average pooling. What does not fit is left as it is: the
+    first form wants one group and no flipped kernel, the second no flipped kernel, and a pooling
+    layer whose switches an unpooling layer wants keeps them.
     """
     unpooled = [layer.pooling for layer in layers if isinstance(layer, MaxUnpooling)]
     fused: list[Layer] = []
     for layer in layers:
         fused.append(layer)
-        match fused[-3:]:
-            case [Convolution() as conv, Activation() as activation, MaxPooling() as pooling] if (
-                conv.stride == (1, 1)
-                and conv.groups == 1
-                and not conv.flip
-                and pooling.kernel == pooling.stride == (2, 2)
-                and pooling not in unpooled
-            ):
-                fused[-3:] = [FusedConvolution(conv, activation, pooling)]
+        match fused:
+            case [*_, Convolution() as conv, Activation() as activation, MaxPooling() as pooling]:
+                if _fits(conv, pooling) and conv.groups == 1 and pooling not in unpooled:
+                    fused[-3:] = [FusedConvolution(conv, activation, pooling)]
+            case [*_, Convolution() as conv, AveragePooling() as mean]:
+                if _fits(conv, mean):
+                    fused[-2:] = [AveragedConvolution(conv, mean)]
     return fused
+
+
+def _fits(conv: Convolution, pooling: Pooling) -> bool:
+    two_by_two = pooling.kernel == pooling.stride == (2, 2)
+    return two_by_two and conv.stride == (1, 1) and not conv.flip
