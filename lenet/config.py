@@ -183,7 +183,7 @@ class Train(_Checked):
     block: int | str = setting(
         "auto",
         either(choice("auto"), whole(1, 2**31 - 1)),
-        "Output columns of a patch matrix that one matrix product takes; auto measures",
+        "Most multiply-adds of one matrix product over many patches; auto is 1000000",
     )
     precision: str = setting(
         "float32", choice("float32", "float64"), "Floating-point type of weights and arithmetic"

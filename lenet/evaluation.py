@@ -6,7 +6,9 @@ read, which images are held out for validation.
 
 from __future__ import annotations
 
-from os import PathLike
+from collections.abc import Sequence
+from importlib.resources import as_file, files
+from os import PathLike, fspath
 from typing import Any
 
 import numpy as np
@@ -15,17 +17,19 @@ from numpy.typing import NDArray
 from lenet.checkpoint import Checkpoint, load_checkpoint
 from lenet.config import Config
 from lenet.data import datasets
+from lenet.data.augment import Distorter
 from lenet.data.loader import Loader, Preprocessing, held_out
 from lenet.errors import ConfigError
 from lenet.gemm import DEFAULT_BLOCK
 from lenet.layers.base import Shape
-from lenet.losses import SoftmaxCrossEntropy
+from lenet.losses import SoftmaxCrossEntropy, softmax
 from lenet.metrics import Evaluation, confusion_matrix
 from lenet.models import lenet5, lenet5_layers
 from lenet.network import Network
 from lenet.workers import Alone, Workers
 
 EVALUATION_BATCH = 128
+PRETRAINED = "pretrained"
 
 
 def make_network(config: Config) -> Network:
@@ -110,11 +114,16 @@ def evaluate(network: Network, loader: Loader, workers: Workers) -> Evaluation:
 def read_checkpoint(path: str | PathLike[str], *, resume: bool = False) -> Checkpoint:
     """Return a checkpoint whose arrays are exactly those that its configuration needs.
 
+    The name ``pretrained`` stands for the network that is part of the package.
+
     Raises
     ------
     CheckpointError
         It is missing, damaged or hostile; with ``resume``, also if it cannot be gone on from.
     """
+    if fspath(path) == PRETRAINED:
+        with as_file(files("lenet") / "weights" / "lenet5-mnist.npz") as packaged:
+            return load_checkpoint(packaged, parameter_shapes, resume=resume)
     return load_checkpoint(path, parameter_shapes, resume=resume)
 
 
@@ -152,48 +161,137 @@ def restore_network(checkpoint: Checkpoint) -> Network:
     return network
 
 
-def evaluate_checkpoint(
-    checkpoint: Checkpoint,
+def evaluate_checkpoints(
+    checkpoints: Sequence[Checkpoint],
     split: str,
     config: Config | None = None,
     directory: str | PathLike[str] | None = None,
+    views: int = 0,
 ) -> tuple[Evaluation, tuple[str, ...]]:
-    """Judge a checkpoint on a split of its own data set, or of that of another configuration.
+    """Judge a checkpoint, or several as an ensemble, on a split of a data set.
 
     Parameters
     ----------
-    checkpoint
-        The network, and how it wants its images prepared.
+    checkpoints
+        One, or several whose probabilities are averaged; each knows how it wants its images.
     split
         ``test``, ``train`` (without the images held out) or ``validation``.
     config
-        Whose data set to use, by default the checkpoint's own.
+        Whose data set to use, by default that of the first checkpoint.
     directory
         Where to look for files first.
+    views
+        Test-time augmentation: so many distorted views of every image beside the plain one, by
+        half the affine ranges that the network was trained with; their probabilities are averaged.
 
     Returns
     -------
     The evaluation and the names of the classes.
+
+    Raises
+    ------
+    ConfigError
+        The networks have other classes than each other or than the data, or there is nothing to
+        judge on.
     """
-    config = config or checkpoint.config
-    found = load_split(config, "test" if split == "test" else "train", directory)
-    chosen: dict[str, Any] = {}
-    if split != "test":
-        held = validation_images(config, len(found.images))
-        chosen = {"only": held} if split == "validation" else {"without": held}
-        chosen["count"] = config.data.limit
-        if split == "validation" and not held.size:
+    config = config or checkpoints[0].config
+    for other in checkpoints[1:]:
+        if other.class_names != checkpoints[0].class_names:
             raise ConfigError(
-                "held out no images for validation",
-                remedy="choose --split test or train",
-                key="data.validation",
+                "the networks of an ensemble have different classes",
+                remedy="give checkpoints of the same data set",
+                key="model.classes",
             )
-    loader = Loader(
-        found.images,
-        found.labels,
-        batch_size=EVALUATION_BATCH,
-        preprocessing=preprocessing_of(checkpoint),
-        dtype=config.train.precision,
-        **chosen,
+    classes = checkpoints[0].config.model.classes
+    found = load_split(
+        config.with_values({"model.classes": classes}),
+        "test" if split == "test" else "train",
+        directory,
     )
-    return evaluate(restore_network(checkpoint), loader, Alone()), found.class_names
+    chosen = _chosen(config, split, len(found.images))
+
+    def loader(checkpoint: Checkpoint, distorter: Distorter | None = None) -> Loader:
+        return Loader(
+            found.images,
+            found.labels,
+            batch_size=EVALUATION_BATCH,
+            preprocessing=preprocessing_of(checkpoint),
+            dtype=checkpoint.config.train.precision,
+            distorter=distorter,
+            **chosen,
+        )
+
+    if len(checkpoints) == 1 and not views:
+        network = restore_network(checkpoints[0])
+        return evaluate(network, loader(checkpoints[0]), Alone()), found.class_names
+    probabilities, labels = 0.0, found.labels
+    for checkpoint in checkpoints:
+        network = restore_network(checkpoint)
+        plain, labels = _probabilities(network, loader(checkpoint))
+        if views:
+            distorted = loader(checkpoint, _view(checkpoint))
+            for epoch in range(views):  # other distortions in every epoch
+                plain += _probabilities(network, distorted, epoch)[0]
+        probabilities = probabilities + plain
+    probabilities /= len(checkpoints) * (1 + views)
+    return judge(probabilities, labels), found.class_names
+
+
+def _chosen(config: Config, split: str, count: int) -> dict[str, Any]:
+    """Return which of ``count`` images a split consists of, as the loader is told."""
+    if split == "test":
+        return {}
+    held = validation_images(config, count)
+    if split == "train":
+        return {"without": held, "count": config.data.limit}
+    if not held.size:
+        raise ConfigError(
+            "is 0: no images were held out",
+            remedy="choose --split test or train",
+            key="data.validation",
+        )
+    return {"only": held}
+
+
+def _probabilities(
+    network: Network, loader: Loader, epoch: int = 0
+) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
+    """Return the probabilities (count, classes) of all images of ``loader``, and their labels."""
+    parts, labels = [], []
+    for batch in loader.epoch(epoch):
+        parts.append(softmax(network.forward(batch.x).astype(np.float64)).T)
+        labels.append(batch.labels.copy())
+    return np.concatenate(parts), np.concatenate(labels)
+
+
+def judge(probabilities: NDArray[np.float64], labels: NDArray[np.uint8]) -> Evaluation:
+    """Return loss and confusion matrix of probabilities (count, classes) for known labels."""
+    count, classes = probabilities.shape
+    told = probabilities[np.arange(count), labels]
+    loss = -float(np.log(np.maximum(told, np.finfo(told.dtype).tiny)).mean())
+    return Evaluation(
+        loss, count, confusion_matrix(labels, probabilities.argmax(axis=1), classes)
+    )
+
+
+def _view(checkpoint: Checkpoint) -> Distorter:
+    """Return what makes the views of test-time augmentation."""
+    augment, preprocessing = checkpoint.config.augment, preprocessing_of(checkpoint)
+    ranges = (augment.rotation, augment.scale, augment.shear, augment.shift)
+    if not any(ranges):
+        raise ConfigError(
+            "asks for distorted views of a network that was trained without distortions",
+            remedy="leave it out, or train with augment.rotation and the like",
+            key="--tta",
+        )
+    rotation, scale, shear, shift = (value / 2 for value in ranges)
+    return Distorter(
+        preprocessing.input_size,
+        preprocessing.input_size,
+        rotation=rotation,
+        scale=scale,
+        shear=shear,
+        shift=shift,
+        gain=preprocessing.scale,
+        offset=preprocessing.shift,
+    )

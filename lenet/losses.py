@@ -27,11 +27,14 @@ class SoftmaxCrossEntropy:
         The number of scores of an image.
     label_smoothing
         ε of C. Szegedy et al. (2016): the target is 1 − ε for the label plus ε/classes for all.
+
+    After ``forward``, ``correct`` is the number of images whose label has the highest score.
     """
 
     def __init__(self, classes: int, label_smoothing: float = 0.0) -> None:
         self.classes, self.smoothing = classes, label_smoothing
         self.dz = np.empty((classes, 0))
+        self.correct = 0
 
     def allocate(self, N: int, dtype: DTypeLike) -> None:
         """Size the buffers for batches of N images."""
@@ -58,13 +61,14 @@ class SoftmaxCrossEntropy:
         np.exp(self.dz, out=self.probs)
         np.sum(self.probs, axis=0, out=self.row)
         self.probs /= self.row
-        np.log(self.row, out=self.row)
         np.take(self.dz, self.targets, out=self.chosen, mode="clip")
+        self.correct = N - np.count_nonzero(self.chosen)
         if self.smoothing:
             np.mean(self.dz, axis=0, out=self.uniform)
             self.uniform -= self.chosen
             self.uniform *= self.smoothing
             self.chosen += self.uniform
+        np.log(self.row, out=self.row)
         self.row -= self.chosen
         return float(self.row.sum(dtype=np.float64)) / self.batch
 
@@ -74,6 +78,20 @@ class SoftmaxCrossEntropy:
         self.dz.reshape(-1)[self.targets] -= 1 - self.smoothing
         self.dz /= self.batch
         return self.dz
+
+
+def softmax(z: Array) -> Array:
+    """Return the probabilities of scores z (classes, N), a column an image.
+
+    Examples
+    --------
+    >>> softmax(np.array([[1000.0, 0.0], [1000.0, 0.0]]))
+    array([[0.5, 0.5],
+           [0.5, 0.5]])
+    """
+    e: Array = np.exp(z - z.max(axis=0))
+    e /= e.sum(axis=0)
+    return e
 
 
 def weight_penalty(parameters: Iterable[Parameter], decay: float) -> float:

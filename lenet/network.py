@@ -14,6 +14,7 @@ from numpy.typing import DTypeLike, NDArray
 from lenet.im2col import Array
 from lenet.initializers import INITIALIZERS
 from lenet.layers.base import Layer, Parameter, Shape
+from lenet.losses import softmax
 
 
 class Network:
@@ -110,7 +111,5 @@ class Network:
             x = np.ascontiguousarray(
                 images[start : start + batch].transpose(1, 2, 3, 0), self.dtype
             )  # fmt: skip
-            z = self.forward(x)
-            e = np.exp(z - z.max(axis=0))
-            probabilities[start : start + batch] = (e / e.sum(axis=0)).T
+            probabilities[start : start + batch] = softmax(self.forward(x)).T
         return probabilities

@@ -283,9 +283,8 @@ class Trainer:
             return np.array([0.0, 0.0, *asked])
         z = self.network.forward(batch.x)
         loss = self.loss.forward(z, batch.labels, batch.size)
-        correct = np.count_nonzero(z.argmax(axis=0) == batch.labels)
         self.network.backward(self.loss.backward())
-        return np.array([loss, correct, *asked])
+        return np.array([loss, self.loss.correct, *asked])
 
     def _judge_epoch(self) -> None:
         """Evaluate on the images held out, remember whether it is the best, tell the listeners."""

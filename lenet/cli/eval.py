@@ -8,10 +8,17 @@ from pathlib import Path
 import click
 
 from lenet.cli.options import DATA_DIR, JSON
+from lenet.cores import limit_blas_threads
 
 
 @click.command("eval")
-@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument(
+    "checkpoints",
+    type=click.Path(path_type=Path),
+    nargs=-1,
+    required=True,
+    metavar="CHECKPOINT|pretrained...",
+)
 @click.option(
     "--split",
     type=click.Choice(["test", "validation", "train"]),
@@ -22,6 +29,14 @@ from lenet.cli.options import DATA_DIR, JSON
 @click.option("--data", "name", metavar="NAME", help="Another data set than the checkpoint's own.")
 @DATA_DIR
 @click.option(
+    "--tta",
+    "views",
+    type=click.IntRange(0, 1000),
+    default=0,
+    metavar="N",
+    help="Average over N distorted views of every image, too.",
+)
+@click.option(
     "--min-accuracy",
     type=click.FloatRange(0, 1),
     metavar="A",
@@ -29,39 +44,48 @@ from lenet.cli.options import DATA_DIR, JSON
 )
 @JSON
 def eval_(
-    checkpoint: Path,
+    checkpoints: tuple[Path, ...],
     split: str,
     name: str | None,
     data_dir: Path | None,
+    views: int,
     min_accuracy: float | None,
     as_json: bool,
 ) -> None:
-    """Judge CHECKPOINT: loss, accuracy, precision and recall, confusion matrix.
+    """Judge a checkpoint, or several as an ensemble that averages their probabilities.
 
-    The checkpoint knows its network, its preprocessing and its data set.
+    Prints loss, accuracy, precision and recall and the confusion matrix. A checkpoint knows its
+    network, its preprocessing and its data set; pretrained is the network in the package.
 
     \b
         lenet eval runs/mnist/best.npz
         lenet eval runs/mnist/best.npz --min-accuracy 0.99 --json
+        lenet eval runs/a/best.npz runs/b/best.npz --tta 8
+        lenet eval pretrained --data mnist
     """  # noqa: D301 - click's mark for lines to leave as they are
-    from lenet.errors import GateFailed
-    from lenet.evaluation import evaluate_checkpoint, read_checkpoint
+    limit_blas_threads(1)  # the products are small: more threads would only wait for each other
 
-    held = read_checkpoint(checkpoint)
-    config = held.config.with_values({"data.name": name}) if name else held.config
-    result, class_names = evaluate_checkpoint(
-        held, split, config, data_dir and str(data_dir)
-    )  # fmt: skip
+    from lenet.data.datasets import ROLES
+    from lenet.errors import GateFailed
+    from lenet.evaluation import evaluate_checkpoints, read_checkpoint
+
+    held = [read_checkpoint(path) for path in checkpoints]
+    config = held[0].config
+    if name:
+        no_files = {f"data.{role}": None for role in ROLES}
+        config = config.with_values({"data.name": name, **no_files})
+    result, class_names = evaluate_checkpoints(held, split, config, data_dir, views)
+    judged = ", ".join(map(str, checkpoints))
     if as_json:
-        facts = {"checkpoint": str(checkpoint), "data": config.data.name, "split": split}
+        facts = {"checkpoint": judged, "data": config.data.name, "split": split, "tta": views}
         click.echo(json.dumps(result.to_dict() | facts))
     else:
-        click.echo(f"{checkpoint} on {config.data.name}, {split} images")
+        click.echo(f"{judged} on {config.data.name}, {split} images")
         click.echo(result.to_table(class_names))
     if min_accuracy is not None and result.accuracy < min_accuracy:
         raise GateFailed(
             f"accuracy is {result.accuracy:.4f}, below {min_accuracy:g}",
             remedy="train longer, or lower --min-accuracy",
-            file=checkpoint,
+            file=judged,
             key="accuracy",
         )

@@ -56,7 +56,7 @@ def train(
     """  # noqa: D301 - click's mark for lines to leave as they are
     if resume and overwrite:
         raise click.UsageError("--resume and --overwrite exclude each other")
-    if resume and file is None and output is not None:
+    if resume and file is None and output is not None and (output / "config.yaml").exists():
         file = output / "config.yaml"
     config = _resolved(load_config(file, overrides), output, seed, workers)
     count = choose_workers(config.train.workers, config.train.batch_size)
@@ -66,6 +66,8 @@ def train(
     from lenet.callbacks import ChanceWarning, Display
     from lenet.run import run_training
 
+    if not quiet:
+        click.echo(_opening(config, count), err=True)
     listeners = [] if quiet else [Display(config.train.epochs)]
     outcome = run_training(
         config,
@@ -77,9 +79,7 @@ def train(
     _conclude(config, outcome, as_json)
 
 
-def _resolved(
-    config: Config, output: Path | None, seed: int | None, workers: str | None
-) -> Config:
+def _resolved(config: Config, output: Path | None, seed: int | None, workers: str | None) -> Config:
     values: dict[str, object] = {}
     if output is not None:
         values["output.dir"] = str(output)
@@ -88,6 +88,17 @@ def _resolved(
     if workers is not None:
         values["train.workers"] = int(workers) if workers.lstrip("-").isdigit() else workers
     return config.with_values(values) if values else config
+
+
+def _opening(config: Config, workers: int) -> str:
+    """Return the line that says what begins: what is not in every line of the log."""
+    from lenet.gemm import DEFAULT_BLOCK
+
+    block = DEFAULT_BLOCK if config.train.block == "auto" else config.train.block
+    return (
+        f"training on {config.data.name} with {workers} worker{'s'[: workers != 1]}, products of "
+        f"at most {block:,} multiply-adds, into {config.output.dir}"
+    )
 
 
 def _warn(line: str) -> None:

@@ -1,0 +1,134 @@
+"""What a notebook needs beyond the layers: a step of training, and a trained network to ask.
+
+Front, beside the command line: everything here is a few lines over the floors below.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lenet.data.loader import Preprocessing
+from lenet.errors import DataError
+from lenet.evaluation import (
+    evaluate_checkpoints,
+    preprocessing_of,
+    read_checkpoint,
+    restore_network,
+)
+from lenet.im2col import Array
+from lenet.losses import SoftmaxCrossEntropy
+from lenet.metrics import Evaluation
+from lenet.network import Network
+from lenet.optimizers import Optimizer
+
+
+def train_step(
+    network: Network,
+    loss: SoftmaxCrossEntropy,
+    optimizer: Optimizer,
+    images: Array,
+    labels: NDArray[np.integer[Any]],
+    lr: float,
+    t: int,
+) -> float:
+    """Move the weights one step down the gradient of a batch.
+
+    Parameters
+    ----------
+    network, loss, optimizer
+        The optimizer is for ``network.parameters``.
+    images, labels
+        (N,C,H,W), prepared as the network wants them, and (N,).
+    lr
+        Learning rate.
+    t
+        Number of the step, from 1.
+
+    Returns
+    -------
+    The loss before the step.
+
+    Examples
+    --------
+    >>> from lenet.models import lenet5
+    >>> from lenet.optimizers import make_optimizer
+    >>> rng = np.random.default_rng(0)
+    >>> network = lenet5()
+    >>> network.initialize(rng)
+    >>> loss, rule = SoftmaxCrossEntropy(10), make_optimizer("nesterov", network.parameters.size)
+    >>> images, labels = rng.normal(size=(20, 1, 32, 32)), rng.integers(0, 10, 20)
+    >>> losses = [train_step(network, loss, rule, images, labels, 0.01, t) for t in range(1, 9)]
+    >>> losses[-1] < losses[0]
+    True
+    """
+    x = np.ascontiguousarray(images.transpose(1, 2, 3, 0), network.dtype)
+    before = loss.forward(network.forward(x), labels)
+    network.backward(loss.backward())
+    optimizer.step(network.parameters, network.gradients, lr, t)
+    return before
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A trained network, and what it needs to know of the images that it is asked about."""
+
+    network: Network
+    preprocessing: Preprocessing
+    class_names: tuple[str, ...]
+
+    def predict(self, images: NDArray[np.uint8]) -> Array:
+        """Return the probabilities (N, classes) of grey images (N,H,W), 0 background, 255 ink.
+
+        Raises
+        ------
+        DataError
+            The images are not uint8 (N,H,W), or too large for the network.
+        """
+        if images.dtype != np.uint8 or images.ndim != 3:
+            raise DataError(
+                f"must be uint8 (N,H,W), are {images.dtype} of shape {images.shape}",
+                remedy="give grey levels from 0, the background, to 255",
+                key="images",
+            )
+        x = self.preprocessing.blank(len(images), self.network.dtype)
+        self.preprocessing.apply(images, x)
+        return self.network.predict(x.transpose(3, 0, 1, 2))
+
+
+def load(checkpoint: str | PathLike[str]) -> Model:
+    """Return the network of a checkpoint, ready to predict.
+
+    Raises
+    ------
+    CheckpointError
+        The file is missing, damaged or none of ours.
+    """
+    held = read_checkpoint(checkpoint)
+    return Model(restore_network(held), preprocessing_of(held), held.class_names)
+
+
+def evaluate(
+    checkpoint: str | PathLike[str], split: str = "test", directory: str | None = None
+) -> Evaluation:
+    """Judge a checkpoint on images of its own data set, as ``lenet eval`` does.
+
+    Parameters
+    ----------
+    checkpoint
+        The file.
+    split
+        ``test``, ``validation`` or ``train``.
+    directory
+        Where to look for the data first.
+
+    Raises
+    ------
+    LenetError
+        The checkpoint or the data cannot be read.
+    """
+    return evaluate_checkpoints([read_checkpoint(checkpoint)], split, directory=directory)[0]

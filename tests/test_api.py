@@ -1,0 +1,118 @@
+"""The public API: what ``lenet`` exports, that it loads late, and that docs/api.md is true."""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import lenet
+from lenet.data.loader import Preprocessing
+from lenet.errors import DataError
+
+ROOT = Path(__file__).resolve().parent.parent
+EXPORTED = [
+    "Config",
+    "Evaluation",
+    "LenetError",
+    "Model",
+    "Network",
+    "SoftmaxCrossEntropy",
+    "__version__",
+    "col2im",
+    "evaluate",
+    "im2col",
+    "lenet5",
+    "lenet5_layers",
+    "load",
+    "load_config",
+    "make_optimizer",
+    "output_size",
+    "run_training",
+    "train_step",
+]
+
+
+def run(code: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
+def test_exports_exactly_these_names():
+    assert sorted(lenet.__all__) == EXPORTED
+    assert set(EXPORTED) <= set(dir(lenet))
+    for name in EXPORTED:
+        assert getattr(lenet, name) is not None
+
+
+def test_type_checkers_see_the_names_where_they_are():
+    tree = ast.parse((ROOT / "lenet" / "__init__.py").read_text(encoding="utf-8"))
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    declared = {a.name: n.module for n in block.body for a in n.names}
+    assert declared == lenet._HOMES
+
+
+def test_unknown_names_are_attribute_errors():
+    with pytest.raises(AttributeError, match="module 'lenet' has no attribute 'nothing'"):
+        _ = lenet.nothing
+
+
+def test_importing_the_package_is_light():
+    modules = run("import sys, lenet; print(*sys.modules)").split()
+    assert "lenet" in modules
+    assert not [m for m in modules if m.startswith(("numpy", "scipy", "tqdm", "yaml", "lenet."))
+                and m != "lenet.version"]  # fmt: skip
+
+
+def test_the_patch_matrix_loads_no_scipy_and_no_data_code():
+    modules = run("import sys; from lenet import im2col, lenet5, train_step; print(*sys.modules)")
+    assert not [m for m in modules.split() if m.startswith("scipy")]
+
+
+@pytest.mark.parametrize(
+    "first",
+    ["import lenet.im2col", "from lenet.im2col import pad", "import lenet.models", "pass"],
+)
+def test_im2col_is_the_function_whatever_was_imported_before(first):
+    assert run(f"{first}\nfrom lenet import im2col; print(im2col.__name__)") == "im2col\n"
+
+
+def test_model_pads_and_scales_as_in_training():
+    network = lenet.lenet5()
+    network.initialize(np.random.default_rng(0))
+    grey = np.random.default_rng(1).integers(0, 256, (3, 28, 28), dtype=np.uint8)
+    by_hand = np.full((3, 1, 32, 32), -0.1)
+    by_hand[:, 0, 2:30, 2:30] = grey / 255 * 1.275 - 0.1
+    model = lenet.Model(network, Preprocessing(), tuple("0123456789"))
+    np.testing.assert_allclose(model.predict(grey), network.predict(by_hand), rtol=1e-5)
+    np.testing.assert_allclose(model.predict(grey).sum(axis=1), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "images", [np.zeros((2, 28, 28)), np.zeros((28, 28), np.uint8), np.zeros((1, 40, 40), np.uint8)]
+)
+def test_model_refuses_what_are_no_grey_images(images):
+    model = lenet.Model(lenet.lenet5(), Preprocessing(), tuple("0123456789"))
+    with pytest.raises(DataError):
+        model.predict(images)
+
+
+def test_the_page_runs():
+    failed, count = doctest.testfile(
+        str(ROOT / "docs" / "api.md"),
+        module_relative=False,
+        optionflags=doctest.NORMALIZE_WHITESPACE,
+        encoding="utf-8",
+    )
+    assert count > 40
+    assert failed == 0
