@@ -19,7 +19,7 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
-from lenet.checkpoint import Checkpoint, save_checkpoint
+from lenet.checkpoint import Checkpoint, keep_as, save_checkpoint
 from lenet.errors import SystemFailure
 from lenet.trainer import EpochDone, Listener, Snapshot, StepDone
 
@@ -149,6 +149,8 @@ def _csv_row(event: EpochDone) -> str:
 class Checkpoints(Listener):
     """``last.npz`` after every epoch, on the way if asked for, and when stopped; ``best.npz``.
 
+    ``previous.npz`` is the last but one: what a run goes on from should the disk spoil the last.
+
     Parameters
     ----------
     directory
@@ -159,6 +161,7 @@ class Checkpoints(Listener):
 
     def __init__(self, directory: Path, every: int | str | None = None) -> None:
         self.last, self.best = directory / "last.npz", directory / "best.npz"
+        self.previous = directory / "previous.npz"
         self.steps = every if isinstance(every, int) else None
         self.seconds = float(every[:-1]) if isinstance(every, str) else None
         self.saved = time.monotonic()
@@ -179,5 +182,7 @@ class Checkpoints(Listener):
         self._save_last(snapshot())
 
     def _save_last(self, checkpoint: Checkpoint) -> None:
+        if self.last.exists():
+            keep_as(self.last, self.previous)
         save_checkpoint(self.last, checkpoint)
         self.saved = time.monotonic()

@@ -24,6 +24,7 @@ import os
 import platform
 import re
 import secrets
+import shutil
 import stat
 import struct
 import zlib
@@ -129,6 +130,30 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
         remedy = "free space, or choose a directory that can be written"
         reason = error.strerror or error
         raise SystemFailure(f"cannot be written: {reason}", remedy=remedy, file=path) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def keep_as(path: Path, other: Path) -> None:
+    """Let ``other`` be what ``path`` is now, at no moment missing or in part.
+
+    Raises
+    ------
+    SystemFailure
+        The directory cannot be written, or the disk is full.
+    """
+    temporary = other.with_name(f".{other.name}.{secrets.token_hex(8)}.part")
+    try:
+        try:
+            os.link(path, temporary)
+        except OSError:  # a file system without links
+            shutil.copyfile(path, temporary)
+        temporary.replace(other)
+    except OSError as error:
+        remedy = "free space, or choose a directory that can be written"
+        reason = error.strerror or error
+        raise SystemFailure(f"cannot be written: {reason}", remedy=remedy, file=other) from error
     finally:
         with suppress(OSError):
             temporary.unlink()

@@ -7,6 +7,7 @@ trainer and what listens to it.
 from __future__ import annotations
 
 import signal
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 
 from lenet.callbacks import Checkpoints, Log
+from lenet.checkpoint import Checkpoint, facts
 from lenet.config import Config
 from lenet.cores import choose_workers
 from lenet.evaluation import load_split, make_network
@@ -52,6 +54,7 @@ def run_training(
     resume: bool = False,
     overwrite: bool = False,
     listeners: Sequence[Listener] = (),
+    warn: Callable[[str], None] = warnings.warn,
 ) -> Outcome:
     """Train as ``config`` says, in its output directory.
 
@@ -65,6 +68,8 @@ def run_training(
         What to do with a run that is in the directory already.
     listeners
         Told of steps and epochs, before log and checkpoints are written.
+    warn
+        Takes a line about what is not an error but should be known.
 
     Raises
     ------
@@ -74,7 +79,9 @@ def run_training(
     workers = choose_workers(config.train.workers, config.train.batch_size)
     output = Path(config.output.dir)
     with RunDirectory(output, resume=resume, overwrite=overwrite) as run, Team(workers) as team:
-        start = run.last(config) if resume else None
+        start = run.last(config, warn) if resume else None
+        if start is not None:
+            _compare(start, workers, warn)
         found = load_split(config, "train", directory)
         images, image_handle = team.share(found.images)
         labels, label_handle = team.share(found.labels)
@@ -102,6 +109,16 @@ def run_training(
         team.done()
         stopped = trainer.stopped_by
     return Outcome(memory.best, memory.last, workers, stopped)
+
+
+def _compare(start: Checkpoint, workers: int, warn: Callable[[str], None]) -> None:
+    """Warn if the machine is another than the run began on: the last bits may differ."""
+    now = facts(workers)
+    other = [key for key in now if start.facts.get(key) != now[key]]
+    if other:
+        warn(
+            f"the run began with other {', '.join(other)}: its numbers may differ in the last bits"
+        )
 
 
 @contextmanager

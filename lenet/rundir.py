@@ -1,12 +1,13 @@
 """The directory of a run: one run, one process at a time, and what is found there at the start.
 
-Running floor. A directory holds ``config.yaml``, ``log.jsonl``, ``log.csv``, ``last.npz`` and
-``best.npz``. A lock keeps a second process out; the system drops it when its process dies.
+Running floor. A directory holds ``config.yaml``, ``log.jsonl``, ``log.csv``, ``last.npz``,
+``previous.npz`` and ``best.npz``. A lock keeps a second process out; the system drops it when its process dies.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -16,7 +17,7 @@ from lenet.config import Config, differences, to_yaml
 from lenet.errors import CheckpointError, ConfigError, SystemFailure
 from lenet.evaluation import read_checkpoint
 
-FILES = ("config.yaml", "log.jsonl", "log.csv", "last.npz", "best.npz")
+FILES = ("config.yaml", "log.jsonl", "log.csv", "last.npz", "previous.npz", "best.npz")
 
 # What may change when a run goes on: where things are, and who does the work.
 FREE_TO_CHANGE = {"data.dir", "output.dir", "train.workers", "train.checkpoint_every"}
@@ -99,16 +100,23 @@ class RunDirectory:
                 file=self.path / "config.yaml",
             ) from error
 
-    def last(self, config: Config) -> Checkpoint:
-        """Return the checkpoint to go on from.
+    def last(self, config: Config, warn: Callable[[str], None]) -> Checkpoint:
+        """Return the checkpoint to go on from: the last, or the one before if that is damaged.
 
         Raises
         ------
         CheckpointError
-            It is missing or damaged, or the configuration is another than the run began with.
+            Both are missing or damaged, or the configuration is another than the run began with.
         """
         path = self.path / "last.npz"
-        checkpoint = read_checkpoint(path, resume=True)
+        try:
+            checkpoint = read_checkpoint(path, resume=True)
+        except CheckpointError as error:
+            before = self.path / "previous.npz"
+            if not before.exists():
+                raise
+            checkpoint = read_checkpoint(before, resume=True)
+            warn(f"{error}: going on from {before}, step {checkpoint.step}")
         changed = [k for k in differences(checkpoint.config, config) if k not in FREE_TO_CHANGE]
         if changed:
             raise CheckpointError(

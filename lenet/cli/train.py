@@ -75,6 +75,7 @@ def train(
         resume=resume,
         overwrite=overwrite,
         listeners=[*listeners, ChanceWarning(config.model.classes, _warn)],
+        warn=_warn,
     )
     _conclude(config, outcome, as_json)
 
