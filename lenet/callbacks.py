@@ -39,10 +39,13 @@ def one_line(event: EpochDone, epochs: int, best: bool) -> str:
 
 
 class Display(Listener):
-    """A bar for every epoch where a person looks on, and a line for every epoch anywhere."""
+    """A bar for every epoch where a person looks on, and a line for every epoch anywhere.
 
-    def __init__(self, epochs: int, file: TextIO | None = None) -> None:
-        self.epochs = epochs
+    ``opening`` is the line before all: said with the first step, when nothing was refused.
+    """
+
+    def __init__(self, epochs: int, opening: str, file: TextIO | None = None) -> None:
+        self.epochs, self.opening = epochs, opening
         self.file = file or sys.stderr
         terminal = self.file is not None and self.file.isatty()
         self.draws = terminal and os.environ.get("TERM") != "dumb"
@@ -50,6 +53,9 @@ class Display(Listener):
         self.shown = 0.0
 
     def on_step(self, event: StepDone, snapshot: Snapshot) -> None:
+        if self.opening:
+            self._say(self.opening)
+            self.opening = ""
         if not self.draws:
             return
         if self.bar is None:

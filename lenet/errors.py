@@ -7,6 +7,8 @@ anything else that reaches it is a bug of ours (exit code 1).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from os import PathLike, fspath
 from typing import ClassVar
 
@@ -61,6 +63,10 @@ class LenetError(Exception):
         self.remedy = remedy
         self.file = None if file is None else fspath(file)
         self.key = key
+
+    def __reduce__(self) -> tuple[Callable[..., LenetError], tuple[str]]:
+        make = partial(type(self), remedy=self.remedy, file=self.file, key=self.key)
+        return make, (self.problem,)  # a worker's error travels to the first process
 
     def __str__(self) -> str:
         where = [part for part in (self.file, self.key) if part]

@@ -224,17 +224,16 @@ def evaluate_checkpoints(
     if len(checkpoints) == 1 and not views:
         network = restore_network(checkpoints[0])
         return evaluate(network, loader(checkpoints[0]), Alone()), found.class_names
-    probabilities, labels = 0.0, found.labels
+    opinions = []
     for checkpoint in checkpoints:
         network = restore_network(checkpoint)
-        plain, labels = _probabilities(network, loader(checkpoint))
+        opinions.append(_probabilities(network, loader(checkpoint)))
         if views:
             distorted = loader(checkpoint, _view(checkpoint))
             for epoch in range(views):  # other distortions in every epoch
-                plain += _probabilities(network, distorted, epoch)[0]
-        probabilities = probabilities + plain
-    probabilities /= len(checkpoints) * (1 + views)
-    return judge(probabilities, labels), found.class_names
+                opinions.append(_probabilities(network, distorted, epoch))
+    labels = np.concatenate([batch.labels.copy() for batch in loader(checkpoints[0]).epoch()])
+    return judge(np.mean(opinions, axis=0), labels), found.class_names
 
 
 def _chosen(config: Config, split: str, count: int) -> dict[str, Any]:
@@ -253,15 +252,10 @@ def _chosen(config: Config, split: str, count: int) -> dict[str, Any]:
     return {"only": held}
 
 
-def _probabilities(
-    network: Network, loader: Loader, epoch: int = 0
-) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
-    """Return the probabilities (count, classes) of all images of ``loader``, and their labels."""
-    parts, labels = [], []
-    for batch in loader.epoch(epoch):
-        parts.append(softmax(network.forward(batch.x).astype(np.float64)).T)
-        labels.append(batch.labels.copy())
-    return np.concatenate(parts), np.concatenate(labels)
+def _probabilities(network: Network, loader: Loader, epoch: int = 0) -> NDArray[np.float64]:
+    """Return the probabilities (count, classes) of all images of ``loader``."""
+    scores = (network.forward(batch.x).astype(np.float64) for batch in loader.epoch(epoch))
+    return np.concatenate([softmax(z).T for z in scores])
 
 
 def judge(probabilities: NDArray[np.float64], labels: NDArray[np.uint8]) -> Evaluation:
@@ -269,9 +263,7 @@ def judge(probabilities: NDArray[np.float64], labels: NDArray[np.uint8]) -> Eval
     count, classes = probabilities.shape
     told = probabilities[np.arange(count), labels]
     loss = -float(np.log(np.maximum(told, np.finfo(told.dtype).tiny)).mean())
-    return Evaluation(
-        loss, count, confusion_matrix(labels, probabilities.argmax(axis=1), classes)
-    )
+    return Evaluation(loss, count, confusion_matrix(labels, probabilities.argmax(axis=1), classes))
 
 
 def _view(checkpoint: Checkpoint) -> Distorter:

@@ -1,7 +1,8 @@
 """The directory of a run: one run, one process at a time, and what is found there at the start.
 
 Running floor. A directory holds ``config.yaml``, ``log.jsonl``, ``log.csv``, ``last.npz``,
-``previous.npz`` and ``best.npz``. A lock keeps a second process out; the system drops it when its process dies.
+``previous.npz`` and ``best.npz``. A lock keeps a second process out; the system drops it when
+its process dies.
 """
 
 from __future__ import annotations

@@ -24,6 +24,12 @@ COMMANDS = {
     "eval": "Judge a checkpoint on a test set.",
     "summary": "Show layers, shapes, patch matrices and weights.",
     "config": "Print the complete configuration.",
+    "inspect": "Draw what a network has learnt and what it does with an image.",
+    "export": "Hand a network on as ONNX or as a C file.",
+    "gradcheck": "Check gradients and the identities of the derivation.",
+    "bench": "Measure speed, per layer and whole, against the processor and PyTorch.",
+    "report": "Write a page on one run, or several side by side.",
+    "regress": "Hold a short training to a baseline, for continuous integration.",
     "data": "List data sets, fetch their files.",
 }
 
@@ -82,6 +88,10 @@ def _explain(error: BaseException) -> int:
     match error:
         case click.exceptions.Exit():
             return error.exit_code
+        case BrokenPipeError() | SystemExit(code=1):  # the second is what click makes of it
+            # Nobody reads any more; neither must the interpreter try again when it ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            return 141
         case SystemExit():
             return error.code if isinstance(error.code, int) else 1
         case LenetError():
@@ -92,16 +102,10 @@ def _explain(error: BaseException) -> int:
             return _fail(f"{problem}; see {command} --help", 2)
         case click.ClickException():
             return _fail(f"{error.format_message()}; see lenet --help", 2)
-        case BrokenPipeError():
-            # Nobody reads any more; neither must the interpreter try again when it ends.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            return 141
         case KeyboardInterrupt() | click.Abort():
             return _fail("interrupted; the last checkpoint is whole", 130)
         case MemoryError():
-            return _fail(
-                "out of memory; use a smaller train.batch_size or fewer train.workers", 4
-            )
+            return _fail("out of memory; use a smaller train.batch_size or fewer train.workers", 4)
         case OSError():
             where = f"{error.filename}: " if error.filename else ""
             return _fail(f"{where}{error.strerror or error}; check disk, path and permissions", 4)

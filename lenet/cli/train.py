@@ -13,6 +13,7 @@ from lenet.cores import choose_workers, limit_blas_threads
 
 if TYPE_CHECKING:
     from lenet.run import Outcome
+    from lenet.trainer import Listener
 
 
 @click.command()
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 @click.option(
     "--workers", metavar="N|auto", help="Processes that share every batch (train.workers)."
 )
+@click.option(
+    "--tensorboard", is_flag=True, help="Write scalars into tensorboard/ in the directory."
+)
 @click.option("--quiet", is_flag=True, help="Neither bar nor lines while training.")
 @JSON
 def train(
@@ -42,6 +46,7 @@ def train(
     data_dir: Path | None,
     seed: int | None,
     workers: str | None,
+    tensorboard: bool,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -66,15 +71,20 @@ def train(
     from lenet.callbacks import ChanceWarning, Display
     from lenet.run import run_training
 
-    if not quiet:
-        click.echo(_opening(config, count), err=True)
-    listeners = [] if quiet else [Display(config.train.epochs)]
+    listeners: list[Listener] = (
+        [] if quiet else [Display(config.train.epochs, _opening(config, count))]
+    )
+    listeners.append(ChanceWarning(config.model.classes, _warn))
+    if tensorboard:
+        from lenet.tensorboard import TensorBoard
+
+        listeners.append(TensorBoard(Path(config.output.dir) / "tensorboard"))
     outcome = run_training(
         config,
         directory=data_dir and str(data_dir),
         resume=resume,
         overwrite=overwrite,
-        listeners=[*listeners, ChanceWarning(config.model.classes, _warn)],
+        listeners=listeners,
         warn=_warn,
     )
     _conclude(config, outcome, as_json)

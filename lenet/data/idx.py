@@ -180,8 +180,7 @@ def _read_plain(file: BufferedReader, size: int, path: Path) -> NDArray[Any]:
     if here != claimed:
         _refuse_length(path, shape, dtype, f"{here:,} bytes")
     if dtype == np.uint8:
-        mapped = np.memmap(path, dtype, "r", file.tell(), shape)
-        return np.asarray(mapped)
+        return np.memmap(path, dtype, "r", file.tell(), shape)
     return _in_native_order(np.fromfile(file, dtype, math.prod(shape)).reshape(shape))
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -494,7 +494,7 @@ def _choose(digits: Indices, rng: np.random.Generator) -> Indices:
 
 
 def load_strokes(
-    split: Literal["train", "test"], seed: int = 0, cache_dir: Path | None = None
+    split: str, seed: int = 0, cache_dir: Path | None = None
 ) -> tuple[Bytes, Bytes]:
     """Return 60,000 digits to train on or 10,000 others to test on, images and labels.
 
