@@ -19,8 +19,9 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
-from lenet.checkpoint import Checkpoint, keep_as, save_checkpoint
+from lenet.checkpoint import Checkpoint, save_checkpoint
 from lenet.errors import SystemFailure
+from lenet.files import keep_as
 from lenet.trainer import EpochDone, Listener, Snapshot, StepDone
 
 COLUMNS = tuple(field.name for field in fields(EpochDone))

@@ -23,8 +23,6 @@ import math
 import os
 import platform
 import re
-import secrets
-import shutil
 import stat
 import struct
 import zlib
@@ -41,6 +39,7 @@ from numpy.typing import NDArray
 
 from lenet.config import Config
 from lenet.errors import CheckpointError, ConfigError, GateFailed, LenetError, SystemFailure
+from lenet.files import replacing
 from lenet.version import __version__
 
 Array: TypeAlias = NDArray[np.floating[Any]]
@@ -114,68 +113,13 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
         The disk is full, or the directory cannot be written.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     try:
         content = _content(checkpoint)
-        with temporary.open("xb") as file:
+        with replacing(path) as file:
             _write_archive(file, content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_directory(path.parent)
     except LenetError as error:
         error.file = str(path)
         raise
-    except OSError as error:
-        remedy = "free space, or choose a directory that can be written"
-        reason = error.strerror or error
-        raise SystemFailure(f"cannot be written: {reason}", remedy=remedy, file=path) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
-
-
-def keep_as(path: Path, other: Path) -> None:
-    """Let ``other`` be what ``path`` is now, at no moment missing or in part.
-
-    Raises
-    ------
-    SystemFailure
-        The directory cannot be written, or the disk is full.
-    """
-    temporary = other.with_name(f".{other.name}.{secrets.token_hex(8)}.part")
-    try:
-        try:
-            os.link(path, temporary)
-        except OSError:  # a file system without links
-            shutil.copyfile(path, temporary)
-        temporary.replace(other)
-    except OSError as error:
-        remedy = "free space, or choose a directory that can be written"
-        reason = error.strerror or error
-        raise SystemFailure(f"cannot be written: {reason}", remedy=remedy, file=other) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
-
-
-def clean_leftovers(directory: str | os.PathLike[str]) -> None:
-    """Remove the temporary files of saves that were killed; no save may be under way there."""
-    with suppress(OSError), os.scandir(directory) as entries:
-        for entry in entries:
-            ours = re.fullmatch(r"\..+\.[0-9a-f]{16}\.part", entry.name)
-            if ours and entry.is_file(follow_symlinks=False):
-                Path(entry.path).unlink()
-
-
-def _sync_directory(directory: Path) -> None:
-    """Put the new name on the disk; where a directory cannot be synced, it comes a little later."""
-    with suppress(OSError):  # Windows does not open directories, some file systems do not sync them
-        descriptor = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 # --- Loading -------------------------------------------------------------------------------------

@@ -230,8 +230,8 @@ def evaluate_checkpoints(
         opinions.append(_probabilities(network, loader(checkpoint)))
         if views:
             distorted = loader(checkpoint, _view(checkpoint))
-            for epoch in range(views):  # other distortions in every epoch
-                opinions.append(_probabilities(network, distorted, epoch))
+            # Every epoch brings other distortions.
+            opinions += [_probabilities(network, distorted, epoch) for epoch in range(views)]
     labels = np.concatenate([batch.labels.copy() for batch in loader(checkpoints[0]).epoch()])
     return judge(np.mean(opinions, axis=0), labels), found.class_names
 

@@ -13,10 +13,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from lenet.checkpoint import Checkpoint, clean_leftovers
+from lenet.checkpoint import Checkpoint
 from lenet.config import Config, differences, to_yaml
 from lenet.errors import CheckpointError, ConfigError, SystemFailure
 from lenet.evaluation import read_checkpoint
+from lenet.files import clean_leftovers
 
 FILES = ("config.yaml", "log.jsonl", "log.csv", "last.npz", "previous.npz", "best.npz")
 

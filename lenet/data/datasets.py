@@ -23,9 +23,10 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.data.idx import GZIP_MAGIC, header, read_idx, replacing
+from lenet.data.idx import GZIP_MAGIC, header, read_idx
 from lenet.data.strokes import load_strokes
 from lenet.errors import ConfigError, DataError, LenetError, SystemFailure
+from lenet.files import replacing
 
 T = TypeVar("T")
 

@@ -1,6 +1,6 @@
 """IDX files, the format of MNIST: read and written, plain or gzip-compressed.
 
-Data floor: imports only errors. The format is the one at the foot of LeCun's MNIST page
+Data floor. The format is the one at the foot of LeCun's MNIST page
 (http://yann.lecun.com/exdb/mnist/): two zero bytes, one byte for the type of the numbers, one for
 the number of axes, the length of every axis as a big-endian 32-bit integer, then the numbers,
 big-endian, the last axis fastest.
@@ -14,20 +14,18 @@ from __future__ import annotations
 import gzip
 import math
 import os
-import secrets
 import stat
 import struct
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lenet.errors import DataError, SystemFailure
+from lenet.files import replacing
 
 TYPES: dict[int, np.dtype[Any]] = {
     0x08: np.dtype("u1"),
@@ -133,35 +131,6 @@ def header(array: NDArray[Any]) -> bytes:
     if not codes or array.size == 0 or array.ndim == 0:
         raise ValueError(f"IDX has no array of type {array.dtype} and shape {array.shape}")
     return bytes([0, 0, codes[0], array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Open a temporary file beside ``path`` that takes its place if the block ends well.
-
-    Its directory is made where it is missing. Whatever happens, ``path`` is the old file or the
-    whole new one, and the temporary is gone.
-
-    Raises
-    ------
-    SystemFailure
-        The directory cannot be written, or the disk is full.
-    """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        remedy = "free space, or choose a directory that can be written"
-        reason = error.strerror or error
-        raise SystemFailure(f"cannot be written: {reason}", remedy=remedy, file=path) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
 
 
 def _size_of_regular(path: Path) -> int:
