@@ -7,8 +7,10 @@ read, which images are held out for validation.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from importlib.resources import as_file, files
 from os import PathLike, fspath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -122,9 +124,14 @@ def read_checkpoint(path: str | PathLike[str], *, resume: bool = False) -> Check
         It is missing, damaged or hostile; with ``resume``, also if it cannot be gone on from.
     """
     if fspath(path) == PRETRAINED:
-        with as_file(files("lenet") / "weights" / "lenet5-mnist.npz") as packaged:
-            return load_checkpoint(packaged, parameter_shapes, resume=resume)
+        with packaged() as file:
+            return load_checkpoint(file, parameter_shapes, resume=resume)
     return load_checkpoint(path, parameter_shapes, resume=resume)
+
+
+def packaged() -> AbstractContextManager[Path]:
+    """Return the file of the network that is part of the package, for as long as it is open."""
+    return as_file(files("lenet") / "weights" / "lenet5-mnist.npz")
 
 
 def parameter_shapes(config: Config) -> dict[str, Shape]:

@@ -72,3 +72,38 @@ def fetch(name: str, data_dir: Path | None) -> None:
 
     for path, fetched in datasets.fetch(name, data_dir).items():
         click.echo(f"{path}  {'fetched' if fetched else 'already here'}")
+
+
+@data.command()
+@click.argument("name")
+@click.option(
+    "--split",
+    type=click.Choice(["train", "test"]),
+    default="train",
+    show_default=True,
+    help="Which images.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="PNG or SVG to write; NAME.png by default.",
+)
+@DATA_DIR
+def show(name: str, split: str, out: Path | None, data_dir: Path | None) -> None:
+    """Draw the first images of every class of NAME, a row a class (extra viz).
+
+    \b
+        lenet data show strokes
+        lenet data show mnist --split test --out mnist.png
+    """  # noqa: D301 - click's mark for lines to leave as they are
+    from lenet import plots
+    from lenet.data import datasets
+
+    found = datasets.load(name, split, directory=data_dir)
+    path = out or Path(f"{name}.png")
+    title = f"{name}, {split}: the first images of every class of {len(found.images):,}"
+    plots.write_picture(
+        path, lambda: plots.samples(found.images, found.labels, found.class_names, title)
+    )
+    click.echo(path)

@@ -1,0 +1,77 @@
+"""``lenet regress``: the gate of continuous integration, in one verdict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lenet.cli.options import CONFIG, DATA_DIR, JSON, SET
+from lenet.config import load_config
+from lenet.cores import limit_blas_threads
+
+
+@click.command()
+@CONFIG
+@SET
+@click.option(
+    "--baseline",
+    "path",
+    type=click.Path(path_type=Path),
+    default=Path("baseline.json"),
+    show_default=True,
+    metavar="FILE",
+    help="What to hold the training against.",
+)
+@click.option("--update", is_flag=True, help="Write the baseline anew; its limits stay.")
+@click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Verdict in XML.")
+@click.option(
+    "--markdown", type=click.Path(path_type=Path), metavar="FILE", help="Verdict in Markdown."
+)
+@DATA_DIR
+@JSON
+def regress(
+    file: Path | None,
+    overrides: tuple[str, ...],
+    path: Path,
+    update: bool,
+    junit: Path | None,
+    markdown: Path | None,
+    data_dir: Path | None,
+    as_json: bool,
+) -> None:
+    """Train for some seconds and hold accuracy, loss, bits, gradients and speed to a baseline.
+
+    Exits with 5 if anything falls short. The limits are in the baseline file, for its owner to
+    change; --update keeps them.
+
+    \b
+        lenet regress --config configs/ci.yaml --baseline baseline.json --update
+        lenet regress --config configs/ci.yaml --baseline baseline.json
+    """  # noqa: D301 - click's mark for lines to leave as they are
+    limit_blas_threads(1)  # before NumPy is imported: the gate trains alone
+    from lenet import regress as gate
+    from lenet.errors import GateFailed
+    from lenet.evaluation import load_split
+
+    config = load_config(file, overrides)
+    baseline = None if update and not path.exists() else gate.read_baseline(path)
+    split = load_split(config, "train", str(data_dir) if data_dir else None)
+    limits = baseline.allowed if baseline else gate.Allowed()
+    verdict = gate.judge(config, split, limits if update or baseline is None else baseline)
+
+    if junit is not None:
+        gate.write(junit, verdict.to_junit())
+    if markdown is not None:
+        gate.write(markdown, verdict.to_markdown())
+    click.echo(verdict.to_json() if as_json else verdict.to_table())
+    if verdict.short:
+        raise GateFailed(
+            f"{len(verdict.short)} of {len(verdict.checks)} checks fall short: "
+            + ", ".join(verdict.short),
+            remedy="correct the cause; if the change is meant, run lenet regress --update",
+            file=path,
+        )
+    if update and verdict.seen:
+        gate.write_baseline(path, gate.Baseline(config, verdict.machine, verdict.seen, limits))
+        click.echo(f"lenet: {path}: written", err=True)

@@ -1,0 +1,43 @@
+"""``lenet report``: runs as a page to read in a browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lenet.cli.options import DATA_DIR
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN…")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("report.html"),
+    show_default=True,
+    metavar="FILE",
+    help="The page to write.",
+)
+@DATA_DIR
+def report(runs: tuple[Path, ...], out: Path, data_dir: Path | None) -> None:
+    """Write a page on one RUN, or several side by side, that needs no network to be read.
+
+    A RUN is the output directory of lenet train. The page holds results, curves, confusion matrix,
+    scores by class, the worst mistakes, filters, configuration and machine.
+
+    \b
+        lenet report runs/mnist
+        lenet report runs/plain runs/distorted --out compared.html
+    """  # noqa: D301 - click's mark for lines to leave as they are
+    from lenet.errors import LenetError
+    from lenet.files import replacing
+    from lenet.report import read_run, to_html
+
+    read = [read_run(run, str(data_dir) if data_dir else None) for run in runs]
+    for run in read:
+        if isinstance(run.judgement, LenetError):
+            click.echo(f"lenet: warning: {run.name}: no test images: {run.judgement}", err=True)
+    with replacing(out) as file:
+        file.write(to_html(read).encode())
+    click.echo(out)

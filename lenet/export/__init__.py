@@ -1,0 +1,1 @@
+"""Handing a network on: as an ONNX model, as a C file."""

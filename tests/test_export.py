@@ -1,0 +1,260 @@
+"""What is handed on gives this package's scores: as ONNX, and as C that a compiler takes.
+
+Both are held to an oracle of their own, :func:`scores`: the fused network of the checkpoint on
+images scaled and padded here by hand.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from numpy.testing import assert_allclose, assert_array_equal
+from untrained import untrained
+
+from lenet.checkpoint import save_checkpoint
+from lenet.cli.export import export
+from lenet.errors import ConfigError, GateFailed, SystemFailure
+from lenet.evaluation import load_split, read_checkpoint, restore_network
+from lenet.export import c_source as c
+from lenet.export.onnx_model import compare, onnx_model
+from lenet.export.subject import subject
+
+NETWORKS = {
+    "relu, max": {},
+    "sigmoid, average": {"model__activation": "sigmoid", "model__pooling": "average"},
+    "tanh, max, odd sizes": {"model__activation": "tanh", "model__input_size": 35},
+    "lecun_tanh, average, C5 of 2x2": {
+        "model__activation": "lecun_tanh",
+        "model__pooling": "average",
+        "model__input_size": 36,
+        "model__classes": 3,
+        "train__precision": "float64",
+    },
+}
+every_network = pytest.mark.parametrize("settings", NETWORKS.values(), ids=NETWORKS)
+
+
+def raw_images(N, size=28):
+    return np.random.default_rng(5).integers(0, 256, (N, 1, size, size), dtype=np.uint8)
+
+
+def scores(checkpoint, images):
+    size, held = checkpoint.config.model.input_size, checkpoint.preprocessing
+    before = (size - images.shape[-1]) // 2
+    after = size - images.shape[-1] - before
+    margins = (before, after)
+    grey = np.pad(images, ((0, 0), (0, 0), margins, margins)).astype(np.float64)
+    x = (grey * held["scale"] + held["shift"]).astype(checkpoint.config.train.precision)
+    return restore_network(checkpoint).forward(np.ascontiguousarray(x.transpose(1, 2, 3, 0))).T
+
+
+def softmax(z):
+    e = np.exp(z - z.max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)
+
+
+# --- ONNX -----------------------------------------------------------------------------------------
+
+
+@every_network
+@pytest.mark.parametrize("N", [1, 3])
+def test_onnx_reference_evaluator(settings, N):
+    onnx = pytest.importorskip("onnx")
+    reference = pytest.importorskip("onnx.reference")
+    checkpoint, images = untrained(**settings), raw_images(N)
+    model = onnx.load_from_string(onnx_model(subject(checkpoint)))
+    onnx.checker.check_model(model, full_check=True)
+    evaluator = reference.ReferenceEvaluator(model)
+    z, probabilities = evaluator.run(None, {"images": images.astype(np.float32)})
+    expected = scores(checkpoint, images)
+    assert_allclose(z, expected, atol=1e-4)
+    assert_array_equal(z.argmax(axis=1), expected.argmax(axis=1))
+    assert_allclose(probabilities, softmax(expected), atol=1e-5)
+
+
+@every_network
+def test_onnxruntime(settings):
+    pytest.importorskip("onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    checkpoint, images = untrained(**settings), raw_images(8)
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = runtime.InferenceSession(
+        onnx_model(subject(checkpoint)), options, providers=["CPUExecutionProvider"]
+    )
+    z, _ = session.run(None, {"images": images.astype(np.float32)})
+    assert_allclose(z, scores(checkpoint, images), atol=1e-4)
+
+
+def test_onnx_says_what_it_takes():
+    onnx = pytest.importorskip("onnx")
+    made = subject(untrained(class_names=tuple("abcdefghij")))
+    model = onnx.load_from_string(onnx_model(made))
+    (images,), outputs = model.graph.input, model.graph.output
+    shape = [d.dim_param or d.dim_value for d in images.type.tensor_type.shape.dim]
+    assert (images.name, shape) == ("images", ["N", 1, 28, 28])
+    assert [output.name for output in outputs] == ["scores", "probabilities"]
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    assert json.loads(metadata["class_names"]) == list("abcdefghij")
+    assert json.loads(metadata["preprocessing"]) == {
+        "input_size": 32,
+        "scale": 1.275 / 255,
+        "shift": -0.1,
+        "padding_before": 2,
+        "padding_after": 2,
+    }
+    assert "0 (background) to 255 (ink)" in metadata["input"]
+    assert {"C1", "S2", "C3", "S4", "C5", "F6", "F7"} <= {node.name for node in model.graph.node}
+    assert onnx_model(made) == onnx_model(made)
+
+
+def test_a_model_that_is_off_is_refused():
+    pytest.importorskip("onnx")
+    model = onnx_model(subject(untrained(seed=0)))
+    with pytest.raises(GateFailed, match="scores are off by"):
+        compare(model, subject(untrained(seed=1)), raw_images(2))
+
+
+def test_the_test_images_of_mnist(mnist_dir):
+    runtime = pytest.importorskip("onnxruntime")
+    checkpoint = untrained(data__name="mnist")
+    images = load_split(checkpoint.config, "test", mnist_dir).images[:1000, None]
+    session = runtime.InferenceSession(onnx_model(subject(checkpoint)))
+    z, _ = session.run(None, {"images": images.astype(np.float32)})
+    expected = scores(checkpoint, images)
+    assert_allclose(z, expected, atol=1e-4)
+    assert_array_equal(z.argmax(axis=1), expected.argmax(axis=1))
+
+
+# --- C --------------------------------------------------------------------------------------------
+
+
+def compiled(place, checkpoint, size=28):
+    """The C file as a library, compiled as strictly as compilers can be asked to."""
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None or sys.platform == "win32":
+        pytest.skip("no C compiler here")
+    for name, text in c.c_source(subject(checkpoint, size)).items():
+        (place / name).write_text(text, encoding="ascii")
+    strict = ["-std=c99", "-pedantic", "-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror"]
+    library = place / "lenet.so"
+    subprocess.run(
+        [compiler, *strict, "-shared", "-fPIC", "-o", library, place / "lenet.c", "-lm"],
+        check=True,
+    )
+    return ctypes.CDLL(str(library))
+
+
+def floats(array):
+    return array.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+
+
+@every_network
+def test_c(tmp_path, settings):
+    checkpoint, images = untrained(**settings), raw_images(8)
+    library = compiled(tmp_path, checkpoint)
+    expected = scores(checkpoint, images)
+    for image, row in zip(images.astype(np.float32), expected, strict=True):
+        z, probabilities = np.empty((2, len(row)), np.float32)
+        library.lenet_scores(floats(image), floats(z))
+        assert_allclose(z, row, atol=1e-4)
+        assert library.lenet_predict(floats(image)) == row.argmax()
+        assert library.lenet_probabilities(floats(image), floats(probabilities)) == row.argmax()
+        assert_allclose(probabilities, softmax(row[None])[0], atol=1e-5)
+
+
+def test_c_class_names(tmp_path):
+    names = ('"; evil() //', "??/", "é\n\\", "a b")
+    library = compiled(tmp_path, untrained(class_names=names, model__classes=4))
+    held = (ctypes.c_char_p * 4).in_dll(library, "lenet_class_names")
+    assert [name.decode() for name in held] == list(names)
+
+
+def test_c_of_other_images(tmp_path):
+    checkpoint, images = untrained(), raw_images(1, size=21)
+    library = compiled(tmp_path, checkpoint, size=21)
+    z = np.empty(10, np.float32)
+    library.lenet_scores(floats(images.astype(np.float32)), floats(z))
+    assert_allclose(z, scores(checkpoint, images)[0], atol=1e-4)
+    assert "#define LENET_PIXELS 441" in (tmp_path / "lenet.h").read_text()
+
+
+def test_c_weights_are_exact():
+    checkpoint = untrained()
+    text = c.c_source(subject(checkpoint))["lenet.c"]
+    for name, value in checkpoint.parameters.items():
+        numbers = re.search(
+            rf"{name.replace('.', '_')}\[\d+\] = {{ /\* [^*]* \*/\n(.*?)\}};", text, re.DOTALL
+        )
+        read = [np.float32(number.strip().rstrip("f")) for number in numbers[1].split(",")]
+        assert_array_equal(read, value.ravel())
+
+
+def test_c_that_would_be_too_large(monkeypatch):
+    large = subject(untrained(model__input_size=256))
+    with pytest.raises(ConfigError, match="bytes of stack") as caught:
+        c.c_source(large)
+    assert caught.value.key == "--c"
+    monkeypatch.setattr(c, "MOST_WEIGHTS", 100)
+    with pytest.raises(ConfigError, match="weights are more than the 100"):
+        c.c_source(subject(untrained()))
+
+
+def test_a_comment_stays_a_comment():
+    made = replace(subject(untrained()), origin="*/ evil() /* \n é")
+    texts = c.c_source(made)
+    assert all("evil()" not in text and text.isascii() for text in texts.values())
+
+
+# --- The command ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def saved(tmp_path):
+    path = tmp_path / "best.npz"
+    save_checkpoint(path, untrained())
+    return path
+
+
+def run(*arguments):
+    return CliRunner().invoke(export, [str(argument) for argument in arguments])
+
+
+def test_both_at_once(saved, tmp_path):
+    pytest.importorskip("onnx")
+    model, place = tmp_path / "new" / "lenet.onnx", tmp_path / "c"
+    result = run(saved, "--onnx", model, "--c", place)
+    assert result.exit_code == 0, result.exception
+    first, second = result.stdout.splitlines()
+    assert float(re.search(r"within (\S+) of", first)[1]) < 1e-4
+    assert "-lm" in second
+    assert model.read_bytes() == onnx_model(subject(read_checkpoint(saved)))
+    assert sorted(path.name for path in place.iterdir()) == ["lenet.c", "lenet.h"]
+
+
+def test_what_is_refused(saved, tmp_path):
+    assert run(saved).exit_code == 2
+    result = run(saved, "--c", tmp_path / "c", "--image-size", 33)
+    assert isinstance(result.exception, ConfigError)
+    assert "--image-size: is 33, larger than the network's input of 32" in str(result.exception)
+    (tmp_path / "file").write_text("in the way")
+    result = run(saved, "--c", tmp_path / "file")
+    assert isinstance(result.exception, SystemFailure)
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_without_the_extra(saved, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    result = run(saved, "--onnx", tmp_path / "lenet.onnx")
+    assert isinstance(result.exception, SystemFailure)
+    assert str(result.exception) == "onnx: is not installed; pip install 'lenet[onnx]'"
+    assert not (tmp_path / "lenet.onnx").exists()

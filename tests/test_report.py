@@ -1,0 +1,324 @@
+"""The report page: what it says, that it needs nothing else, how it fits phone and desktop."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import re
+import shutil
+import struct
+import subprocess
+import zlib
+from itertools import pairwise
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from tiny import bars, write_bars
+
+from lenet import report
+from lenet.api import load
+from lenet.charts import Line, epoch_ticks, line_chart, linear_ticks, log_ticks, png
+from lenet.cli import main
+from lenet.config import Config
+from lenet.run import run_training
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """Two runs: a hasty one, which makes mistakes, and one with a name that is markup."""
+    place = tmp_path_factory.mktemp("runs")
+    config = Config().with_values(
+        {**write_bars(place, test=200), "train.epochs": 3, "optimizer.lr": 0.0002}
+    )
+    run_training(config.with_values({"output.dir": str(place / "hasty")}))
+    other = {"output.dir": str(place / "<b>&amp;'x'"), "optimizer.name": "adam"}
+    run_training(config.with_values(other))
+    return place
+
+
+@pytest.fixture(scope="module")
+def runs(place: Path) -> list[report.Run]:
+    return [report.read_run(place / name) for name in ("hasty", "<b>&amp;'x'")]
+
+
+@pytest.fixture(scope="module")
+def truth(place: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The test images, their labels and the probabilities that the public interface gives."""
+    images, labels = bars(200, seed=200)
+    return images, labels, load(place / "hasty" / "best.npz").predict(images)
+
+
+def parsed(page: str) -> ElementTree.Element:
+    """The page as the XML that it is too."""
+    assert page.startswith("<!doctype html>\n")
+    return ElementTree.fromstring(page.removeprefix("<!doctype html>\n"))
+
+
+def decoded(address: str) -> np.ndarray:
+    """A PNG without interlacing or filters, read by the book."""
+    kind, content = address.split(",", 1)
+    assert kind == "data:image/png;base64"
+    raw = base64.b64decode(content, validate=True)
+    assert raw[:8] == b"\x89PNG\r\n\x1a\n"
+    chunks, at = {}, 8
+    while at < len(raw):
+        (length,) = struct.unpack_from(">I", raw, at)
+        name, data = raw[at + 4 : at + 8], raw[at + 8 : at + 8 + length]
+        assert struct.unpack_from(">I", raw, at + 8 + length) == (zlib.crc32(name + data),)
+        chunks[name], at = data, at + 12 + length
+    width, height, depth, colour, *rest = struct.unpack(">2I5B", chunks[b"IHDR"])
+    assert (depth, rest) == (8, [0, 0, 0])
+    channels = {0: 1, 6: 4}[colour]
+    rows = np.frombuffer(zlib.decompress(chunks[b"IDAT"]), np.uint8).reshape(height, -1)
+    assert not rows[:, 0].any()
+    return rows[:, 1:].reshape((height, width, channels) if channels > 1 else (height, width))
+
+
+def table(page: ElementTree.Element, label: str) -> list[list[str]]:
+    region = page.find(f".//*[@aria-label='{label}']")
+    assert region is not None
+    return [["".join(cell.itertext()) for cell in row] for row in region.iter("tr")]
+
+
+# --- What it says -------------------------------------------------------------------------------
+
+
+def test_the_results_are_those_of_the_test_images(runs, truth):
+    _, labels, p = truth
+    mistakes = int((p.argmax(axis=1) != labels).sum())
+    loss = -np.log(p[np.arange(200), labels].astype(np.float64)).mean()
+    rows = {row[0]: row[1] for row in table(parsed(report.to_html(runs[:1])), "table")}
+    assert rows["Test accuracy"] == f"{100 * (200 - mistakes) / 200:.2f} %"
+    assert rows["Mistakes"] == f"{mistakes} of 200"
+    assert float(rows["Test loss"]) == pytest.approx(loss, abs=1e-4)
+
+
+def test_the_confusion_matrix_counts_every_image(runs, truth):
+    _, labels, p = truth
+    counts = np.zeros((3, 3), int)
+    np.add.at(counts, (labels, p.argmax(axis=1)), 1)
+    _, *rows = table(parsed(report.to_html(runs[:1])), "confusion matrix")
+    shown = [[0 if cell == "·" else int(cell) for cell in row[1:]] for row in rows]
+    assert shown == counts.tolist()
+
+
+def test_the_worst_mistakes_are_the_images_of_the_highest_loss(runs, truth):
+    images, labels, p = truth
+    wrong = np.flatnonzero(p.argmax(axis=1) != labels)
+    assert wrong.size  # or the test shows nothing
+    worst = sorted(wrong, key=lambda i: p[i, labels[i]])[: report.WORST]
+    page = parsed(report.to_html(runs[:1]))
+    figures = [f for f in page.iter("figure") if f.find("img") is not None]
+    assert len(figures) == len(worst)
+    for figure, i in zip(figures, worst, strict=True):
+        picture = figure.find("img")
+        assert picture is not None
+        np.testing.assert_array_equal(decoded(picture.attrib["src"]), images[i])
+        words = f"Test image {i}: a {labels[i]} read as {p[i].argmax()}"
+        assert picture.attrib["alt"] == words
+        assert f"{100 * p[i].max():.1f} %" in "".join(figure.itertext())
+
+
+def test_several_runs_stand_side_by_side(runs):
+    page = parsed(report.to_html(runs))
+    assert table(page, "table")[0] == ["", "hasty", "<b>&amp;'x'"]
+    text = "".join(page.itertext())
+    assert "optimizer.name" in text
+    differing = {row[0].text for row in page.iter("tr") if row.attrib.get("class") == "differs"}
+    assert differing == {"optimizer.name", "output.dir"}
+
+
+def test_the_page_needs_nothing_else(runs):
+    text = report.to_html(runs)
+    page = parsed(text)
+    assert not list(page.iter("script"))
+    assert not list(page.iter("link"))
+    assert "//" not in re.sub(r'src="data:[^"]*"', "", text)
+    assert all(i.attrib["src"].startswith("data:") for i in page.iter("img"))
+    assert "url(" not in text
+    assert "@import" not in text
+
+
+def test_those_who_do_not_see_it_are_told(runs):
+    page = parsed(report.to_html(runs))
+    assert all(image.attrib["alt"] for image in page.iter("img"))
+    charts = [svg for svg in page.iter("svg") if svg.attrib.get("aria-hidden") != "true"]
+    assert all(svg.attrib["role"] == "img" and svg.attrib["aria-label"] for svg in charts)
+    headings = [e.tag for e in page.iter() if re.fullmatch("h[1-6]", e.tag)]
+    assert headings[0] == "h1"
+    assert headings.count("h1") == 1
+    for above, below in pairwise(headings):
+        assert int(below[1]) <= int(above[1]) + 1
+    ids = [e.attrib["id"] for e in page.iter() if "id" in e.attrib]
+    assert len(ids) == len(set(ids))
+    assert all(
+        th.attrib["scope"] in {"row", "col"} for th in page.iter("th")
+    )  # fmt: skip
+
+
+def test_without_its_images_a_run_is_still_a_page(place, tmp_path, capsys):
+    moved = place / "test-images"
+    moved.rename(place / "away")
+    try:
+        with pytest.raises(SystemExit) as caught:
+            main(["report", str(place / "hasty"), "--out", str(tmp_path / "new" / "r.html")])
+    finally:
+        (place / "away").rename(moved)
+    assert not caught.value.code
+    out, err = capsys.readouterr()
+    assert out.strip().endswith("r.html")
+    assert err.startswith("lenet: warning: hasty: no test images: ")
+    page = parsed((tmp_path / "new" / "r.html").read_text(encoding="utf-8"))
+    assert {row[0]: row[1] for row in table(page, "table")}["Test accuracy"] == "–"
+
+
+def test_what_is_no_run_is_refused_in_a_line(place, tmp_path, capsys):
+    for name, damage in {
+        "empty": lambda d: [f.unlink() for f in d.iterdir()],
+        "no log": lambda d: (d / "log.jsonl").unlink(),
+        "torn log": lambda d: (d / "log.jsonl").write_text('{"epoch": 1'),
+        "other log": lambda d: (d / "log.jsonl").write_text('{"epoch": 1}'),
+        "short log": lambda d: (d / "log.jsonl").write_text(""),
+    }.items():
+        run = tmp_path / name
+        shutil.copytree(place / "hasty", run)
+        damage(run)
+        with pytest.raises(SystemExit) as caught:
+            main(["report", str(run), "--out", str(tmp_path / "r.html")])
+        assert caught.value.code == 3, name
+        assert capsys.readouterr().err.count("\n") == 1
+    assert not (tmp_path / "r.html").exists()
+
+
+# --- Charts and pictures ------------------------------------------------------------------------
+
+
+def points(svg: str) -> list[list[tuple[float, float]]]:
+    lines = ElementTree.fromstring(svg).iter("polyline")
+    return [
+        [tuple(map(float, p.split(","))) for p in line.attrib["points"].split()] for line in lines
+    ]
+
+
+def test_a_linear_chart_is_in_proportion():
+    (line,) = points(line_chart("speed", [Line("a", 0, [0.0, 5.0, 10.0])], str, log=False))
+    (x0, y0), (x1, y1), (x2, y2) = line
+    assert (x1 - x0, y0 - y1) == pytest.approx((x2 - x1, y1 - y2))
+    assert y0 > y1 > y2
+
+
+def test_a_logarithmic_chart_has_equal_steps_for_equal_factors():
+    lines = [Line("a", 0, [1.0, 0.1, 0.01]), Line("b", 1, [None, 0.0, 0.1], dashed=True)]
+    (first, second) = points(line_chart("loss", lines, str, log=True))
+    assert first[1][1] - first[0][1] == pytest.approx(first[2][1] - first[1][1], abs=0.11)
+    assert second[1] == (first[2][0], first[1][1])
+    assert second[0][1] >= first[2][1]  # zero is at the bottom
+
+
+@pytest.mark.parametrize("y", [[0.3], [0.0, 0.0], [1e-9, 1e9], [0.5] * 500, [1e-12]])
+@pytest.mark.parametrize("log", [True, False])
+def test_any_chart_stays_in_its_frame(y, log):
+    (line,) = points(line_chart("t", [Line("a", 0, y)], "{:.2g}".format, log))
+    assert all(52 <= x <= 410 and 9.9 <= y <= 216.1 for x, y in line)
+
+
+@pytest.mark.parametrize("highest", [1e-9, 0.002, 0.05, 1, 7, 9.99, 10, 23_456, 1e9])
+def test_ticks_cover_what_is_drawn(highest):
+    ticks = linear_ticks(highest)
+    assert ticks[0] == 0
+    assert ticks[-1] >= highest * (1 - 1e-9)
+    assert 3 <= len(ticks) <= 8
+    assert all(highest / 200 <= t <= highest for t in log_ticks(highest / 200, highest))
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 7, 8, 9, 40, 1000, 100_000])
+def test_epoch_ticks_are_few_and_inside(epochs):
+    ticks = epoch_ticks(epochs)
+    assert ticks[0] == 1
+    assert ticks[-1] <= epochs
+    assert len(ticks) <= 9
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (4, 2, 4)])
+def test_a_picture_is_what_was_given(shape):
+    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    np.testing.assert_array_equal(decoded(png(pixels)), pixels)
+
+
+def test_filters_are_tiles_with_a_gap():
+    weight = np.zeros((2, 3, 5, 5), np.float32)
+    weight[1, 2, 4, 0], weight[0, 0, 0, 0] = -2, 1
+    tiles = report.mosaic(weight)
+    assert tiles.shape == (3 * 6 - 1, 2 * 6 - 1, 4)
+    assert tuple(tiles[2 * 6 + 4, 6]) == (*report.NEGATIVE, 255)
+    assert tuple(tiles[0, 0, :3]) == report.POSITIVE
+    assert tiles[0, 0, 3] == int(20 + 235 / 2)
+    assert not tiles[5].any()
+    assert not tiles[:, 5].any()
+
+
+# --- In a browser -------------------------------------------------------------------------------
+
+PROBE = """<!doctype html><pre>RESULT</pre><iframe width="{width}" height="800"></iframe><script>
+const frame = document.querySelector("iframe");
+frame.onload = () => {{
+  const page = frame.contentDocument, root = page.documentElement;
+  document.querySelector("pre").textContent = JSON.stringify({{
+    client: root.clientWidth, scroll: root.scrollWidth,
+    wide: [...page.querySelectorAll("main *")].filter(e => !e.closest(".scroll, svg") &&
+      e.getBoundingClientRect().right > root.clientWidth + 1).map(e => e.outerHTML.slice(0, 80)),
+    broken: [...page.images].filter(i => !i.naturalWidth).length, images: page.images.length,
+    ink: page.defaultView.getComputedStyle(page.body).color,
+    paper: page.defaultView.getComputedStyle(page.body).backgroundColor,
+    charts: [...page.querySelectorAll("figure svg")].map(s => s.getBoundingClientRect().width),
+  }});
+}};
+frame.srcdoc = {page};
+</script>"""
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_page_in_a_browser(width, dark, count, runs, tmp_path):
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    browser = next(filter(None, map(shutil.which, names)), None)
+    if browser is None:
+        pytest.skip("no Chromium here: the page is not looked at in a browser")
+    # "</script" would end the script that holds the page as a string.
+    page = json.dumps(report.to_html(runs[:count])).replace("</", "<\\/")
+    probe = tmp_path / "probe.html"
+    probe.write_text(PROBE.format(width=width, page=page), encoding="utf-8")
+    done = subprocess.run(
+        [
+            browser,
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            f"--user-data-dir={tmp_path / 'profile'}",
+            f"--blink-settings=preferredColorScheme={0 if dark else 1}",
+            "--window-size=1400,900",
+            "--virtual-time-budget=3000",
+            "--dump-dom",
+            probe.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    found = re.search("<pre>(.*?)</pre>", done.stdout, re.DOTALL)
+    assert found is not None
+    seen = json.loads(html.unescape(found[1]))
+    assert seen["scroll"] <= seen["client"]
+    assert seen["wide"] == []
+    assert seen["images"] > 2
+    assert seen["broken"] == 0
+    assert len(seen["charts"]) == 4
+    assert min(seen["charts"]) > 300
+    ink, paper = (sum(map(int, re.findall(r"\d+", seen[k])[:3])) for k in ("ink", "paper"))
+    assert (ink > paper) == dark
+    assert abs(ink - paper) > 450
