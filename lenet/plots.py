@@ -27,6 +27,7 @@ from lenet.extras import require
 from lenet.files import replacing
 from lenet.im2col import Array
 from lenet.network import Network
+from lenet.report import Mistake
 
 FORMATS: Final = ("png", "svg")
 MOST: Final = 16  # maps, filters or channels shown side by side
@@ -415,4 +416,18 @@ def samples(
         for axes, index in zip(row, chosen, strict=False):
             _show(axes, images[index], (0, 255))
         row[0].set_ylabel(_text(name), rotation=0, ha="right", va="center")
+    return figure
+
+
+def mistakes(worst: Sequence[Mistake], class_names: Sequence[str], title: str) -> Any:  # noqa: ANN401
+    """Draw images that a network got wrong, over each what it is and what the network said."""
+    rows = -(-len(worst) // SAMPLES)
+    figure = _figure(9, 0.95 * max(rows, 1) + 0.6, title)
+    cells = figure.subplots(max(rows, 1), SAMPLES, squeeze=False).ravel()
+    for axes in cells:
+        axes.axis("off")
+    for axes, mistake in zip(cells, worst, strict=False):
+        _show(axes, mistake.image, (0, 255))
+        names = (_text(class_names[label]) for label in (mistake.label, mistake.predicted))
+        axes.set_title(" not ".join(names), fontsize=8)
     return figure

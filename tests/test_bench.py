@@ -54,7 +54,7 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(PROJECT))
         patch.setattr("tempfile.tempdir", str(folder))
-        run = CliRunner().invoke(bench, arguments)
+        run = CliRunner().invoke(cli, ["bench", *arguments])
     assert run.exit_code == 0, run.output
     assert "training, batch 8" in run.stderr
     assert list(folder.iterdir()) == []
@@ -130,7 +130,7 @@ def test_a_mapped_file_is_trained_on_and_removed(
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     arguments = ["--scale", "2000", "--rounds", "1", "--images", "64", "--json"]
-    run = CliRunner().invoke(bench, [*arguments, "--set", "train.workers=2"])
+    run = CliRunner().invoke(cli, ["bench", *arguments, "--set", "train.workers=2"])
     assert run.exit_code == 0, run.output
     found = json.loads(run.stdout)
     scale = found["scale"]

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from lenet.cli.options import DATA_DIR, JSON
 from lenet.cores import limit_blas_threads
+
+if TYPE_CHECKING:
+    from lenet.checkpoint import Checkpoint
 
 
 @click.command("eval")
@@ -42,6 +47,13 @@ from lenet.cores import limit_blas_threads
     metavar="A",
     help="Exit with 5 if the accuracy is below this, such as 0.99.",
 )
+@click.option(
+    "--mistakes",
+    "picture",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Draw the worst mistakes on the test images as PNG or SVG (extra viz).",
+)
 @JSON
 def eval_(
     checkpoints: tuple[Path, ...],
@@ -50,6 +62,7 @@ def eval_(
     data_dir: Path | None,
     views: int,
     min_accuracy: float | None,
+    picture: Path | None,
     as_json: bool,
 ) -> None:
     """Judge a checkpoint, or several as an ensemble that averages their probabilities.
@@ -69,6 +82,8 @@ def eval_(
     from lenet.errors import GateFailed
     from lenet.evaluation import evaluate_checkpoints, read_checkpoint
 
+    if picture is not None and (len(checkpoints) > 1 or split != "test"):
+        raise click.UsageError("--mistakes takes one checkpoint and its test images")
     held = [read_checkpoint(path) for path in checkpoints]
     config = held[0].config
     if name:
@@ -82,6 +97,8 @@ def eval_(
     else:
         click.echo(f"{judged} on {config.data.name}, {split} images")
         click.echo(result.to_table(class_names))
+    if picture is not None:
+        _draw_mistakes(picture, replace(held[0], config=config), data_dir)
     if min_accuracy is not None and result.accuracy < min_accuracy:
         raise GateFailed(
             f"accuracy is {result.accuracy:.4f}, below {min_accuracy:g}",
@@ -89,3 +106,12 @@ def eval_(
             file=judged,
             key="accuracy",
         )
+
+
+def _draw_mistakes(picture: Path, checkpoint: Checkpoint, data_dir: Path | None) -> None:
+    from lenet import plots
+    from lenet.report import judge
+
+    worst = judge(checkpoint, str(data_dir) if data_dir else None).mistakes
+    title = f"The {len(worst)} worst mistakes on {checkpoint.config.data.name}"
+    plots.write_picture(picture, lambda: plots.mistakes(worst, checkpoint.class_names, title))

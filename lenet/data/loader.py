@@ -90,7 +90,7 @@ def held_out(count: int, validation: int, seed: int) -> NDArray[np.int64]:
     Examples
     --------
     >>> held_out(10, 3, seed=0)
-    array([3, 5, 7])
+    array([0, 2, 7])
     """
     if validation >= count:
         raise ConfigError(
