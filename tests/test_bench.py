@@ -17,8 +17,8 @@ from click.testing import CliRunner
 
 from lenet import bench as measure
 from lenet.bench import Case, Program
-from lenet.cli import main
-from lenet.cli.bench import bench, to_text
+from lenet.cli import cli, main
+from lenet.cli.bench import to_text
 from lenet.config import Config
 from lenet.data.idx import read_idx
 from lenet.errors import ConfigError, SystemFailure

@@ -22,6 +22,7 @@ from lenet.version import __version__
 COMMANDS = {
     "train": "Train a network.",
     "eval": "Judge a checkpoint on a test set.",
+    "predict": "Say which digit is in a picture.",
     "summary": "Show layers, shapes, patch matrices and weights.",
     "config": "Print the complete configuration.",
     "inspect": "Draw what a network has learnt and what it does with an image.",

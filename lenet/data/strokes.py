@@ -493,9 +493,7 @@ def _choose(digits: Indices, rng: np.random.Generator) -> Indices:
     return style
 
 
-def load_strokes(
-    split: str, seed: int = 0, cache_dir: Path | None = None
-) -> tuple[Bytes, Bytes]:
+def load_strokes(split: str, seed: int = 0, cache_dir: Path | None = None) -> tuple[Bytes, Bytes]:
     """Return 60,000 digits to train on or 10,000 others to test on, images and labels.
 
     Drawing takes some seconds. With ``cache_dir`` the images are kept there and read the next time;
