@@ -1,0 +1,98 @@
+"""Ensembles, test-time augmentation, and the network in the package."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny import bars, write_bars
+
+from lenet.config import Config
+from lenet.data.loader import Preprocessing
+from lenet.errors import ConfigError
+from lenet.evaluation import evaluate_checkpoints, judge, read_checkpoint, restore_network
+from lenet.losses import SoftmaxCrossEntropy
+from lenet.run import run_training
+
+
+@pytest.fixture(scope="module")
+def pair_of_networks(tmp_path_factory):
+    """Two networks for the same bars, trained for an epoch with distortions."""
+    place = tmp_path_factory.mktemp("pair")
+    keys = {**write_bars(place), "train.epochs": 1, "augment.shift": 1, "optimizer.lr": 0.01}
+    held = []
+    for seed in (0, 1):
+        config = Config().with_values({**keys, "seed": seed, "output.dir": str(place / str(seed))})
+        run_training(config)
+        held.append(read_checkpoint(Path(config.output.dir) / "best.npz"))
+    return held
+
+
+def expected_probabilities(checkpoint, images):
+    """Softmax of the scores, image by image in float64."""
+    network, preprocessing = restore_network(checkpoint), Preprocessing()
+    x = preprocessing.blank(len(images), np.float32)
+    preprocessing.apply(images, x)
+    z = network.forward(x).astype(float)
+    return (np.exp(z) / np.exp(z).sum(axis=0)).T
+
+
+def test_an_ensemble_is_the_mean_of_the_probabilities(pair_of_networks):
+    images, labels = bars(100, seed=100)
+    p = sum(expected_probabilities(held, images) for held in pair_of_networks) / 2
+    result, _ = evaluate_checkpoints(pair_of_networks, "test")
+    assert result.count == 100
+    assert result.mistakes == np.count_nonzero(p.argmax(axis=1) != labels)
+    loss = -np.log(p[np.arange(100), labels]).mean()
+    assert result.loss == pytest.approx(loss, rel=1e-5)
+
+
+def test_twice_the_same_network_is_that_network(pair_of_networks):
+    held = pair_of_networks[0]
+    alone, _ = evaluate_checkpoints([held], "test")
+    twice, _ = evaluate_checkpoints([held, held], "test")
+    np.testing.assert_array_equal(twice.confusion, alone.confusion)
+    assert twice.loss == pytest.approx(alone.loss, rel=1e-5)
+
+
+def test_views_change_the_opinion_and_are_the_same_every_time(pair_of_networks):
+    held = pair_of_networks[:1]
+    plain, _ = evaluate_checkpoints(held, "test")
+    some, again = (evaluate_checkpoints(held, "test", views=3)[0] for _ in range(2))
+    assert some.loss == again.loss != plain.loss
+
+
+def test_views_of_a_network_that_saw_none_are_refused(pair_of_networks):
+    held = pair_of_networks[0]
+    plain = held.config.with_values({"augment.shift": 0})
+    with pytest.raises(ConfigError, match="trained without distortions"):
+        evaluate_checkpoints([replace(held, config=plain)], "test", views=1)
+
+
+def test_networks_of_other_classes_make_no_ensemble(pair_of_networks):
+    held = pair_of_networks[0]
+    with pytest.raises(ConfigError, match="different classes"):
+        evaluate_checkpoints([held, replace(held, class_names=("a", "b", "c"))], "test")
+
+
+def test_judged_by_hand():
+    result = judge(np.array([[0.5, 0.5, 0.0], [0.1, 0.2, 0.7]]), np.array([0, 1], np.uint8))
+    assert result.loss == pytest.approx(-(np.log(0.5) + np.log(0.2)) / 2)
+    assert result.confusion.tolist() == [[1, 0, 0], [0, 0, 1], [0, 0, 0]]
+
+
+def test_the_packaged_network_is_small_and_right_about_mnist(mnist_dir):
+    held = read_checkpoint("pretrained")
+    assert held.training is None
+    assert sum(p.size for p in held.parameters.values()) == 61_706
+    result, _ = evaluate_checkpoints([held], "test", directory=mnist_dir)
+    assert result.accuracy >= 0.995
+
+
+def test_correct_counts_the_labels_with_the_highest_score():
+    z = np.array([[3.0, 0.0, 1.0], [1.0, 2.0, 5.0]])
+    loss = SoftmaxCrossEntropy(2)
+    loss.forward(z, np.array([0, 0, 1], np.uint8))
+    assert loss.correct == 2
