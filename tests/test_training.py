@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,13 +22,13 @@ from tiny import CLASSES, write_bars
 from lenet.checkpoint import Checkpoint
 from lenet.config import Config, to_yaml
 from lenet.data.idx import read_idx
-from lenet.errors import ConfigError, GateFailed
+from lenet.errors import ConfigError, GateFailed, SystemFailure
 from lenet.evaluation import evaluate_checkpoints, read_checkpoint
 from lenet.losses import SoftmaxCrossEntropy
 from lenet.models import lenet5
 from lenet.run import Outcome, run_training
 from lenet.trainer import EpochDone, Listener, Snapshot, StepDone, Trainer
-from lenet.workers import Alone
+from lenet.workers import Alone, Team
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -521,3 +522,17 @@ def test_one_epoch_of_a_small_run_on_mnist(mnist_dir, tmp_path):
     assert result.count == 10_000
     assert result.accuracy > 0.96
     assert outcome.best.val_accuracy == pytest.approx(result.accuracy, abs=0.02)
+
+
+def test_too_little_shared_memory(monkeypatch):
+    """One line that names the need and the remedy, before anything is copied."""
+    if not Path("/dev/shm").is_dir():
+        pytest.skip("this system has no /dev/shm")
+    usage = shutil.disk_usage("/")._replace(free=8 << 20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(SystemFailure) as caught, Team(2) as team:
+        team.share(np.zeros((16, 1 << 20), np.uint8))
+    assert str(caught.value) == (
+        "train.workers: the images need 16 MiB of shared memory, 8 MiB are free; enlarge it "
+        "(docker run --shm-size=256m) or use --workers 1"
+    )
