@@ -234,11 +234,11 @@ def evaluate_checkpoints(
     opinions = []
     for checkpoint in checkpoints:
         network = restore_network(checkpoint)
-        opinions.append(_probabilities(network, loader(checkpoint)))
+        opinions.append(probabilities(network, loader(checkpoint)))
         if views:
             distorted = loader(checkpoint, _view(checkpoint))
             # Every epoch brings other distortions.
-            opinions += [_probabilities(network, distorted, epoch) for epoch in range(views)]
+            opinions += [probabilities(network, distorted, epoch) for epoch in range(views)]
     labels = np.concatenate([batch.labels.copy() for batch in loader(checkpoints[0]).epoch()])
     return judge(np.mean(opinions, axis=0), labels), found.class_names
 
@@ -259,7 +259,7 @@ def _chosen(config: Config, split: str, count: int) -> dict[str, Any]:
     return {"only": held}
 
 
-def _probabilities(network: Network, loader: Loader, epoch: int = 0) -> NDArray[np.float64]:
+def probabilities(network: Network, loader: Loader, epoch: int = 0) -> NDArray[np.float64]:
     """Return the probabilities (count, classes) of all images of ``loader``."""
     scores = (network.forward(batch.x).astype(np.float64) for batch in loader.epoch(epoch))
     return np.concatenate([softmax(z).T for z in scores])

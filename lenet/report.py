@@ -34,7 +34,6 @@ from lenet.evaluation import (
     read_checkpoint,
     restore_network,
 )
-from lenet.losses import softmax
 from lenet.metrics import ClassScores, Evaluation
 from lenet.trainer import EpochDone
 from lenet.version import __version__
@@ -117,9 +116,7 @@ def judge(checkpoint: Checkpoint, data_dir: str | None = None) -> Judgement:
         preprocessing=preprocessing_of(checkpoint),
         dtype=network.dtype,
     )
-    p = np.concatenate(
-        [softmax(network.forward(batch.x).astype(np.float64)).T for batch in loader.epoch()]
-    )
+    p = evaluation.probabilities(network, loader)
     labels, predicted = found.labels, p.argmax(axis=1)
     told = np.take_along_axis(p, labels[:, None].astype(np.int64), axis=1)[:, 0]
     wrong = np.flatnonzero(predicted != labels)

@@ -27,7 +27,7 @@ from click.testing import CliRunner
 
 from lenet.cli.data import data
 from lenet.data import datasets
-from lenet.data.datasets import DATASETS, Archive, Source, fetch, load, locate, validation_split
+from lenet.data.datasets import DATASETS, Archive, Source, fetch, load, locate
 from lenet.errors import ConfigError, DataError, LenetError, SystemFailure
 
 NAMES = {
@@ -510,27 +510,6 @@ def test_progress_only_on_a_terminal(monkeypatch, capsys, cache):
         shown = capsys.readouterr()
         assert shown.out == ""
         assert "t10k-labels-idx1-ubyte.gz" in shown.err
-
-
-# --- held out ------------------------------------------------------------------------------------
-
-
-def test_validation_split_is_a_partition_fixed_by_its_seed():
-    train, held_out = validation_split(1000, 100, seed=3)
-    assert (len(train), len(held_out)) == (900, 100)
-    np.testing.assert_array_equal(np.sort(np.concatenate([train, held_out])), np.arange(1000))
-    assert (np.diff(train) > 0).all()
-    assert (np.diff(held_out) > 0).all()
-    np.testing.assert_array_equal(validation_split(1000, 100, seed=3)[1], held_out)
-    assert not np.array_equal(validation_split(1000, 100, seed=4)[1], held_out)
-    assert abs(held_out.mean() - 500) < 100  # taken from all over
-    assert len(validation_split(7, 0, seed=0)[0]) == 7
-
-
-@pytest.mark.parametrize("validation", [-1, 10, 11])
-def test_validation_split_leaves_something_to_train_on(validation):
-    with pytest.raises(ConfigError, match=r"^data.validation: .* choose 0 to 9"):
-        validation_split(10, validation, seed=0)
 
 
 # --- the command ---------------------------------------------------------------------------------

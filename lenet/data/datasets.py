@@ -33,7 +33,6 @@ T = TypeVar("T")
 SECONDS_PER_WAIT = 10.0  # to connect, and for every answer
 SECONDS_IN_ALL = 60.0  # for all files from all mirrors
 LARGEST_DOWNLOAD = 1 << 26  # bytes; the largest archive has 26 million
-VALIDATION = 0x7A11  # keeps this stream of random numbers apart from others of the same seed
 
 
 @dataclass(frozen=True)
@@ -267,35 +266,6 @@ def cache_directory() -> Path:
 
         return Path(tempfile.gettempdir(), "lenet")
     return home / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "lenet"
-
-
-def validation_split(
-    count: int, validation: int, seed: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Choose ``validation`` of ``count`` images; return the indices of the others and of these.
-
-    A pure function of its arguments. Both arrays are sorted, so that a set that is mapped from
-    disk is read in its order.
-
-    Raises
-    ------
-    ConfigError
-        No image would be left to train on.
-
-    Examples
-    --------
-    >>> train, held_out = validation_split(10, 3, seed=0)
-    >>> len(train), len(held_out), np.intersect1d(train, held_out).size
-    (7, 3, 0)
-    """
-    if not 0 <= validation < count:
-        raise ConfigError(
-            f"{validation:,} of {count:,} training images cannot be held out",
-            remedy=f"choose 0 to {count - 1:,}",
-            key="data.validation",
-        )
-    order = np.random.default_rng([seed, VALIDATION]).permutation(count)
-    return np.sort(order[validation:]), np.sort(order[:validation])
 
 
 # --- found on disk -------------------------------------------------------------------------------

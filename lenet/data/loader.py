@@ -92,10 +92,10 @@ def held_out(count: int, validation: int, seed: int) -> NDArray[np.int64]:
     >>> held_out(10, 3, seed=0)
     array([0, 2, 7])
     """
-    if validation >= count:
+    if not 0 <= validation < count:
         raise ConfigError(
-            f"{validation:,} images for validation leave nothing of {count:,} to train on",
-            remedy="hold out fewer images",
+            f"{validation:,} of {count:,} training images cannot be held out",
+            remedy=f"choose 0 to {count - 1:,}",
             key="data.validation",
         )
     rng = np.random.default_rng([seed, HELD_OUT])
