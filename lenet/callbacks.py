@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from lenet.checkpoint import Checkpoint, save_checkpoint
 from lenet.errors import SystemFailure
-from lenet.files import keep_as
+from lenet.files import keep_as, replacing
 from lenet.trainer import EpochDone, Listener, Snapshot, StepDone
 
 COLUMNS = tuple(field.name for field in fields(EpochDone))
@@ -122,19 +122,25 @@ class Log(Listener):
         self.jsonl, self.csv = directory / "log.jsonl", directory / "log.csv"
         rows = self.jsonl.read_text().splitlines()[:complete_epochs] if complete_epochs else []
         events = [EpochDone(**json.loads(row)) for row in rows]
-        self._write(self.jsonl, "w", "".join(_json_row(event) for event in events))
         header = ",".join(COLUMNS) + "\n"
-        self._write(self.csv, "w", header + "".join(_csv_row(event) for event in events))
+        for path, text in (
+            (self.jsonl, "".join(_json_row(event) for event in events)),
+            (self.csv, header + "".join(_csv_row(event) for event in events)),
+        ):
+            with replacing(path) as file:
+                file.write(text.encode())
 
     def on_epoch(self, event: EpochDone, best: bool, snapshot: Snapshot) -> None:
-        self._write(self.jsonl, "a", _json_row(event))
-        self._write(self.csv, "a", _csv_row(event))
+        self._append(self.jsonl, _json_row(event))
+        self._append(self.csv, _csv_row(event))
 
     @staticmethod
-    def _write(path: Path, mode: str, text: str) -> None:
+    def _append(path: Path, text: str) -> None:
         try:
-            with path.open(mode, encoding="utf-8", newline="") as file:
+            with path.open("a", encoding="utf-8", newline="") as file:
                 file.write(text)
+                file.flush()
+                os.fsync(file.fileno())  # the checkpoint that follows counts on it
         except OSError as error:
             raise SystemFailure(
                 f"cannot be written: {error.strerror}",

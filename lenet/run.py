@@ -21,8 +21,8 @@ from lenet.config import Config
 from lenet.cores import choose_workers
 from lenet.evaluation import load_split, make_network
 from lenet.rundir import RunDirectory
-from lenet.trainer import SIGNALS, EpochDone, Listener, Snapshot, Trainer, train_as_worker
-from lenet.workers import Local, Team
+from lenet.trainer import EpochDone, Listener, Snapshot, Trainer, train_as_worker
+from lenet.workers import SIGNALS, Local, Team
 
 
 @dataclass(frozen=True)
@@ -123,13 +123,15 @@ def _compare(start: Checkpoint, workers: int, warn: Callable[[str], None]) -> No
 
 @contextmanager
 def _signals(receive: Callable[[int], None]) -> Iterator[None]:
-    """Hand signals to ``receive`` the first time; a second one ends the process at once."""
+    """Hand signals to ``receive`` the first time; a second one does what it did before."""
 
     def handle(number: int, _frame: FrameType | None) -> None:
         receive(number)
-        signal.signal(number, signal.default_int_handler)
+        signal.signal(number, before[number])
 
-    before = {number: signal.signal(number, handle) for number in SIGNALS}
+    before = {int(number): signal.getsignal(number) for number in SIGNALS}
+    for number in before:
+        signal.signal(number, handle)
     try:
         yield
     finally:

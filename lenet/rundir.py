@@ -19,7 +19,9 @@ from lenet.errors import CheckpointError, ConfigError, SystemFailure
 from lenet.evaluation import read_checkpoint
 from lenet.files import clean_leftovers
 
-FILES = ("config.yaml", "log.jsonl", "log.csv", "last.npz", "previous.npz", "best.npz")
+# In the order in which a run is removed: whenever that is stopped, what is left is a whole run
+# or none to go on with.
+FILES = ("previous.npz", "last.npz", "best.npz", "log.csv", "log.jsonl", "config.yaml")
 
 # What may change when a run goes on: where things are, and who does the work.
 FREE_TO_CHANGE = {"data.dir", "output.dir", "train.workers", "train.checkpoint_every"}

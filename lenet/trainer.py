@@ -12,7 +12,6 @@ one that never stopped.
 from __future__ import annotations
 
 import math
-import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -31,9 +30,7 @@ from lenet.losses import SoftmaxCrossEntropy
 from lenet.metrics import Evaluation
 from lenet.optimizers import Average, make_optimizer
 from lenet.schedules import make_schedule
-from lenet.workers import Workers
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+from lenet.workers import SIGNALS, Workers, receive_signals
 
 
 @dataclass
@@ -433,6 +430,5 @@ def train_as_worker(
     """Run the trainer in a worker process: the program that a team is given."""
     config, class_names, start = job
     trainer = Trainer(workers, config, arrays["images"], arrays["labels"], class_names, start)
-    for number in SIGNALS:
-        signal.signal(number, lambda number, _frame: trainer.asked_to_stop.append(number))
+    receive_signals(trainer.asked_to_stop.append)
     trainer.run()

@@ -13,16 +13,18 @@ passing to stand behind it: rank, size, memory, a sum, a barrier.
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
+import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from math import prod
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
@@ -38,6 +40,7 @@ from lenet.im2col import Array
 SPIN_SECONDS = 0.001  # how long to look without sleeping: longer than a step's imbalance
 LONGEST_NAP = 0.005
 FIGURES = 256  # numbers that are totalled at once
+SIGNALS = (signal.SIGINT, signal.SIGTERM)  # those that ask to stop
 
 
 class Workers(Protocol):
@@ -246,7 +249,8 @@ class Team:
         for rank in range(1, size):
             here, there = context.Pipe()
             process = context.Process(target=_run, args=(there,), name=f"lenet-{rank}", daemon=True)
-            process.start()
+            with _signals_held_back():
+                process.start()
             there.close()
             self._processes.append(process)
             self._pipes.append(here)
@@ -342,12 +346,40 @@ class Team:
         )
         if room < size:
             raise failure
+        name = f"lenet-{os.getpid()}-{secrets.token_hex(4)}"
+        if sys.platform != "win32":  # beforehand: a kill between the two must not leave it behind
+            resource_tracker.register(f"/{name}", "shared_memory")
         try:
-            segment = SharedMemory(create=True, size=size)
+            segment = SharedMemory(name, create=True, size=size)
         except OSError as error:
             raise failure from error
         self._segments.append(segment)
         return segment
+
+
+@contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """Hold signals back from this process and, until it asks for them, from one that it starts.
+
+    A worker that is not ready would die of them, with a traceback.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    resource_tracker.ensure_running()  # when it starts, it lets signals through
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def receive_signals(receive: Callable[[int], None]) -> None:
+    """Hand signals to ``receive``, those first that this worker was sent before it was ready."""
+    for number in SIGNALS:
+        signal.signal(number, lambda number, _frame: receive(number))
+    if sys.platform != "win32":
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
 def _how(exitcode: int) -> str:

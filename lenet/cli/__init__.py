@@ -8,9 +8,11 @@ stderr. An error is one line, ``lenet: error: <file>: <key>: <problem>; <what to
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from contextlib import suppress
 from importlib import import_module
+from types import FrameType
 from typing import NoReturn
 
 import click
@@ -70,6 +72,8 @@ def cli(debug: bool) -> None:
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit with the code of what happened."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     try:
         cli.main(arguments, prog_name="lenet", standalone_mode=False)
         with suppress(AttributeError):  # there is no stdout
@@ -82,6 +86,14 @@ def main(arguments: list[str] | None = None) -> NoReturn:
             traceback.print_exc()
         code = _explain(error)
     sys.exit(code)
+
+
+class _Stopped(BaseException):
+    """A signal ends the command; what has been begun is cleaned up on the way out."""
+
+
+def _stop(number: int, _frame: FrameType | None) -> NoReturn:
+    raise _Stopped(number)
 
 
 def _explain(error: BaseException) -> int:
@@ -105,6 +117,8 @@ def _explain(error: BaseException) -> int:
             return _fail(f"{error.format_message()}; see lenet --help", 2)
         case KeyboardInterrupt() | click.Abort():
             return _fail("interrupted; the last checkpoint is whole", 130)
+        case _Stopped():
+            return _fail("interrupted; the last checkpoint is whole", 128 + error.args[0])
         case MemoryError():
             return _fail("out of memory; use a smaller train.batch_size or fewer train.workers", 4)
         case OSError():
