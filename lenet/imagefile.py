@@ -17,13 +17,14 @@ pages the first is taken; palettes and colour spaces become red, green and blue;
 
 from __future__ import annotations
 
+import math
 import re
 import stat
 import warnings
 from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,13 @@ MOST_PIXELS = 1 << 26  # of a picture, such as 8,192 × 8,192
 LONGEST_SIDE = 2048  # of what is kept; more shows nothing new about a digit
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP", "PPM")
 NPY_MAGIC = b"\x93NUMPY"
+NPY_HEADER = re.compile(
+    rb"\x93NUMPY(\x01\x00..|[\x02\x03]\x00....)\{'descr': *'([<>|=]?[?a-zA-Z]\d{0,3})', *"
+    rb"'fortran_order': *(True|False), *'shape': *"
+    rb"\(((?:\d{1,18}L?, *)*(?:\d{1,18}L?)?)\),? *\} *\n",
+    re.DOTALL,
+)
+LONGEST_HEADER = 1024
 PGM_HEADER = re.compile(rb"P[25]" + 3 * rb"(?:\s|#[^\n]*\n)+(\d{1,9})" + rb"\s")
 REMEDY = "save it again as PNG or JPEG"
 
@@ -112,9 +120,7 @@ def _check_size(H: int, W: int) -> None:
 
 
 def _of_array(path: Path, array: NDArray[Any]) -> Iterator[tuple[str, Pixels]]:
-    if array.dtype.kind not in "buif":
-        problem = f"holds {array.dtype} where grey levels are needed"
-        raise ImageError(problem, remedy="save it as uint8 from 0 to 255")
+    _check_type(array.dtype)
     colour = array.ndim == 3 and array.shape[2] in {3, 4}
     if array.ndim != 2 and (array.ndim != 3 or 0 in array.shape):
         shape = "×".join(map(str, array.shape)) or "a single number"
@@ -128,19 +134,26 @@ def _of_array(path: Path, array: NDArray[Any]) -> Iterator[tuple[str, Pixels]]:
             yield f"{path}[{number}]", _in_colour(image)
 
 
+def _check_type(dtype: np.dtype[Any]) -> None:
+    if dtype.kind not in "buif":
+        problem = f"holds {dtype} where grey levels are needed"
+        raise ImageError(problem, remedy="save it as uint8 from 0 to 255")
+
+
 def _in_colour(array: NDArray[Any]) -> Pixels:
     """Return (H,W,3) from 0 to 1, whatever the type of the numbers."""
     black, white = _range(array)
-    pixels = (_reduced(np.atleast_3d(array)) - np.float32(black)) / np.float32(white - black)
+    levels = _reduced(np.atleast_3d(array)).astype(np.float64)  # what float32 cannot span
+    pixels = ((levels - black) / (white - black)).astype(np.float32)
     if pixels.shape[2] == 4:
         pixels = _over_paper(pixels)
-    return np.broadcast_to(pixels.astype(np.float32, copy=False), (*pixels.shape[:2], 3))
+    return np.broadcast_to(pixels, (*pixels.shape[:2], 3))
 
 
 def _range(array: NDArray[Any]) -> tuple[float, float]:
     """Return the levels of black and white: integers start at 0, floats are used as they span."""
     low, high = float(array.min()), float(array.max())
-    if not np.isfinite([low, high]).all():
+    if not np.isfinite([low, high, high - low]).all():
         raise ImageError("holds NaN or infinite numbers", remedy=REMEDY)
     if low >= 0 and (array.dtype.kind != "f" or high <= 1):
         return 0.0, next((white for white in (1.0, 255.0, 65535.0) if high <= white), high)
@@ -156,19 +169,33 @@ def _reduced(array: NDArray[Any]) -> NDArray[Any]:
     h, w = max(H // k, 1), max(W // k, 1)
     kh, kw = min(k, H), min(k, W)
     blocks = array[: h * kh, : w * kw].reshape(h, kh, w, kw, C)
-    means: Pixels = blocks.mean(axis=(1, 3), dtype=np.float32)
+    means: NDArray[Any] = blocks.mean(axis=(1, 3), dtype=np.float64)
     return means
 
 
 def _read_npy(path: Path) -> NDArray[Any]:
+    """Map an array; numpy.load would have its header evaluated as Python.
+
+    The format is NEP 1's (https://numpy.org/neps/nep-0001-npy-format.html).
+    """
+    with path.open("rb") as file:
+        header = NPY_HEADER.match(file.read(LONGEST_HEADER))
+    if header is None or header.end() != 6 + len(header[1]) + int.from_bytes(
+        header[1][2:], "little"
+    ):
+        raise ImageError("is a .npy file with a damaged or unusual header", remedy=REMEDY)
+    descr, fortran, axes = (header[part].decode() for part in (2, 3, 4))
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of headers as Python 2 wrote them
-            # Mapped: a header that claims more than the file holds takes no memory.
-            array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, TypeError, EOFError, OverflowError, SyntaxError) as error:
-        raise ImageError(f"is a damaged .npy file ({error})", remedy=REMEDY) from error
-    return array
+        dtype, shape = np.dtype(descr), tuple(map(int, re.findall(r"\d+", axes)))
+    except TypeError as error:
+        raise ImageError(f"is a .npy file of no type ({error})", remedy=REMEDY) from error
+    _check_type(dtype)
+    here, claimed = path.stat().st_size - header.end(), math.prod(shape) * dtype.itemsize
+    if here < claimed or not claimed:
+        problem = f"is a .npy file whose header promises {shape}, and that holds {here:,} bytes"
+        raise ImageError(problem, remedy=REMEDY)
+    order: Literal["F", "C"] = "F" if fortran == "True" else "C"
+    return np.memmap(path, dtype, "r", header.end(), shape, order)
 
 
 def _read_pgm(path: Path) -> NDArray[Any]:

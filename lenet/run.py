@@ -19,6 +19,7 @@ from lenet.callbacks import Checkpoints, Log
 from lenet.checkpoint import Checkpoint, facts
 from lenet.config import Config
 from lenet.cores import choose_workers
+from lenet.errors import CheckpointError
 from lenet.evaluation import load_split, make_network
 from lenet.rundir import RunDirectory
 from lenet.trainer import EpochDone, Listener, Snapshot, Trainer, train_as_worker
@@ -93,7 +94,11 @@ def run_training(
         )
         handles = {"images": image_handle, "labels": label_handle}
         me = team.begin(train_as_worker, handles, (config, names, start), nbytes)
-        trainer = Trainer(me, config, images, labels, names, start)
+        try:
+            trainer = Trainer(me, config, images, labels, names, start)
+        except CheckpointError as error:
+            error.file = str(output / "last.npz")
+            raise
         if start is None:
             run.write_config(config)
         memory = _Memory()

@@ -139,7 +139,7 @@ def test_damaged_arrays(tmp_path, data, word):
         (np.array([["a", "b"]]), "<U1"),
         (np.array([[np.nan, 1]]), "NaN"),
         (np.array([[{}, {}]], object), "npy"),
-        (np.zeros((2, 2), [("a", "u1")]), "grey"),
+        (np.zeros((2, 2), [("a", "u1")]), "header"),
     ],
 )
 def test_arrays_that_are_no_image(tmp_path, array, word):

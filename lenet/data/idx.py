@@ -211,6 +211,8 @@ def _in_native_order(array: NDArray[Any]) -> NDArray[Any]:
 def _refuse_length(
     path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], found: str
 ) -> NoReturn:
-    claimed = f"{math.prod(shape) * dtype.itemsize:,} bytes ({'×'.join(map(str, shape))})"
-    problem = f"its header promises {claimed}, the file holds {found}"
+    claimed = math.prod(shape) * dtype.itemsize
+    size = f"{claimed:,} bytes" if claimed < 2**63 else "over 2⁶³ bytes"
+    axes = "×".join(map(str, shape[:8])) + "×…" * (len(shape) > 8)
+    problem = f"its header promises {size} ({axes}), the file holds {found}"
     raise DataError(problem, remedy=REMEDY, file=path)
