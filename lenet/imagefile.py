@@ -42,7 +42,7 @@ NPY_MAGIC = b"\x93NUMPY"
 NPY_HEADER = re.compile(
     rb"\x93NUMPY(\x01\x00..|[\x02\x03]\x00....)\{'descr': *'([<>|=]?[?a-zA-Z]\d{0,3})', *"
     rb"'fortran_order': *(True|False), *'shape': *"
-    rb"\(((?:\d{1,18}L?, *)*(?:\d{1,18}L?)?)\),? *\} *\n",
+    rb"\(((?:\d{1,18}L?, *){0,31}(?:\d{1,18}L?)?)\),? *\} *\n",
     re.DOTALL,
 )
 LONGEST_HEADER = 1024
@@ -239,8 +239,11 @@ def _read_picture(path: Path) -> Pixels:
             bomb = isinstance(error, Image.DecompressionBombError)
             problem = f"has more than {MOST_PIXELS:,} pixels" if bomb else "is not an image"
             raise ImageError(problem, remedy=f"give one of {', '.join(FORMATS)}") from None
-        except (ImageError, MemoryError):
+        except ImageError:
             raise
+        except MemoryError as error:  # a damaged length asks for it as a large picture does
+            problem = "takes more memory than there is: it is damaged or too large"
+            raise ImageError(problem, remedy=f"scale it down, or {REMEDY}") from error
         except Exception as error:  # a decoder meets damage with whatever it was doing
             problem = f"is damaged ({error or type(error).__name__})"
             raise ImageError(problem, remedy=REMEDY) from error

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
 from oracles import EXAMPLES
 
 from lenet.errors import ConfigError
-from lenet.losses import SoftmaxCrossEntropy
 from lenet.models import lenet5, lenet5_layers
 
 COUNTS = dict(EXAMPLES["parameters"]["lenet5"])
@@ -91,34 +89,3 @@ def test_an_input_that_is_too_small_is_refused_by_the_layer_that_it_fails_at(siz
 def test_the_list_is_new_every_time():
     first, second = lenet5_layers(), lenet5_layers()
     assert not {id(layer) for layer in first} & {id(layer) for layer in second}
-
-
-@pytest.mark.parametrize("fused", [False, True], ids=["plain", "fused"])
-@pytest.mark.parametrize("pooling", ["max", "average"])
-def test_one_step_of_pytorch(pooling, fused):
-    torch = pytest.importorskip("torch", reason="compares a step with PyTorch's")
-    rng = np.random.default_rng(0)
-    images, labels = rng.standard_normal((8, 1, 32, 32)), rng.integers(0, 10, 8)
-    network = lenet5(fused=fused, pooling=pooling, dtype=np.float64)
-    network.initialize(np.random.default_rng(1))
-    network.parameters[~network.decays] = 0.1
-
-    functional = torch.nn.functional
-    pool = {"max": functional.max_pool2d, "average": functional.avg_pool2d}[pooling]
-    theirs = [torch.tensor(p.value, requires_grad=True) for p in network.parameter_list]
-    w1, b1, w3, b3, w5, b5, w6, b6, w7, b7 = theirs
-    y = pool(torch.relu(functional.conv2d(torch.tensor(images), w1, b1)), 2)
-    y = pool(torch.relu(functional.conv2d(y, w3, b3)), 2)
-    y = torch.relu(functional.conv2d(y, w5, b5)).flatten(1)
-    y = functional.linear(torch.relu(functional.linear(y, w6, b6)), w7, b7)
-    error = functional.cross_entropy(y, torch.tensor(labels), label_smoothing=0.1)
-    error.backward()
-    torch.optim.SGD(theirs, lr=0.1).step()
-
-    loss = SoftmaxCrossEntropy(10, label_smoothing=0.1)
-    x = np.ascontiguousarray(images.transpose(1, 2, 3, 0))
-    assert loss.forward(network.forward(x), labels) == pytest.approx(error.item(), rel=1e-10)
-    network.backward(loss.backward())
-    network.parameters -= 0.1 * network.gradients
-    for p, value in zip(network.parameter_list, theirs, strict=True):
-        assert_allclose(p.value, value.detach().numpy(), rtol=0, atol=1e-10)

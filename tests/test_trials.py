@@ -1,0 +1,51 @@
+"""The small forms of the trials under scripts/; the large ones are run by hand."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the trials need Linux's /proc")
+
+
+def trial(tmp_path: Path, name: str, *options: str) -> str:
+    """Run a trial; return its last line, which sums it up."""
+    done = subprocess.run(
+        [sys.executable, SCRIPTS / f"trial-{name}", *options],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    return done.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize(("workers", "every"), [("1", "150"), ("2", "900")])
+def test_kills_and_signals(tmp_path, workers, every):
+    options = ("--kills", "1", "--signals", "1", "--every", every, "--epochs", "8", "--within", "4")
+    last = trial(tmp_path, "kill", "--workers", workers, *options)
+    assert "nothing behind" in last
+
+
+@pytest.mark.skipif(find_spec("PIL") is None, reason="Pillow is not here to make images")
+def test_damaged_files(tmp_path):
+    last = trial(tmp_path, "fuzz", "--count", "2000", "--small", "300")
+    assert last.endswith(" files, 0 failures")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_runs_repeated(tmp_path):
+    assert "3 of 3 runs" in trial(tmp_path, "repeat", "--runs", "3", "--epochs", "2")
+
+
+def test_a_longer_run(tmp_path):
+    assert "2 of 2 processes" in trial(tmp_path, "long", "--epochs", "10")
