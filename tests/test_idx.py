@@ -270,3 +270,9 @@ def test_a_write_that_fails_leaves_the_old_file_alone(tmp_path, monkeypatch, cau
         assert str(caught.value).startswith(f"{path}: cannot be written: No space left; ")
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
     assert path.read_bytes() == IMAGES
+
+
+def test_a_header_of_64_huge_axes_is_one_short_line(tmp_path):
+    (tmp_path / "a").write_bytes(b"\0\0\x08\x40" + b"\xff" * 256 + b"\0")
+    eight = "×".join(["4294967295"] * 8)
+    refuse(tmp_path / "a", f"promises over 2⁶³ bytes ({eight}×…), the file holds 1 bytes")

@@ -147,6 +147,43 @@ def test_arrays_that_are_no_image(tmp_path, array, word):
     refused(tmp_path / "image.npy", word)
 
 
+def with_header(text: str, length: int | None = None) -> bytes:
+    """An .npy file of twelve zeros with this header, which claims to have this length."""
+    line = f"{text:117}\n".encode()
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", length or len(line)) + line + bytes(12)
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        (with_header("{'descr': '|u1', 'fortran_order': False, 'shape': (3, 5), }"), "(3, 5)"),
+        (with_header("{'descr': '|u1', 'fortran_order': False, 'shape': (3, 4), }", 90), "header"),
+        (with_header("{'descr': '<z9', 'fortran_order': False, 'shape': (3, 4), }"), "type"),
+        (with_header(f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({'1, ' * 70}), }}"), ""),
+        (with_header("(" * 117), "header"),  # Python's parser answers these two with other errors
+        (with_header("-" * 5000), "header"),
+    ],
+)
+def test_a_damaged_npy_header_is_never_evaluated(tmp_path, content, word):
+    (tmp_path / "a.npy").write_bytes(content)
+    refused(tmp_path / "a.npy", word)
+
+
+def test_an_npy_header_as_python_2_wrote_it(tmp_path):
+    text = "{'descr': '|u1', 'fortran_order': False, 'shape': (3L, 4L), }"
+    (tmp_path / "a.npy").write_bytes(with_header(text))
+    ((_, pixels),) = read_images(tmp_path / "a.npy")
+    assert pixels.shape == (3, 4, 3)
+
+
+def test_numbers_that_float32_does_not_hold(tmp_path):
+    np.save(tmp_path / "a.npy", np.array([[-1e300, 0.0], [1e-300, 1e300]]))
+    ((_, pixels),) = read_images(tmp_path / "a.npy")
+    np.testing.assert_array_equal(pixels[..., 0], np.float32([[0, 0.5], [0.5, 1]]))
+    np.save(tmp_path / "b.npy", np.array([[-1.7e308, 1.7e308]]))  # nor float64 their difference
+    refused(tmp_path / "b.npy", "infinite")
+
+
 def test_a_header_that_claims_the_world_takes_no_memory(tmp_path):
     path = tmp_path / "bomb.npy"
     text = "{'descr': '|u1', 'fortran_order': False, 'shape': (60000, 60000), }".ljust(117) + "\n"
