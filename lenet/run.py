@@ -97,7 +97,7 @@ def run_training(
         if start is None:
             run.write_config(config)
         memory = _Memory()
-        with _signals(trainer.asked_to_stop.append):
+        with signals_to(trainer.asked_to_stop.append):
             trainer.run(
                 [
                     memory,
@@ -122,7 +122,7 @@ def _compare(start: Checkpoint, workers: int, warn: Callable[[str], None]) -> No
 
 
 @contextmanager
-def _signals(receive: Callable[[int], None]) -> Iterator[None]:
+def signals_to(receive: Callable[[int], None]) -> Iterator[None]:
     """Hand signals to ``receive`` the first time; a second one ends the process at once."""
 
     def handle(number: int, _frame: FrameType | None) -> None:
