@@ -472,6 +472,7 @@ def sweep(results: Mapping[str, Any]) -> Any:  # noqa: ANN401
         ):
             dots = [(a, b) for a, b, c in zip(x, errors, chosen, strict=True) if c is these]
             axes.scatter(*zip(*dots, strict=True) if dots else ((), ()), s=26, label=label, **look)
+        axes.margins(x=0.12)
         axes.set_xlabel(_text(key))
     if errors and 0 < 10 * min(errors) < max(errors):
         panels[0].set_yscale("log")

@@ -47,7 +47,7 @@ from lenet.extras import require
 from lenet.files import clean_leftovers, replacing
 from lenet.run import run_training, signals_to
 from lenet.rundir import lock
-from lenet.sweep_plan import Plan, Point, Run, changes, read_plan, short_names, spelt
+from lenet.sweep_plan import Plan, Point, Run, as_word, changes, read_plan, short_names
 from lenet.trainer import Listener, Snapshot, StepDone, Trainer
 from lenet.workers import Alone
 
@@ -125,6 +125,8 @@ def _trained(job: Job, directory: Path, log: TextIO) -> Result:
         print(f"warning: {line}", file=log, flush=True)
 
     try:
+        if job.stop.exists():
+            raise _Stopped
         outcome = run_training(
             job.config,
             directory=job.data_dir,
@@ -409,7 +411,7 @@ class Progress:
         self.epochs += run.config.train.epochs
         if result.error:
             self.failed += 1
-            self._say(f"lenet: error: {run.name}: {result.error}")
+            self._say(f"lenet: error: {run.config.output.dir}: {result.error}")
         elif not self.quiet and not before:
             self._say(
                 f"run {self.ended}/{self.count}  {run.name}  validation loss "
@@ -625,7 +627,7 @@ class Results:
         names = short_names(self.plan.grid)
         lines = [[*names.values(), "runs", "validation accuracy", "validation loss", ""]]
         for row in self.rows:
-            cells = [spelt({key: value}).partition("=")[2] for key, value in row.point.items()]
+            cells = list(map(as_word, row.point.values()))
             whole = sum(not result.error for result in row.results)
             lines.append(
                 [

@@ -154,20 +154,28 @@ def spelt(point: Point, between: str = " ", longest: int | None = None) -> str:
     Examples
     --------
     >>> spelt({"optimizer.lr": 0.05, "model.channels": (6, 16)})
-    'lr=0.05 channels=[6, 16]'
+    'lr=0.05 channels=6x16'
     >>> spelt({"optimizer.name": "sgd", "schedule.name": "one-cycle"}, "-", 100)
     'optimizer.name=sgd-schedule.name=one-cycle'
-    >>> spelt({"model.channels": (6, 16)}, "-", 100)
-    'channels=6x16'
     """
     names = short_names(point)
+    text = between.join(f"{names[key]}={as_word(value)}" for key, value in point.items())
     if longest is None:
-        return between.join(f"{names[key]}={as_yaml(value)}" for key, value in point.items())
-    text = between.join(
-        f"{names[key]}={'x'.join(map(str, v)) if isinstance(v, tuple) else v}"
-        for key, v in point.items()
-    )
+        return text
     return re.sub("[^A-Za-z0-9.=_-]", "-", text)[:longest]
+
+
+def as_word(value: object) -> str:
+    """Write a value as short as it can be read.
+
+    Examples
+    --------
+    >>> as_word(0.05), as_word(1.0), as_word((6, 16)), as_word(None)
+    ('0.05', '1', '6x16', 'null')
+    """
+    if isinstance(value, tuple):
+        return "x".join(map(str, value))
+    return as_yaml(value).removesuffix(".0")
 
 
 def short_names(keys: Collection[str]) -> dict[str, str]:

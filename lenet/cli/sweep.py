@@ -172,12 +172,14 @@ def _conclude(results: Results, plan: Plan, output: Path, as_json: bool) -> None
         click.echo()
         if results.best is not None:
             click.echo(f"chosen on validation: {spelt(results.best.point)}")
-            click.echo(f"{output / 'best.yaml'}: train it with lenet train --config")
-            click.echo(
-                f"{output}: judge its {plan.seeds} network{'s'[: plan.seeds > 1]} on the test "
-                f"images with lenet eval {output}"
-            )
+            best = output / "best.yaml"
+            click.echo(f"{best}: train it with lenet train --config {best}")
+            click.echo(f"{output}: judge {_networks(plan.seeds)} with lenet eval {output}")
         else:
             click.echo("no configuration is without a run that failed: none is chosen")
     if results.exit_code:
         raise SystemExit(results.exit_code)
+
+
+def _networks(seeds: int) -> str:
+    return "its network" if seeds == 1 else f"its {seeds} networks as one"
