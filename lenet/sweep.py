@@ -41,7 +41,14 @@ from tqdm import tqdm
 
 from lenet.callbacks import ChanceWarning, Checkpoints, Display
 from lenet.config import Config, to_yaml
-from lenet.errors import CheckpointError, ConfigError, GateFailed, LenetError, SystemFailure
+from lenet.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    GateFailed,
+    LenetError,
+    SystemFailure,
+)
 from lenet.evaluation import load_split
 from lenet.extras import require
 from lenet.files import clean_leftovers, replacing
@@ -80,6 +87,9 @@ class Job:
     stop: Path
 
 
+STOPPED: Final = SystemFailure("was stopped", remedy="go on with it: --resume")
+
+
 class _Stopped(Exception):
     """The run was asked to stop, and has saved its state."""
 
@@ -106,6 +116,8 @@ def train_one(job: Job) -> Result:
     ``result.json``.
     """
     directory = Path(job.config.output.dir)
+    if job.stop.exists():
+        return _failed(STOPPED)
     try:
         directory.mkdir(exist_ok=True)
         with (directory / "train.log").open("a", encoding="utf-8") as log:
@@ -125,8 +137,6 @@ def _trained(job: Job, directory: Path, log: TextIO) -> Result:
         print(f"warning: {line}", file=log, flush=True)
 
     try:
-        if job.stop.exists():
-            raise _Stopped
         outcome = run_training(
             job.config,
             directory=job.data_dir,
@@ -143,7 +153,7 @@ def _trained(job: Job, directory: Path, log: TextIO) -> Result:
             raise _Stopped
         result = _figures(directory)
     except _Stopped:
-        result = _failed(SystemFailure("was stopped", remedy="go on with it: --resume"))
+        result = _failed(STOPPED)
     except Exception as error:
         if not isinstance(error, LenetError):
             traceback.print_exc(file=log)
@@ -492,7 +502,7 @@ def run_all(
             pending.update((start(Job(run.config, data_dir, stop)), run) for run in missing)
             while pending:
                 done, _ = wait(pending, LOOK_SECONDS, FIRST_COMPLETED)
-                for future in done:
+                for future in [future for future in pending if future in done]:
                     run, result = pending.pop(future), future.result()
                     if not (received and result.error):
                         ended[run.name] = result
@@ -588,11 +598,23 @@ class Results:
         """The chosen configuration; None if each had a run that failed."""
         return self.rows[0] if self.rows[0].complete else None
 
-    @property
-    def exit_code(self) -> int:
-        """0, or the lowest of the failed runs': a bug (1) counts before divergence (5)."""
-        codes = [result.exit_code for row in self.rows for result in row.results if result.error]
-        return min(codes, default=0)
+    def failure(self, directory: Path) -> LenetError | None:
+        """Return what the sweep ends with if runs have failed.
+
+        Its exit code is the lowest of theirs: a bug (1) counts before divergence (5).
+        """
+        failed = [result for row in self.rows for result in row.results if result.error]
+        if not failed:
+            return None
+        kinds = (LenetError, ConfigError, DataError, SystemFailure, GateFailed)
+        code = min(result.exit_code for result in failed)
+        kind = next(kind for kind in kinds if kind.exit_code == code)
+        count = sum(len(row.runs) for row in self.rows)
+        return kind(
+            f"{len(failed)} of {count} runs failed",
+            remedy="--resume tries again all but those that diverged",
+            file=directory,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON has it."""

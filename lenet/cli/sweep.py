@@ -177,8 +177,8 @@ def _conclude(results: Results, plan: Plan, output: Path, as_json: bool) -> None
             click.echo(f"{output}: judge {_networks(plan.seeds)} with lenet eval {output}")
         else:
             click.echo("no configuration is without a run that failed: none is chosen")
-    if results.exit_code:
-        raise SystemExit(results.exit_code)
+    if failure := results.failure(output):
+        raise failure
 
 
 def _networks(seeds: int) -> str:
