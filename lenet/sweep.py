@@ -187,7 +187,8 @@ def _failed(error: LenetError) -> Result:
 
 def _figures(directory: Path) -> Result:
     """Return the figures of a whole run; its log knows the epochs before an interruption too."""
-    rows = _log_rows(directory)
+    text = (directory / "log.jsonl").read_text(encoding="utf-8")
+    rows = [json.loads(line) for line in text.splitlines()]
     best = min(rows, key=lambda row: (-row["val_accuracy"], row["val_loss"]))
     return Result(
         best_epoch=best["epoch"],
@@ -196,11 +197,6 @@ def _figures(directory: Path) -> Result:
         val_loss=best["val_loss"],
         seconds=sum(row["seconds"] for row in rows),
     )
-
-
-def _log_rows(directory: Path) -> list[dict[str, Any]]:
-    text = (directory / "log.jsonl").read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines()]
 
 
 def ended_runs(runs: Sequence[Run]) -> dict[str, Result]:
@@ -436,7 +432,7 @@ class Progress:
         epochs = self.epochs
         for run in running:
             with suppress(OSError):
-                epochs += len(_log_rows(Path(run.config.output.dir)))
+                epochs += (Path(run.config.output.dir) / "log.jsonl").read_bytes().count(b"\n")
         self.bar.set_description_str(f"run {self.ended}/{self.count}", refresh=False)
         self.bar.set_postfix_str(f", {self.failed} failed" if self.failed else "", refresh=False)
         self.bar.n = epochs
