@@ -10,7 +10,7 @@ the middle grey.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
 from math import prod
 from pathlib import Path
@@ -45,6 +45,28 @@ SETTINGS: Final = {
 FRAMES: Final = ("#ff9500", "#00b3ff", "#ff4fd8")  # seen on black and on white
 
 
+def picture_format(path: Path) -> str:
+    """Return the format that ``path`` ends in, if it can be drawn here.
+
+    Raises
+    ------
+    ConfigError
+        ``path`` ends neither in .png nor in .svg.
+    SystemFailure
+        The extra ``viz`` is not installed.
+    """
+    form = path.suffix[1:].lower()
+    if form not in FORMATS:
+        raise ConfigError(
+            f"ends neither in .{FORMATS[0]} nor in .{FORMATS[1]}",
+            remedy="give a file name with one of these endings",
+            file=path,
+            key="--out",
+        )
+    require("matplotlib", extra="viz")
+    return form
+
+
 def write_picture(path: Path, draw: Callable[[], Any]) -> None:
     """Draw a figure and write it as PNG or SVG, by the ending of ``path``.
 
@@ -55,14 +77,7 @@ def write_picture(path: Path, draw: Callable[[], Any]) -> None:
     SystemFailure
         The extra ``viz`` is not installed, or the file cannot be written.
     """
-    form = path.suffix[1:].lower()
-    if form not in FORMATS:
-        raise ConfigError(
-            f"ends neither in .{FORMATS[0]} nor in .{FORMATS[1]}",
-            remedy="give a file name with one of these endings",
-            file=path,
-            key="--out",
-        )
+    form = picture_format(path)
     matplotlib = require("matplotlib", extra="viz")
     picture = BytesIO()
     with matplotlib.rc_context():
@@ -431,3 +446,52 @@ def mistakes(worst: Sequence[Mistake], class_names: Sequence[str], title: str) -
         names = (_text(class_names[label]) for label in (mistake.label, mistake.predicted))
         axes.set_title(" not ".join(names), fontsize=8)
     return figure
+
+
+def sweep(results: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    """Draw the validation error of every run of a sweep over each key that was varied.
+
+    Parameters
+    ----------
+    results
+        As in ``results.json``.
+    """
+    runs = [run for run in results["runs"] if run["val_accuracy"] is not None]
+    errors = [100 * (1 - run["val_accuracy"]) for run in runs]
+    chosen = [run["run"] in (results["best"] or {"runs": ()})["runs"] for run in runs]
+    failed = len(results["runs"]) - len(runs)
+    keys = list(results["runs"][0]["point"])
+    title = f"{len(runs)} runs, a dot each" + (f"; {failed} more failed" if failed else "")
+    figure = _figure(max(5.0, 3.2 * len(keys)), 3.4, title)
+    panels = figure.subplots(1, len(keys), sharey=True, squeeze=False)[0]
+    for key, axes in zip(keys, panels, strict=True):
+        x = _places(axes, [run["point"][key] for run in runs])
+        for these, label, look in (
+            (False, "other", {"color": "0.55", "marker": "o"}),
+            (True, "chosen", {"color": "black", "marker": "D"}),
+        ):
+            dots = [(a, b) for a, b, c in zip(x, errors, chosen, strict=True) if c is these]
+            axes.scatter(*zip(*dots, strict=True) if dots else ((), ()), s=26, label=label, **look)
+        axes.margins(x=0.12)
+        axes.set_xlabel(_text(key))
+    if errors and 0 < 10 * min(errors) < max(errors):
+        panels[0].set_yscale("log")
+    panels[0].set_ylabel("error on validation, in %")
+    panels[0].legend(fontsize=8)
+    return figure
+
+
+def _places(axes: Any, values: Sequence[Any]) -> Sequence[float]:  # noqa: ANN401
+    """Return where values lie on the x axis, and mark it: numbers to scale, the rest in a row."""
+    numbers = all(isinstance(value, int | float) for value in values)
+    if not numbers:
+        names = list(dict.fromkeys(map(str, values)))
+        axes.set_xticks(range(len(names)), map(_text, names))
+        return [names.index(str(value)) for value in values]
+    marked = sorted(set(values))
+    if marked and 0 < 4 * marked[0] <= marked[-1]:
+        axes.set_xscale("log")
+    if len(marked) <= 8:
+        axes.set_xticks(marked, [f"{number:g}" for number in marked])
+        axes.set_xticks([], minor=True)
+    return values

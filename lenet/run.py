@@ -102,7 +102,7 @@ def run_training(
         if start is None:
             run.write_config(config)
         memory = _Memory()
-        with _signals(trainer.asked_to_stop.append):
+        with signals_to(trainer.asked_to_stop.append):
             trainer.run(
                 [
                     memory,
@@ -127,7 +127,7 @@ def _compare(start: Checkpoint, workers: int, warn: Callable[[str], None]) -> No
 
 
 @contextmanager
-def _signals(receive: Callable[[int], None]) -> Iterator[None]:
+def signals_to(receive: Callable[[int], None]) -> Iterator[None]:
     """Hand signals to ``receive`` the first time; a second one does what it did before."""
 
     def handle(number: int, _frame: FrameType | None) -> None:

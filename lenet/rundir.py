@@ -72,7 +72,7 @@ class RunDirectory:
                 remedy="choose another --output",
                 file=self.path,
             ) from error
-        if not _lock(self._lock):
+        if not lock(self._lock):
             self._lock.close()
             raise SystemFailure(
                 "another run is in this directory right now",
@@ -132,7 +132,7 @@ class RunDirectory:
         return checkpoint
 
 
-def _lock(file: IO[bytes]) -> bool:
+def lock(file: IO[bytes]) -> bool:
     """Lock the file for this process; return False if another has it."""
     try:
         if sys.platform == "win32":

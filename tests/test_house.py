@@ -34,10 +34,11 @@ FLOORS = {
     ),
     "uses": (
         "summary imagefile digit predict views charts report plots tensorboard gradcheck "
-        "regress bench_programs bench export/subject export/onnx_model export/c_source"
+        "regress sweep_plan sweep bench_programs bench export/subject export/onnx_model "
+        "export/c_source"
     ),
     "front": (
-        "api __init__ cli/options cli/train cli/eval cli/summary cli/config cli/export "
+        "api __init__ cli/options cli/train cli/sweep cli/eval cli/summary cli/config cli/export "
         "cli/inspect cli/predict cli/gradcheck cli/report cli/bench cli/regress cli/data "
         "cli/__init__ __main__"
     ),

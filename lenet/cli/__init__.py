@@ -23,6 +23,7 @@ from lenet.version import __version__
 # The commands in the order in which a new user meets them, with their lines in the help.
 COMMANDS = {
     "train": "Train a network.",
+    "sweep": "Train over a grid of settings and seeds, choose the best.",
     "eval": "Judge a checkpoint on a test set.",
     "predict": "Say which digit is in a picture.",
     "summary": "Show layers, shapes, patch matrices and weights.",

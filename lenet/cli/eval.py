@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     nargs=-1,
     required=True,
-    metavar="CHECKPOINT|pretrained...",
+    metavar="CHECKPOINT|SWEEP|pretrained...",
 )
 @click.option(
     "--split",
@@ -68,12 +68,14 @@ def eval_(
     """Judge a checkpoint, or several as an ensemble that averages their probabilities.
 
     Prints loss, accuracy, precision and recall and the confusion matrix. A checkpoint knows its
-    network, its preprocessing and its data set; pretrained is the network in the package.
+    network, its preprocessing and its data set; pretrained is the network in the package. The
+    directory of a sweep stands for the networks of its chosen configuration, one a seed.
 
     \b
         lenet eval runs/mnist/best.npz
         lenet eval runs/mnist/best.npz --min-accuracy 0.99 --json
         lenet eval runs/a/best.npz runs/b/best.npz --tta 8
+        lenet eval runs/sweep
         lenet eval pretrained --data mnist
     """  # noqa: D301 - click's mark for lines to leave as they are
     limit_blas_threads(1)  # the products are small: more threads would only wait for each other
@@ -82,6 +84,7 @@ def eval_(
     from lenet.errors import GateFailed
     from lenet.evaluation import evaluate_checkpoints, read_checkpoint
 
+    checkpoints = tuple(path for given in checkpoints for path in _meant(given))
     if picture is not None and (len(checkpoints) > 1 or split != "test"):
         raise click.UsageError("--mistakes takes one checkpoint and its test images")
     held = [read_checkpoint(path) for path in checkpoints]
@@ -106,6 +109,17 @@ def eval_(
             file=judged,
             key="accuracy",
         )
+
+
+def _meant(path: Path) -> list[Path]:
+    """Return the checkpoints that a path stands for: itself, or those of a sweep's choice."""
+    from lenet.evaluation import PRETRAINED
+
+    if str(path) == PRETRAINED or not path.is_dir():
+        return [path]
+    from lenet.sweep import members
+
+    return members(path)
 
 
 def _draw_mistakes(picture: Path, checkpoint: Checkpoint, data_dir: Path | None) -> None:

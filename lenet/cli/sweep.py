@@ -1,0 +1,185 @@
+"""``lenet sweep``: many runs over a grid of settings and seeds, and the best of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lenet.cli.options import CONFIG, DATA_DIR, JSON, SET
+from lenet.config import load_config
+from lenet.cores import limit_blas_threads, usable_cores
+
+if TYPE_CHECKING:
+    from lenet.errors import ConfigError
+    from lenet.sweep import Results
+    from lenet.sweep_plan import Plan
+
+
+@click.command()
+@CONFIG
+@SET
+@click.option(
+    "--grid",
+    multiple=True,
+    metavar="KEY=VALUES",
+    help="Values to try, such as optimizer.lr=0.01,0.03; may be repeated for other keys. With "
+    "--random also a range, such as optimizer.lr=log:0.001:0.1 or linear:0.01:0.05.",
+)
+@click.option(
+    "--random",
+    "count",
+    type=click.IntRange(1, 10_000),
+    metavar="N",
+    help="Draw N points from the grid instead of taking them all.",
+)
+@click.option(
+    "--seeds",
+    type=click.IntRange(1, 1000),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Runs of every point, with seeds counted up from the configuration's.",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    required=True,
+    help="Directory of the sweep.",
+)
+@click.option("--resume", is_flag=True, help="Go on with the sweep in the output directory.")
+@click.option("--overwrite", is_flag=True, help="Replace the sweep in the output directory.")
+@click.option(
+    "--executor",
+    type=click.Choice(["local", "mpi"]),
+    default="local",
+    show_default=True,
+    help="Processes of this machine, or the ranks of mpiexec (extra mpi).",
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(1, 1024),
+    metavar="N",
+    help="Runs at a time, a core each; by default as many as there are cores.",
+)
+@click.option(
+    "--plot",
+    "picture",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Draw the runs' errors over every key as PNG or SVG (extra viz).",
+)
+@DATA_DIR
+@click.option("--quiet", is_flag=True, help="Neither bar nor lines, but for what fails.")
+@JSON
+def sweep(
+    file: Path | None,
+    overrides: tuple[str, ...],
+    grid: tuple[str, ...],
+    count: int | None,
+    seeds: int,
+    output: Path,
+    resume: bool,
+    overwrite: bool,
+    executor: str,
+    jobs: int | None,
+    picture: Path | None,
+    data_dir: Path | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Train over a grid of settings and seeds, and choose the best on validation.
+
+    Every run has a directory of its own in DIR, as of lenet train, and one core. A run that fails
+    does not stop the others; its exit code is the sweep's. After an interruption, the same
+    command with --resume, or --resume and --output alone, goes on with what is missing. Ends with
+    a table, results.csv, results.json, and best.yaml for lenet train. The test images are left to
+    lenet eval DIR, which judges the chosen networks as an ensemble.
+
+    \b
+        lenet sweep --grid optimizer.lr=0.01,0.03 --grid train.batch_size=64,128 \\
+            --seeds 3 --output runs/sweep
+        lenet sweep --grid optimizer.lr=log:0.001:0.1 --random 20 --output runs/drawn
+        mpiexec -n 4 lenet sweep --resume --output runs/sweep --executor mpi
+    """  # noqa: D301 - click's mark for lines to leave as they are
+    if resume and overwrite:
+        raise click.UsageError("--resume and --overwrite exclude each other")
+    if executor == "mpi" and jobs is not None:
+        raise click.UsageError("--jobs goes with --executor local; give mpiexec -n instead")
+    limit_blas_threads(1)  # before NumPy is imported: a job is a core
+
+    from lenet import sweep as engine
+    from lenet.sweep_plan import make_plan, read_plan
+
+    workers = engine.local_jobs(jobs or usable_cores()) if executor == "local" else (
+        engine.mpi_ranks()
+    )  # fmt: skip
+    with workers as start:
+        if start is None:
+            return  # a rank whose work is done
+        if resume and not (grid or overrides or file) and (output / engine.PLAN).exists():
+            plan = read_plan(output / engine.PLAN)
+        else:
+            plan, problems = make_plan(load_config(file, overrides), grid, count, seeds)
+            _refuse(problems)
+        directory = engine.SweepDirectory(output, plan, resume=resume, overwrite=overwrite)
+        if picture is not None:
+            from lenet import plots
+
+            plots.picture_format(picture)
+        runs = plan.runs(output)
+        ended = engine.ended_runs(runs) if resume else {}
+        data = str(data_dir) if data_dir else None
+        if len(ended) < len(runs):
+            _refuse(engine.check_with_data(plan, data))
+        with directory:
+            number = engine.run_all(
+                runs, ended, start, output / engine.STOP, data_dir=data, quiet=quiet
+            )
+            if number is not None:
+                click.echo(
+                    f"lenet: stopped by signal {number} with {len(ended)} of {len(runs)} runs "
+                    f"done; go on with lenet sweep --resume --output {output}",
+                    err=True,
+                )
+                raise SystemExit(128 + number)
+            results = engine.Results.of(plan, runs, ended)
+            results.write(output)
+        if picture is not None:
+            plots.write_picture(picture, lambda: plots.sweep(results.to_dict()))
+        _conclude(results, plan, output, as_json)
+
+
+def _refuse(problems: Sequence[ConfigError]) -> None:
+    """Print all problems but the last, a line each, and raise that."""
+    for problem in problems[:-1]:
+        click.echo(f"lenet: error: {problem}", err=True)
+    if problems:
+        raise problems[-1]
+
+
+def _conclude(results: Results, plan: Plan, output: Path, as_json: bool) -> None:
+    from lenet.sweep_plan import spelt
+
+    if as_json:
+        click.echo(json.dumps({"directory": str(output), **results.to_dict()}))
+    else:
+        click.echo(results.to_table())
+        click.echo()
+        if results.best is not None:
+            click.echo(f"chosen on validation: {spelt(results.best.point)}")
+            best = output / "best.yaml"
+            click.echo(f"{best}: train it with lenet train --config {best}")
+            click.echo(f"{output}: judge {_networks(plan.seeds)} with lenet eval {output}")
+        else:
+            click.echo("no configuration is without a run that failed: none is chosen")
+    if failure := results.failure(output):
+        raise failure
+
+
+def _networks(seeds: int) -> str:
+    return "its network" if seeds == 1 else f"its {seeds} networks as one"
