@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
 
 from lenet.layers.activations import Activation
 from lenet.layers.base import Layer, Shape
 from lenet.layers.linear import Linear
-from lenet.layers.pooling import Pooling
 
 Window = tuple[tuple[int, int], tuple[int, int]]  # kernel and stride
 
@@ -71,12 +69,9 @@ def summarize(layers: Sequence[Layer], input_shape: Shape) -> list[Row]:
         shape = layer.build(shape)
         if isinstance(layer, Activation):
             continue
-        matrix = layer.patch_matrix
-        if isinstance(layer, Pooling):
-            matrix = prod(shape), prod(layer.kernel)  # every channel has windows of its own
         weights = sum(p.size for p in layer.parameters)
         field = receptive_field(windows)
-        rows.append(Row(layer.name, shape, matrix, weights, field, layer.multiply_adds))
+        rows.append(Row(layer.name, shape, layer.patch_matrix, weights, field, layer.multiply_adds))
     return rows
 
 

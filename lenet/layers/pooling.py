@@ -14,6 +14,7 @@ unpooling puts the numbers back where they came from (seed 003's slides; the for
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import prod
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -46,6 +47,10 @@ class Pooling(Layer):
         for m in range(kh):
             for n in range(kw):
                 yield x[:, m : m + sh * Ho : sh, n : n + sw * Wo : sw]
+
+    @property
+    def patch_matrix(self) -> tuple[int, int]:
+        return prod(self.output_shape), prod(self.kernel)  # every channel has windows of its own
 
 
 class MaxPooling(Pooling):
