@@ -31,8 +31,10 @@ EXPORTED = [
     "lenet5_layers",
     "load",
     "load_config",
+    "load_data",
     "make_optimizer",
     "output_size",
+    "prepare",
     "run_training",
     "train_step",
 ]
