@@ -4,7 +4,7 @@ python examples/cifar_like.py
 
 The layers are those of Caffe's ``cifar10_quick``, with half the filters: padding, pooling windows
 of 3×3 that overlap, maximum and mean. The images are not CIFAR's, which would have to be
-downloaded: the built-in digits, each in a colour of its own, on a background of clouds of other
+downloaded: the built-in digits, each in a light colour of its own, on clouds of darker
 colours. What is learnt here is to see shapes through colours, not to tell frogs from horses. With
 CIFAR-10 in arrays of the same shapes, the rest of the script is the same.
 """
@@ -48,10 +48,9 @@ def colour_digits(count, stream):
     digits, labels = draw(count, seed=0, stream=stream)
     rng = np.random.default_rng([0, stream])
     ink = np.pad(digits / np.float32(255), ((0, 0), (2, 2), (2, 2)))[:, None]
-    colour = rng.uniform(-1, 1, (count, 3, 1, 1)).astype(np.float32)
-    colour += 0.5 * np.sign(colour)  # away from grey
-    # Clouds: 4×4 random colours on the other side of grey, enlarged by repetition, and some noise.
-    clouds = -np.sign(colour) * rng.random((count, 3, 4, 4), np.float32)
+    colour = rng.uniform(0, 1, (count, 3, 1, 1)).astype(np.float32)
+    # Clouds: 4×4 random colours, darker ones, enlarged by repetition, and some noise.
+    clouds = -rng.random((count, 3, 4, 4), np.float32)
     paper = clouds.repeat(8, axis=2).repeat(8, axis=3)
     paper += rng.normal(0, 0.1, paper.shape).astype(np.float32)
     return (ink * colour + (1 - ink) * paper).clip(-1, 1), labels

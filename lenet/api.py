@@ -29,7 +29,9 @@ from lenet.network import Network
 from lenet.optimizers import Optimizer
 
 
-def load_data(name: str, split: str = "train", directory: str | PathLike[str] | None = None) -> Split:
+def load_data(
+    name: str, split: str = "train", directory: str | PathLike[str] | None = None
+) -> Split:
     """Return the ``train`` or ``test`` images of a data set, with labels and class names.
 
     Parameters
@@ -66,8 +68,8 @@ def prepare(images: NDArray[np.uint8], preprocessing: Preprocessing | None = Non
     Black paper is −0.1, white ink 1.175, as in Y. LeCun et al. (1998):
 
     >>> x = prepare(np.full((5, 28, 28), 255, np.uint8))
-    >>> x.shape, float(x[0, 0, 0, 0].round(3)), float(x[0, 0, 16, 16].round(3))
-    ((5, 1, 32, 32), -0.1, 1.175)
+    >>> x.shape, f"{x[0, 0, 0, 0]:.3f}", f"{x[0, 0, 16, 16]:.3f}"
+    ((5, 1, 32, 32), '-0.100', '1.175')
     """
     if images.dtype != np.uint8 or images.ndim != 3:
         raise DataError(

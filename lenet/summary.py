@@ -1,6 +1,6 @@
 """A network at a glance: shapes, patch matrices, weights, receptive fields, multiply-adds.
 
-On top of the layers. What the derivation of LeNet-5 for a batch (seed 004) works out by hand,
+On top of the layers. What docs/derivation.md works out by hand,
 read off the layers themselves.
 """
 
@@ -78,7 +78,8 @@ def summarize(layers: Sequence[Layer], input_shape: Shape) -> list[Row]:
 def receptive_field(windows: Sequence[Window]) -> tuple[int, int]:
     """Return height and width of the input patch that one output of the last layer depends on.
 
-    From the last layer down (seed 003): RF_i = (RF_{i+1} − 1)·s_i + k_i, and 1 above the last.
+    From the last layer down RF_i = (RF_{i+1} − 1)·s_i + k_i, and 1 above the last
+    (docs/derivation.md, 12).
 
     Examples
     --------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import doctest
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -107,6 +108,11 @@ def test_model_refuses_what_are_no_grey_images(images):
     model = lenet.Model(lenet.lenet5(), Preprocessing(), tuple("0123456789"))
     with pytest.raises(DataError):
         model.predict(images)
+
+
+def test_the_page_shows_every_name():
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    assert [name for name in EXPORTED if not re.search(rf"\b{name}\b", page)] == []
 
 
 def test_the_page_runs():

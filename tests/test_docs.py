@@ -1,4 +1,4 @@
-"""The pages tell the truth: what they run runs, what they quote stands there, links and commands too.
+"""The pages tell the truth: examples run, quotations stand in the code, links lead somewhere.
 
 docs/api.md is run by test_api.py, configuration.md and architecture.md are held to the code by
 test_config.py and test_house.py.
