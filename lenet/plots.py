@@ -154,7 +154,7 @@ def _outline_tiles(axes: Any, images: Array) -> None:  # noqa: ANN401
     """Draw a line around every tile: white is a number, and the gaps are white."""
     rows, columns, H, W = images.shape
     for i, j in np.ndindex(rows, columns):
-        _frame(axes, (i * (H + _gap(W)), j * (W + _gap(W)), H, W), "black", 0.6)
+        _frame(axes, (i * (H + _gap(W)), j * (W + _gap(W)), H, W), "black", 0.6, halo=0)
     axes.spines[:].set_visible(False)
 
 
@@ -165,15 +165,27 @@ def _number_tiles(axis: Any, count: int, size: int) -> None:  # noqa: ANN401
     axis.set_tick_params(length=0)
 
 
-def _frame(axes: Any, box: tuple[int, int, int, int], colour: str, line: float = 2) -> None:  # noqa: ANN401
+def _frame(
+    axes: Any,  # noqa: ANN401
+    box: tuple[int, int, int, int],
+    colour: str,
+    line: float = 2,
+    halo: float = 1.5,
+) -> None:
     """Draw a frame around top, left, height, width."""
     top, left, height, width = box
     axes.add_patch(
         require("matplotlib.patches", extra="viz").Rectangle(
             (left - 0.5, top - 0.5), width, height, fill=False, edgecolor=colour, linewidth=line,
-            clip_on=False, zorder=3,
+            clip_on=False, zorder=3, path_effects=_halo("black", line + halo),
         )
     )  # fmt: skip
+
+
+def _halo(colour: str, width: float) -> list[Any]:
+    """Return the effect of a wider line below: colours stay readable in grey, on any ground."""
+    effects = require("matplotlib.patheffects", extra="viz")
+    return [effects.withStroke(linewidth=width, foreground=colour)]
 
 
 def _first(shown: int, count: int) -> str:
@@ -287,6 +299,7 @@ def patches(network: Network, x: Array, name: str, caption: str) -> Any:  # noqa
         whole.annotate(
             str(number), (box[1] + corner - 0.5, box[0] - 0.5), (away, 3), ha=end,
             textcoords="offset points", color=colour, weight="bold",
+            path_effects=_halo("black", 2.5),
         )  # fmt: skip
         _show(axes, seen.x[c, box[0] : box[0] + kh, box[1] : box[1] + kw], limits)
         axes.set_title(f"patch {number}")
@@ -410,9 +423,6 @@ def embedding(
     figure = _figure(8, 7.5, f"F6 of {len(images):,} images of {caption} in two dimensions, by SVD")
     axes = figure.subplots()
     colours = require("matplotlib", extra="viz").colormaps["viridis"]
-    outline = require("matplotlib.patheffects", extra="viz").withStroke(
-        linewidth=4, foreground="white"
-    )
     for label in np.unique(labels):
         of_class = places[labels == label]
         shade = colours(0.75 * label / max(len(class_names) - 1, 1))
@@ -422,7 +432,7 @@ def embedding(
         )  # fmt: skip
         axes.text(
             *of_class.mean(axis=0), str(label), fontsize=18, weight="bold",
-            ha="center", va="center", path_effects=[outline],
+            ha="center", va="center", path_effects=_halo("white", 4),
         )  # fmt: skip
     if any(name != str(number) for number, name in enumerate(class_names)):
         figure.legend(loc="outside right upper")
