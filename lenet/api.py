@@ -10,7 +10,7 @@ from os import PathLike
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from lenet.data import datasets
 from lenet.data.datasets import Split
@@ -55,7 +55,11 @@ def load_data(
     return datasets.load(name, split, directory=directory)
 
 
-def prepare(images: NDArray[np.uint8], preprocessing: Preprocessing | None = None) -> Array:
+def prepare(
+    images: NDArray[np.uint8],
+    preprocessing: Preprocessing | None = None,
+    dtype: DTypeLike = np.float32,
+) -> Array:
     """Return grey images (N,H,W), 0 background, 255 ink, as LeNet-5 takes them: (N,1,32,32).
 
     Raises
@@ -78,7 +82,7 @@ def prepare(images: NDArray[np.uint8], preprocessing: Preprocessing | None = Non
             key="images",
         )
     preprocessing = preprocessing or Preprocessing()
-    x = preprocessing.blank(len(images), np.float32)
+    x = preprocessing.blank(len(images), dtype)
     preprocessing.apply(images, out=x)
     return x.transpose(3, 0, 1, 2)
 
@@ -145,7 +149,7 @@ class Model:
         DataError
             The images are not uint8 (N,H,W), or too large for the network.
         """
-        return self.network.predict(prepare(images, self.preprocessing))
+        return self.network.predict(prepare(images, self.preprocessing, self.network.dtype))
 
 
 def load(checkpoint: str | PathLike[str]) -> Model:

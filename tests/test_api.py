@@ -110,6 +110,18 @@ def test_model_refuses_what_are_no_grey_images(images):
         model.predict(images)
 
 
+def test_data_by_name(mnist_dir):
+    found = lenet.load_data("mnist", "test", directory=mnist_dir)
+    assert found.images.shape == (10_000, 28, 28)
+    assert found.labels[:4].tolist() == [7, 2, 1, 0]  # as everybody knows
+    assert found.class_names == tuple("0123456789")
+
+
+def test_data_of_an_unknown_name():
+    with pytest.raises(lenet.LenetError, match="emnist"):
+        lenet.load_data("emnist")
+
+
 def test_the_page_shows_every_name():
     page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
     assert [name for name in EXPORTED if not re.search(rf"\b{name}\b", page)] == []
