@@ -6,8 +6,7 @@ of the ranks, and each applies its part of the sum to its part of the parameters
 number of workers the bits are always the same.
 
 :class:`Alone` is one worker, without any process. :class:`Local` is several processes on one
-machine over shared memory, one BLAS thread each. The interface is small enough for message
-passing to stand behind it: rank, size, memory, a sum, a barrier.
+machine over shared memory, one BLAS thread each; ``mpi.py`` has the same over messages.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -47,7 +46,7 @@ class Workers(Protocol):
     size: int
 
     def zeros(self, size: int, dtype: DTypeLike) -> Array:
-        """Return a vector that all workers see, zero at first.
+        """Return a vector, zero at first, that all workers see, or each has a copy of.
 
         All workers ask for the same vectors in the same order.
         """
@@ -68,7 +67,7 @@ class Workers(Protocol):
         """Return the sum of ``figures`` (a vector of float64) over all workers, in rank order."""
 
     def barrier(self) -> None:
-        """Wait until every worker is here; what was written before is seen after."""
+        """Wait until what every worker wrote before its own call is seen by this one."""
 
 
 class Alone:
@@ -207,6 +206,13 @@ class Handle:
     dtype: str
     offset: int | None  # in the file; None for a segment
 
+    @classmethod
+    def of(cls, array: Array) -> Self | None:
+        """Return what opens a mapped file's array again, or None if ``array`` is none."""
+        if isinstance(array, np.memmap) and array.flags.c_contiguous and array.filename:
+            return cls(str(array.filename), array.shape, array.dtype.str, array.offset)
+        return None
+
     def open(self) -> tuple[Array, SharedMemory | None]:
         """Return the array, and the segment that must live as long."""
         if self.offset is not None:
@@ -214,6 +220,9 @@ class Handle:
         segment = SharedMemory(self.name)
         return np.ndarray(self.shape, self.dtype, segment.buf), segment
 
+
+Shared: TypeAlias = Handle | Array | None
+"""What a worker gets an array from; None where there is no other worker."""
 
 Program = Callable[..., None]
 """``program(workers, arrays, job)``: what every worker runs."""
@@ -254,22 +263,22 @@ class Team:
     def __enter__(self) -> Self:
         return self
 
-    def share(self, array: Array) -> tuple[Array, Handle | None]:
+    def share(self, array: Array) -> tuple[Array, Shared]:
         """Return ``array`` where all workers can see it, with what opens it there.
 
         A mapped file is opened again by every worker; anything else moves to shared memory.
         """
         if self.size == 1:
             return array, None
-        if isinstance(array, np.memmap) and array.flags.c_contiguous and array.filename:
-            return array, Handle(str(array.filename), array.shape, array.dtype.str, array.offset)
+        if mapped := Handle.of(array):
+            return array, mapped
         segment = self._segment(max(1, array.nbytes), "the images")
         shared: Array = np.ndarray(array.shape, array.dtype, segment.buf)
         np.copyto(shared, array)
         return shared, Handle(segment.name, array.shape, array.dtype.str, None)
 
     def begin(
-        self, program: Program, arrays: dict[str, Handle | None], job: object, nbytes: int
+        self, program: Program, arrays: dict[str, Shared], job: object, nbytes: int
     ) -> Workers:
         """Set the other processes to work and return this one's place among them.
 

@@ -16,6 +16,7 @@ from typing import NoReturn
 import click
 
 from lenet.errors import LenetError, printable
+from lenet.launch import end_job, speaks
 from lenet.version import __version__
 
 # The commands in the order in which a new user meets them, with their lines in the help.
@@ -82,6 +83,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
             traceback.print_exc()
         code = _explain(error)
+        if not isinstance(error, SystemExit | click.exceptions.Exit):
+            end_job(code)
     sys.exit(code)
 
 
@@ -120,5 +123,6 @@ def _explain(error: BaseException) -> int:
 
 def _fail(line: str, code: int) -> int:
     with suppress(AttributeError, OSError):  # stderr may be closed too
-        click.echo(f"lenet: error: {printable(line)}", err=True)
+        if speaks():
+            click.echo(f"lenet: error: {printable(line)}", err=True)
     return code
