@@ -19,6 +19,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+import warnings
 from types import TracebackType
 from typing import Any, Self
 
@@ -90,7 +91,7 @@ class Job:
         self._comm = mpi.COMM_WORLD
         self.rank, self.size = self._comm.rank, self._comm.size
         if started[1] != self.size:
-            library = mpi.Get_library_version().partition("\n")[0].replace("\t", " ").strip(" \0")
+            library = " ".join(mpi.Get_library_version().splitlines()[0].split())
             raise SystemFailure(
                 f"mpiexec started {started[1]} processes, mpi4py sees {self.size}",
                 remedy=f"use the mpiexec of {library}, which mpi4py has loaded",
@@ -145,7 +146,9 @@ def _load() -> Any:  # noqa: ANN401 - a module has no better type
     """Import mpi4py.MPI, which loads the MPI library and connects this process."""
     require("mpi4py", extra="mpi")
     try:
-        return require("mpi4py.MPI", extra="mpi")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # of another mpiexec: see Job
+            return require("mpi4py.MPI", extra="mpi")
     except (ImportError, RuntimeError) as error:
         raise SystemFailure(
             f"mpi4py finds no MPI library ({str(error).splitlines()[0]})",

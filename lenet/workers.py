@@ -1,12 +1,12 @@
 """Processes that share every batch: each computes the gradient of its part, together they add up.
 
 Running floor. All workers run the same program on the same data (:class:`Workers` is all that it
-knows of the others): each takes its slice of every batch, the gradients are summed in the order
-of the ranks, and each applies its part of the sum to its part of the parameters. For a given
-number of workers the bits are always the same.
+knows of the others): each takes its slice of every batch, the gradients are summed, and the sum
+is applied to the parameters. For a given number of workers the bits are always the same.
 
 :class:`Alone` is one worker, without any process. :class:`Local` is several processes on one
-machine over shared memory, one BLAS thread each; ``mpi.py`` has the same over messages.
+machine over shared memory, one BLAS thread each: each adds up a part, in the order of the ranks,
+and applies it to that part of the common parameters. ``mpi.py`` has the same over messages.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Workers(Protocol):
         """
 
     def total(self, figures: Array) -> Array:
-        """Return the sum of ``figures`` (a vector of float64) over all workers, in rank order."""
+        """Return the sum of ``figures`` (a vector of float64) over all workers."""
 
     def barrier(self) -> None:
         """Wait until what every worker wrote before its own call is seen by this one."""
