@@ -302,10 +302,8 @@ def figures() -> str:
             [
                 [
                     name,
-                    *(
-                        f"{x:.3g}"
-                        for x in (1e6 * k.alpha, 1e9 * k.beta, 8e-9 / k.beta, 1e9 * k.gamma)
-                    ),
+                    us(k.alpha),
+                    *(f"{x:.3g}" for x in (1e9 * k.beta, 8e-9 / k.beta, 1e9 * k.gamma)),
                 ]
                 for name, k in (("shared memory", shared), ("TCP on one machine", network))
             ],
