@@ -20,8 +20,8 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 from lenet.checkpoint import Checkpoint, save_checkpoint
-from lenet.errors import SystemFailure
-from lenet.files import keep_as
+from lenet.errors import DataError, SystemFailure
+from lenet.files import keep_as, replacing
 from lenet.trainer import EpochDone, Listener, Snapshot, StepDone
 
 COLUMNS = tuple(field.name for field in fields(EpochDone))
@@ -120,20 +120,35 @@ class Log(Listener):
 
     def __init__(self, directory: Path, complete_epochs: int = 0) -> None:
         self.jsonl, self.csv = directory / "log.jsonl", directory / "log.csv"
-        rows = self.jsonl.read_text().splitlines()[:complete_epochs] if complete_epochs else []
-        events = [EpochDone(**json.loads(row)) for row in rows]
-        self._write(self.jsonl, "w", "".join(_json_row(event) for event in events))
-        header = ",".join(COLUMNS) + "\n"
-        self._write(self.csv, "w", header + "".join(_csv_row(event) for event in events))
+        events = self._read(complete_epochs) if complete_epochs else []
+        with replacing(self.jsonl) as file:
+            file.write("".join(map(_json_row, events)).encode())
+        with replacing(self.csv) as file:
+            file.write((",".join(COLUMNS) + "\n" + "".join(map(_csv_row, events))).encode())
 
     def on_epoch(self, event: EpochDone, best: bool, snapshot: Snapshot) -> None:
-        self._write(self.jsonl, "a", _json_row(event))
-        self._write(self.csv, "a", _csv_row(event))
+        self._append(self.jsonl, _json_row(event))
+        self._append(self.csv, _csv_row(event))
+
+    def _read(self, count: int) -> list[EpochDone]:
+        """Return the first ``count`` rows; those that are there and whole are the least."""
+        try:
+            rows = self.jsonl.read_bytes().splitlines()[:count]
+            events = [EpochDone(**json.loads(row)) for row in rows]
+        except (FileNotFoundError, ValueError, TypeError):
+            events = []
+        if len(events) < count:
+            raise DataError(
+                f"does not hold the rows of the first {count} epochs",
+                remedy="restore it, or begin anew with --overwrite",
+                file=self.jsonl,
+            )
+        return events
 
     @staticmethod
-    def _write(path: Path, mode: str, text: str) -> None:
+    def _append(path: Path, text: str) -> None:
         try:
-            with path.open(mode, encoding="utf-8", newline="") as file:
+            with path.open("a", encoding="utf-8", newline="") as file:
                 file.write(text)
         except OSError as error:
             raise SystemFailure(

@@ -68,7 +68,7 @@ def run_training(
     resume, overwrite
         What to do with a run that is in the directory already.
     listeners
-        Told of steps and epochs, before log and checkpoints are written.
+        Told of steps and epochs, after log and checkpoints are written.
     warn
         Takes a line about what is not an error but should be known.
 
@@ -107,17 +107,16 @@ def run_training(
         me = team.begin(train_as_worker, handles, (config, names, start), nbytes)
         trainer = Trainer(me, config, images, labels, names, start)
         if start is None:
-            run.write_config(config)
+            run.begin(config)
         memory = _Memory()
+        log = Log(output, trainer.progress.epoch)
+        checkpoints = Checkpoints(output, config.train.checkpoint_every)
         with signals_to(trainer.asked_to_stop.append):
-            trainer.run(
-                [
-                    memory,
-                    *listeners,
-                    Log(output, trainer.progress.epoch),
-                    Checkpoints(output, config.train.checkpoint_every),
-                ]
-            )
+            try:
+                trainer.run([memory, log, checkpoints, *listeners])
+            except BrokenPipeError:  # nobody reads what is said any more: the state stays
+                checkpoints.on_stop(trainer.snapshot)
+                raise
         team.done()
         stopped = trainer.stopped_by
     return Outcome(memory.best, memory.last, workers, stopped)

@@ -432,7 +432,9 @@ def train_as_worker(
 ) -> None:
     """Run the trainer in a worker process: the program that a team is given."""
     config, class_names, start = job
-    trainer = Trainer(workers, config, arrays["images"], arrays["labels"], class_names, start)
+    asked: list[int] = []
     for number in SIGNALS:
-        signal.signal(number, lambda number, _frame: trainer.asked_to_stop.append(number))
+        signal.signal(number, lambda number, _frame: asked.append(number))
+    trainer = Trainer(workers, config, arrays["images"], arrays["labels"], class_names, start)
+    trainer.asked_to_stop = asked
     trainer.run()

@@ -17,10 +17,11 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from math import prod
+from mmap import mmap
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection
 from multiprocessing.shared_memory import SharedMemory
@@ -255,7 +256,16 @@ class Team:
         for rank in range(1, size):
             here, there = context.Pipe()
             process = context.Process(target=_run, args=(there,), name=f"lenet-{rank}", daemon=True)
-            process.start()
+            with _deaf_to_interrupts():
+                try:
+                    process.start()
+                except OSError as error:
+                    raise SystemFailure(
+                        f"worker {rank} cannot be started: {error.strerror}",
+                        remedy="check the working directory and the limit on processes, or use "
+                        "--workers 1",
+                        key="train.workers",
+                    ) from error
             there.close()
             self._processes.append(process)
             self._pipes.append(here)
@@ -352,11 +362,28 @@ class Team:
         if room < size:
             raise failure
         try:
+            mmap(-1, size).close()
+        except OSError as error:  # no address space; SharedMemory would stumble over it
+            raise MemoryError from error
+        try:
             segment = SharedMemory(create=True, size=size)
         except OSError as error:
             raise failure from error
         self._segments.append(segment)
         return segment
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Ignore SIGINT, and let the processes started here ignore it until they handle it.
+
+    Ctrl-C goes to all processes of a terminal, also to those that are still importing NumPy.
+    """
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _how(exitcode: int) -> str:
@@ -379,15 +406,14 @@ def _run(pipe: Connection) -> None:
         if parent is not None and not parent.is_alive():
             os._exit(1)
 
-    segment = SharedMemory(name)
-    opened = {key: handle.open() for key, handle in handles.items() if handle is not None}
-    workers = Local(rank, size, segment, alive)
     try:
+        opened = {key: handle.open() for key, handle in handles.items() if handle is not None}
+        workers = Local(rank, size, SharedMemory(name), alive)
         program(workers, {key: array for key, (array, _) in opened.items()}, job)
     except WorkerDied:
         os._exit(1)
     except BaseException as error:
-        if not isinstance(error, LenetError):
+        if not isinstance(error, LenetError | MemoryError | OSError):
             error = RuntimeError(f"worker {rank}: {traceback.format_exc()}")
         with suppress(OSError):
             pipe.send(error)
