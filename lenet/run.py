@@ -106,12 +106,12 @@ def run_training(
         handles = {"images": image_handle, "labels": label_handle}
         me = team.begin(train_as_worker, handles, (config, names, start), nbytes)
         trainer = Trainer(me, config, images, labels, names, start)
-        if start is None:
-            run.begin(config)
         memory = _Memory()
-        log = Log(output, trainer.progress.epoch)
-        checkpoints = Checkpoints(output, config.train.checkpoint_every)
         with signals_to(trainer.asked_to_stop.append):
+            if start is None:
+                run.begin(config)
+            log = Log(output, trainer.progress.epoch)
+            checkpoints = Checkpoints(output, config.train.checkpoint_every)
             try:
                 trainer.run([memory, log, checkpoints, *listeners])
             except BrokenPipeError:  # nobody reads what is said any more: the state stays
@@ -136,11 +136,11 @@ def _compare(start: Checkpoint, config: Config, workers: int, warn: Callable[[st
 
 @contextmanager
 def signals_to(receive: Callable[[int], None]) -> Iterator[None]:
-    """Hand signals to ``receive`` the first time; a second one ends the process at once."""
+    """Hand signals to ``receive`` the first time; a second one does what it did before."""
 
     def handle(number: int, _frame: FrameType | None) -> None:
         receive(number)
-        signal.signal(number, signal.default_int_handler)
+        signal.signal(number, before[signal.Signals(number)])
 
     before = {number: signal.signal(number, handle) for number in SIGNALS}
     try:

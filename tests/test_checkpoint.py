@@ -17,12 +17,10 @@ import stat
 import struct
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import tracemalloc
 import zipfile
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -330,27 +328,6 @@ def test_pipe_does_not_block(tmp_path, monkeypatch):
 def test_device():
     with pytest.raises(CheckpointError, match="is a pipe, socket or device"):
         load_checkpoint("/dev/zero", shapes)
-
-
-@pytest.fixture
-def bound_by_permissions() -> Iterator[Path]:
-    """A directory, and a user for whom permissions count, which for the superuser they do not."""
-    if not hasattr(os, "geteuid"):
-        pytest.skip("this system has other permissions")
-    superuser = os.geteuid() == 0
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        if superuser:
-            os.chown(folder, 65534, 65534)
-            os.seteuid(65534)
-        try:
-            if not os.access(folder, os.W_OK, effective_ids=True):
-                pytest.skip("the directory for temporary files is closed to other users")
-            yield folder
-            folder.chmod(0o700)
-        finally:
-            if superuser:
-                os.seteuid(0)
 
 
 def test_no_permission_to_read(bound_by_permissions):

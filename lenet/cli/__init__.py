@@ -8,9 +8,11 @@ stderr. An error is one line, ``lenet: error: <file>: <key>: <problem>; <what to
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from contextlib import suppress
 from importlib import import_module
+from types import FrameType
 from typing import NoReturn
 
 import click
@@ -54,8 +56,8 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:  # at which click itself would print an empty line
-            raise click.Abort from None
+        except KeyboardInterrupt as error:  # at which click itself would print an empty line
+            raise click.Abort(*error.args) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -78,6 +80,7 @@ def cli(debug: bool) -> None:
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit with the code of what happened."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         cli.main(arguments, prog_name="lenet", standalone_mode=False)
         with suppress(AttributeError):  # there is no stdout
@@ -91,7 +94,13 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         code = _explain(error)
         if not isinstance(error, SystemExit | click.exceptions.Exit):
             end_job(code)
+    signal.signal(signal.SIGTERM, before)
     sys.exit(code)
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
+    """End as Ctrl-C does: nothing temporary is left, no process, no shared memory."""
+    raise KeyboardInterrupt(number)
 
 
 def _explain(error: BaseException) -> int:
@@ -114,7 +123,8 @@ def _explain(error: BaseException) -> int:
         case click.ClickException():
             return _fail(f"{error.format_message()}; see lenet --help", 2)
         case KeyboardInterrupt() | click.Abort():
-            return _fail("interrupted; the last checkpoint is whole", 130)
+            number = error.args[0] if error.args else signal.SIGINT
+            return _fail("interrupted; the last checkpoint is whole", 128 + number)
         case MemoryError():
             return _fail("out of memory; use a smaller train.batch_size or fewer train.workers", 4)
         case OSError():
