@@ -131,7 +131,7 @@ class Log(Listener):
         self._append(self.csv, _csv_row(event))
 
     def _read(self, count: int) -> list[EpochDone]:
-        """Return the first ``count`` rows; those that are there and whole are the least."""
+        """Return the rows of the ``count`` epochs that the checkpoint stands on."""
         try:
             rows = self.jsonl.read_bytes().splitlines()[:count]
             events = [EpochDone(**json.loads(row)) for row in rows]

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import signal
+import socket
 import stat
 import struct
 import subprocess
@@ -368,8 +369,11 @@ def dead_proxy(monkeypatch) -> None:
     """Every request goes to a port of this machine where nobody listens."""
     monkeypatch.setattr(urllib.request, "_opener", None)  # it remembers proxies
     monkeypatch.delenv("LENET_DATA_DIR", raising=False)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
     for name in ("http_proxy", "https_proxy"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
+        monkeypatch.setenv(name, f"http://127.0.0.1:{port}")
         monkeypatch.delenv(name.upper(), raising=False)
     for name in ("no_proxy", "NO_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
@@ -792,7 +796,8 @@ def test_55_the_newest_checkpoint_is_corrupt(lenet, refuses, finished, halfway):
     ended = lenet("train", "--output", halfway, "--resume", "--quiet")
     assert ended.code == 0
     assert re.fullmatch(
-        rf"lenet: warning: {newest}: .*: going on from {halfway / 'previous.npz'}, step 8\n",
+        rf"lenet: warning: {re.escape(str(newest))}: .*: "
+        rf"going on from {re.escape(str(halfway / 'previous.npz'))}, step 8\n",
         ended.err,
     )
     assert same_weights(halfway, finished)
