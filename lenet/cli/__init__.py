@@ -85,16 +85,17 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         cli.main(arguments, prog_name="lenet", standalone_mode=False)
         with suppress(AttributeError):  # there is no stdout
             sys.stdout.flush()
-        code = 0
+        code, failed = 0, False
     except BaseException as error:
-        if "--debug" in arguments and not isinstance(error, SystemExit | click.exceptions.Exit):
+        failed = not isinstance(error, SystemExit | click.exceptions.Exit)
+        if failed and "--debug" in arguments:
             import traceback
 
             traceback.print_exc()
         code = _explain(error)
-        if not isinstance(error, SystemExit | click.exceptions.Exit):
-            end_job(code)
     signal.signal(signal.SIGTERM, before)
+    if failed:
+        end_job(code)
     sys.exit(code)
 
 
