@@ -171,8 +171,8 @@ def typed():
 
 
 def words(line):
-    """The arguments of a command line, up to a remark, a pipe or a redirection."""
-    split = shlex.split(line, comments=True)[1:]
+    """The arguments of a command line, up to a remark, a pipe or a redirection; a variable is 1."""
+    split = shlex.split(re.sub(r"\$\w+", "1", line), comments=True)[1:]
     end = next((i for i, word in enumerate(split) if word[0] in "|>&;"), len(split))
     return [word for word in split[:end] if "…" not in word]
 
