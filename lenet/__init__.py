@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from lenet.api import Model as Model
     from lenet.api import evaluate as evaluate
     from lenet.api import load as load
+    from lenet.api import load_data as load_data
+    from lenet.api import prepare as prepare
     from lenet.api import train_step as train_step
     from lenet.config import Config as Config
     from lenet.config import load_config as load_config
@@ -44,6 +46,8 @@ _HOMES = {
     "lenet5_layers": "lenet.models",
     "SoftmaxCrossEntropy": "lenet.losses",
     "make_optimizer": "lenet.optimizers",
+    "load_data": "lenet.api",
+    "prepare": "lenet.api",
     "train_step": "lenet.api",
     # whole runs, as the command line makes them
     "Config": "lenet.config",

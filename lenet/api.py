@@ -1,4 +1,4 @@
-"""What a notebook needs beyond the layers: a step of training, and a trained network to ask.
+"""What a notebook needs beyond the layers: images, a step of training, a trained network to ask.
 
 Front, beside the command line: everything here is a few lines over the floors below.
 """
@@ -10,8 +10,10 @@ from os import PathLike
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
+from lenet.data import datasets
+from lenet.data.datasets import Split
 from lenet.data.loader import Preprocessing
 from lenet.errors import DataError
 from lenet.evaluation import (
@@ -25,6 +27,64 @@ from lenet.losses import SoftmaxCrossEntropy
 from lenet.metrics import Evaluation
 from lenet.network import Network
 from lenet.optimizers import Optimizer
+
+
+def load_data(
+    name: str, split: str = "train", directory: str | PathLike[str] | None = None
+) -> Split:
+    """Return the ``train`` or ``test`` images of a data set, with labels and class names.
+
+    Parameters
+    ----------
+    name
+        ``mnist``, ``fashion-mnist``, ``kmnist``, or ``strokes``, which needs no file.
+    split
+        Which half.
+    directory
+        Where to look first, before the cache and the download.
+
+    Returns
+    -------
+    A ``Split`` of ``images`` uint8 (N,H,W), ``labels`` (N,) and ``class_names``.
+
+    Raises
+    ------
+    LenetError
+        There is no such data set, or its files are missing, damaged, or cannot be fetched.
+    """
+    return datasets.load(name, split, directory=directory)
+
+
+def prepare(
+    images: NDArray[np.uint8],
+    preprocessing: Preprocessing | None = None,
+    dtype: DTypeLike = np.float32,
+) -> Array:
+    """Return grey images (N,H,W), 0 background, 255 ink, as LeNet-5 takes them: (N,1,32,32).
+
+    Raises
+    ------
+    DataError
+        The images are not uint8 (N,H,W), or too large for the network.
+
+    Examples
+    --------
+    Black paper is −0.1, white ink 1.175, as in Y. LeCun et al. (1998):
+
+    >>> x = prepare(np.full((5, 28, 28), 255, np.uint8))
+    >>> x.shape, f"{x[0, 0, 0, 0]:.3f}", f"{x[0, 0, 16, 16]:.3f}"
+    ((5, 1, 32, 32), '-0.100', '1.175')
+    """
+    if images.dtype != np.uint8 or images.ndim != 3:
+        raise DataError(
+            f"must be uint8 (N,H,W), are {images.dtype} of shape {images.shape}",
+            remedy="give grey levels from 0, the background, to 255",
+            key="images",
+        )
+    preprocessing = preprocessing or Preprocessing()
+    x = preprocessing.blank(len(images), dtype)
+    preprocessing.apply(images, out=x)
+    return x.transpose(3, 0, 1, 2)
 
 
 def train_step(
@@ -89,15 +149,7 @@ class Model:
         DataError
             The images are not uint8 (N,H,W), or too large for the network.
         """
-        if images.dtype != np.uint8 or images.ndim != 3:
-            raise DataError(
-                f"must be uint8 (N,H,W), are {images.dtype} of shape {images.shape}",
-                remedy="give grey levels from 0, the background, to 255",
-                key="images",
-            )
-        x = self.preprocessing.blank(len(images), self.network.dtype)
-        self.preprocessing.apply(images, x)
-        return self.network.predict(x.transpose(3, 0, 1, 2))
+        return self.network.predict(prepare(images, self.preprocessing, self.network.dtype))
 
 
 def load(checkpoint: str | PathLike[str]) -> Model:

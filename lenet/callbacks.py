@@ -20,7 +20,7 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 from lenet.checkpoint import Checkpoint, save_checkpoint
-from lenet.errors import SystemFailure
+from lenet.errors import DataError, SystemFailure
 from lenet.files import keep_as, replacing
 from lenet.trainer import EpochDone, Listener, Snapshot, StepDone
 
@@ -120,19 +120,30 @@ class Log(Listener):
 
     def __init__(self, directory: Path, complete_epochs: int = 0) -> None:
         self.jsonl, self.csv = directory / "log.jsonl", directory / "log.csv"
-        rows = self.jsonl.read_text().splitlines()[:complete_epochs] if complete_epochs else []
-        events = [EpochDone(**json.loads(row)) for row in rows]
-        header = ",".join(COLUMNS) + "\n"
-        for path, text in (
-            (self.jsonl, "".join(_json_row(event) for event in events)),
-            (self.csv, header + "".join(_csv_row(event) for event in events)),
-        ):
-            with replacing(path) as file:
-                file.write(text.encode())
+        events = self._read(complete_epochs) if complete_epochs else []
+        with replacing(self.jsonl) as file:
+            file.write("".join(map(_json_row, events)).encode())
+        with replacing(self.csv) as file:
+            file.write((",".join(COLUMNS) + "\n" + "".join(map(_csv_row, events))).encode())
 
     def on_epoch(self, event: EpochDone, best: bool, snapshot: Snapshot) -> None:
         self._append(self.jsonl, _json_row(event))
         self._append(self.csv, _csv_row(event))
+
+    def _read(self, count: int) -> list[EpochDone]:
+        """Return the rows of the ``count`` epochs that the checkpoint stands on."""
+        try:
+            rows = self.jsonl.read_bytes().splitlines()[:count]
+            events = [EpochDone(**json.loads(row)) for row in rows]
+        except (FileNotFoundError, ValueError, TypeError):
+            events = []
+        if len(events) < count:
+            raise DataError(
+                f"does not hold the rows of the first {count} epochs",
+                remedy="restore it, or begin anew with --overwrite",
+                file=self.jsonl,
+            )
+        return events
 
     @staticmethod
     def _append(path: Path, text: str) -> None:

@@ -157,8 +157,9 @@ class Train(_Checked):
     batch_size: int = setting(64, whole(1, 65_536), "Images a step")
     workers: int | str = setting(
         "auto",
-        either(choice("auto"), whole(1, 1024)),
-        "Processes that share every batch; auto takes what this machine has cores for",
+        either(choice("auto", "mpi"), whole(1, 1024)),
+        "Processes that share every batch; auto takes what this machine has cores for, mpi those "
+        "that mpiexec started",
     )
     label_smoothing: float = setting(
         0.0,
@@ -197,6 +198,12 @@ class Optimizer(_Checked):
     name: str = setting("nesterov", choice("sgd", "nesterov", "adam", "adamw"), "Method")
     lr: float = setting(
         0.05, number(above=0, below=1000), "Learning rate; the highest that the schedule reaches"
+    )
+    lr_batch: int | None = setting(
+        None,
+        either(NULL, whole(1, 65_536)),
+        "Batch size that lr is meant for: with another, lr grows in proportion; null takes lr as "
+        "it is",
     )
     momentum: float = setting(0.9, number(at_least=0, below=1), "Momentum of sgd and nesterov")
     weight_decay: float = setting(

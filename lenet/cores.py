@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from lenet.errors import ConfigError
+from lenet.launch import launched
 
 LEAST_IMAGES = 16  # a worker with fewer images a batch spends its time waiting
 
@@ -51,7 +52,8 @@ def usable_cores() -> int:
 def choose_workers(wanted: int | str, batch_size: int) -> int:
     """Return the number of workers for ``train.workers``.
 
-    ``auto`` takes every usable core, but leaves every worker at least 16 images of a batch.
+    ``auto`` takes every usable core, but leaves every worker at least 16 images of a batch;
+    ``mpi`` is as many as mpiexec started.
 
     Raises
     ------
@@ -60,6 +62,8 @@ def choose_workers(wanted: int | str, batch_size: int) -> int:
     """
     if wanted == "auto":
         return max(1, min(usable_cores(), batch_size // LEAST_IMAGES))
+    if wanted == "mpi":
+        _, wanted = launched() or (0, 1)
     if int(wanted) > batch_size:
         raise ConfigError(
             f"{wanted} workers cannot share a batch of {batch_size}",

@@ -21,7 +21,7 @@ from lenet.config import Config
 from lenet.data import datasets
 from lenet.data.augment import Distorter
 from lenet.data.loader import Loader, Preprocessing, held_out
-from lenet.errors import ConfigError
+from lenet.errors import ConfigError, DataError
 from lenet.gemm import DEFAULT_BLOCK
 from lenet.layers.base import Shape
 from lenet.losses import SoftmaxCrossEntropy, softmax
@@ -69,7 +69,7 @@ def load_split(
     ConfigError
         The data set has another number of classes than the network.
     DataError, SystemFailure
-        The files are missing or damaged, or cannot be fetched.
+        The files are missing or damaged, or cannot be fetched; their images are too large.
     """
     data = config.data
     found = datasets.load(
@@ -85,6 +85,11 @@ def load_split(
             remedy=f"set model.classes to {len(found.class_names)}",
             key="model.classes",
         )
+    try:
+        Preprocessing(config.model.input_size).margins(*found.images.shape[1:])
+    except DataError as error:
+        error.file = getattr(data, f"{split}_images") or data.name
+        raise
     return found
 
 

@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,8 +29,9 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     Raises
     ------
     SystemFailure
-        The directory cannot be written, or the disk is full.
+        The directory cannot be written, the disk is full, or ``path`` is no place for a file.
     """
+    _refuse_device(path)
     with _beside(path) as temporary:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("xb") as file:
@@ -63,6 +65,21 @@ def clean_leftovers(directory: str | os.PathLike[str]) -> None:
             ours = re.fullmatch(r"\..+\.[0-9a-f]{16}\.part", entry.name)
             if ours and entry.is_file(follow_symlinks=False):
                 Path(entry.path).unlink()
+
+
+def _refuse_device(path: Path) -> None:
+    """Refuse a pipe, a socket, a device, a link to one: the rename would put a file in its place.
+
+    Whatever is in /dev itself, too: /dev/stdout is a link to wherever the output goes.
+    """
+    special = os.path.realpath(path.parent) == "/dev"
+    with suppress(OSError):
+        mode = path.stat().st_mode
+        special |= not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+    if special:
+        raise SystemFailure(
+            "is a pipe, socket or device", remedy="name a regular file to write", file=path
+        )
 
 
 @contextmanager

@@ -19,7 +19,8 @@ def block_count(rows: int, inner: int, columns: int, block: int) -> int:
     """Return the least number of equal blocks of columns that keeps a product within ``block``.
 
     A product (rows × inner)·(inner × columns) costs rows·inner·columns multiply-adds; the count
-    divides ``columns``. A single column is never divided, however much it costs.
+    divides ``columns``. A block may cost more than that where it would have fewer columns than
+    rows: each block has a weight gradient, rows × inner, which is to be no larger than its patches.
 
     Examples
     --------
@@ -28,7 +29,7 @@ def block_count(rows: int, inner: int, columns: int, block: int) -> int:
     >>> block_count(16, 150, 3200, block=1_000_000)
     8
     """
-    count = min(columns, -(-rows * inner * columns // block))
+    count = min(max(1, columns // rows), -(-rows * inner * columns // block))
     while columns % count:
         count += 1
     return count

@@ -14,7 +14,7 @@ The identities:
 
 * adjoint: ⟨im2col(x), c⟩ = ⟨x, col2im(c)⟩;
 * rotated kernel: ∂E/∂x = col2im(Wᵀ·dZ) is the full convolution of dZ with W, which slides the
-  kernel turned by 180° over dZ (seed 002), with scipy.signal as the witness;
+  kernel turned by 180° over dZ (docs/derivation.md, 8), with scipy.signal as the witness;
 * fused = plain: the fused layer has the outputs and gradients of the three that it stands for.
 """
 

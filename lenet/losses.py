@@ -1,6 +1,6 @@
 """Softmax and cross-entropy as one function, with its gradient; and the penalty on the weights.
 
-Layers floor. For scores z (classes × N) and labels y, as in the batch derivation (seed 004):
+Layers floor. For scores z (classes × N) and labels y, as in docs/derivation.md, 5:
 
     probs = exp(z − max z) / Σ exp(z − max z)       the maximum is subtracted: exp cannot overflow
     E     = −(1/N) · Σ ln probs[y]

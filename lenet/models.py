@@ -1,7 +1,7 @@
 """LeNet-5 as a list to read, with every shape and count of the derivation.
 
-Network floor. After Y. LeCun et al. (1998) in the form of the batch derivation (seed 004): every
-filter of C3 sees all maps of S2, pooling is maximum or mean, the output is a softmax.
+Network floor. After Y. LeCun et al. (1998) in the form of docs/derivation.md: every filter
+of C3 sees all maps of S2, pooling is maximum or mean, the output is a softmax.
 
     input   1×32×32
     C1      6×28×28    convolution 5×5              156 weights

@@ -37,7 +37,7 @@ SETTINGS: Final = {
     "axes.titlesize": 9,
     "figure.titlesize": 11,
     "figure.dpi": 100,
-    "savefig.dpi": 150,
+    "savefig.dpi": 125,
     "image.cmap": "gray",
     "image.interpolation": "nearest",
     "svg.hashsalt": "lenet",
@@ -85,8 +85,18 @@ def write_picture(path: Path, draw: Callable[[], Any]) -> None:
         matplotlib.rcParams.update(SETTINGS)
         metadata = {"Date": None} if form == "svg" else {"Software": None}
         draw().savefig(picture, format=form, metadata=metadata)
+    if form == "png":
+        picture = _with_palette(picture)
     with replacing(path) as file:
         file.write(picture.getvalue())
+
+
+def _with_palette(picture: BytesIO) -> BytesIO:
+    """Return a PNG of half the size, or less: greys and three colours fit into a palette of 256."""
+    small = BytesIO()
+    with require("PIL.Image", extra="viz").open(picture) as image:  # Matplotlib needs it too
+        image.convert("RGB").quantize(256).save(small, "PNG", optimize=True)
+    return small
 
 
 # --- What the pictures are made of ----------------------------------------------------------------
@@ -128,7 +138,7 @@ def _range(numbers: Array) -> tuple[float, float]:
 def _tiles(images: Array) -> Array:
     """Set images (rows, columns, H, W) side by side, with gaps of NaN."""
     rows, columns, H, W = images.shape
-    gap = max(1, W // 10)
+    gap = _gap(W)
     sheet = np.full((rows * (H + gap) - gap, columns * (W + gap) - gap), np.nan, np.float32)
     for i, j in np.ndindex(rows, columns):
         top, left = i * (H + gap), j * (W + gap)
@@ -136,22 +146,46 @@ def _tiles(images: Array) -> Array:
     return sheet
 
 
+def _gap(size: int) -> int:
+    return max(1, size // 10)
+
+
+def _outline_tiles(axes: Any, images: Array) -> None:  # noqa: ANN401
+    """Draw a line around every tile: white is a number, and the gaps are white."""
+    rows, columns, H, W = images.shape
+    for i, j in np.ndindex(rows, columns):
+        _frame(axes, (i * (H + _gap(W)), j * (W + _gap(W)), H, W), "black", 0.6, halo=0)
+    axes.spines[:].set_visible(False)
+
+
 def _number_tiles(axis: Any, count: int, size: int) -> None:  # noqa: ANN401
     """Write the tiles' numbers on an axis."""
-    step = size + max(1, size // 10)
+    step = size + _gap(size)
     axis.set_ticks([k * step + (size - 1) / 2 for k in range(count)], range(count))
     axis.set_tick_params(length=0)
 
 
-def _frame(axes: Any, box: tuple[int, int, int, int], colour: str) -> None:  # noqa: ANN401
+def _frame(
+    axes: Any,  # noqa: ANN401
+    box: tuple[int, int, int, int],
+    colour: str,
+    line: float = 2,
+    halo: float = 1.5,
+) -> None:
     """Draw a frame around top, left, height, width."""
     top, left, height, width = box
     axes.add_patch(
         require("matplotlib.patches", extra="viz").Rectangle(
-            (left - 0.5, top - 0.5), width, height, fill=False, edgecolor=colour, linewidth=2,
-            clip_on=False, zorder=3,
+            (left - 0.5, top - 0.5), width, height, fill=False, edgecolor=colour, linewidth=line,
+            clip_on=False, zorder=3, path_effects=_halo("black", line + halo),
         )
     )  # fmt: skip
+
+
+def _halo(colour: str, width: float) -> list[Any]:
+    """Return the effect of a wider line below: colours stay readable in grey, on any ground."""
+    effects = require("matplotlib.patheffects", extra="viz")
+    return [effects.withStroke(linewidth=width, foreground=colour)]
 
 
 def _first(shown: int, count: int) -> str:
@@ -164,13 +198,15 @@ def _first(shown: int, count: int) -> str:
 def filters(network: Network, names: Sequence[str]) -> Any:  # noqa: ANN401
     """Draw the kernels of convolutions: a column a filter, a row a map of the input."""
     convs = [views.find_convolution(network, name) for name in names]
-    sheets = [_tiles(conv.weight.value[:MOST, :MOST].swapaxes(0, 1)) for conv in convs]
+    kernels = [conv.weight.value[:MOST, :MOST].swapaxes(0, 1) for conv in convs]
+    sheets = [_tiles(of_layer) for of_layer in kernels]
     heights = [min(8 * sheet.shape[0] / sheet.shape[1], 7) + 0.5 for sheet in sheets]
     figure = _figure(9, sum(heights) + 0.5, "Filters: what every kernel looks for")
     rows = figure.subplots(len(convs), squeeze=False, height_ratios=heights)[:, 0]
-    for axes, conv, sheet in zip(rows, convs, sheets, strict=True):
+    for axes, conv, of_layer, sheet in zip(rows, convs, kernels, sheets, strict=True):
         F, C, kh, kw = conv.weight.shape
         picture = _show(axes, sheet, _symmetric(conv.weight.value))
+        _outline_tiles(axes, of_layer)
         axes.set_title(
             f"{conv.name}: {F} filters of {C}×{kh}×{kw}"
             f"{_first(MOST, F)}{' and their first maps' if C > MOST else ''}",
@@ -192,7 +228,7 @@ def maps(network: Network, x: Array, class_names: Sequence[str], caption: str) -
     sheets = [_sheet(y) for y in outputs.values()]
     # In inches, with room for a title: as wide as the page but not high, and a vector flat.
     heights = [
-        0.35 + (0.3 if len(s) == 1 else min(9 * s.shape[0] / s.shape[1], 1.6)) for s in sheets
+        0.35 + (0.3 if len(s) == 1 else min(9 * s.shape[0] / s.shape[1], 1.4)) for s in sheets
     ]
     figure = _figure(9, 2.2 + sum(heights), f"What every layer makes of {caption}")
     top, below = figure.subfigures(2, height_ratios=[2, sum(heights)])
@@ -214,6 +250,8 @@ def maps(network: Network, x: Array, class_names: Sequence[str], caption: str) -
         y = outputs[layer.name]
         flat = len(sheet) == 1
         _show(axes, sheet, _range(y), "auto" if flat else "equal")
+        if not flat:
+            _outline_tiles(axes, y[None, :MOST])
         axes.set_anchor("W")
         matrix = layer.patch_matrix
         facts = [f"{layer.name}  {_times(y.shape)}"]
@@ -261,6 +299,7 @@ def patches(network: Network, x: Array, name: str, caption: str) -> Any:  # noqa
         whole.annotate(
             str(number), (box[1] + corner - 0.5, box[0] - 0.5), (away, 3), ha=end,
             textcoords="offset points", color=colour, weight="bold",
+            path_effects=_halo("black", 2.5),
         )  # fmt: skip
         _show(axes, seen.x[c, box[0] : box[0] + kh, box[1] : box[1] + kw], limits)
         axes.set_title(f"patch {number}")
@@ -384,9 +423,6 @@ def embedding(
     figure = _figure(8, 7.5, f"F6 of {len(images):,} images of {caption} in two dimensions, by SVD")
     axes = figure.subplots()
     colours = require("matplotlib", extra="viz").colormaps["viridis"]
-    outline = require("matplotlib.patheffects", extra="viz").withStroke(
-        linewidth=4, foreground="white"
-    )
     for label in np.unique(labels):
         of_class = places[labels == label]
         shade = colours(0.75 * label / max(len(class_names) - 1, 1))
@@ -396,7 +432,7 @@ def embedding(
         )  # fmt: skip
         axes.text(
             *of_class.mean(axis=0), str(label), fontsize=18, weight="bold",
-            ha="center", va="center", path_effects=[outline],
+            ha="center", va="center", path_effects=_halo("white", 4),
         )  # fmt: skip
     if any(name != str(number) for number, name in enumerate(class_names)):
         figure.legend(loc="outside right upper")

@@ -21,6 +21,7 @@ from lenet.config import Config
 from lenet.cores import choose_workers
 from lenet.errors import CheckpointError
 from lenet.evaluation import load_split, make_network
+from lenet.mpi import Job
 from lenet.rundir import RunDirectory
 from lenet.trainer import EpochDone, Listener, Snapshot, Trainer, train_as_worker
 from lenet.workers import SIGNALS, Local, Team
@@ -68,9 +69,13 @@ def run_training(
     resume, overwrite
         What to do with a run that is in the directory already.
     listeners
-        Told of steps and epochs, before log and checkpoints are written.
+        Told of steps and epochs, after log and checkpoints are written.
     warn
         Takes a line about what is not an error but should be known.
+
+    Returns
+    -------
+    How it ended; with ``train.workers: mpi`` rank 0 knows, the others get an empty outcome.
 
     Raises
     ------
@@ -79,10 +84,17 @@ def run_training(
     """
     workers = choose_workers(config.train.workers, config.train.batch_size)
     output = Path(config.output.dir)
-    with RunDirectory(output, resume=resume, overwrite=overwrite) as run, Team(workers) as team:
+    job = Job() if config.train.workers == "mpi" else None
+    if job and job.rank:
+        job.follow()
+        return Outcome(None, None, workers, None)
+    with (
+        RunDirectory(output, resume=resume, overwrite=overwrite) as run,
+        job or Team(workers) as team,
+    ):
         start = run.last(config, warn) if resume else None
         if start is not None:
-            _compare(start, workers, warn)
+            _compare(start, config, workers, warn)
         found = load_split(config, "train", directory)
         images, image_handle = team.share(found.images)
         labels, label_handle = team.share(found.labels)
@@ -99,27 +111,28 @@ def run_training(
         except CheckpointError as error:
             error.file = str(output / "last.npz")
             raise
-        if start is None:
-            run.write_config(config)
         memory = _Memory()
         with signals_to(trainer.asked_to_stop.append):
-            trainer.run(
-                [
-                    memory,
-                    *listeners,
-                    Log(output, trainer.progress.epoch),
-                    Checkpoints(output, config.train.checkpoint_every),
-                ]
-            )
+            if start is None:
+                run.begin(config)
+            log = Log(output, trainer.progress.epoch)
+            checkpoints = Checkpoints(output, config.train.checkpoint_every)
+            try:
+                trainer.run([memory, log, checkpoints, *listeners])
+            except BrokenPipeError:  # nobody reads what is said any more: the state stays
+                checkpoints.on_stop(trainer.snapshot)
+                raise
         team.done()
         stopped = trainer.stopped_by
     return Outcome(memory.best, memory.last, workers, stopped)
 
 
-def _compare(start: Checkpoint, workers: int, warn: Callable[[str], None]) -> None:
+def _compare(start: Checkpoint, config: Config, workers: int, warn: Callable[[str], None]) -> None:
     """Warn if the machine is another than the run began on: the last bits may differ."""
     now = facts(workers)
     other = [key for key in now if start.facts.get(key) != now[key]]
+    if "workers" not in other and "mpi" in {config.train.workers} ^ {start.config.train.workers}:
+        other.append("workers")  # as many, but sums are made in another order
     if other:
         warn(
             f"the run began with other {', '.join(other)}: its numbers may differ in the last bits"

@@ -17,7 +17,7 @@ from lenet.checkpoint import Checkpoint
 from lenet.config import Config, differences, to_yaml
 from lenet.errors import CheckpointError, ConfigError, SystemFailure
 from lenet.evaluation import read_checkpoint
-from lenet.files import clean_leftovers
+from lenet.files import clean_leftovers, replacing
 
 # In the order in which a run is removed: whenever that is stopped, what is left is a whole run
 # or none to go on with.
@@ -80,9 +80,6 @@ class RunDirectory:
                 file=self.path,
             )
         clean_leftovers(self.path)
-        if self.overwrite:
-            for name in held:
-                (self.path / name).unlink()
         return self
 
     def __exit__(
@@ -93,16 +90,15 @@ class RunDirectory:
     ) -> None:
         self._lock.close()
 
-    def write_config(self, config: Config) -> None:
-        """Write the resolved configuration."""
-        try:
-            (self.path / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
-        except OSError as error:
-            raise SystemFailure(
-                f"cannot be written: {error.strerror}",
-                remedy="make room or choose another --output",
-                file=self.path / "config.yaml",
-            ) from error
+    def begin(self, config: Config) -> None:
+        """Begin a new run: remove the one that is replaced, write the resolved configuration.
+
+        Called when nothing is left that could be refused: until then the old run is whole.
+        """
+        for name in FILES:
+            (self.path / name).unlink(missing_ok=True)
+        with replacing(self.path / "config.yaml") as file:
+            file.write(to_yaml(config).encode())
 
     def last(self, config: Config, warn: Callable[[str], None]) -> Checkpoint:
         """Return the checkpoint to go on from: the last, or the one before if that is damaged.

@@ -154,6 +154,24 @@ def with_warmup(schedule: Schedule, steps: int) -> Schedule:
     return lambda t: schedule(0) * (t + 1) / (steps + 1) if t < steps else schedule(t - steps)
 
 
+def scaled(lr: float, batch_size: int, lr_batch: int | None) -> float:
+    """Return the rate for batches of ``batch_size`` where ``lr`` is that for ``lr_batch`` images.
+
+    Linear scaling: a batch k times as large makes one step in place of k, so k times as long a
+    one. It holds while the gradient changes little over k steps: begin with a warm-up.
+
+    References
+    ----------
+    Goyal et al. (2017), Accurate, large minibatch SGD: training ImageNet in 1 hour, section 2.1.
+
+    Examples
+    --------
+    >>> scaled(0.05, 256, lr_batch=64), scaled(0.05, 256, lr_batch=None)
+    (0.2, 0.05)
+    """
+    return lr if lr_batch is None else lr * batch_size / lr_batch
+
+
 def make_schedule(
     name: str,
     lr: float,

@@ -1,6 +1,6 @@
 """A network at a glance: shapes, patch matrices, weights, receptive fields, multiply-adds.
 
-On top of the layers. What the derivation of LeNet-5 for a batch (seed 004) works out by hand,
+On top of the layers. What docs/derivation.md works out by hand,
 read off the layers themselves.
 """
 
@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
 
 from lenet.layers.activations import Activation
 from lenet.layers.base import Layer, Shape
 from lenet.layers.linear import Linear
-from lenet.layers.pooling import Pooling
 
 Window = tuple[tuple[int, int], tuple[int, int]]  # kernel and stride
 
@@ -71,19 +69,17 @@ def summarize(layers: Sequence[Layer], input_shape: Shape) -> list[Row]:
         shape = layer.build(shape)
         if isinstance(layer, Activation):
             continue
-        matrix = layer.patch_matrix
-        if isinstance(layer, Pooling):
-            matrix = prod(shape), prod(layer.kernel)  # every channel has windows of its own
         weights = sum(p.size for p in layer.parameters)
         field = receptive_field(windows)
-        rows.append(Row(layer.name, shape, matrix, weights, field, layer.multiply_adds))
+        rows.append(Row(layer.name, shape, layer.patch_matrix, weights, field, layer.multiply_adds))
     return rows
 
 
 def receptive_field(windows: Sequence[Window]) -> tuple[int, int]:
     """Return height and width of the input patch that one output of the last layer depends on.
 
-    From the last layer down (seed 003): RF_i = (RF_{i+1} − 1)·s_i + k_i, and 1 above the last.
+    From the last layer down RF_i = (RF_{i+1} − 1)·s_i + k_i, and 1 above the last
+    (docs/derivation.md, 12).
 
     Examples
     --------

@@ -29,7 +29,7 @@ from lenet.evaluation import evaluate, make_network, validation_images
 from lenet.losses import SoftmaxCrossEntropy
 from lenet.metrics import Evaluation
 from lenet.optimizers import Average, make_optimizer
-from lenet.schedules import make_schedule
+from lenet.schedules import make_schedule, scaled
 from lenet.workers import SIGNALS, Workers, receive_signals
 
 
@@ -132,7 +132,7 @@ class Trainer:
         steps = self.loader.steps_per_epoch
         self.schedule = make_schedule(
             config.schedule.name,
-            config.optimizer.lr,
+            scaled(config.optimizer.lr, config.train.batch_size, config.optimizer.lr_batch),
             steps=config.train.epochs * steps,
             steps_per_epoch=steps,
             warmup=config.schedule.warmup,

@@ -36,7 +36,7 @@ from lenet.layers.transposed import TransposedConvolution
 from lenet.network import Network
 from lenet.summary import receptive_field
 
-SOBEL: Final = np.array([[1, 2, 1], [0, 0, 0], [-1, -2, -1]], np.float32)
+SOBEL: Final = np.array([[-1, -2, -1], [0, 0, 0], [1, 2, 1]], np.float32)
 BATCH: Final = 256
 
 

@@ -1,13 +1,12 @@
 """Processes that share every batch: each computes the gradient of its part, together they add up.
 
 Running floor. All workers run the same program on the same data (:class:`Workers` is all that it
-knows of the others): each takes its slice of every batch, the gradients are summed in the order
-of the ranks, and each applies its part of the sum to its part of the parameters. For a given
-number of workers the bits are always the same.
+knows of the others): each takes its slice of every batch, the gradients are summed, and the sum
+is applied to the parameters. For a given number of workers the bits are always the same.
 
 :class:`Alone` is one worker, without any process. :class:`Local` is several processes on one
-machine over shared memory, one BLAS thread each. The interface is small enough for message
-passing to stand behind it: rank, size, memory, a sum, a barrier.
+machine over shared memory, one BLAS thread each: each adds up a part, in the order of the ranks,
+and applies it to that part of the common parameters. ``mpi.py`` has the same over messages.
 """
 
 from __future__ import annotations
@@ -24,12 +23,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from math import prod
+from mmap import mmap
 from multiprocessing import get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -50,7 +50,7 @@ class Workers(Protocol):
     size: int
 
     def zeros(self, size: int, dtype: DTypeLike) -> Array:
-        """Return a vector that all workers see, zero at first.
+        """Return a vector, zero at first, that all workers see, or each has a copy of.
 
         All workers ask for the same vectors in the same order.
         """
@@ -68,10 +68,10 @@ class Workers(Protocol):
         """
 
     def total(self, figures: Array) -> Array:
-        """Return the sum of ``figures`` (a vector of float64) over all workers, in rank order."""
+        """Return the sum of ``figures`` (a vector of float64) over all workers."""
 
     def barrier(self) -> None:
-        """Wait until every worker is here; what was written before is seen after."""
+        """Wait until what every worker wrote before its own call is seen by this one."""
 
 
 class Alone:
@@ -210,6 +210,13 @@ class Handle:
     dtype: str
     offset: int | None  # in the file; None for a segment
 
+    @classmethod
+    def of(cls, array: Array) -> Self | None:
+        """Return what opens a mapped file's array again, or None if ``array`` is none."""
+        if isinstance(array, np.memmap) and array.flags.c_contiguous and array.filename:
+            return cls(str(array.filename), array.shape, array.dtype.str, array.offset)
+        return None
+
     def open(self) -> tuple[Array, SharedMemory | None]:
         """Return the array, and the segment that must live as long."""
         if self.offset is not None:
@@ -217,6 +224,9 @@ class Handle:
         segment = SharedMemory(self.name)
         return np.ndarray(self.shape, self.dtype, segment.buf), segment
 
+
+Shared: TypeAlias = Handle | Array | None
+"""What a worker gets an array from; None where there is no other worker."""
 
 Program = Callable[..., None]
 """``program(workers, arrays, job)``: what every worker runs."""
@@ -250,7 +260,15 @@ class Team:
             here, there = context.Pipe()
             process = context.Process(target=_run, args=(there,), name=f"lenet-{rank}", daemon=True)
             with _signals_held_back():
-                process.start()
+                try:
+                    process.start()
+                except OSError as error:
+                    raise SystemFailure(
+                        f"worker {rank} cannot be started: {error.strerror}",
+                        remedy="check the working directory and the limit on processes, or use "
+                        "--workers 1",
+                        key="train.workers",
+                    ) from error
             there.close()
             self._processes.append(process)
             self._pipes.append(here)
@@ -258,22 +276,22 @@ class Team:
     def __enter__(self) -> Self:
         return self
 
-    def share(self, array: Array) -> tuple[Array, Handle | None]:
+    def share(self, array: Array) -> tuple[Array, Shared]:
         """Return ``array`` where all workers can see it, with what opens it there.
 
         A mapped file is opened again by every worker; anything else moves to shared memory.
         """
         if self.size == 1:
             return array, None
-        if isinstance(array, np.memmap) and array.flags.c_contiguous and array.filename:
-            return array, Handle(str(array.filename), array.shape, array.dtype.str, array.offset)
+        if mapped := Handle.of(array):
+            return array, mapped
         segment = self._segment(max(1, array.nbytes), "the images")
         shared: Array = np.ndarray(array.shape, array.dtype, segment.buf)
         np.copyto(shared, array)
         return shared, Handle(segment.name, array.shape, array.dtype.str, None)
 
     def begin(
-        self, program: Program, arrays: dict[str, Handle | None], job: object, nbytes: int
+        self, program: Program, arrays: dict[str, Shared], job: object, nbytes: int
     ) -> Workers:
         """Set the other processes to work and return this one's place among them.
 
@@ -346,6 +364,10 @@ class Team:
         )
         if room < size:
             raise failure
+        try:
+            mmap(-1, size).close()
+        except OSError as error:  # no address space; SharedMemory would stumble over it
+            raise MemoryError from error
         name = f"lenet-{os.getpid()}-{secrets.token_hex(4)}"
         if sys.platform != "win32":  # beforehand: a kill between the two must not leave it behind
             resource_tracker.register(f"/{name}", "shared_memory")
@@ -403,15 +425,14 @@ def _run(pipe: Connection) -> None:
         if parent is not None and not parent.is_alive():
             os._exit(1)
 
-    segment = SharedMemory(name)
-    opened = {key: handle.open() for key, handle in handles.items() if handle is not None}
-    workers = Local(rank, size, segment, alive)
     try:
+        opened = {key: handle.open() for key, handle in handles.items() if handle is not None}
+        workers = Local(rank, size, SharedMemory(name), alive)
         program(workers, {key: array for key, (array, _) in opened.items()}, job)
     except WorkerDied:
         os._exit(1)
     except BaseException as error:
-        if not isinstance(error, LenetError):
+        if not isinstance(error, LenetError | MemoryError | OSError):
             error = RuntimeError(f"worker {rank}: {traceback.format_exc()}")
         with suppress(OSError):
             pipe.send(error)

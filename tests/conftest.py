@@ -1,8 +1,10 @@
-"""What every test shares: the directory of real data, where there is one."""
+"""What tests share: the directory of real data, where there is one; a user who may not do all."""
 
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,3 +17,24 @@ def mnist_dir() -> Path:
     if not named or not (Path(named) / "mnist").is_dir():
         pytest.skip("MNIST is not here: set LENET_DATA_DIR to a directory with mnist/ in it")
     return Path(named).resolve()
+
+
+@pytest.fixture
+def bound_by_permissions() -> Iterator[Path]:
+    """A directory, and a user for whom permissions count, which for the superuser they do not."""
+    if not hasattr(os, "geteuid"):
+        pytest.skip("this system has other permissions")
+    superuser = os.geteuid() == 0
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if superuser:
+            os.chown(folder, 65534, 65534)
+            os.seteuid(65534)
+        try:
+            if not os.access(folder, os.W_OK, effective_ids=True):
+                pytest.skip("the directory for temporary files is closed to other users")
+            yield folder
+            folder.chmod(0o700)
+        finally:
+            if superuser:
+                os.seteuid(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import doctest
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -31,8 +32,10 @@ EXPORTED = [
     "lenet5_layers",
     "load",
     "load_config",
+    "load_data",
     "make_optimizer",
     "output_size",
+    "prepare",
     "run_training",
     "train_step",
 ]
@@ -105,6 +108,23 @@ def test_model_refuses_what_are_no_grey_images(images):
     model = lenet.Model(lenet.lenet5(), Preprocessing(), tuple("0123456789"))
     with pytest.raises(DataError):
         model.predict(images)
+
+
+def test_data_by_name(mnist_dir):
+    found = lenet.load_data("mnist", "test", directory=mnist_dir)
+    assert found.images.shape == (10_000, 28, 28)
+    assert found.labels[:4].tolist() == [7, 2, 1, 0]  # as everybody knows
+    assert found.class_names == tuple("0123456789")
+
+
+def test_data_of_an_unknown_name():
+    with pytest.raises(lenet.LenetError, match="emnist"):
+        lenet.load_data("emnist")
+
+
+def test_the_page_shows_every_name():
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    assert [name for name in EXPORTED if not re.search(rf"\b{name}\b", page)] == []
 
 
 def test_the_page_runs():

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ import pytest
 from tiny import write_bars
 
 from lenet import __version__
+from lenet.checkpoint import save_checkpoint
 from lenet.cli import COMMANDS, main
 from lenet.config import load_config
 from lenet.evaluation import read_checkpoint
@@ -359,6 +361,20 @@ def test_validation_figures_of_eval_are_those_of_the_log(lenet, run):
     assert result["accuracy"] == best["val_accuracy"]
     assert result["loss"] == pytest.approx(best["val_loss"], rel=1e-5)
     assert read_checkpoint(run / "best.npz").epoch == best["epoch"]
+
+
+def test_the_worst_mistakes_as_a_picture(lenet, run, tmp_path):
+    """Of a network that takes everything for class 0: every other image is a mistake."""
+    pytest.importorskip("matplotlib", reason="Matplotlib is not installed")
+    held = read_checkpoint(run / "best.npz")
+    zeros = {name: np.zeros_like(value) for name, value in held.parameters.items()}
+    save_checkpoint(tmp_path / "zero.npz", replace(held, parameters=zeros, training=None))
+    ended = lenet("eval", tmp_path / "zero.npz", "--mistakes", tmp_path / "worst.svg")
+    assert (ended.code, ended.err) == (0, "")
+    drawn = (tmp_path / "worst.svg").read_text(encoding="utf-8")
+    (count,) = re.findall(r"The (\d+) worst mistakes on idx", drawn)
+    assert drawn.count("<image ") == int(count) > 1
+    assert "1 not 0" in drawn or "2 not 0" in drawn
 
 
 def test_min_accuracy_is_a_gate(lenet, run):

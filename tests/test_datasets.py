@@ -562,6 +562,17 @@ def test_fetch_says_where_it_put_them(tmp_path, monkeypatch, cache):
             assert tree(place / "tiny") == GZ
 
 
+def test_show_draws_a_row_a_class(tmp_path):
+    pytest.importorskip("matplotlib", reason="Matplotlib is not installed")
+    fill(tmp_path / "here")
+    picture = tmp_path / "tiny.svg"
+    result = run("show", "tiny", "--data-dir", str(tmp_path / "here"), "--out", str(picture))
+    assert (result.exit_code, result.stdout) == (0, f"{picture}\n")
+    drawn = picture.read_text(encoding="utf-8")
+    assert "tiny, train: the first images of every class of 5" in drawn
+    assert drawn.count("<image ") == 5
+
+
 @pytest.mark.parametrize(("name", "words"), [("idx", "is not downloaded"), ("mnst", "mnist?")])
 def test_fetch_of_what_cannot_be_fetched(name, words):
     result = run("fetch", name)

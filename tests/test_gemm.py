@@ -16,9 +16,16 @@ def test_the_least_number_of_equal_blocks_within_the_limit(rows, inner, columns,
     fitting = [
         count
         for count in range(1, columns + 1)
-        if columns % count == 0 and (rows * inner * columns // count <= block or count == columns)
+        if columns % count == 0
+        and (rows * inner * columns // count <= block or count >= columns // rows)
     ]
     assert block_count(rows, inner, columns, block) == min(fitting)
+
+
+def test_the_weight_gradients_of_many_filters_take_no_more_memory_than_the_patches():
+    rows, inner, columns = 256, 2400, 1200
+    blocks = block_count(rows, inner, columns, 1_000_000)
+    assert blocks * rows * inner <= inner * columns
 
 
 def test_column_blocks_are_a_view_in_order():

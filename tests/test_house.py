@@ -20,7 +20,7 @@ BEGIN, END = "<!-- house: drawn by scripts/house -->\n", "<!-- /house -->\n"
 
 # From the ground up. A file imports only from what stands before it, on any floor.
 FLOORS = {
-    "ground": "version errors extras files cores im2col gemm initializers",
+    "ground": "version errors extras files launch cores im2col gemm initializers",
     "layers": (
         "layers/base layers/conv layers/pooling layers/transposed layers/linear "
         "layers/activations layers/fused losses"
@@ -29,7 +29,7 @@ FLOORS = {
     "data": "data/idx data/strokes data/datasets data/augment data/loader",
     "learning": "optimizers schedules",
     "running": (
-        "config_rules strict_yaml config metrics checkpoint workers evaluation rundir trainer "
+        "config_rules strict_yaml config metrics checkpoint workers mpi evaluation rundir trainer "
         "callbacks run"
     ),
     "uses": (

@@ -9,7 +9,7 @@ from lenet.data.loader import Loader, Preprocessing, held_out
 from lenet.errors import ConfigError
 
 
-def numbered(total, **options):
+def numbered(total, epoch: int = 0, **options):
     """Load images that are told apart by their first two grey levels; return their numbers."""
     images = np.zeros((total, 28, 28), np.uint8)
     images[:, 0, 0], images[:, 0, 1] = np.divmod(np.arange(total), 256)
@@ -17,7 +17,7 @@ def numbered(total, **options):
     loader = Loader(
         images, np.zeros(total, np.uint8), batch_size=64, preprocessing=plain, **options
     )
-    batches = [256 * b.x[0, 0, 0] + b.x[0, 0, 1] for b in loader.epoch(0)]
+    batches = [256 * b.x[0, 0, 0] + b.x[0, 0, 1] for b in loader.epoch(epoch)]
     assert [b.size for b in batches[:-1]] == [64] * (loader.steps_per_epoch - 1)
     return np.concatenate(batches).astype(int)
 
@@ -40,6 +40,12 @@ def test_shuffled_every_epoch_has_every_image_once():
     order = numbered(1000, without=held, count=900, seed=1)
     assert (np.diff(order) < 0).any()
     np.testing.assert_array_equal(np.sort(order), np.setdiff1d(np.arange(900), held))
+
+
+def test_the_order_is_that_of_seed_and_epoch():
+    orders = [numbered(1000, seed=seed, epoch=epoch) for seed in (1, 2) for epoch in (0, 1)]
+    assert len({order.tobytes() for order in orders}) == 4
+    np.testing.assert_array_equal(numbered(1000, seed=2, epoch=1), orders[-1])
 
 
 @pytest.mark.parametrize("validation", [-1, 10, 11])

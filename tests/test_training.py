@@ -485,20 +485,6 @@ def test_a_killed_process_takes_the_others_with_it(configured, victim):
     checkpoint(config)  # the last one is whole
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no signals between processes there")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signal_saves_and_ends_in_time(configured, number):
-    config = configured()
-    with endless(config) as process:
-        asked = time.monotonic()
-        process.send_signal(number)
-        _, err = process.communicate(timeout=20)
-    assert time.monotonic() - asked < 4
-    assert process.returncode == 128 + number, err
-    assert "--resume" in err
-    assert checkpoint(config).step > 0
-
-
 # --- Real digits --------------------------------------------------------------------------------
 
 

@@ -18,6 +18,7 @@ from typing import NoReturn
 import click
 
 from lenet.errors import LenetError, printable
+from lenet.launch import end_job, speaks
 from lenet.version import __version__
 
 # The commands in the order in which a new user meets them, with their lines in the help.
@@ -52,6 +53,12 @@ class Commands(click.Group):
         )
         return command
 
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:  # at which click itself would print an empty line
+            raise click.Abort(*error.args) from None
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
@@ -73,28 +80,28 @@ def cli(debug: bool) -> None:
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit with the code of what happened."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         cli.main(arguments, prog_name="lenet", standalone_mode=False)
         with suppress(AttributeError):  # there is no stdout
             sys.stdout.flush()
-        code = 0
+        code, failed = 0, False
     except BaseException as error:
-        if "--debug" in arguments and not isinstance(error, SystemExit | click.exceptions.Exit):
+        failed = not isinstance(error, SystemExit | click.exceptions.Exit)
+        if failed and "--debug" in arguments:
             import traceback
 
             traceback.print_exc()
         code = _explain(error)
+    signal.signal(signal.SIGTERM, before)
+    if failed:
+        end_job(code)
     sys.exit(code)
 
 
-class _Stopped(BaseException):
-    """A signal ends the command; what has been begun is cleaned up on the way out."""
-
-
-def _stop(number: int, _frame: FrameType | None) -> NoReturn:
-    raise _Stopped(number)
+def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
+    """End as Ctrl-C does: nothing temporary is left, no process, no shared memory."""
+    raise KeyboardInterrupt(number)
 
 
 def _explain(error: BaseException) -> int:
@@ -117,9 +124,8 @@ def _explain(error: BaseException) -> int:
         case click.ClickException():
             return _fail(f"{error.format_message()}; see lenet --help", 2)
         case KeyboardInterrupt() | click.Abort():
-            return _fail("interrupted; the last checkpoint is whole", 130)
-        case _Stopped():
-            return _fail("interrupted; the last checkpoint is whole", 128 + error.args[0])
+            number = error.args[0] if error.args else signal.SIGINT
+            return _fail("interrupted; the last checkpoint is whole", 128 + number)
         case MemoryError():
             return _fail("out of memory; use a smaller train.batch_size or fewer train.workers", 4)
         case OSError():
@@ -134,5 +140,6 @@ def _explain(error: BaseException) -> int:
 
 def _fail(line: str, code: int) -> int:
     with suppress(AttributeError, OSError):  # stderr may be closed too
-        click.echo(f"lenet: error: {printable(line)}", err=True)
+        if speaks():
+            click.echo(f"lenet: error: {printable(line)}", err=True)
     return code

@@ -10,6 +10,8 @@ import click
 from lenet.cli.options import CONFIG, DATA_DIR, JSON, SET
 from lenet.config import Config, load_config
 from lenet.cores import choose_workers, limit_blas_threads
+from lenet.errors import ConfigError
+from lenet.launch import launched
 
 if TYPE_CHECKING:
     from lenet.run import Outcome
@@ -30,7 +32,9 @@ if TYPE_CHECKING:
 @DATA_DIR
 @click.option("--seed", type=int, help="Seed of weights, order and distortions (seed).")
 @click.option(
-    "--workers", metavar="N|auto", help="Processes that share every batch (train.workers)."
+    "--workers",
+    metavar="N|auto|mpi",
+    help="Processes that share every batch; mpi: those of mpiexec (train.workers).",
 )
 @click.option(
     "--tensorboard", is_flag=True, help="Write scalars into tensorboard/ in the directory."
@@ -61,9 +65,18 @@ def train(
     """  # noqa: D301 - click's mark for lines to leave as they are
     if resume and overwrite:
         raise click.UsageError("--resume and --overwrite exclude each other")
+    _, ranks = launched() or (0, 1)
+    if ranks > 1 and _followed():
+        return
     if resume and file is None and output is not None and (output / "config.yaml").exists():
         file = output / "config.yaml"
     config = _resolved(load_config(file, overrides), output, seed, workers)
+    if ranks > 1 and config.train.workers != "mpi":
+        raise ConfigError(
+            f"is {config.train.workers}, but mpiexec started {ranks} processes",
+            remedy="add --workers mpi, or leave out mpiexec",
+            key="train.workers",
+        )
     count = choose_workers(config.train.workers, config.train.batch_size)
     if count > 1:
         limit_blas_threads(1)  # before NumPy is imported
@@ -88,6 +101,17 @@ def train(
         warn=_warn,
     )
     _conclude(config, outcome, as_json)
+
+
+def _followed() -> bool:
+    """Join the MPI job: of all its processes only the first comes back before the work is done."""
+    limit_blas_threads(1)  # before NumPy is imported
+    from lenet.mpi import Job
+
+    job = Job()
+    if job.rank:
+        job.follow()
+    return bool(job.rank)
 
 
 def _resolved(config: Config, output: Path | None, seed: int | None, workers: str | None) -> Config:

@@ -13,7 +13,7 @@ g times, on K = C/g·kh·kw rows. Where a patch is a pixel (1×1, stride 1) or t
 patch matrix *is* the input, and neither im2col nor col2im runs.
 
 The products are cross-correlations; ``flip=True`` turns the kernel by 180° and makes them true
-convolutions, as in the document on why the weights are rotated (seed 002).
+convolutions (docs/derivation.md, 8).
 """
 
 from __future__ import annotations

@@ -7,13 +7,13 @@ place is one large strided view of the image.
 Max pooling sends the gradient to the first maximum of a window in row order, as argmax does.
 Ties are the normal case on a blank background: a mask by equality alone would count the
 gradient once for every tie. The masks of the first maxima are the *switches* with which
-unpooling puts the numbers back where they came from (seed 003's slides; the formulas of seed
-000 lack the factor δ, which is dy here).
+unpooling puts the numbers back where they came from (docs/derivation.md, 9 and 12).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import prod
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -46,6 +46,10 @@ class Pooling(Layer):
         for m in range(kh):
             for n in range(kw):
                 yield x[:, m : m + sh * Ho : sh, n : n + sw * Wo : sw]
+
+    @property
+    def patch_matrix(self) -> tuple[int, int]:
+        return prod(self.output_shape), prod(self.kernel)  # every channel has windows of its own
 
 
 class MaxPooling(Pooling):

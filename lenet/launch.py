@@ -1,0 +1,40 @@
+"""Which process of a job this is: what mpiexec tells it, before anything of MPI is loaded.
+
+Ground floor, standard library only. The first process of a job, rank 0, speaks for all.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import NoReturn
+
+# Rank and size in the environment, by MPICH and its kin, by Open MPI, by srun --mpi=pmix.
+VARIABLES = (
+    ("PMI_RANK", "PMI_SIZE"),
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    ("PMIX_RANK", "SLURM_STEP_NUM_TASKS"),
+)
+
+
+def launched() -> tuple[int, int] | None:
+    """Return this process's rank and how many mpiexec started, or None without mpiexec."""
+    for rank, size in VARIABLES:
+        if rank in os.environ and size in os.environ:
+            return int(os.environ[rank]), int(os.environ[size])
+    return None
+
+
+def speaks() -> bool:
+    """Return whether this process is the one of its job that prints."""
+    rank, _ = launched() or (0, 1)
+    return rank == 0
+
+
+def end_job(code: int) -> NoReturn:
+    """End this process, and the others of its job if MPI connects them, with an exit code."""
+    mpi = sys.modules.get("mpi4py.MPI")
+    if mpi is not None and mpi.Is_initialized() and mpi.COMM_WORLD.size > 1:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what is to be said has been said
+        mpi.COMM_WORLD.Abort(code)
+    sys.exit(code)
