@@ -485,7 +485,7 @@ def mistakes(worst: Sequence[Mistake], class_names: Sequence[str], title: str) -
 
 
 def sweep(results: Mapping[str, Any]) -> Any:  # noqa: ANN401
-    """Draw the validation error of every run of a sweep over each key that was varied.
+    """Draw the validation error of every run of a sweep over each key that was varied, or seed.
 
     Parameters
     ----------
@@ -496,12 +496,12 @@ def sweep(results: Mapping[str, Any]) -> Any:  # noqa: ANN401
     errors = [100 * (1 - run["val_accuracy"]) for run in runs]
     chosen = [run["run"] in (results["best"] or {"runs": ()})["runs"] for run in runs]
     failed = len(results["runs"]) - len(runs)
-    keys = list(results["runs"][0]["point"])
+    keys = list(results["runs"][0]["point"]) or ["seed"]
     title = f"{len(runs)} runs, a dot each" + (f"; {failed} more failed" if failed else "")
     figure = _figure(max(5.0, 3.2 * len(keys)), 3.4, title)
     panels = figure.subplots(1, len(keys), sharey=True, squeeze=False)[0]
     for key, axes in zip(keys, panels, strict=True):
-        x = _places(axes, [run["point"][key] for run in runs])
+        x = _places(axes, [{"seed": run["seed"], **run["point"]}[key] for run in runs])
         for these, label, look in (
             (False, "other", {"color": "0.55", "marker": "o"}),
             (True, "chosen", {"color": "black", "marker": "D"}),

@@ -126,8 +126,9 @@ class Plan:
         runs: list[Run] = []
         for point in points:
             for seed in range(self.config.seed, self.config.seed + self.seeds):
-                name = f"{len(runs) + 1:0{len(str(count))}}-{spelt(point, '-', LONGEST_NAME)}"
-                name += f"-seed={seed}"
+                number = f"{len(runs) + 1:0{len(str(count))}}"
+                what = [spelt(point, "-", LONGEST_NAME)] if point else []
+                name = "-".join([number, *what, f"seed={seed}"])
                 own = {"seed": seed, "train.workers": 1, "output.dir": str(directory / name)}
                 runs.append(Run(name, point, seed, self.config.with_values({**point, **own})))
         return runs
@@ -221,11 +222,12 @@ def make_plan(
             axes[key] = _read_range(key, values, random) or _read_values(key, values, problems)
         except ConfigError as error:
             problems.append(_in_grid(error, key))
-    if not grid:
+    if not grid and (seeds == 1 or random is not None):
         problems.append(
             ConfigError(
                 "is missing: there is nothing to compare",
-                remedy="give a key and its values, such as --grid optimizer.lr=0.01,0.03",
+                remedy="give a key and its values, such as --grid optimizer.lr=0.01,0.03, or "
+                "--seeds N for one configuration with N seeds",
                 key="--grid",
             )
         )

@@ -181,6 +181,13 @@ def test_random_points_of_a_list_never_repeat():
     assert len({tuple(point.values()) for point in points}) == 4
 
 
+def test_seeds_alone_are_runs_of_one_configuration():
+    runs = plan(seeds=3, seed=7).runs(Path("out"))
+    assert [(run.name, run.point, run.config.seed) for run in runs] == [
+        ("1-seed=7", {}, 7), ("2-seed=8", {}, 8), ("3-seed=9", {}, 9),
+    ]  # fmt: skip
+
+
 def test_a_range_never_leaves_its_bounds_by_rounding():
     rng = np.random.default_rng(0)
     for draw in (Range("linear", 0.12345, 0.12346), Range("log", 0.12345, 0.12346)):
@@ -191,6 +198,7 @@ def test_a_range_never_leaves_its_bounds_by_rounding():
     ("grid", "options", "words"),
     [
         ([], {}, ["--grid", "nothing to compare"]),
+        ([], {"random": 2, "seeds": 2}, ["--grid", "nothing to compare"]),
         (["optimizer.lr="], {}, ["--grid optimizer.lr", "has no values"]),
         (["optimizer.lr"], {}, ["has no values"]),
         (["=1"], {}, ["unknown key"]),

@@ -104,6 +104,7 @@ def sweep(
         lenet sweep --grid optimizer.lr=0.01,0.03 --grid train.batch_size=64,128 \\
             --seeds 3 --output runs/sweep
         lenet sweep --grid optimizer.lr=log:0.001:0.1 --random 20 --output runs/drawn
+        lenet sweep --config configs/mnist.yaml --seeds 5 --output runs/five
         mpiexec -n 4 lenet sweep --resume --output runs/sweep --executor mpi
     """  # noqa: D301 - click's mark for lines to leave as they are
     if resume and overwrite:
@@ -171,7 +172,8 @@ def _conclude(results: Results, plan: Plan, output: Path, as_json: bool) -> None
         click.echo(results.to_table())
         click.echo()
         if results.best is not None:
-            click.echo(f"chosen on validation: {spelt(results.best.point)}")
+            if results.best.point:
+                click.echo(f"chosen on validation: {spelt(results.best.point)}")
             best = output / "best.yaml"
             click.echo(f"{best}: train it with lenet train --config {best}")
             click.echo(f"{output}: judge {_networks(plan.seeds)} with lenet eval {output}")
