@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from tiny import bars, write_bars
 
+from lenet.cli import main
 from lenet.config import Config
+from lenet.data.idx import write_idx
 from lenet.data.loader import Preprocessing
 from lenet.errors import ConfigError
 from lenet.evaluation import evaluate_checkpoints, judge, read_checkpoint, restore_network
@@ -89,6 +91,28 @@ def test_the_packaged_network_is_small_and_right_about_mnist(mnist_dir):
     assert sum(p.size for p in held.parameters.values()) == 61_706
     result, _ = evaluate_checkpoints([held], "test", directory=mnist_dir)
     assert result.accuracy >= 0.995
+
+
+@pytest.mark.parametrize(
+    ("size", "classes", "words"),
+    [
+        (40, 10, "40×40 do not fit a network of input size 32"),
+        (28, 12, "the 10 classes are 0 to 9"),
+    ],
+)
+def test_the_packaged_network_refuses_other_sizes_and_classes(
+    size, classes, words, tmp_path, capsys
+):
+    place = tmp_path / "fashion-mnist"
+    place.mkdir()
+    write_idx(place / "t10k-images-idx3-ubyte", np.zeros((24, size, size), np.uint8))
+    write_idx(place / "t10k-labels-idx1-ubyte", (np.arange(24) % classes).astype(np.uint8))
+    with pytest.raises(SystemExit) as caught:
+        main(["eval", "pretrained", "--data", "fashion-mnist", "--data-dir", str(tmp_path)])
+    assert caught.value.code == 3
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert words in err
 
 
 def test_correct_counts_the_labels_with_the_highest_score():

@@ -51,7 +51,7 @@ class Preprocessing:
         if height > self.input_size or width > self.input_size:
             raise DataError(
                 f"images of {height}×{width} do not fit a network of input size {self.input_size}",
-                remedy="set model.input_size to at least the size of the images",
+                remedy="scale the images down, or train with a larger model.input_size",
                 key="images",
             )
         return (self.input_size - height) // 2, (self.input_size - width) // 2
