@@ -48,6 +48,7 @@ NPY_HEADER = re.compile(
 LONGEST_HEADER = 1024
 PGM_HEADER = re.compile(rb"P[25]" + 3 * rb"(?:\s|#[^\n]*\n)+(\d{1,9})" + rb"\s")
 REMEDY = "save it again as PNG or JPEG"
+SMALLER = "scale it down, or cut the digit out"
 
 
 def read_images(path: str | PathLike[str]) -> Iterator[tuple[str, Pixels]]:
@@ -113,7 +114,7 @@ def _check_size(H: int, W: int) -> None:
         raise ImageError(f"has no pixels ({W}×{H})", remedy=REMEDY)
     if H * W > MOST_PIXELS:
         problem = f"has {W:,}×{H:,} pixels, more than {MOST_PIXELS:,}"
-        raise ImageError(problem, remedy="scale it down, or cut the digit out")
+        raise ImageError(problem, remedy=SMALLER)
 
 
 # --- Arrays --------------------------------------------------------------------------------------
@@ -235,15 +236,17 @@ def _read_picture(path: Path) -> Pixels:
                 _check_size(picture.height, picture.width)
                 picture.draft(None, (LONGEST_SIDE, LONGEST_SIDE))  # of a JPEG, fewer pixels
                 return _of_picture(ImageOps.exif_transpose(picture))
-        except (Image.UnidentifiedImageError, Image.DecompressionBombError) as error:
-            bomb = isinstance(error, Image.DecompressionBombError)
-            problem = f"has more than {MOST_PIXELS:,} pixels" if bomb else "is not an image"
-            raise ImageError(problem, remedy=f"give one of {', '.join(FORMATS)}") from None
+        except Image.UnidentifiedImageError:
+            remedy = f"give one of {', '.join(FORMATS)}"
+            raise ImageError("is not an image", remedy=remedy) from None
+        except Image.DecompressionBombError:
+            problem = f"has more than {MOST_PIXELS:,} pixels"
+            raise ImageError(problem, remedy=SMALLER) from None
         except ImageError:
             raise
         except MemoryError as error:  # a damaged length asks for it as a large picture does
             problem = "takes more memory than there is: it is damaged or too large"
-            raise ImageError(problem, remedy=f"scale it down, or {REMEDY}") from error
+            raise ImageError(problem, remedy=f"{SMALLER}, or {REMEDY}") from error
         except Exception as error:  # a decoder meets damage with whatever it was doing
             problem = f"is damaged ({error or type(error).__name__})"
             raise ImageError(problem, remedy=REMEDY) from error

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from lenet.checkpoint import Checkpoint
 from lenet.digit import SMALLEST, Digit, Pixels, find_digit, resized
+from lenet.errors import printable
 from lenet.evaluation import preprocessing_of, restore_network
 from lenet.extras import require
 from lenet.files import replacing
@@ -130,8 +131,9 @@ def sheet_row(pixels: Pixels, prediction: Prediction) -> NDArray[np.uint8]:
         pen.rectangle([left - 2, top - 2, right + 1, bottom + 1], outline="red", width=2)
         seen = prediction.digit.image.repeat(ENLARGED, axis=0).repeat(ENLARGED, axis=1)
         row.paste(Image.fromarray(seen), (at, MARGIN))
-    lines = [prediction.file, *(f"{label}   {p:.1%}" for label, p in prediction.top)]
-    text = [part for line in [*lines, prediction.warning or ""] for part in wrap(line, 38)]
+    top = (f"{label}   {p:.1%}" for label, p in prediction.top)
+    lines = map(printable, [prediction.file, *top, prediction.warning or ""])
+    text = [part for line in lines for part in wrap(line, 38)]
     safe = "\n".join(text).encode("ascii", "backslashreplace").decode()
     pen.multiline_text((at + COLUMNS[1] + MARGIN, MARGIN), safe, fill="black", spacing=6)
     return np.asarray(row)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ from lenet.checkpoint import save_checkpoint
 from lenet.cli import main
 from lenet.data.idx import write_idx
 from lenet.digit import Digit
-from lenet.predict import Predictor, warning_of
+from lenet.evaluation import read_checkpoint
+from lenet.predict import Predictor, sheet_row, warning_of
 
 
 @pytest.fixture(scope="module")
@@ -206,6 +208,14 @@ def test_the_sheet_shows_picture_and_input(predict, tmp_path, four, blank):
     assert found is not None
     enlarged = found.image.repeat(8, axis=0).repeat(8, axis=1)
     np.testing.assert_array_equal(pixels[8 : 8 + 224, 336 : 336 + 224, 0], enlarged)
+
+
+def test_the_sheet_escapes_what_cannot_be_printed(network):
+    pytest.importorskip("PIL")
+    pixels = drawn()[..., None]
+    prediction = Predictor(read_checkpoint(network))("\x1b[31m.png", pixels)
+    escaped = replace(prediction, file=r"\x1b[31m.png")
+    np.testing.assert_array_equal(sheet_row(pixels, prediction), sheet_row(pixels, escaped))
 
 
 def test_the_sheet_has_an_end(predict, tmp_path, monkeypatch):
