@@ -212,7 +212,7 @@ def test_the_sheet_shows_picture_and_input(predict, tmp_path, four, blank):
 
 def test_the_sheet_escapes_what_cannot_be_printed(network):
     pytest.importorskip("PIL")
-    pixels = drawn()[..., None]
+    pixels = np.repeat(drawn()[..., None], 3, axis=2)
     prediction = Predictor(read_checkpoint(network))("\x1b[31m.png", pixels)
     escaped = replace(prediction, file=r"\x1b[31m.png")
     np.testing.assert_array_equal(sheet_row(pixels, prediction), sheet_row(pixels, escaped))
