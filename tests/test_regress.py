@@ -27,7 +27,9 @@ from lenet.errors import ConfigError, DataError
 from lenet.trainer import Trainer
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
-LIMITS = regress.Allowed(accuracy=0.5, loss=1.0, accuracy_drop=0.02, bump=3.0, slowdown=0.9)
+LIMITS = regress.Allowed(
+    accuracy=0.5, loss=1.0, accuracy_drop=0.02, bump=3.0, slowdown=0.9, slowdown_busy=0.9
+)
 TINY = {
     "data.validation": 60,
     "model.classes": 3,
@@ -48,6 +50,7 @@ SEEN = regress.Seen(
     images_per_gflop=200.0,
     images_per_second=20_000.0,
     sgemm_gflops=100.0,
+    waited=0.0,
     repeats=True,
     data_sha256="d" * 64,
     bits_sha256="b" * 64,
@@ -117,6 +120,15 @@ def test_other_kernels_of_openblas_are_another_machine(monkeypatch):
     here = regress.machine()
     monkeypatch.setenv("OPENBLAS_CORETYPE", "Prescott")
     assert {key for key, value in regress.machine().items() if here[key] != value} == {"blas"}
+
+
+def test_on_a_busy_machine_speed_counts_less():
+    """The baseline may come from one, and is no excuse for a quiet one."""
+    assert short(replace(SEEN, images_per_gflop=140.0, waited=0.4)) == []
+    assert short(replace(SEEN, images_per_gflop=120.0, waited=0.4)) != []
+    assert short(replace(SEEN, images_per_gflop=140.0, waited=0.1)) != []
+    busy = replace(BASELINE, seen=replace(SEEN, waited=0.9))
+    assert regress.fast_enough(busy, HERE) == regress.fast_enough(BASELINE, HERE)
 
 
 def test_another_python_leaves_the_limit_on_speed_as_it_is():
