@@ -107,7 +107,7 @@ class Allowed:
     identity_error: float = 1e-10
     slowdown: float = 0.18
     """Of images per 10⁹ operations, as a fraction, on the baseline's processor and libraries."""
-    slowdown_busy: float = 0.35
+    slowdown_busy: float = 0.3
     """The same where a quarter of the time or more was spent waiting for a core."""
     slowdown_elsewhere: float = 0.5
     """The same on others: products and everything else do not speed up alike."""
