@@ -99,6 +99,7 @@ def validation_images(config: Config, count: int) -> NDArray[np.int64]:
     return held_out(used, config.data.validation, config.data.validation_seed)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # weights are anybody's: at worst nan comes out
 def evaluate(network: Network, loader: Loader, workers: Workers) -> Evaluation:
     """Return loss and confusion matrix of ``network`` over all images of ``loader``.
 
@@ -264,6 +265,7 @@ def _chosen(config: Config, split: str, count: int) -> dict[str, Any]:
     return {"only": held}
 
 
+@np.errstate(over="ignore", invalid="ignore")  # weights are anybody's: at worst nan comes out
 def probabilities(network: Network, loader: Loader, epoch: int = 0) -> NDArray[np.float64]:
     """Return the probabilities (count, classes) of all images of ``loader``."""
     scores = (network.forward(batch.x).astype(np.float64) for batch in loader.epoch(epoch))

@@ -286,7 +286,9 @@ def test_resume_of_a_finished_run_changes_nothing_that_counts(lenet, run):
         return (run / "last.npz").read_bytes(), (run / "log.jsonl").read_text()
 
     before = state()
-    assert lenet("train", "--output", run, "--resume", "--quiet").code == 0
+    ended = lenet("train", "--output", run, "--resume", "--quiet")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out == f"{run}: this run has ended already, there is nothing left to train\n"
     assert state() == before
 
 

@@ -120,3 +120,13 @@ def test_correct_counts_the_labels_with_the_highest_score():
     loss = SoftmaxCrossEntropy(2)
     loss.forward(z, np.array([0, 0, 1], np.uint8))
     assert loss.correct == 2
+
+
+def test_weights_beyond_all_numbers_are_judged_without_a_word(pair_of_networks):
+    absurd = [
+        replace(held, parameters={name: 1e30 * p for name, p in held.parameters.items()})
+        for held in pair_of_networks
+    ]
+    for checkpoints in (absurd[:1], absurd):
+        result, _ = evaluate_checkpoints(checkpoints, "test")
+        assert result.confusion.sum() == result.count

@@ -166,6 +166,8 @@ def _conclude(config: Config, outcome: Outcome, as_json: bool) -> None:
         )
         click.echo(f"best epoch {best.epoch} of {last.epoch}: {judged}")
         click.echo(f"{directory / 'best.npz'}: judge it with lenet eval {directory / 'best.npz'}")
+    elif outcome.signal is None:
+        click.echo(f"{directory}: this run has ended already, there is nothing left to train")
     if outcome.signal is not None:
         click.echo(
             f"lenet: stopped by signal {outcome.signal}; go on with lenet train --resume "
