@@ -158,7 +158,7 @@ def _range(array: NDArray[Any]) -> tuple[float, float]:
         raise ImageError("holds NaN or infinite numbers", remedy=REMEDY)
     if low >= 0 and (array.dtype.kind != "f" or high <= 1):
         return 0.0, next((white for white in (1.0, 255.0, 65535.0) if high <= white), high)
-    return low, high if high > low else low + 1
+    return low, high if high > low else low + (abs(low) or 1.0)  # 10³⁰⁰ + 1 would be 10³⁰⁰
 
 
 def _reduced(array: NDArray[Any]) -> NDArray[Any]:

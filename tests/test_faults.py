@@ -774,6 +774,16 @@ def test_53_a_signal_to_all_processes_while_they_start(tiny, tmp_path, number, s
 
 
 @POSIX
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_53_a_signal_after_all_is_done_changes_nothing(number):
+    """Even when the interpreter ends already: the result is out, and the exit code is its own."""
+    late = f"import atexit, signal; atexit.register(signal.raise_signal, {int(number)})"
+    ended = process("config", before=late)
+    assert (ended.code, ended.err) == (0, "")
+    assert process("config", "--set", "train.epochs=0", before=late).code == 2
+
+
+@POSIX
 def test_54_kill_9_and_go_on(tiny, lenet, tmp_path):
     """Old or new, the checkpoint is whole; what the killed process left is cleaned up."""
     output = tmp_path / "run"

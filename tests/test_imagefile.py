@@ -180,6 +180,10 @@ def test_numbers_that_float32_does_not_hold(tmp_path):
     np.save(tmp_path / "a.npy", np.array([[-1e300, 0.0], [1e-300, 1e300]]))
     ((_, pixels),) = read_images(tmp_path / "a.npy")
     np.testing.assert_array_equal(pixels[..., 0], np.float32([[0, 0.5], [0.5, 1]]))
+    for level in (-7e30, 7e30, -1.7e308):  # beside which 1 is nothing
+        np.save(tmp_path / "even.npy", np.full((2, 2), level))
+        ((_, pixels),) = read_images(tmp_path / "even.npy")
+        np.testing.assert_array_equal(pixels, 0)
     np.save(tmp_path / "b.npy", np.array([[-1.7e308, 1.7e308]]))  # nor float64 their difference
     refused(tmp_path / "b.npy", "infinite")
 

@@ -80,7 +80,7 @@ def cli(debug: bool) -> None:
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit with the code of what happened."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         cli.main(arguments, prog_name="lenet", standalone_mode=False)
         with suppress(AttributeError):  # there is no stdout
@@ -93,7 +93,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
             traceback.print_exc()
         code = _explain(error)
-    signal.signal(signal.SIGTERM, before)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # too late to stop: all is done and said
     if failed:
         end_job(code)
     sys.exit(code)
