@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-
 SIGNALS = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
 

@@ -277,7 +277,7 @@ def test_the_clock_stands_still_while_others_have_the_core():
             other.kill()
             other.wait()
         os.sched_setaffinity(0, cores)
-    assert work <= own < 1.2 * work + 0.02
+    assert 0.99 * work < own < 1.2 * work + 0.02
     assert wall > 1.5 * own
 
 
