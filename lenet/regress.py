@@ -105,7 +105,7 @@ class Allowed:
     """From a piece of the curve to the next, upwards, as a fraction."""
     gradient_error: float = 1e-6
     identity_error: float = 1e-10
-    slowdown: float = 0.18
+    slowdown: float = 0.2
     """Of images per 10⁹ operations, as a fraction, on the baseline's processor and libraries."""
     slowdown_busy: float = 0.3
     """The same where a quarter of the time or more was spent waiting for a core."""

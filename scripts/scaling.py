@@ -164,7 +164,11 @@ def measure(ranks: int, *options: str, **environment: str) -> dict[str, float]:
 
 # What lenet.mpi sets where ranks share processors; here a rank may share one with the network.
 PATIENT = {"MPIR_CVAR_ENABLE_HEAVY_YIELD": "1", "MPIR_CVAR_POLLS_BEFORE_YIELD": "10"}
-TCP = {"UCX_TLS": "tcp,self", "MPIR_CVAR_ALLREDUCE_INTRA_ALGORITHM": "reduce_scatter_allgather"}
+TCP = {  # as if every rank were on a machine of its own
+    "MPIR_CVAR_NOLOCAL": "1",
+    "UCX_TLS": "tcp,self",
+    "MPIR_CVAR_ALLREDUCE_INTRA_ALGORITHM": "reduce_scatter_allgather",
+}
 
 
 def link_of(found: dict[str, float]) -> Link:
