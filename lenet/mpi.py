@@ -20,6 +20,9 @@ import os
 import platform
 import sys
 import warnings
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -142,19 +145,35 @@ class Job:
             end_job(error.exit_code if isinstance(error, LenetError) else 1)
 
 
+def forget_memory(world: Any) -> None:  # noqa: ANN401 - mpi4py's Comm, which may be missing
+    """Remove the name of the memory that MPICH shares on a machine: all ranks have it open.
+
+    MPICH removes it when a job ends. One that is killed or aborted would leave it behind. All
+    ranks must call this.
+    """
+    world.Barrier()
+    with suppress(OSError):  # a system without /proc
+        for part in Path("/proc/self/maps").read_text().splitlines():
+            if "/dev/shm/mpich_shm_" in part and not part.endswith(" (deleted)"):  # noqa: S108
+                Path(part.split(maxsplit=5)[5]).unlink(missing_ok=True)
+
+
+@cache
 def _load() -> Any:  # noqa: ANN401 - a module has no better type
-    """Import mpi4py.MPI, which loads the MPI library and connects this process."""
+    """Import mpi4py.MPI, which loads the MPI library and connects this process, once for all."""
     require("mpi4py", extra="mpi")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # of another mpiexec: see Job
-            return require("mpi4py.MPI", extra="mpi")
+            mpi = require("mpi4py.MPI", extra="mpi")
     except (ImportError, RuntimeError) as error:
         raise SystemFailure(
             f"mpi4py finds no MPI library ({str(error).splitlines()[0]})",
             remedy="pip install 'lenet[mpi]', or load the module of your cluster's MPI",
             key="train.workers",
         ) from error
+    forget_memory(mpi.COMM_WORLD)
+    return mpi
 
 
 def _opened(held: Handle | Array) -> Array:

@@ -52,6 +52,7 @@ from lenet.errors import (
 from lenet.evaluation import load_split
 from lenet.extras import require
 from lenet.files import clean_leftovers, replacing
+from lenet.mpi import forget_memory
 from lenet.run import run_training, signals_to
 from lenet.rundir import lock
 from lenet.sweep_plan import Plan, Point, Run, as_word, changes, read_plan, short_names
@@ -283,6 +284,7 @@ def mpi_ranks() -> Iterator[Start | None]:
             remedy="start it as mpiexec -n 4 lenet sweep",
             key="--executor mpi",
         )
+    forget_memory(world)
     if world.rank:  # they stop when the first one says so
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)

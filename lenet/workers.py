@@ -323,6 +323,11 @@ class Team:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self.size > 1:
+            with _signals_held_back():  # or memory would remain
+                self._end()
+
+    def _end(self) -> None:
         if isinstance(self.workers, Local) and self._failed:
             self.workers.abandon()
         for pipe in self._pipes:
@@ -369,13 +374,16 @@ class Team:
         except OSError as error:  # no address space; SharedMemory would stumble over it
             raise MemoryError from error
         name = f"lenet-{os.getpid()}-{secrets.token_hex(4)}"
-        if sys.platform != "win32":  # beforehand: a kill between the two must not leave it behind
-            resource_tracker.register(f"/{name}", "shared_memory")
-        try:
-            segment = SharedMemory(name, create=True, size=size)
-        except OSError as error:
-            raise failure from error
-        self._segments.append(segment)
+        with _signals_held_back():
+            if (
+                sys.platform != "win32"
+            ):  # beforehand: a kill between the two must not leave it behind
+                resource_tracker.register(f"/{name}", "shared_memory")
+            try:
+                segment = SharedMemory(name, create=True, size=size)
+            except OSError as error:
+                raise failure from error
+            self._segments.append(segment)
         return segment
 
 
@@ -383,7 +391,8 @@ class Team:
 def _signals_held_back() -> Iterator[None]:
     """Hold signals back from this process and, until it asks for them, from one that it starts.
 
-    A worker that is not ready would die of them, with a traceback.
+    A worker that is not ready would die of them, with a traceback. Here they come when the block
+    is left.
     """
     if sys.platform == "win32":
         yield

@@ -996,16 +996,17 @@ def test_63_a_working_directory_that_is_gone(tiny, tmp_path):
     os.chdir({str(tmp_path / "gone")!r})
     os.rmdir(os.getcwd())
 """
+    safe = environment(PYTHONSAFEPATH="1")  # as a command has it: it looks for no modules here
     train = ("train", "--config", tiny, "--quiet", "--output")
-    ended = process(*train, "run", before=gone)
+    ended = process(*train, "run", before=gone, env=safe)
     assert (ended.code, ended.out) == (4, "")
     assert ERROR.fullmatch(ended.err)
     assert "run: cannot be written to" in ended.err
-    ended = process(*train, tmp_path / "run", "--workers", 2, before=gone)
+    ended = process(*train, tmp_path / "run", "--workers", 2, before=gone, env=safe)
     assert (ended.code, ended.out) == (4, "")  # Python starts no other process from there
     assert ERROR.fullmatch(ended.err)
     assert "train.workers: worker 1 cannot be started" in ended.err
-    ended = process(*train, tmp_path / "run", before=gone)
+    ended = process(*train, tmp_path / "run", before=gone, env=safe)
     assert (ended.code, ended.err) == (0, "")
 
 

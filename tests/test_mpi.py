@@ -338,6 +338,7 @@ def test_a_killed_process_ends_the_job_and_the_run_goes_on_elsewhere(endless, st
     while any(Path(f"/proc/{pid}").exists() for pid in family) and time.monotonic() < killed + 8:
         time.sleep(0.05)
     assert not [pid for pid in family if Path(f"/proc/{pid}").exists()], "an orphan"
+    assert not list(Path("/dev/shm").glob("mpich_shm_*")), "what MPICH shared"
     assert process.returncode != 0
     assert "Traceback" not in err
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 
 import numpy as np
@@ -508,6 +509,20 @@ def test_one_epoch_of_a_small_run_on_mnist(mnist_dir, tmp_path):
     assert result.count == 10_000
     assert result.accuracy > 0.96
     assert outcome.best.val_accuracy == pytest.approx(result.accuracy, abs=0.02)
+
+
+@pytest.mark.skipif(not Path("/dev/shm").exists(), reason="needs to see shared memory")
+def test_a_signal_while_the_workers_are_sent_away_leaves_no_memory(monkeypatch):
+    unlink = SharedMemory.unlink
+
+    def interrupted(segment) -> None:
+        signal.raise_signal(signal.SIGINT)
+        unlink(segment)
+
+    with pytest.raises(KeyboardInterrupt), Team(2) as team:  # noqa: PT012 - when the team is left
+        team.share(np.zeros(9, np.uint8))
+        monkeypatch.setattr(SharedMemory, "unlink", interrupted)
+    assert not list(Path("/dev/shm").glob(f"lenet-{os.getpid()}-*"))
 
 
 def test_too_little_shared_memory(monkeypatch):
