@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from lenet import cores
+from lenet.cli import main
 from lenet.errors import ConfigError
 
 
@@ -53,3 +54,13 @@ def test_threads_that_the_user_set_stay(monkeypatch):
     cores.limit_blas_threads(1)
     assert os.environ["OPENBLAS_NUM_THREADS"] == "3"
     assert os.environ["OMP_NUM_THREADS"] == "1"
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_worker_that_trains_is_a_core(monkeypatch, tmp_path, workers):
+    """More threads would wait for each other, and one worker's bits be those of a sweep's run."""
+    for name in cores.THREAD_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(SystemExit):  # there is nothing to resume
+        main(["train", "--workers", workers, "--resume", "--output", str(tmp_path)])
+    assert os.environ["OPENBLAS_NUM_THREADS"] == "1"

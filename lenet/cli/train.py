@@ -78,8 +78,7 @@ def train(
             key="train.workers",
         )
     count = choose_workers(config.train.workers, config.train.batch_size)
-    if count > 1:
-        limit_blas_threads(1)  # before NumPy is imported
+    limit_blas_threads(1)  # before NumPy is imported: a worker is a core
 
     from lenet.callbacks import ChanceWarning, Display
     from lenet.run import run_training
