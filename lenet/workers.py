@@ -324,7 +324,7 @@ class Team:
         trace: TracebackType | None,
     ) -> None:
         if self.size > 1:
-            with _signals_held_back():  # or memory would remain
+            with _signals_held_back():  # else memory might remain
                 self._end()
 
     def _end(self) -> None:
@@ -375,9 +375,7 @@ class Team:
             raise MemoryError from error
         name = f"lenet-{os.getpid()}-{secrets.token_hex(4)}"
         with _signals_held_back():
-            if (
-                sys.platform != "win32"
-            ):  # beforehand: a kill between the two must not leave it behind
+            if sys.platform != "win32":  # first: a kill between the two must not leave it behind
                 resource_tracker.register(f"/{name}", "shared_memory")
             try:
                 segment = SharedMemory(name, create=True, size=size)
