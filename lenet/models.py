@@ -73,7 +73,7 @@ def lenet5(
 ) -> Network:
     """Return LeNet-5 for images (1, input_size, input_size), its weights still zero.
 
-    ``fused`` puts the fast layer in the place of convolution, activation and max pooling: the
+    ``fused`` puts the fast layer in the place of convolution, activation and pooling: the
     same parameters and, to rounding, the same results.
 
     Raises

@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from lenet.errors import ConfigError
 from lenet.layers.activations import FUNCTIONS, Activation
 from lenet.layers.conv import Convolution
-from lenet.layers.fused import FusedConvolution, fuse
+from lenet.layers.fused import FusedAverageConvolution, FusedConvolution, fuse
 from lenet.layers.linear import Linear
 from lenet.layers.pooling import AveragePooling, MaxPooling, MaxUnpooling
 from lenet.losses import SoftmaxCrossEntropy
@@ -17,13 +17,15 @@ from lenet.models import lenet5
 from lenet.network import Network
 
 N = 3
+FUSED = {MaxPooling: FusedConvolution, AveragePooling: FusedAverageConvolution}
+both_poolings = pytest.mark.parametrize("pooling", FUSED, ids=lambda pooling: pooling.__name__)
 
 
-def three(F=3, kernel=3, function="relu", **options):
+def three(F=3, kernel=3, function="relu", pooling=MaxPooling, **options):
     return [
         Convolution("C", F, kernel, **options),
         Activation("A", function),
-        MaxPooling("S", 2),
+        pooling("S", 2),
     ]
 
 
@@ -51,7 +53,7 @@ def whole_numbers(parameters):
 
 def assert_same(x, draw=normal, **options):
     plain, fused = three(**options), fuse(three(**options))
-    assert [type(layer) for layer in fused] == [FusedConvolution]
+    assert [type(layer) for layer in fused] == [FUSED[type(plain[-1])]]
     for one, other in zip(step(plain, x, draw), step(fused, x, draw), strict=True):
         assert_allclose(other, one, rtol=1e-12, atol=1e-12)
 
@@ -59,21 +61,23 @@ def assert_same(x, draw=normal, **options):
 KERNELS = [1, 2, 3, 4, 5, (1, 4), (5, 2)]
 
 
+@both_poolings
 @pytest.mark.parametrize("function", FUNCTIONS)
 @pytest.mark.parametrize("padding", [0, 1, 2, 3, (0, 3), (2, 1)])
 @pytest.mark.parametrize("kernel", KERNELS, ids=str)
-def test_outputs_and_gradients(kernel, padding, function):
+def test_outputs_and_gradients(kernel, padding, function, pooling):
     """Even and odd sizes: an odd last row or column of the convolution is left out."""
     for H, W in [(6, 8), (7, 6), (6, 7), (9, 7)]:
         x = np.random.default_rng(0).standard_normal((2, H, W, N))
-        assert_same(x, kernel=kernel, padding=padding, function=function)
+        assert_same(x, kernel=kernel, padding=padding, function=function, pooling=pooling)
 
 
+@both_poolings
 @pytest.mark.parametrize("F", [1, 15, 16, 17])
 @pytest.mark.parametrize("block", [1, 700, 10**9])
-def test_any_number_of_filters_and_blocks(F, block):
+def test_any_number_of_filters_and_blocks(F, block, pooling):
     x = np.random.default_rng(0).standard_normal((3, 7, 8, N))
-    assert_same(x, F=F, block=block)
+    assert_same(x, F=F, block=block, pooling=pooling)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 6), (2, 1)])
@@ -127,12 +131,13 @@ def test_no_dx_where_nobody_needs_it():
     assert not hasattr(layers[0], "dx")
 
 
-def test_changing_batches_leave_nothing_behind():
+@both_poolings
+def test_changing_batches_leave_nothing_behind(pooling):
     """The zeros around the images must survive a smaller batch and a full one again."""
     x = np.random.default_rng(0).standard_normal((2, 7, 8, 6))
     plain, fused = (
         Network(layers, (2, 7, 8), np.float64)
-        for layers in (three(padding=2), fuse(three(padding=2)))
+        for layers in (three(padding=2, pooling=pooling), fuse(three(padding=2, pooling=pooling)))
     )
     for network in (plain, fused):
         network.layers[0].needs_dx = True
@@ -147,14 +152,15 @@ def test_changing_batches_leave_nothing_behind():
         assert_allclose(fused.gradients, plain.gradients, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("pooling", ["max", "average"])
 @pytest.mark.parametrize("function", FUNCTIONS)
-def test_ten_steps_of_training(function):
+def test_ten_steps_of_training(function, pooling):
     """LeNet-5 whole, with blank images and a smaller last batch every third step."""
     rng = np.random.default_rng(0)
     x = rng.random((1, 32, 32, 8)) * (rng.random((1, 32, 32, 8)) < 0.3)
     x[..., :2] = 0
     labels = rng.integers(0, 10, 8)
-    options = {"dtype": np.float64, "activation": function}
+    options = {"dtype": np.float64, "activation": function, "pooling": pooling}
     plain, fused = (lenet5(fused=way, **options) for way in (False, True))
     for network in (plain, fused):
         network.initialize(np.random.default_rng(1))
@@ -174,8 +180,9 @@ def test_ten_steps_of_training(function):
 # --- The pass over the layer list ---------------------------------------------------------------
 
 
-def test_parameters_keep_their_names_and_places():
-    plain, fused = lenet5(fused=False), lenet5(fused=True)
+@pytest.mark.parametrize("pooling", ["max", "average"])
+def test_parameters_keep_their_names_and_places(pooling):
+    plain, fused = (lenet5(fused=way, pooling=pooling) for way in (False, True))
     assert len(fused.layers) == len(plain.layers) - 4
     assert [(p.name, p.shape) for p in fused.parameter_list] == [
         (p.name, p.shape) for p in plain.parameter_list
@@ -187,7 +194,7 @@ LEFT_ALONE = {
     "stride": three(stride=2),
     "groups": three(groups=2, F=4),
     "a flipped kernel": three(flip=True),
-    "average pooling": [*three()[:2], AveragePooling("S", 2)],
+    "groups and average pooling": three(groups=2, F=4, pooling=AveragePooling),
     "overlapping windows": [*three()[:2], MaxPooling("S", 2, stride=1)],
     "larger windows": [*three()[:2], MaxPooling("S", 3)],
     "no activation": [three()[0], three()[2]],

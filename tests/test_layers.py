@@ -13,7 +13,7 @@ from oracles import assert_layer_gradients, ready
 
 from lenet.layers.activations import FUNCTIONS, Activation
 from lenet.layers.conv import Convolution
-from lenet.layers.fused import FusedConvolution
+from lenet.layers.fused import FusedAverageConvolution, FusedConvolution
 from lenet.layers.linear import Linear
 from lenet.layers.pooling import AveragePooling, MaxPooling, RepeatUnpooling
 from lenet.layers.transposed import TransposedConvolution
@@ -25,11 +25,12 @@ def conv(F, kernel, **options):
     return lambda: Convolution("L", F, kernel, **options)
 
 
-def fused(function, F, kernel, **options):
-    return lambda: FusedConvolution(
+def fused(function, F, kernel, pooling=MaxPooling, **options):
+    layer = FusedConvolution if pooling is MaxPooling else FusedAverageConvolution
+    return lambda: layer(
         Convolution("L", F, kernel, **options),
         Activation("L.activation", function),
-        MaxPooling("P", 2),
+        pooling("P", 2),
     )
 
 
@@ -84,6 +85,8 @@ LAYERS = {
     "fused even kernel": (fused("tanh", 3, (4, 2), padding=(0, 1)), (2, 8, 7)),
     "fused padding": (fused("tanh", 2, 3, padding=(1, 3)), (2, 4, 5)),
     "fused sixteen filters, several blocks": (fused("tanh", 16, 2, block=500), (2, 4, 5)),
+    **{f"fused {name}, average": (fused(name, 3, 3, AveragePooling), IMAGE) for name in FUNCTIONS},
+    "fused padding, average": (fused("tanh", 2, 3, AveragePooling, padding=(1, 3)), (2, 4, 5)),
 }
 every_layer = pytest.mark.parametrize(("make", "shape"), LAYERS.values(), ids=LAYERS)
 

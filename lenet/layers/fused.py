@@ -2,16 +2,16 @@
 
 Layers floor. The plain layers stay the reference that the tests compare with; a pass over the
 layer list (:func:`fuse`) puts these in their place. Parameters, names and results, to rounding,
-are theirs. Three observations make convolution, activation and max pooling fast.
+are theirs. Three observations make convolution, activation and pooling fast.
 
-**Pooling is a maximum of four large arrays** if the outputs are sorted by their place (a,b) in
-the pooling window, a,b ∈ {0,1}. A convolution computes its outputs in any order it likes: its
-patch matrix's columns are sorted, and z comes out as four blocks
+**Pooling is a maximum, or a mean, of four large arrays** if the outputs are sorted by their place
+(a,b) in the pooling window, a,b ∈ {0,1}. A convolution computes its outputs in any order it
+likes: its patch matrix's columns are sorted, and z comes out as four blocks
 
     z[a,b] = W · cols[a,b]       (F × K) · (K × HpWpN)
 
-each in runs of thousands of numbers. Bias and activation, being non-decreasing, come after the
-maximum, on a quarter of the numbers.
+each in runs of thousands of numbers. Bias and activation, being non-decreasing, come after a
+maximum, on a quarter of the numbers; before a mean, on all.
 
 **The patch matrix is a window that slides over a matrix kw times as large as the image.**
 Unfolded along its width only, a row h of the image is a matrix of kw·C rows. The patches of the
@@ -55,7 +55,7 @@ class FusedConvolution(Layer):
     An odd last row or column of the convolution, which no pooling window covers, is not computed.
     """
 
-    def __init__(self, conv: Convolution, activation: Activation, pooling: MaxPooling) -> None:
+    def __init__(self, conv: Convolution, activation: Activation, pooling: Pooling) -> None:
         super().__init__(conv.name)
         self.conv, self.activation, self.pooling = conv, activation, pooling
 
@@ -73,14 +73,10 @@ class FusedConvolution(Layer):
         (C, H, W), (kh, kw), F, Hp, Wp = self.shape, self.conv.kernel, self.F, self.Hp, self.Wp
         P, rows = Wp * N, 2 * Hp
         self.y = self.buffer("y", (F, Hp, Wp, N), dtype)
-        self.f = self.activation.function(self.y.shape, dtype)
         # [b] is the parity of a column: even and odd columns are apart in all that follows.
         self.halves = self.buffer("halves", (2, self.H, C, Wp + kw // 2, N), dtype)
         self.unfolded = self.buffer("unfolded", (2, self.H, kw, C, Wp, N), dtype)
         self.z = self.buffer("z", (2, Hp, 2, F, P), dtype)
-        self.lower, self.right, self.right_below = (
-            self.buffer(name, (Hp, F, P), np.bool_) for name in ("lower", "right", "right below")
-        )
         self.w = self.buffer("w", (F, kh, kw, C), dtype)
         self.blocks = block_count(F, self.K, P, self.conv.block)
         self.dw = self.buffer("dw", (2 * rows * self.blocks, kh, kw, C, F), dtype)
@@ -90,9 +86,7 @@ class FusedConvolution(Layer):
         self.copies = self._shifts(self.halves, self.unfolded)
         self.cols = column_blocks(_slide(self.unfolded.reshape(2, self.H, -1, P), kh), self.blocks)
         self.z_blocks = column_blocks(self.z.reshape(2, rows, F, P), self.blocks)
-        (upper, lower), (upper_right, lower_right) = self.z.transpose(0, 2, 1, 3, 4)
-        self.corners = upper, upper_right, lower, lower_right
-        self.pooled = upper.reshape(Hp, F, Wp, N).swapaxes(0, 1)
+        self._allocate_pooling(N, dtype)
         self.dz = self.z.reshape(2, rows, F, P).swapaxes(-1, -2)
         # From sixteen filters on, a product with dzᵀ written out is faster than with a view of it.
         self.dz_t = self.buffer("dz_t", self.dz.shape, dtype) if F >= 16 else self.dz
@@ -134,6 +128,15 @@ class FusedConvolution(Layer):
         for here, there in self.parts_of_x:
             np.copyto(self.dx[there], self.dhalves[here].swapaxes(0, 1))
         return self.dx
+
+    def _allocate_pooling(self, N: int, dtype: DTypeLike) -> None:
+        self.f = self.activation.function(self.y.shape, dtype)
+        self.corners = _corners(self.z)
+        upper = self.corners[0]
+        self.pooled = upper.reshape(self.Hp, self.F, self.Wp, N).swapaxes(0, 1)
+        self.lower, self.right, self.right_below = (
+            self.buffer(name, upper.shape, np.bool_) for name in ("lower", "right", "right below")
+        )
 
     def _pool(self) -> Array:
         """Return y = f(max z + b), and remember where in its window each maximum is.
@@ -205,6 +208,43 @@ class FusedConvolution(Layer):
         return products
 
 
+class FusedAverageConvolution(FusedConvolution):
+    """A convolution of stride 1, its activation and its 2×2 average pooling.
+
+    A mean is not a maximum: the activation comes before it, on all four blocks.
+    """
+
+    def _allocate_pooling(self, N: int, dtype: DTypeLike) -> None:
+        self.f = self.activation.function(self.z.shape, dtype)
+        self.a = self.buffer("a", self.z.shape, dtype)
+        self.corners = _corners(self.a)
+        self.sum = self.buffer("sum", (self.Hp, self.F, self.Wp * N), dtype)
+        self.pooled = self.sum.reshape(self.Hp, self.F, self.Wp, N).swapaxes(0, 1)
+
+    def _pool(self) -> Array:
+        """Return y, the mean of the four blocks a = f(z + b)."""
+        self.z += self.conv.bias.value[:, None]
+        self.f.apply(self.z, out=self.a)
+        upper, upper_right, lower, lower_right = self.corners
+        np.add(upper, upper_right, out=self.sum)
+        self.sum += lower
+        self.sum += lower_right
+        np.multiply(self.pooled, 0.25, out=self.y)
+        return self.y
+
+    def _unpool(self, dy: Array) -> None:
+        """Put dz in the place of z: a quarter of dy ⊙ f′ at every place of the window."""
+        np.multiply(dy, 0.25, out=self.pooled)
+        self.f.derive(self.a, self.sum[:, None], out=self.z)
+        np.sum(self.z, axis=(0, 1, 2, 4), out=self.conv.bias.gradient)
+
+
+def _corners(z: Array) -> tuple[Array, Array, Array, Array]:
+    """View z (2,Hp,2,F,P) as its blocks (0,0), (0,1), (1,0), (1,1), each (Hp,F,P)."""
+    (upper, lower), (upper_right, lower_right) = z.transpose(0, 2, 1, 3, 4)
+    return upper, upper_right, lower, lower_right
+
+
 def _slide(rows: Array, height: int) -> Array:
     """View rows (2,H,M,P) as every ``height`` of them, one below the other: (2,Ho,height·M,P)."""
     two, H, M, P = rows.shape
@@ -270,10 +310,10 @@ class AveragedConvolution(Layer):
 def fuse(layers: Sequence[Layer]) -> list[Layer]:
     """Return the layers with every fusable run replaced by one layer.
 
-    A convolution of stride 1, then an activation, then 2×2 max pooling; and a convolution of
-    stride 1 directly followed by 2×2 average pooling. What does not fit is left as it is: the
-    first form wants one group and no flipped kernel, the second no flipped kernel, and a pooling
-    layer whose switches an unpooling layer wants keeps them.
+    A convolution of stride 1, then an activation, then 2×2 max or average pooling; and a
+    convolution of stride 1 directly followed by 2×2 average pooling. What does not fit is left as
+    it is: the first form wants one group and no flipped kernel, the second no flipped kernel, and
+    a pooling layer whose switches an unpooling layer wants keeps them.
     """
     unpooled = [layer.pooling for layer in layers if isinstance(layer, MaxUnpooling)]
     fused: list[Layer] = []
@@ -283,6 +323,9 @@ def fuse(layers: Sequence[Layer]) -> list[Layer]:
             case [*_, Convolution() as conv, Activation() as activation, MaxPooling() as pooling]:
                 if _fits(conv, pooling) and conv.groups == 1 and pooling not in unpooled:
                     fused[-3:] = [FusedConvolution(conv, activation, pooling)]
+            case [*_, Convolution() as conv, Activation() as activation, AveragePooling() as mean]:
+                if _fits(conv, mean) and conv.groups == 1:
+                    fused[-3:] = [FusedAverageConvolution(conv, activation, mean)]
             case [*_, Convolution() as conv, AveragePooling() as mean]:
                 if _fits(conv, mean):
                     fused[-2:] = [AveragedConvolution(conv, mean)]
