@@ -10,14 +10,16 @@ from pathlib import Path
 
 import pytest
 
-SIGNALS = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
 
 @pytest.fixture(autouse=True)
 def signals_heard() -> None:
-    """The command line, called in this process, leaves them ignored: it ends its process."""
-    for number, handler in SIGNALS.items():
-        signal.signal(number, handler)
+    """As at the start of a process in the foreground.
+
+    The command line, called in this process, leaves them ignored, as it ends its process; and a
+    shell that runs the tests in the background has them begin with Ctrl-C ignored.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
