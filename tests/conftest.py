@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+# One BLAS thread, before NumPy is imported: the networks are too small for more, and the bits of a
+# product vary with their number.
+os.environ |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+
 
 @pytest.fixture(autouse=True)
 def signals_heard() -> None:
