@@ -130,6 +130,7 @@ class FusedConvolution(Layer):
         return self.dx
 
     def _allocate_pooling(self, N: int, dtype: DTypeLike) -> None:
+        """Make what ``_pool`` and ``_unpool`` work on, once y and z are there."""
         self.f = self.activation.function(self.y.shape, dtype)
         self.corners = _corners(self.z)
         upper = self.corners[0]
