@@ -45,7 +45,7 @@ STEPS_A_PROBE = 8
 PROBE = 256  # rows and columns of the timed product: three such matrices fit the cache of a core
 FASTEST = 0.01  # this fraction of the steps is taken to be undisturbed
 BUSY = 0.25  # waiting for so much of the time, a step finds the cache emptied by others
-MOST_RUNS = 6  # a slow run is believed only if none of so many was faster
+MOST_RUNS = 10  # a slow run is believed only if none of so many was faster
 WAITED = Path("/proc/thread-self/schedstat")  # its second number: nanoseconds, on Linux
 
 SHAPING_SPEED = {"processor", "simd", "numpy", "blas", "threads"}
@@ -170,7 +170,7 @@ def measure(config: Config, split: Split, fast_enough: float = 0.0) -> Seen:
     split
         The training images.
     fast_enough
-        Images per 10⁹ operations. Below that it trains again, up to six times in all: what slows
+        Images per 10⁹ operations. Below that it trains again, up to ten times in all: what slows
         a machine down for a while is not the code.
 
     Raises
