@@ -44,7 +44,6 @@ from lenet.files import clean_leftovers
 MIB = 2**20
 # Without measuring coverage: its file would be what does not fit on the disk.
 ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("COVERAGE")}
-ENVIRONMENT["OPENBLAS_NUM_THREADS"] = "1"
 
 
 def shapes(config: Config) -> dict[str, tuple[int, ...]]:

@@ -167,7 +167,7 @@ def command(*arguments: object, before: str = "") -> list[str]:
 
 
 def environment(**changes: str) -> dict[str, str]:
-    usual = {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1", "PYTHONUNBUFFERED": ""}
+    usual = {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}
     return {**os.environ, **usual, **changes}
 
 

@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from lenet.errors import ConfigError
 from lenet.layers.activations import FUNCTIONS, Activation
 from lenet.layers.conv import Convolution
-from lenet.layers.fused import FusedAverageConvolution, FusedConvolution, fuse
+from lenet.layers.fused import FUSED, fuse
 from lenet.layers.linear import Linear
 from lenet.layers.pooling import AveragePooling, MaxPooling, MaxUnpooling
 from lenet.losses import SoftmaxCrossEntropy
@@ -17,7 +17,6 @@ from lenet.models import lenet5
 from lenet.network import Network
 
 N = 3
-FUSED = {MaxPooling: FusedConvolution, AveragePooling: FusedAverageConvolution}
 both_poolings = pytest.mark.parametrize("pooling", FUSED, ids=lambda pooling: pooling.__name__)
 
 

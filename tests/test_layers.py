@@ -13,7 +13,7 @@ from oracles import assert_layer_gradients, ready
 
 from lenet.layers.activations import FUNCTIONS, Activation
 from lenet.layers.conv import Convolution
-from lenet.layers.fused import FusedAverageConvolution, FusedConvolution
+from lenet.layers.fused import FUSED
 from lenet.layers.linear import Linear
 from lenet.layers.pooling import AveragePooling, MaxPooling, RepeatUnpooling
 from lenet.layers.transposed import TransposedConvolution
@@ -26,8 +26,7 @@ def conv(F, kernel, **options):
 
 
 def fused(function, F, kernel, pooling=MaxPooling, **options):
-    layer = FusedConvolution if pooling is MaxPooling else FusedAverageConvolution
-    return lambda: layer(
+    return lambda: FUSED[pooling](
         Convolution("L", F, kernel, **options),
         Activation("L.activation", function),
         pooling("P", 2),

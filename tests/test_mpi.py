@@ -97,7 +97,7 @@ def start(launcher, tmp_path):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": OURS, "OPENBLAS_NUM_THREADS": "1"},
+            env={**os.environ, "PYTHONPATH": OURS},
         )
         running.append(process)
         return process

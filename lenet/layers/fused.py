@@ -308,6 +308,9 @@ class AveragedConvolution(Layer):
         return [wide[:, :, a : a + kh, b : b + kw] for a in (0, 1) for b in (0, 1)]
 
 
+FUSED = {MaxPooling: FusedConvolution, AveragePooling: FusedAverageConvolution}
+
+
 def fuse(layers: Sequence[Layer]) -> list[Layer]:
     """Return the layers with every fusable run replaced by one layer.
 
@@ -321,12 +324,9 @@ def fuse(layers: Sequence[Layer]) -> list[Layer]:
     for layer in layers:
         fused.append(layer)
         match fused:
-            case [*_, Convolution() as conv, Activation() as activation, MaxPooling() as pooling]:
+            case [*_, Convolution() as conv, Activation() as activation, Pooling() as pooling]:
                 if _fits(conv, pooling) and conv.groups == 1 and pooling not in unpooled:
-                    fused[-3:] = [FusedConvolution(conv, activation, pooling)]
-            case [*_, Convolution() as conv, Activation() as activation, AveragePooling() as mean]:
-                if _fits(conv, mean) and conv.groups == 1:
-                    fused[-3:] = [FusedAverageConvolution(conv, activation, mean)]
+                    fused[-3:] = [FUSED[type(pooling)](conv, activation, pooling)]
             case [*_, Convolution() as conv, AveragePooling() as mean]:
                 if _fits(conv, mean):
                     fused[-2:] = [AveragedConvolution(conv, mean)]
