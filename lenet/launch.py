@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
+import time
+from contextlib import suppress
 from typing import NoReturn
 
 # Rank and size in the environment, by MPICH and its kin, by Open MPI, by srun --mpi=pmix.
@@ -35,6 +37,18 @@ def end_job(code: int) -> NoReturn:
     """End this process, and the others of its job if MPI connects them, with an exit code."""
     mpi = sys.modules.get("mpi4py.MPI")
     if mpi is not None and mpi.Is_initialized() and mpi.COMM_WORLD.size > 1:
+        _let_stderr_be_read()
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what is to be said has been said
         mpi.COMM_WORLD.Abort(code)
     sys.exit(code)
+
+
+def _let_stderr_be_read(seconds: float = 5.0) -> None:
+    """Wait until mpiexec has read what was said: it passes on no more once the job is aborted."""
+    with suppress(ImportError, OSError):  # Windows; a stderr that is no pipe
+        from fcntl import ioctl
+        from termios import FIONREAD
+
+        end = time.monotonic() + seconds
+        while any(ioctl(2, FIONREAD, bytes(4))) and time.monotonic() < end:
+            time.sleep(0.002)

@@ -311,6 +311,8 @@ class Team:
             with suppress(BrokenPipeError):  # it is dead: the first barrier says so
                 pipe.send((rank, self.size, segment.name, program, arrays, job))
         self.workers = Local(0, self.size, segment, self._check)
+        self.workers.barrier()  # all have opened what is shared
+        self._forget_names()
         return self.workers
 
     def done(self) -> None:
@@ -340,10 +342,20 @@ class Team:
                 process.join()
         if isinstance(self.workers, Local):
             self.workers.close()
+        self._forget_names()
         for segment in self._segments:
             with suppress(BufferError):
                 segment.close()
-            segment.unlink()
+
+    def _forget_names(self) -> None:
+        """Leave the segments to the processes that have them open: they go with the last one.
+
+        Whatever kills these processes, one or all at once, no name is left that holds memory.
+        """
+        with _signals_held_back():
+            for segment in self._segments:
+                with suppress(FileNotFoundError):  # it was forgotten before
+                    segment.unlink()
 
     def _check(self) -> None:
         """Raise what a worker raised, or that it died."""
@@ -435,6 +447,7 @@ def _run(pipe: Connection) -> None:
     try:
         opened = {key: handle.open() for key, handle in handles.items() if handle is not None}
         workers = Local(rank, size, SharedMemory(name), alive)
+        workers.barrier()  # the segments' names are not needed any more
         program(workers, {key: array for key, (array, _) in opened.items()}, job)
     except WorkerDied:
         os._exit(1)

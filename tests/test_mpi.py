@@ -261,6 +261,28 @@ def test_an_error_is_one_line_and_ends_the_job(
     assert line in err
 
 
+ABORTING = """
+import os, sys
+from types import ModuleType, SimpleNamespace
+from lenet.launch import end_job
+mpi = sys.modules["mpi4py.MPI"] = ModuleType("mpi4py.MPI")
+mpi.Is_initialized = lambda: True
+mpi.COMM_WORLD = SimpleNamespace(size=2, Abort=os._exit)
+print("lenet: error: what happened", file=sys.stderr, flush=True)
+end_job(3)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pipes that say how full they are there")
+def test_a_job_is_not_aborted_before_its_line_is_read():
+    command = [sys.executable, "-c", ABORTING]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, cwd=TESTS.parent) as process:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(2)
+        assert process.communicate(timeout=60)[1] == b"lenet: error: what happened\n"
+    assert process.returncode == 3
+
+
 def test_mpiexec_without_workers_mpi_is_refused(configured, start):
     process = start(2, configured(), mpi=False)
     _, err = process.communicate(timeout=60)
@@ -311,6 +333,16 @@ def processes_below(pid: int) -> list[int]:
     return found[1:]
 
 
+def shared_by_mpich() -> set[Path]:
+    return set(Path("/dev/shm").glob("mpich_shm_*"))
+
+
+@pytest.fixture
+def shared_before() -> set[Path]:
+    """What MPICH shared for other jobs; to be asked for before one is started."""
+    return shared_by_mpich()
+
+
 @pytest.fixture
 def endless(configured, start):
     """A run of two ranks in the middle of its work."""
@@ -324,7 +356,9 @@ def endless(configured, start):
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to see processes")
 @pytest.mark.parametrize("victim", ["rank 0", "rank 1", "mpiexec"])
-def test_a_killed_process_ends_the_job_and_the_run_goes_on_elsewhere(endless, start, victim):
+def test_a_killed_process_ends_the_job_and_the_run_goes_on_elsewhere(
+    shared_before, endless, start, victim
+):
     config, process = endless
     family = processes_below(process.pid)
     environments = {pid: Path(f"/proc/{pid}/environ").read_bytes().split(b"\0") for pid in family}
@@ -338,7 +372,7 @@ def test_a_killed_process_ends_the_job_and_the_run_goes_on_elsewhere(endless, st
     while any(Path(f"/proc/{pid}").exists() for pid in family) and time.monotonic() < killed + 8:
         time.sleep(0.05)
     assert not [pid for pid in family if Path(f"/proc/{pid}").exists()], "an orphan"
-    assert not list(Path("/dev/shm").glob("mpich_shm_*")), "what MPICH shared"
+    assert not shared_by_mpich() - shared_before, "what MPICH shared"
     assert process.returncode != 0
     assert "Traceback" not in err
 

@@ -584,11 +584,12 @@ def test_a_sweep_that_has_ended_gives_its_table_again(lenet, swept):
 
 # --- Interruptions ------------------------------------------------------------------------------
 
-LONG = ("--grid", "train.epochs=60,1")
+LONG = ("--grid", "train.epochs=200,1")  # some seconds; of tests that resume it to its end
+ENDLESS = ("--grid", "train.epochs=100000,1")
 
 
 def wait_for(condition, process: subprocess.Popen[str]) -> None:
-    for _ in range(3000):
+    for _ in range(6000):
         if condition():
             return
         assert process.poll() is None, process.communicate()
@@ -597,14 +598,18 @@ def wait_for(condition, process: subprocess.Popen[str]) -> None:
 
 
 @contextmanager
-def started(config: Path, output: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
-    """A sweep of long runs, of which the first has made an epoch; over at the end."""
+def started(
+    config: Path, output: Path, *options: str, jobs: int = 1
+) -> Iterator[subprocess.Popen[str]]:
+    """A sweep of long runs, of which each job's first has made an epoch; over at the end."""
     pipe = subprocess.PIPE
     with subprocess.Popen(
-        command(config, output, *LONG, *options), cwd=ROOT, stdout=pipe, stderr=pipe, text=True
-    ) as process:
+        command(config, output, *options, "--jobs", str(jobs)),
+        cwd=ROOT, stdout=pipe, stderr=pipe, text=True,
+    ) as process:  # fmt: skip
         try:
-            wait_for(lambda: any(output.glob("1-*/last.npz")), process)
+            for number in range(1, jobs + 1):
+                wait_for(lambda n=number: any(output.glob(f"{n}-*/last.npz")), process)
             yield process
         finally:
             process.kill()
@@ -613,7 +618,7 @@ def started(config: Path, output: Path, *options: str) -> Iterator[subprocess.Po
 @pytest.mark.skipif(sys.platform == "win32", reason="no signals between processes there")
 def test_interrupted_and_resumed_it_has_the_bits_of_one_that_never_stopped(lenet, config, tmp_path):
     out = tmp_path / "out"
-    with started(config, out, "--jobs", "1") as process:
+    with started(config, out, *LONG) as process:
         process.send_signal(signal.SIGINT)
         text, err = process.communicate(timeout=120)
     assert (process.returncode, text) == (130, "")
@@ -623,7 +628,7 @@ def test_interrupted_and_resumed_it_has_the_bits_of_one_that_never_stopped(lenet
     )
     assert not (out / ".stop").exists()
     (half,) = run_directories(out)
-    assert 0 < last(half).epoch < 60
+    assert 0 < last(half).epoch < 200
     assert "was stopped" in (half / "train.log").read_text()
 
     ended = lenet("sweep", "--resume", "--output", out, "--quiet")
@@ -641,9 +646,8 @@ def test_interrupted_and_resumed_it_has_the_bits_of_one_that_never_stopped(lenet
 @pytest.mark.skipif(sys.platform == "win32", reason="no signals between processes there")
 def test_asked_to_end_it_ends_all_jobs_and_starts_no_more(config, tmp_path):
     out = tmp_path / "out"
-    with started(
-        config, out, "--jobs", "2", "--seeds", "3", "--set", "optimizer.lr=1e-3"
-    ) as process:
+    options = (*ENDLESS, "--seeds", "3", "--set", "optimizer.lr=1e-3")
+    with started(config, out, *options, jobs=2) as process:
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=120)
     assert process.returncode == 143
@@ -654,13 +658,13 @@ def test_asked_to_end_it_ends_all_jobs_and_starts_no_more(config, tmp_path):
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to see processes")
 def test_a_killed_process_fails_its_run_and_no_other(config, tmp_path):
     out = tmp_path / "out"
-    with started(config, out, "--jobs", "1") as process:
+    with started(config, out, *ENDLESS) as process:
         os.kill(job_of(process), signal.SIGKILL)
         _, err = process.communicate(timeout=120)
     assert process.returncode == 4
     failed, other, in_the_end = err.splitlines()
     assert failed.startswith(
-        f"lenet: error: {out / '1-epochs=60-seed=0'}: its process was killed; "
+        f"lenet: error: {out / '1-epochs=100000-seed=0'}: its process was killed; "
     )
     assert other.startswith("run 2/2  2-epochs=1-seed=0 ")
     assert in_the_end.startswith(f"lenet: error: {out}: 1 of 2 runs failed; ")
@@ -670,7 +674,7 @@ def test_a_killed_process_fails_its_run_and_no_other(config, tmp_path):
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to see processes")
 def test_killed_itself_it_leaves_no_process_and_goes_on(lenet, config, tmp_path):
     out = tmp_path / "out"
-    with started(config, out, "--jobs", "1") as process:
+    with started(config, out, *LONG) as process:
         family = children(process.pid)
         assert job_of(process) in family
         process.kill()
@@ -682,7 +686,7 @@ def test_killed_itself_it_leaves_no_process_and_goes_on(lenet, config, tmp_path)
     assert not [pid for pid in family if Path(f"/proc/{pid}").exists()], "an orphan"
     ended = lenet("sweep", "--config", config, "--output", out, *LONG, "--resume")
     assert ended.code == 0
-    assert [row["epoch"] for row in log(out / "1-epochs=60-seed=0")] == list(range(1, 61))
+    assert [row["epoch"] for row in log(out / "1-epochs=200-seed=0")] == list(range(1, 201))
 
 
 def job_of(process: subprocess.Popen[str]) -> int:
@@ -753,9 +757,9 @@ def test_under_mpiexec_an_interruption_saves_and_resumes(mpiexec, lenet, config,
     assert process.returncode == 143, err
     assert "stopped by signal 15" in err
     half = run_directories(out)[0]
-    assert 0 < last(half).epoch < 60
+    assert 0 < last(half).epoch < 200
     assert lenet("sweep", "--resume", "--output", out, "--quiet").code == 0
-    assert last(half).epoch == 60
+    assert last(half).epoch == 200
 
 
 # --- As an ensemble -----------------------------------------------------------------------------

@@ -451,14 +451,14 @@ def children(pid: int) -> list[int]:
     return family
 
 
-def shared_memory(pid: int) -> set[Path]:
+def shared_memory(pid: int) -> list[str]:
     """The segments that a process has mapped."""
     maps = Path(f"/proc/{pid}/maps").read_text().splitlines()
-    return {Path(line.split()[-1]) for line in maps if "/dev/shm/" in line}
+    return [line for line in maps if "/dev/shm/lenet-" in line]
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to see processes")
-@pytest.mark.parametrize("victim", ["worker", "first process"])
+@pytest.mark.parametrize("victim", ["worker", "first process", "all"])
 def test_a_killed_process_takes_the_others_with_it(configured, victim):
     """No orphan, nothing left in shared memory, and a line where there is someone to print it."""
     config = configured()
@@ -469,10 +469,11 @@ def test_a_killed_process_takes_the_others_with_it(configured, victim):
             if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
         ]  # fmt: skip
         assert len(workers) == 1
-        segments = shared_memory(workers[0])
-        assert segments
+        assert shared_memory(workers[0])
         killed = time.monotonic()
-        os.kill(workers[0] if victim == "worker" else process.pid, signal.SIGKILL)
+        victims = {"worker": workers, "first process": [process.pid]}
+        for pid in victims.get(victim, [*family, process.pid]):
+            os.kill(pid, signal.SIGKILL)
         _, err = process.communicate(timeout=20)
     if victim == "worker":
         assert process.returncode == 4
@@ -482,7 +483,7 @@ def test_a_killed_process_takes_the_others_with_it(configured, victim):
     while any(Path(f"/proc/{pid}").exists() for pid in family) and time.monotonic() < killed + 8:
         time.sleep(0.05)
     assert not [pid for pid in family if Path(f"/proc/{pid}").exists()], "an orphan"
-    assert not [segment for segment in segments if segment.exists()]
+    assert not list(Path("/dev/shm").glob(f"lenet-{process.pid}-*"))
     checkpoint(config)  # the last one is whole
 
 
