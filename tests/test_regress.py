@@ -264,14 +264,17 @@ def test_the_clock_stands_still_while_others_have_the_core():
     os.sched_setaffinity(0, {min(cores)})  # the thread's, and what it starts has it too
     others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(3)]
     try:
-        wall, own, work = time.perf_counter(), regress.own_seconds(), time.thread_time()
-        while time.perf_counter() < wall + 5 and time.thread_time() < work + 0.2:
-            pass
-        wall, own, work = (
-            time.perf_counter() - wall,
-            regress.own_seconds() - own,
-            time.thread_time() - work,
-        )
+        for _ in range(5):  # what stops the whole machine counts as work, but not every time
+            wall, own, work = time.perf_counter(), regress.own_seconds(), time.thread_time()
+            while time.perf_counter() < wall + 5 and time.thread_time() < work + 0.2:
+                pass
+            wall, own, work = (
+                time.perf_counter() - wall,
+                regress.own_seconds() - own,
+                time.thread_time() - work,
+            )
+            if own < 1.2 * work + 0.02 and wall > 1.5 * own:
+                break
     finally:
         for other in others:
             other.kill()

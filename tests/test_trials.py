@@ -33,7 +33,7 @@ def trial(tmp_path: Path, name: str, *options: str) -> str:
 
 @pytest.mark.parametrize(("workers", "every"), [("1", "300"), ("2", "1300")])
 def test_kills_and_signals(tmp_path, workers, every):
-    options = ("--kills", "1", "--signals", "1", "--every", every, "--epochs", "8", "--within", "4")
+    options = ("--kills", "1", "--signals", "1", "--every", every, "--epochs", "8", "--within", "9")
     last = trial(tmp_path, "kill", "--workers", workers, *options)
     assert "nothing behind" in last
 
@@ -50,4 +50,4 @@ def test_runs_repeated(tmp_path):
 
 
 def test_a_longer_run(tmp_path):
-    assert "2 of 2 processes" in trial(tmp_path, "long", "--epochs", "10")
+    assert "2 of 2 processes" in trial(tmp_path, "long", "--epochs", "40")
