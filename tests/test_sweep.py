@@ -584,7 +584,7 @@ def test_a_sweep_that_has_ended_gives_its_table_again(lenet, swept):
 
 # --- Interruptions ------------------------------------------------------------------------------
 
-LONG = ("--grid", "train.epochs=200,1")  # some seconds; of tests that resume it to its end
+LONG = ("--grid", "train.epochs=120,1")  # some seconds; of tests that resume it to its end
 ENDLESS = ("--grid", "train.epochs=100000,1")
 
 
@@ -628,7 +628,7 @@ def test_interrupted_and_resumed_it_has_the_bits_of_one_that_never_stopped(lenet
     )
     assert not (out / ".stop").exists()
     (half,) = run_directories(out)
-    assert 0 < last(half).epoch < 200
+    assert 0 < last(half).epoch < 120
     assert "was stopped" in (half / "train.log").read_text()
 
     ended = lenet("sweep", "--resume", "--output", out, "--quiet")
@@ -686,7 +686,7 @@ def test_killed_itself_it_leaves_no_process_and_goes_on(lenet, config, tmp_path)
     assert not [pid for pid in family if Path(f"/proc/{pid}").exists()], "an orphan"
     ended = lenet("sweep", "--config", config, "--output", out, *LONG, "--resume")
     assert ended.code == 0
-    assert [row["epoch"] for row in log(out / "1-epochs=200-seed=0")] == list(range(1, 201))
+    assert [row["epoch"] for row in log(out / "1-epochs=120-seed=0")] == list(range(1, 121))
 
 
 def job_of(process: subprocess.Popen[str]) -> int:
@@ -757,9 +757,9 @@ def test_under_mpiexec_an_interruption_saves_and_resumes(mpiexec, lenet, config,
     assert process.returncode == 143, err
     assert "stopped by signal 15" in err
     half = run_directories(out)[0]
-    assert 0 < last(half).epoch < 200
+    assert 0 < last(half).epoch < 120
     assert lenet("sweep", "--resume", "--output", out, "--quiet").code == 0
-    assert last(half).epoch == 200
+    assert last(half).epoch == 120
 
 
 # --- As an ensemble -----------------------------------------------------------------------------

@@ -31,7 +31,7 @@ def trial(tmp_path: Path, name: str, *options: str) -> str:
     return done.stdout.splitlines()[-1]
 
 
-@pytest.mark.parametrize(("workers", "every"), [("1", "300"), ("2", "1300")])
+@pytest.mark.parametrize(("workers", "every"), [("1", "600"), ("2", "2600")])
 def test_kills_and_signals(tmp_path, workers, every):
     options = ("--kills", "1", "--signals", "1", "--every", every, "--epochs", "8", "--within", "9")
     last = trial(tmp_path, "kill", "--workers", workers, *options)
