@@ -24,11 +24,12 @@ from typing import Any, TypeVar
 from xml.etree import ElementTree
 
 import numpy as np
+from tqdm import tqdm
 
 from lenet.checkpoint import facts
 from lenet.config import Config, differences
 from lenet.cores import THREAD_VARIABLES
-from lenet.data.datasets import Split
+from lenet.data.datasets import Split, no_bar
 from lenet.errors import ConfigError, DataError, GateFailed, LenetError
 from lenet.files import replacing
 from lenet.gradcheck import check_gradients, check_identities
@@ -45,7 +46,7 @@ STEPS_A_PROBE = 8
 PROBE = 256  # rows and columns of the timed product: three such matrices fit the cache of a core
 FASTEST = 0.01  # this fraction of the steps is taken to be undisturbed
 BUSY = 0.25  # waiting for so much of the time, a step finds the cache emptied by others
-MOST_RUNS = 10  # a slow run is believed only if none of so many was faster
+MOST_RUNS = 30  # a slow run is believed only if none of so many was faster: over a minute
 WAITED = Path("/proc/thread-self/schedstat")  # its second number: nanoseconds, on Linux
 
 SHAPING_SPEED = {"processor", "simd", "numpy", "blas", "threads"}
@@ -170,7 +171,7 @@ def measure(config: Config, split: Split, fast_enough: float = 0.0) -> Seen:
     split
         The training images.
     fast_enough
-        Images per 10⁹ operations. Below that it trains again, up to ten times in all: what slows
+        Images per 10⁹ operations. Below that it trains again, up to thirty times in all: what slows
         a machine down for a while is not the code.
 
     Raises
@@ -187,8 +188,10 @@ def measure(config: Config, split: Split, fast_enough: float = 0.0) -> Seen:
             key="data.validation",
         )
     runs = [_train(config, split), _train(config, split)]
-    while len(runs) < MOST_RUNS and max(run.speed for run in runs) < fast_enough:
-        runs.append(_train(config, split))
+    with tqdm(desc="fastest of", total=MOST_RUNS, initial=2, leave=False, disable=no_bar()) as bar:
+        while len(runs) < MOST_RUNS and max(run.speed for run in runs) < fast_enough:
+            runs.append(_train(config, split))
+            bar.update()
     first, best = runs[0], max(runs, key=lambda run: run.speed)
     return Seen(
         accuracy=first.accuracy,

@@ -413,7 +413,7 @@ def _fetch_one(
 
     file_name = f"{archive.name}.gz"
     content = bytearray()
-    with tqdm(desc=file_name, unit="B", unit_scale=True, leave=False, disable=_no_bar()) as bar:
+    with tqdm(desc=file_name, unit="B", unit_scale=True, leave=False, disable=no_bar()) as bar:
         for total, chunk in _with_time_limits(_answer(mirror + file_name), deadline):
             content += chunk
             bar.total = total
@@ -480,7 +480,8 @@ def _with_time_limits(parts: Iterator[T], deadline: float) -> Iterator[T]:
     raise TimeoutError("timed out")
 
 
-def _no_bar() -> bool:
+def no_bar() -> bool:
+    """Return whether nobody would see a progress bar on stderr."""
     return sys.stderr is None or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb"
 
 
