@@ -22,6 +22,7 @@ from tqdm import tqdm
 from lenet.checkpoint import Checkpoint, save_checkpoint
 from lenet.errors import DataError, SystemFailure
 from lenet.files import keep_as, replacing
+from lenet.terminal import moves_bars
 from lenet.trainer import EpochDone, Listener, Snapshot, StepDone
 
 COLUMNS = tuple(field.name for field in fields(EpochDone))
@@ -48,8 +49,7 @@ class Display(Listener):
     def __init__(self, epochs: int, opening: str, file: TextIO | None = None) -> None:
         self.epochs, self.opening = epochs, opening
         self.file = file or sys.stderr
-        terminal = self.file is not None and self.file.isatty()
-        self.draws = terminal and os.environ.get("TERM") != "dumb"
+        self.draws = moves_bars(self.file)
         self.bar: tqdm[Any] | None = None
         self.shown = 0.0
 

@@ -141,9 +141,7 @@ class Job:
         except Exception as error:
             where = f"rank {self.rank} on {platform.node()}"
             what = error if isinstance(error, LenetError) else f"{type(error).__name__}: {error}"
-            # In one piece: mpiexec mixes what the ranks say.
-            sys.stderr.write(f"lenet: error: {where}: {what}\n")
-            sys.stderr.flush()
+            print(f"lenet: error: {where}: {what}", file=sys.stderr, flush=True)
             end_job(error.exit_code if isinstance(error, LenetError) else 1)
 
 

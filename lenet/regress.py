@@ -16,6 +16,7 @@ import hashlib
 import json
 import math
 import os
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -29,11 +30,12 @@ from tqdm import tqdm
 from lenet.checkpoint import facts
 from lenet.config import Config, differences
 from lenet.cores import THREAD_VARIABLES
-from lenet.data.datasets import Split, no_bar
+from lenet.data.datasets import Split
 from lenet.errors import ConfigError, DataError, GateFailed, LenetError
 from lenet.files import replacing
 from lenet.gradcheck import check_gradients, check_identities
 from lenet.rundir import FREE_TO_CHANGE
+from lenet.terminal import moves_bars
 from lenet.trainer import EpochDone, Listener, Snapshot, StepDone, Trainer
 from lenet.workers import Alone
 
@@ -188,7 +190,8 @@ def measure(config: Config, split: Split, fast_enough: float = 0.0) -> Seen:
             key="data.validation",
         )
     runs = [_train(config, split), _train(config, split)]
-    with tqdm(desc="fastest of", total=MOST_RUNS, initial=2, leave=False, disable=no_bar()) as bar:
+    shown = moves_bars(sys.stderr)
+    with tqdm(desc="fastest of", total=MOST_RUNS, initial=2, leave=False, disable=not shown) as bar:
         while len(runs) < MOST_RUNS and max(run.speed for run in runs) < fast_enough:
             runs.append(_train(config, split))
             bar.update()

@@ -56,6 +56,7 @@ from lenet.mpi import forget_memory
 from lenet.run import run_training, signals_to
 from lenet.rundir import lock
 from lenet.sweep_plan import Plan, Point, Run, as_word, changes, read_plan, short_names
+from lenet.terminal import moves_bars
 from lenet.trainer import Listener, Snapshot, StepDone, Trainer
 from lenet.workers import Alone
 
@@ -403,10 +404,9 @@ class Progress:
         self.quiet, self.count = quiet, len(runs)
         self.ended = self.failed = 0
         self.epochs = 0  # of the runs that have ended
-        draws = not quiet and self.file is not None and self.file.isatty()
         total = sum(run.config.train.epochs for run in runs)
         self.bar: tqdm[Any] | None = None
-        if draws and os.environ.get("TERM") != "dumb":
+        if not quiet and moves_bars(self.file):
             done = sum(run.config.train.epochs for run in runs if run.name in ended)
             self.bar = tqdm(total=total, initial=done, file=self.file, bar_format=BAR, leave=False)
         for run in runs:

@@ -312,7 +312,8 @@ class Team:
                 pipe.send((rank, self.size, segment.name, program, arrays, job))
         self.workers = Local(0, self.size, segment, self._check)
         self.workers.barrier()  # all have opened what is shared
-        self._forget_names()
+        with _signals_held_back():
+            self._forget_names()
         return self.workers
 
     def done(self) -> None:
@@ -352,10 +353,9 @@ class Team:
 
         Whatever kills these processes, one or all at once, no name is left that holds memory.
         """
-        with _signals_held_back():
-            for segment in self._segments:
-                with suppress(FileNotFoundError):  # it was forgotten before
-                    segment.unlink()
+        for segment in self._segments:
+            with suppress(FileNotFoundError):  # it was forgotten before
+                segment.unlink()
 
     def _check(self) -> None:
         """Raise what a worker raised, or that it died."""

@@ -396,7 +396,7 @@ def test_a_bad_mirror(monkeypatch, cache, limits, fault):
         start = time.monotonic()
         with pytest.raises(SystemFailure) as caught:
             load("tiny", "train")
-        assert time.monotonic() - start < 5
+        assert time.monotonic() - start < 2
         assert caught.value.exit_code == 4
         message = str(caught.value)
         for part in (
@@ -446,7 +446,7 @@ def test_a_look_up_that_hangs_is_not_waited_for(monkeypatch, limits):
     with pytest.raises(SystemFailure, match=r"nobody.invalid: timed out"):
         load("tiny", "train")
     over.set()
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 2
 
 
 def test_a_proxy_is_asked_and_a_dead_one_named(monkeypatch):

@@ -207,6 +207,11 @@ def running(tiny: Path, output: Path, workers: int = 1, *options: str):
             started.kill()
 
 
+def patience(seconds: float) -> float:
+    """These seconds, or more where other programs keep the machine busy."""
+    return seconds * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
 def log_rows(run: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
 
@@ -667,7 +672,7 @@ def test_51_a_file_size_limit_while_training(tiny, tmp_path):
     output = tmp_path / "run"
     with running(tiny, output) as started:
         started.send_signal(signal.SIGINT)
-        started.communicate(timeout=60)
+        started.communicate(timeout=20)
     before = contents(output)
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, -1))"
     # A measurement of coverage would not fit either.
@@ -704,28 +709,24 @@ def test_52_a_read_only_directory(lenet, bound_by_permissions):
 def test_53_a_signal_saves_and_ends_within_two_seconds(tiny, tmp_path, number, whom):
     if whom == "worker" and not Path("/proc/self/stat").exists():
         pytest.skip("needs /proc to see processes")
-    for attempt in range(3):  # something else may hold the machine up, but not every time
-        output = tmp_path / f"run{attempt}"
-        with running(tiny, output, 2) as started:
-            pids = [started.pid]
-            if whom == "worker":
-                pids = [
-                    pid
-                    for pid in children(started.pid)
-                    if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
-                ]
-            asked = time.monotonic()
-            os.kill(pids[0], number)
-            _, err = started.communicate(timeout=60)
-            seconds = time.monotonic() - asked
-        assert started.returncode == 128 + number, err
-        assert err.count("\n") == 1
-        assert "--resume" in err
-        assert len(log_rows(output)) == read_checkpoint(output / "last.npz", resume=True).epoch
-        assert not list(output.glob(".*.part"))
-        if seconds < 2:
-            break
-    assert seconds < 2
+    output = tmp_path / "run"
+    with running(tiny, output, 2) as started:
+        pids = [started.pid]
+        if whom == "worker":
+            pids = [
+                pid
+                for pid in children(started.pid)
+                if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+            ]
+        asked = time.monotonic()
+        os.kill(pids[0], number)
+        _, err = started.communicate(timeout=20)
+    assert time.monotonic() - asked < patience(2)
+    assert started.returncode == 128 + number, err
+    assert err.count("\n") == 1
+    assert "--resume" in err
+    assert len(log_rows(output)) == read_checkpoint(output / "last.npz", resume=True).epoch
+    assert not list(output.glob(".*.part"))
 
 
 @POSIX
@@ -873,7 +874,7 @@ def test_58_two_runs_in_one_directory(lenet, tiny, tmp_path):
         for option in ("--resume", "--overwrite"):
             begun = time.monotonic()
             second = lenet(*train, option)
-            assert time.monotonic() - begun < 5
+            assert time.monotonic() - begun < patience(1)
             assert (second.code, second.out) == (4, "")
             assert ERROR.fullmatch(second.err)
             assert f"{output}: another run is in this directory right now" in second.err
@@ -948,7 +949,7 @@ def test_61_a_broken_pipe_while_training_saves_first(tiny, tmp_path, streams):
         assert reader is not None
         assert b"training on idx" in reader.readline()
         reader.close()
-        assert started.wait(60) == 141
+        assert started.wait(20) == 141
     held = read_checkpoint(output / "last.npz", resume=True)
     assert held.step > 0
     assert len(log_rows(output)) == held.epoch
@@ -961,7 +962,7 @@ def test_61_a_broken_pipe_for_results():
     ) as started:
         assert started.stdout is not None
         started.stdout.close()
-        _, err = started.communicate(timeout=60)
+        _, err = started.communicate(timeout=20)
     assert (started.returncode, err) == (141, b"")
 
 

@@ -20,7 +20,7 @@ BEGIN, END = "<!-- house: drawn by scripts/house -->\n", "<!-- /house -->\n"
 
 # From the ground up. A file imports only from what stands before it, on any floor.
 FLOORS = {
-    "ground": "version errors extras files launch cores im2col gemm initializers",
+    "ground": "version errors extras files terminal launch cores im2col gemm initializers",
     "layers": (
         "layers/base layers/conv layers/pooling layers/transposed layers/linear "
         "layers/activations layers/fused losses"

@@ -589,7 +589,7 @@ ENDLESS = ("--grid", "train.epochs=100000,1")
 
 
 def wait_for(condition, process: subprocess.Popen[str]) -> None:
-    for _ in range(6000):
+    for _ in range(3000):
         if condition():
             return
         assert process.poll() is None, process.communicate()

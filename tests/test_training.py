@@ -474,13 +474,13 @@ def test_a_killed_process_takes_the_others_with_it(configured, victim):
         victims = {"worker": workers, "first process": [process.pid]}
         for pid in victims.get(victim, [*family, process.pid]):
             os.kill(pid, signal.SIGKILL)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=20)
     if victim == "worker":
         assert process.returncode == 4
         assert err.count("\n") == 1
         assert err.startswith(f"lenet: error: worker 1 (process {workers[0]}) died, killed by")
         assert "--resume" in err
-    while any(Path(f"/proc/{pid}").exists() for pid in family) and time.monotonic() < killed + 20:
+    while any(Path(f"/proc/{pid}").exists() for pid in family) and time.monotonic() < killed + 8:
         time.sleep(0.05)
     assert not [pid for pid in family if Path(f"/proc/{pid}").exists()], "an orphan"
     assert not list(Path("/dev/shm").glob(f"lenet-{process.pid}-*"))

@@ -31,9 +31,9 @@ def trial(tmp_path: Path, name: str, *options: str) -> str:
     return done.stdout.splitlines()[-1]
 
 
-@pytest.mark.parametrize(("workers", "every"), [("1", "600"), ("2", "2600")])
+@pytest.mark.parametrize(("workers", "every"), [("1", "300"), ("2", "1300")])
 def test_kills_and_signals(tmp_path, workers, every):
-    options = ("--kills", "1", "--signals", "1", "--every", every, "--epochs", "8", "--within", "9")
+    options = ("--kills", "1", "--signals", "1", "--every", every, "--epochs", "8", "--within", "4")
     last = trial(tmp_path, "kill", "--workers", workers, *options)
     assert "nothing behind" in last
 

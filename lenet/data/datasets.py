@@ -27,6 +27,7 @@ from lenet.data.idx import GZIP_MAGIC, header, read_idx
 from lenet.data.strokes import load_strokes
 from lenet.errors import ConfigError, DataError, LenetError, SystemFailure
 from lenet.files import replacing
+from lenet.terminal import moves_bars
 
 T = TypeVar("T")
 
@@ -413,7 +414,8 @@ def _fetch_one(
 
     file_name = f"{archive.name}.gz"
     content = bytearray()
-    with tqdm(desc=file_name, unit="B", unit_scale=True, leave=False, disable=no_bar()) as bar:
+    shown = moves_bars(sys.stderr)
+    with tqdm(desc=file_name, unit="B", unit_scale=True, leave=False, disable=not shown) as bar:
         for total, chunk in _with_time_limits(_answer(mirror + file_name), deadline):
             content += chunk
             bar.total = total
@@ -478,11 +480,6 @@ def _with_time_limits(parts: Iterator[T], deadline: float) -> Iterator[T]:
             return
         yield part
     raise TimeoutError("timed out")
-
-
-def no_bar() -> bool:
-    """Return whether nobody would see a progress bar on stderr."""
-    return sys.stderr is None or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb"
 
 
 def _not_to_be_had(
