@@ -13,11 +13,11 @@ import numpy as np
 
 from lenet import Network, SoftmaxCrossEntropy, make_optimizer, train_step
 from lenet.data.strokes import draw
-from lenet.layers.activations import Activation
-from lenet.layers.conv import Convolution
-from lenet.layers.linear import Linear
-from lenet.layers.pooling import AveragePooling, MaxPooling
-from lenet.schedules import cosine
+from lenet.nn.activations import Activation
+from lenet.nn.convolution import Convolution
+from lenet.nn.linear import Linear
+from lenet.nn.pooling import AveragePooling, MaxPooling
+from lenet.optim.schedules import cosine
 
 
 def colour_network():

@@ -7,7 +7,7 @@ import numpy as np
 
 from lenet import SoftmaxCrossEntropy, lenet5, make_optimizer, prepare, train_step
 from lenet.data.strokes import draw
-from lenet.schedules import cosine
+from lenet.optim.schedules import cosine
 
 
 def main(count=20_000, epochs=4, batch=64, target=0.90):

@@ -1,6 +1,6 @@
 """What a notebook needs beyond the layers: images, a step of training, a trained network to ask.
 
-Front, beside the command line: everything here is a few lines over the floors below.
+Everything here is a few lines over the packages below.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from numpy.typing import DTypeLike, NDArray
 
 from lenet.data import datasets
 from lenet.data.datasets import Split
-from lenet.data.loader import Preprocessing
-from lenet.errors import DataError
-from lenet.evaluation import (
+from lenet.data.preprocessing import Preprocessing
+from lenet.nn.im2col import Array
+from lenet.nn.losses import SoftmaxCrossEntropy
+from lenet.nn.network import Network
+from lenet.optim.optimizers import Optimizer
+from lenet.system.errors import DataError
+from lenet.training.evaluation import (
     evaluate_checkpoints,
     preprocessing_of,
     read_checkpoint,
     restore_network,
 )
-from lenet.im2col import Array
-from lenet.losses import SoftmaxCrossEntropy
-from lenet.metrics import Evaluation
-from lenet.network import Network
-from lenet.optimizers import Optimizer
+from lenet.training.metrics import Evaluation
 
 
 def load_data(
@@ -115,8 +115,8 @@ def train_step(
 
     Examples
     --------
-    >>> from lenet.models import lenet5
-    >>> from lenet.optimizers import make_optimizer
+    >>> from lenet.models.lenet5 import lenet5
+    >>> from lenet.optim.optimizers import make_optimizer
     >>> rng = np.random.default_rng(0)
     >>> network = lenet5()
     >>> network.initialize(rng)

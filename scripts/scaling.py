@@ -77,10 +77,10 @@ def be_a_rank() -> None:
     import numpy as np
     from mpi4py import MPI
 
-    from lenet.config import Config
-    from lenet.mpi import Ranks
-    from lenet.trainer import EpochDone, Listener, Trainer
-    from lenet.workers import Alone
+    from lenet.config.schema import Config
+    from lenet.parallel.mpi import Ranks
+    from lenet.parallel.workers import Alone
+    from lenet.training.trainer import EpochDone, Listener, Trainer
 
     comm, ranks = MPI.COMM_WORLD, Ranks(MPI)
     rng = np.random.default_rng(0)

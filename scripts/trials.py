@@ -13,8 +13,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from tiny import write_bars
 
-from lenet.config import Config, to_yaml
-from lenet.evaluation import read_checkpoint
+from lenet.config.schema import Config, to_yaml
+from lenet.training.evaluation import read_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 CLOCK = ("seconds", "images_per_second")

@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from oracles import ready
 
-from lenet.layers.activations import FUNCTIONS, Activation
+from lenet.nn.activations import FUNCTIONS, Activation
 
 TEXTBOOK = {
     "relu": lambda x: max(x, 0.0),

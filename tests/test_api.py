@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import lenet
-from lenet.data.loader import Preprocessing
-from lenet.errors import DataError
+from lenet.data.preprocessing import Preprocessing
+from lenet.system.errors import DataError
 
 ROOT = Path(__file__).resolve().parent.parent
 EXPORTED = [
@@ -62,7 +62,7 @@ def test_type_checkers_see_the_names_where_they_are():
     tree = ast.parse((ROOT / "lenet" / "__init__.py").read_text(encoding="utf-8"))
     block = next(node for node in tree.body if isinstance(node, ast.If))
     declared = {a.name: n.module for n in block.body for a in n.names}
-    assert declared == lenet._HOMES
+    assert declared == lenet._MODULES
 
 
 def test_unknown_names_are_attribute_errors():
@@ -84,7 +84,12 @@ def test_the_patch_matrix_loads_no_scipy_and_no_data_code():
 
 @pytest.mark.parametrize(
     "first",
-    ["import lenet.im2col", "from lenet.im2col import pad", "import lenet.models", "pass"],
+    [
+        "import lenet.nn.im2col",
+        "from lenet.nn.im2col import pad",
+        "import lenet.models.lenet5",
+        "pass",
+    ],
 )
 def test_im2col_is_the_function_whatever_was_imported_before(first):
     assert run(f"{first}\nfrom lenet import im2col; print(im2col.__name__)") == "im2col\n"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from lenet.data.augment import (
+from lenet.data.augmentation import (
     BLOCK,
     PIXEL,
     Distorter,
@@ -17,7 +17,7 @@ from lenet.data.augment import (
     affine_coefficients,
     elastic_basis,
 )
-from lenet.errors import ConfigError
+from lenet.system.errors import ConfigError
 
 MILD = {"rotation": 12, "scale": 0.12, "shear": 0.15, "shift": 2, "elastic_alpha": 12}
 

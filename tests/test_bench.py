@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from lenet import bench as measure
-from lenet.bench import Case, Program
+from lenet.bench import bench as measure
+from lenet.bench.bench import Case, Program
 from lenet.cli import cli, main
 from lenet.cli.bench import to_text
-from lenet.config import Config
+from lenet.config.schema import Config
 from lenet.data.idx import read_idx
-from lenet.errors import ConfigError, SystemFailure
+from lenet.system.errors import ConfigError, SystemFailure
 
 PROJECT = Path(__file__).parents[1]
 CORES = measure.usable_cores()

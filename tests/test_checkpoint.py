@@ -29,17 +29,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lenet import checkpoint as module
-from lenet.checkpoint import (
-    Checkpoint,
-    Training,
-    facts,
-    load_checkpoint,
-    save_checkpoint,
-)
-from lenet.config import Config
-from lenet.errors import CheckpointError, ConfigError, GateFailed, SystemFailure
-from lenet.files import clean_leftovers
+from lenet.config.schema import Config
+from lenet.system.errors import CheckpointError, ConfigError, GateFailed, SystemFailure
+from lenet.system.files import clean_leftovers
+from lenet.training import checkpoint as module
+from lenet.training.checkpoint import Checkpoint, Training, facts, load_checkpoint, save_checkpoint
 
 MIB = 2**20
 # Without measuring coverage: its file would be what does not fit on the disk.
@@ -972,10 +966,10 @@ def test_killed_before_every_line_of_a_save(tmp_path):
     """54: kill -9 leaves the old checkpoint or the new one, whole; the next start cleans up."""
     body = """
 import signal
-import lenet.files
+import lenet.system.files
 folder, path = Path(sys.argv[1]), Path(sys.argv[1]) / "a.npz"
 old, new = make(seed=1), make(seed=2)
-files = {module.__file__, lenet.files.__file__}
+files = {module.__file__, lenet.system.files.__file__}
 steps = {"save_checkpoint", "_write_archive", "put", "replacing", "_beside", "_sync_directory"}
 leftovers = states = kills = 0
 killed = True

@@ -17,10 +17,10 @@ import pytest
 from tiny import write_bars
 
 from lenet import __version__
-from lenet.checkpoint import save_checkpoint
 from lenet.cli import COMMANDS, main
-from lenet.config import load_config
-from lenet.evaluation import read_checkpoint
+from lenet.config.schema import load_config
+from lenet.training.checkpoint import save_checkpoint
+from lenet.training.evaluation import read_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 ERROR = re.compile(r"lenet: error: .+; .+\n")
@@ -183,7 +183,7 @@ def test_a_bug_is_exit_1_with_a_line_and_a_traceback_only_on_demand(lenet, confi
     def broken(*arguments, **options):
         raise ZeroDivisionError("what nobody foresaw")
 
-    monkeypatch.setattr("lenet.run.run_training", broken)
+    monkeypatch.setattr("lenet.training.run.run_training", broken)
     fails(lenet("train", "--config", config), 1, "bug", "what nobody foresaw", "--debug")
     assert "Traceback" in lenet("--debug", "train", "--config", config).err
 

@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lenet.cli.config import config as config_command
-from lenet.config import (
+from lenet.config.schema import (
     SECTIONS,
     SETTINGS,
     Augment,
@@ -34,9 +34,9 @@ from lenet.config import (
     reference_markdown,
     to_yaml,
 )
-from lenet.data.augment import Distorter
-from lenet.errors import ConfigError, SystemFailure
-from lenet.strict_yaml import parse
+from lenet.config.strict_yaml import parse
+from lenet.data.augmentation import Distorter
+from lenet.system.errors import ConfigError, SystemFailure
 
 ROOT = Path(__file__).parent.parent
 

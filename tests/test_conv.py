@@ -8,8 +8,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from oracles import EXAMPLES, batch_first, batch_last, correlate, ready
 from scipy.signal import convolve2d, correlate2d
 
-from lenet.errors import ConfigError
-from lenet.layers.conv import Convolution
+from lenet.nn.convolution import Convolution
+from lenet.system.errors import ConfigError
 
 rng = np.random.default_rng(0)
 

@@ -8,15 +8,16 @@ import sys
 
 import pytest
 
-from lenet import cores
 from lenet.cli import main
-from lenet.errors import ConfigError
+from lenet.parallel import launch
+from lenet.system import machine as cores
+from lenet.system.errors import ConfigError
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system sets no affinity")
 def test_affinity_counts():
     one = f"import os; os.sched_setaffinity(0, {{{min(os.sched_getaffinity(0))}}}); "
-    code = one + "from lenet.cores import usable_cores; print(usable_cores())"
+    code = one + "from lenet.system.machine import usable_cores; print(usable_cores())"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout == "1\n"
 
@@ -37,14 +38,14 @@ def test_container_limits_count(monkeypatch, quota, expected):
 
 @pytest.mark.parametrize(("batch", "expected"), [(8, 1), (31, 1), (32, 2), (64, 4), (4096, 8)])
 def test_auto_leaves_every_worker_sixteen_images(monkeypatch, batch, expected):
-    monkeypatch.setattr(cores, "usable_cores", lambda: 8)
-    assert cores.choose_workers("auto", batch) == expected
+    monkeypatch.setattr(launch, "usable_cores", lambda: 8)
+    assert launch.choose_workers("auto", batch) == expected
 
 
 def test_more_workers_than_images():
-    assert cores.choose_workers(4, 4) == 4
+    assert launch.choose_workers(4, 4) == 4
     with pytest.raises(ConfigError, match="5 workers cannot share a batch of 4"):
-        cores.choose_workers(5, 4)
+        launch.choose_workers(5, 4)
 
 
 def test_threads_that_the_user_set_stay(monkeypatch):

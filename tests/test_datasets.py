@@ -28,7 +28,7 @@ from click.testing import CliRunner
 from lenet.cli.data import data
 from lenet.data import datasets
 from lenet.data.datasets import DATASETS, Archive, Source, fetch, load, locate
-from lenet.errors import ConfigError, DataError, LenetError, SystemFailure
+from lenet.system.errors import ConfigError, DataError, LenetError, SystemFailure
 
 NAMES = {
     "train_images": "train-images-idx3-ubyte",

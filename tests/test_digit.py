@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lenet.data import datasets
-from lenet.digit import BOX, LOOK, SIZE, find_digit, resized, stroke_width
+from lenet.predict.finder import BOX, LOOK, SIZE, find_digit, resized, stroke_width
 
 # A 4 as lines between points of a box 60 wide and 100 high: not alike when turned or mirrored.
 FOUR = [((10, 0), (6, 50)), ((6, 50), (56, 50)), ((44, 10), (44, 100))]

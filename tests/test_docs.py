@@ -17,8 +17,8 @@ import pytest
 from oracles import EXAMPLES
 
 from lenet.cli import cli
-from lenet.config import load_config
-from lenet.errors import LenetError
+from lenet.config.schema import load_config
+from lenet.system.errors import LenetError
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/**/*.md")])
@@ -119,7 +119,7 @@ def test_a_changed_line_would_be_found():
 
 
 def test_the_calls_in_the_table_of_caffe_stand_in_the_convolution():
-    code = text(ROOT / "lenet" / "layers" / "conv.py")
+    code = text(ROOT / "lenet" / "nn" / "convolution.py")
     rows = re.findall(r"^\| `\w+`.*\| `(.+?)` \|$", text(DERIVATION), re.MULTILINE)
     assert len(rows) == 6
     assert [row for row in rows if row not in code] == []

@@ -10,13 +10,13 @@ import pytest
 from tiny import bars, write_bars
 
 from lenet.cli import main
-from lenet.config import Config
+from lenet.config.schema import Config
 from lenet.data.idx import write_idx
-from lenet.data.loader import Preprocessing
-from lenet.errors import ConfigError
-from lenet.evaluation import evaluate_checkpoints, judge, read_checkpoint, restore_network
-from lenet.losses import SoftmaxCrossEntropy
-from lenet.run import run_training
+from lenet.data.preprocessing import Preprocessing
+from lenet.nn.losses import SoftmaxCrossEntropy
+from lenet.system.errors import ConfigError
+from lenet.training.evaluation import evaluate_checkpoints, judge, read_checkpoint, restore_network
+from lenet.training.run import run_training
 
 
 @pytest.fixture(scope="module")

@@ -20,13 +20,13 @@ from click.testing import CliRunner
 from numpy.testing import assert_allclose, assert_array_equal
 from untrained import untrained
 
-from lenet.checkpoint import save_checkpoint
 from lenet.cli.export import export
-from lenet.errors import ConfigError, GateFailed, SystemFailure
-from lenet.evaluation import load_split, read_checkpoint, restore_network
 from lenet.export import c_source as c
 from lenet.export.onnx_model import compare, onnx_model
 from lenet.export.subject import subject
+from lenet.system.errors import ConfigError, GateFailed, SystemFailure
+from lenet.training.checkpoint import save_checkpoint
+from lenet.training.evaluation import load_split, read_checkpoint, restore_network
 
 NETWORKS = {
     "relu, max": {},

@@ -5,6 +5,7 @@ What each module does with a fault, in every variant, is in its own tests; here 
 
 from __future__ import annotations
 
+import encodings.utf_8_sig  # noqa: F401 - a user without permissions may not load it
 import gzip
 import hashlib
 import io
@@ -34,16 +35,16 @@ from test_checkpoint import Canary, forge, npy, zipped
 from test_training import children
 from tiny import write_bars
 
-from lenet.callbacks import Display
-from lenet.checkpoint import save_checkpoint
 from lenet.cli import main
-from lenet.config import Config, load_config, to_yaml
+from lenet.config.schema import Config, load_config, to_yaml
 from lenet.data import datasets
 from lenet.data.idx import write_idx
-from lenet.evaluation import read_checkpoint
-from lenet.run import run_training
-from lenet.trainer import Listener
-from lenet.workers import Team, Workers
+from lenet.parallel.workers import Team, Workers
+from lenet.training.callbacks import Display
+from lenet.training.checkpoint import save_checkpoint
+from lenet.training.evaluation import read_checkpoint
+from lenet.training.run import run_training
+from lenet.training.trainer import Listener
 
 ROOT = Path(__file__).resolve().parent.parent
 ERROR = re.compile(r"lenet: error: (.+); .+\n")
@@ -690,14 +691,14 @@ def test_51_a_file_size_limit_while_training(tiny, tmp_path):
 
 def test_52_a_read_only_directory(lenet, bound_by_permissions):
     folder = bound_by_permissions
-    for name in ("run", "cli.train", "strict_yaml", "data.strokes"):
+    for name in ("training.run", "cli.train", "config.strict_yaml", "data.strokes"):
         import_module(f"lenet.{name}")  # which this user may not be allowed to read
     (folder / "run.yaml").write_text(to_yaml(Config().with_values(write_bars(folder))))
     (folder / "closed").mkdir(mode=0o500)
     before = contents(folder)
     for output in (folder / "closed", folder / "closed" / "run"):
         ended = lenet("train", "--config", folder / "run.yaml", "--output", output)
-        assert (ended.code, ended.out) == (4, "")
+        assert (ended.code, ended.out) == (4, ""), ended.err
         assert ERROR.fullmatch(ended.err)
         assert f"{output}: cannot be written to: Permission denied" in ended.err
     assert contents(folder) == before
@@ -823,7 +824,7 @@ def test_55_the_newest_checkpoint_is_corrupt(lenet, refuses, finished, halfway):
 def test_56_out_of_memory(tiny, tmp_path, workers):
     """A limit on the address space, 24 MiB above what the program itself takes."""
     limit = """if __name__ == "__main__":
-    import resource, lenet.run, lenet.cli.train
+    import resource, lenet.training.run, lenet.cli.train
     taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (taken + (24 << 20),) * 2)
 """

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from lenet.errors import ConfigError
-from lenet.layers.activations import FUNCTIONS, Activation
-from lenet.layers.conv import Convolution
-from lenet.layers.fused import FUSED, fuse
-from lenet.layers.linear import Linear
-from lenet.layers.pooling import AveragePooling, MaxPooling, MaxUnpooling
-from lenet.losses import SoftmaxCrossEntropy
-from lenet.models import lenet5
-from lenet.network import Network
+from lenet.models.lenet5 import lenet5
+from lenet.nn.activations import FUNCTIONS, Activation
+from lenet.nn.convolution import Convolution
+from lenet.nn.fused import FUSED, fuse
+from lenet.nn.linear import Linear
+from lenet.nn.losses import SoftmaxCrossEntropy
+from lenet.nn.network import Network
+from lenet.nn.pooling import AveragePooling, MaxPooling, MaxUnpooling
+from lenet.system.errors import ConfigError
 
 N = 3
 both_poolings = pytest.mark.parametrize("pooling", FUSED, ids=lambda pooling: pooling.__name__)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from lenet.gemm import block_count, column_blocks
+from lenet.nn.gemm import block_count, column_blocks
 
 
 @settings(deadline=None, derandomize=True)

@@ -10,12 +10,13 @@ import pytest
 from click.testing import CliRunner
 
 from lenet.cli.gradcheck import gradcheck
-from lenet.config import Config
-from lenet.errors import ConfigError, GateFailed
-from lenet.gradcheck import check_gradients, check_identities
-from lenet.im2col import add_windows
-from lenet.layers import activations, conv, fused, linear, pooling
-from lenet.losses import SoftmaxCrossEntropy
+from lenet.config.schema import Config
+from lenet.nn import activations, fused, linear, pooling
+from lenet.nn import convolution as conv
+from lenet.nn.im2col import add_windows
+from lenet.nn.losses import SoftmaxCrossEntropy
+from lenet.system.errors import ConfigError, GateFailed
+from lenet.training.gradcheck import check_gradients, check_identities
 
 SMALL = {"model.channels": [2, 3], "model.units": [4, 5], "model.classes": 3}
 
@@ -125,7 +126,7 @@ def test_a_kernel_that_is_not_turned(monkeypatch):
         add_windows(np.ascontiguousarray(patches[:, ::-1, ::-1]), stride, out)
 
     monkeypatch.setattr(conv, "add_windows", turned)
-    monkeypatch.setattr(sys.modules["lenet.im2col"], "add_windows", turned)
+    monkeypatch.setattr(sys.modules["lenet.nn.im2col"], "add_windows", turned)
     wrong = {
         (check.layer, check.name)
         for check in check_identities(small(model__fuse="off"))

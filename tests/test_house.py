@@ -1,7 +1,4 @@
-"""The house stands: every file imports only from below, and docs/architecture.md draws it as it is.
-
-``scripts/house`` draws the picture anew.
-"""
+"""The folder is the floor: a file imports only from its own folder and from those before it."""
 
 from __future__ import annotations
 
@@ -9,118 +6,52 @@ import ast
 import subprocess
 import sys
 import tomllib
-from functools import cache
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE = ROOT / "docs" / "architecture.md"
-BEGIN, END = "<!-- house: drawn by scripts/house -->\n", "<!-- /house -->\n"
+PACKAGE = ROOT / "lenet"
 
-# From the ground up. A file imports only from what stands before it, on any floor.
-FLOORS = {
-    "ground": "version errors extras files terminal launch cores im2col gemm initializers",
-    "layers": (
-        "layers/base layers/conv layers/pooling layers/transposed layers/linear "
-        "layers/activations layers/fused losses"
-    ),
-    "network": "network models",
-    "data": "data/idx data/strokes data/datasets data/augment data/loader",
-    "learning": "optimizers schedules",
-    "running": (
-        "config_rules strict_yaml config metrics checkpoint workers mpi evaluation rundir trainer "
-        "callbacks run"
-    ),
-    "uses": (
-        "summary imagefile digit predict views charts report plots tensorboard gradcheck "
-        "regress sweep_plan sweep bench_programs bench export/subject export/onnx_model "
-        "export/c_source"
-    ),
-    "front": (
-        "api __init__ cli/options cli/train cli/sweep cli/eval cli/summary cli/config cli/export "
-        "cli/inspect cli/predict cli/gradcheck cli/report cli/bench cli/regress cli/data "
-        "cli/__init__ __main__"
-    ),
-}
-ORDER = [name for names in FLOORS.values() for name in names.split()]
-FOLDERS = {"layers/__init__", "data/__init__", "export/__init__"}
+# From the ground up.
+FOLDERS = (
+    *("system", "nn", "optim", "models", "data", "config", "parallel", "training"),
+    *("predict", "report", "inspect", "export", "bench", "regress", "sweep", "cli"),
+)
+# Beside the folders: version may be imported by all, the others import what they want.
+TOP = ("version", "api", "__init__", "__main__")
+
 CORE = {"click", "numpy", "pyyaml", "scipy", "tqdm"}
+FILES = sorted(PACKAGE.rglob("*.py"))
 
 
-@cache
-def files() -> dict[str, Path]:
-    package = ROOT / "lenet"
-    return {
-        path.relative_to(package).with_suffix("").as_posix(): path
-        for path in sorted(package.rglob("*.py"))
-    }
+def folder_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parent.as_posix()
 
 
-@cache
-def imports(name: str) -> tuple[str, ...]:
-    """The files that a file imports anywhere in it, in functions and for type checking too."""
+def lenet_imports(path: Path) -> set[str]:
+    """The dotted names below ``lenet`` that a file imports, in functions and for typing too."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(files()[name].read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {file_of(alias.name) for alias in node.names if is_ours(alias.name)}
+            found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{name}: import by the full name"
-            if is_ours(node.module or ""):
-                found |= {file_of(f"{node.module}.{alias.name}") for alias in node.names}
-    return tuple(sorted(found, key=lambda other: (other not in ORDER, other)))
+            assert node.level == 0, f"{path}: import by the full name"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name.partition(".")[2] for name in found if name.partition(".")[0] == "lenet"}
 
 
-def is_ours(module: str) -> bool:
-    return module.partition(".")[0] == "lenet"
-
-
-def file_of(dotted: str) -> str:
-    """The file that holds ``lenet.a.b`` or defines ``lenet.a.b.something``."""
-    path = "/".join(dotted.split(".")[1:])
-    while path not in files() and f"{path}/__init__" not in files():
-        if not path:
-            return "__init__"
-        path = path.rpartition("/")[0]
-    return path if path in files() else f"{path}/__init__"
-
-
-def draw() -> str:
-    """The house in Markdown: its floors as a picture, and a table of what every file imports."""
-    lines = ["```mermaid", "flowchart BT"]
-    for floor, names in FLOORS.items():
-        cells = [f"{name}.py" for name in names.split()]
-        rows = [" · ".join(cells[i : i + 4]) for i in range(0, len(cells), 4)]
-        lines.append(f'    {floor}["<b>{floor}</b><br/>{"<br/>".join(rows)}"]')
-    for floor in FLOORS:
-        used = floors_below(floor)
-        # An arrow that follows from two others is left out.
-        hidden = {deeper for other in used for deeper in reach(other)}
-        lines += [f"    {other} --> {floor}" for other in used if other not in hidden]
-    lines += ["```", "", "| floor | file | imports |", "|---|---|---|"]
-    for floor, names in reversed(FLOORS.items()):
-        for name in reversed(names.split()):
-            below = ", ".join(f"`{other}`" for other in imports(name)) or "nothing of ours"
-            lines.append(f"| {floor} | `{name}.py` | {below} |")
-    return "\n".join(lines) + "\n"
-
-
-def floors_below(floor: str) -> list[str]:
-    used = {other for name in FLOORS[floor].split() for other in imports(name)}
-    return [f for f, names in FLOORS.items() if f != floor and used & set(names.split())]
-
-
-def reach(floor: str) -> set[str]:
-    below = floors_below(floor)
-    return set(below).union(*map(reach, below))
-
-
-def redrawn() -> str:
-    """The page with the picture as it should be."""
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    assert after, f"{PAGE.name} has no place for the picture"
-    return f"{before}{BEGIN}\n{draw()}\n{END}{after}"
+def module_of(name: str) -> Path:
+    """The file that ``lenet.a.b`` is, or that defines ``lenet.a.b.something``."""
+    parts = name.split(".")
+    while parts:
+        module, package = PACKAGE.joinpath(*parts).with_suffix(".py"), PACKAGE.joinpath(*parts)
+        if module.exists():
+            return module
+        if (package / "__init__.py").exists():
+            return package / "__init__.py"
+        parts.pop()
+    return PACKAGE / "__init__.py"
 
 
 def in_fresh_python(code: str) -> str:
@@ -130,33 +61,58 @@ def in_fresh_python(code: str) -> str:
     return done.stdout
 
 
-def test_every_file_has_its_place_in_the_house():
-    assert set(files()) - FOLDERS - set(ORDER) == set(), "put new files into FLOORS"
-    assert set(ORDER) - set(files()) == set(), "these are gone"
-    assert len(ORDER) == len(set(ORDER))
+def test_every_folder_is_a_floor():
+    assert {folder_of(path) for path in FILES} == {*FOLDERS, "."}
+    assert {path.stem for path in FILES if folder_of(path) == "."} == set(TOP)
 
 
-@pytest.mark.parametrize("name", sorted(FOLDERS))
-def test_a_folder_holds_no_code_of_its_own(name):
-    body = ast.parse(files()[name].read_text(encoding="utf-8")).body
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_a_file_imports_only_from_its_folder_and_those_before_it(path):
+    folder = folder_of(path)
+    if folder == ".":
+        assert path.stem != "version" or not lenet_imports(path)
+        return
+    allowed = FOLDERS[: FOLDERS.index(folder) + 1]
+    others = {module_of(name) for name in lenet_imports(path)}
+    above = [
+        other.relative_to(PACKAGE).as_posix()
+        for other in sorted(others)
+        if folder_of(other) not in allowed and other != PACKAGE / "version.py"
+    ]
+    assert not above, f"imports {above}, which do not stand before {folder}/"
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_no_circle_within_a_folder(folder):
+    left = {
+        path: {module_of(name) for name in lenet_imports(path)} - {path}
+        for path in FILES
+        if folder_of(path) == folder
+    }
+    while ready := [path for path, others in left.items() if not others & set(left)]:
+        for path in ready:
+            del left[path]
+    assert not left, f"{sorted(map(str, left))} import each other"
+
+
+@pytest.mark.parametrize("folder", [folder for folder in FOLDERS if folder != "cli"])
+def test_a_folder_has_no_code_of_its_own(folder):
+    body = ast.parse((PACKAGE / folder / "__init__.py").read_text(encoding="utf-8")).body
     assert [type(statement) for statement in body] == [ast.Expr]  # its docstring
 
 
-@pytest.mark.parametrize("name", ORDER)
-def test_a_file_imports_only_from_below(name):
-    below = ORDER[: ORDER.index(name)]
-    above = [other for other in imports(name) if other not in below]
-    assert not above, f"lenet/{name}.py imports {above}, which do not stand below it"
-
-
 def test_imports_in_functions_are_seen():
-    assert "evaluation" in imports("cli/eval")
-    assert "data/datasets" in imports("cli/data")  # from lenet.data import datasets
-    assert "strict_yaml" in imports("config")
+    assert "training.evaluation.evaluate_checkpoints" in lenet_imports(PACKAGE / "cli" / "eval.py")
 
 
-def test_the_page_draws_the_house_as_it_is():
-    assert PAGE.read_text(encoding="utf-8") == redrawn(), "run scripts/house"
+def test_the_architecture_page_draws_the_house_as_it_is():
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "house", "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_core_dependencies_are_exactly_five():
@@ -167,12 +123,12 @@ def test_core_dependencies_are_exactly_five():
 
 def test_the_core_imports_nothing_but_its_dependencies():
     allowed = sys.stdlib_module_names | {"click", "lenet", "numpy", "scipy", "tqdm", "yaml"}
-    for name, path in files().items():
+    for path in FILES:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         named = [a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names]
         named += [n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
         others = {module.partition(".")[0] for module in named} - allowed
-        assert not others, f"lenet/{name}.py: extras come through lenet.extras.require"
+        assert not others, f"{path}: extras come through lenet.system.extras.require"
 
 
 def test_help_loads_nothing_that_computes():
@@ -185,7 +141,3 @@ def test_help_loads_nothing_that_computes():
     assert "click" in loaded
     heavy = [m for m in loaded if m.startswith(("numpy", "scipy", "yaml", "tqdm", "lenet.data"))]
     assert heavy == []
-
-
-if __name__ == "__main__":
-    PAGE.write_text(redrawn(), encoding="utf-8")

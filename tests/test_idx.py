@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from lenet.data.idx import read_idx, write_idx
-from lenet.errors import DataError, SystemFailure
+from lenet.system.errors import DataError, SystemFailure
 
 BYTES = bytes(range(24))
 IMAGES = struct.pack(">2xBB3I", 0x08, 3, 2, 3, 4) + BYTES

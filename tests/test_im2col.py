@@ -10,7 +10,7 @@ from numpy.testing import assert_array_equal
 from oracles import EXAMPLES, patches, positions
 from scipy.signal import convolve2d, correlate2d
 
-from lenet.im2col import add_windows, col2im, im2col, output_size, pad, windows
+from lenet.nn.im2col import add_windows, col2im, im2col, output_size, pad, windows
 
 SIZES = st.integers(1, 7)
 PAIRS = st.tuples(st.integers(1, 4), st.integers(1, 4))

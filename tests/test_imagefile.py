@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lenet import imagefile
+from lenet.data import imagefile
 from lenet.data.idx import write_idx
-from lenet.errors import ImageError, LenetError, SystemFailure
-from lenet.imagefile import read_images
+from lenet.data.imagefile import read_images
+from lenet.system.errors import ImageError, LenetError, SystemFailure
 
 # Levels of a picture of 2×3 pixels, none like its mirror images.
 GREY = np.array([[0, 51, 102], [153, 204, 255]], np.uint8)
@@ -218,7 +218,7 @@ def test_without_pillow_the_line_that_installs_it(tmp_path, monkeypatch):
     def missing(name: str) -> None:
         raise ModuleNotFoundError(f"No module named {name!r}", name="PIL")
 
-    monkeypatch.setattr("lenet.extras.import_module", missing)
+    monkeypatch.setattr("lenet.system.extras.import_module", missing)
     path = tmp_path / "image.png"
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(20))
     with pytest.raises(SystemFailure, match=r"pip install 'lenet\[image\]'"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lenet.initializers import INITIALIZERS, he
+from lenet.nn.initializers import INITIALIZERS, he
 
 SHAPE = (120, 400)  # C5's weights: 48,000 draws
 FAN_IN, FAN_OUT = 400, 120

@@ -1,4 +1,4 @@
-"""What every layer owes: its gradient, and the contract of lenet/layers/base.py.
+"""What every layer owes: its gradient, and the contract of lenet/nn/layer.py.
 
 Each layer stands here with each of its options. Its forward pass is compared with independent
 oracles in the test file of the layer; given that, central differences judge the backward pass.
@@ -11,12 +11,12 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from oracles import assert_layer_gradients, ready
 
-from lenet.layers.activations import FUNCTIONS, Activation
-from lenet.layers.conv import Convolution
-from lenet.layers.fused import FUSED
-from lenet.layers.linear import Linear
-from lenet.layers.pooling import AveragePooling, MaxPooling, RepeatUnpooling
-from lenet.layers.transposed import TransposedConvolution
+from lenet.nn.activations import FUNCTIONS, Activation
+from lenet.nn.convolution import Convolution
+from lenet.nn.fused import FUSED
+from lenet.nn.linear import Linear
+from lenet.nn.pooling import AveragePooling, MaxPooling, RepeatUnpooling
+from lenet.nn.transposed import TransposedConvolution
 
 IMAGE = (2, 6, 7)
 

@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose
 from oracles import EXAMPLES, ready
 
-from lenet.layers.linear import Linear
+from lenet.nn.linear import Linear
 
 
 @pytest.mark.parametrize("shape", [(12,), (2, 3, 2)])
@@ -26,7 +26,7 @@ def test_against_einsum(shape):
 
 def test_an_image_is_read_in_the_order_of_its_filter():
     """A linear layer on images is a convolution whose kernel is the whole image."""
-    from lenet.layers.conv import Convolution
+    from lenet.nn.convolution import Convolution
 
     x = np.random.default_rng(0).standard_normal((2, 3, 4, 5))
     conv, linear = ready(Convolution("C", 6, (3, 4)), (2, 3, 4), 5), Linear("F", 6)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lenet.data.loader import Loader, Preprocessing, held_out
-from lenet.errors import ConfigError
+from lenet.data.loader import Loader, held_out
+from lenet.data.preprocessing import Preprocessing
+from lenet.system.errors import ConfigError
 
 
 def numbered(total, epoch: int = 0, **options):

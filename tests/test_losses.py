@@ -8,8 +8,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from oracles import assert_gradient
 from scipy.special import log_softmax, softmax
 
-from lenet.layers.base import Parameter
-from lenet.losses import SoftmaxCrossEntropy, weight_penalty
+from lenet.nn.layer import Parameter
+from lenet.nn.losses import SoftmaxCrossEntropy, weight_penalty
 
 SMOOTHING = pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
 

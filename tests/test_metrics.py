@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from lenet.errors import DataError
-from lenet.metrics import Evaluation, confusion_matrix
+from lenet.system.errors import DataError
+from lenet.training.metrics import Evaluation, confusion_matrix
 
 # Four classes, the last never occurs and is never predicted; class 2 is never predicted.
 LABELS = np.array([0, 0, 0, 0, 1, 1, 1, 2, 2, 0], np.uint8)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from oracles import EXAMPLES
 
-from lenet.errors import ConfigError
-from lenet.models import lenet5, lenet5_layers
+from lenet.models.lenet5 import lenet5, lenet5_layers
+from lenet.system.errors import ConfigError
 
 COUNTS = dict(EXAMPLES["parameters"]["lenet5"])
 

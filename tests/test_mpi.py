@@ -23,10 +23,10 @@ import pytest
 from test_training import STATEFUL, assert_same_state, checkpoint, log, timeless
 from tiny import write_bars
 
-from lenet.config import Config, to_yaml
-from lenet.launch import VARIABLES
-from lenet.models import lenet5
-from lenet.run import run_training
+from lenet.config.schema import Config, to_yaml
+from lenet.models.lenet5 import lenet5
+from lenet.parallel.launch import VARIABLES
+from lenet.training.run import run_training
 
 TESTS = Path(__file__).resolve().parent
 SCRIPT = TESTS.parent / "scripts" / "scaling.py"
@@ -153,8 +153,8 @@ import sys
 from pathlib import Path
 from mpi4py import MPI
 from test_training import StopAfter
-from lenet.config import load_config
-from lenet.run import run_training
+from lenet.config.schema import load_config
+from lenet.training.run import run_training
 config = load_config(Path(sys.argv[1]), ["train.workers=mpi"])
 outcome = run_training(config, listeners=[StopAfter(step=11)])
 assert outcome.signal == (15 if MPI.COMM_WORLD.rank == 0 else None), outcome
@@ -264,7 +264,7 @@ def test_an_error_is_one_line_and_ends_the_job(
 ABORTING = """
 import os, sys
 from types import ModuleType, SimpleNamespace
-from lenet.launch import end_job
+from lenet.parallel.launch import end_job
 mpi = sys.modules["mpi4py.MPI"] = ModuleType("mpi4py.MPI")
 mpi.Is_initialized = lambda: True
 mpi.COMM_WORLD = SimpleNamespace(size=2, Abort=os._exit)
@@ -298,8 +298,8 @@ import sys
 from pathlib import Path
 import numpy as np
 from mpi4py import MPI
-from lenet.config import load_config
-from lenet.run import run_training
+from lenet.config.schema import load_config
+from lenet.training.run import run_training
 config = load_config(Path(sys.argv[1]), ["train.workers=mpi"])
 if MPI.COMM_WORLD.rank == 1:
     class Gone:

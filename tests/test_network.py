@@ -10,15 +10,15 @@ from numpy.testing import assert_allclose, assert_array_equal
 from oracles import assert_gradient
 from scipy.special import softmax
 
-from lenet.errors import ConfigError
-from lenet.layers.activations import Activation
-from lenet.layers.conv import Convolution
-from lenet.layers.fused import fuse
-from lenet.layers.linear import Linear
-from lenet.layers.pooling import AveragePooling, MaxPooling
-from lenet.losses import SoftmaxCrossEntropy, weight_penalty
-from lenet.models import lenet5
-from lenet.network import Network
+from lenet.models.lenet5 import lenet5
+from lenet.nn.activations import Activation
+from lenet.nn.convolution import Convolution
+from lenet.nn.fused import fuse
+from lenet.nn.linear import Linear
+from lenet.nn.losses import SoftmaxCrossEntropy, weight_penalty
+from lenet.nn.network import Network
+from lenet.nn.pooling import AveragePooling, MaxPooling
+from lenet.system.errors import ConfigError
 
 plain_and_fused = pytest.mark.parametrize("fused", [False, True], ids=["plain", "fused"])
 

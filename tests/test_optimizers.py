@@ -9,8 +9,9 @@ from math import sqrt
 import numpy as np
 import pytest
 
-from lenet.errors import CheckpointError, ConfigError
-from lenet.optimizers import SGD, Adam, Average, Nesterov, make_optimizer
+from lenet.optim.averaging import Average
+from lenet.optim.optimizers import SGD, Adam, Nesterov, make_optimizer
+from lenet.system.errors import CheckpointError, ConfigError
 
 NAMES = ["sgd", "nesterov", "adam", "adamw"]
 SIZE = 23

@@ -15,9 +15,9 @@ from oracles import (
     ready,
 )
 
-from lenet.errors import ConfigError
-from lenet.layers.pooling import AveragePooling, MaxPooling, MaxUnpooling, RepeatUnpooling
-from lenet.network import Network
+from lenet.nn.network import Network
+from lenet.nn.pooling import AveragePooling, MaxPooling, MaxUnpooling, RepeatUnpooling
+from lenet.system.errors import ConfigError
 
 WINDOWS = [
     ((2, 2), (2, 2)),

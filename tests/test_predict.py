@@ -13,12 +13,12 @@ import pytest
 from test_digit import drawn, inked
 from untrained import untrained
 
-from lenet.checkpoint import save_checkpoint
 from lenet.cli import main
 from lenet.data.idx import write_idx
-from lenet.digit import Digit
-from lenet.evaluation import read_checkpoint
-from lenet.predict import Predictor, sheet_row, warning_of
+from lenet.predict.finder import Digit
+from lenet.predict.prediction import Predictor, sheet_row, warning_of
+from lenet.training.checkpoint import save_checkpoint
+from lenet.training.evaluation import read_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -253,7 +253,7 @@ def test_without_pillow_the_sheet_is_refused_before_anything_is_done(
     def missing(name: str) -> None:
         raise ModuleNotFoundError(f"No module named {name!r}", name="PIL")
 
-    monkeypatch.setattr("lenet.extras.import_module", missing)
+    monkeypatch.setattr("lenet.system.extras.import_module", missing)
     code, out, err = predict(four, "--show-input", tmp_path / "seen.png")
     assert (code, out) == (4, "")
     assert "pip install 'lenet[image]'" in err

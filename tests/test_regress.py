@@ -19,12 +19,12 @@ import numpy as np
 import pytest
 from tiny import bars, write_bars
 
-from lenet import regress
 from lenet.cli import main
-from lenet.config import Config
+from lenet.config.schema import Config
 from lenet.data.datasets import Split
-from lenet.errors import ConfigError, DataError
-from lenet.trainer import Trainer
+from lenet.regress import regress
+from lenet.system.errors import ConfigError, DataError
+from lenet.training.trainer import Trainer
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 LIMITS = regress.Allowed(
@@ -291,9 +291,9 @@ def test_a_slow_run_is_repeated_before_it_is_believed(config, split, monkeypatch
 
 
 def test_divergence_falls_short_in_one_line(config, split, baseline, monkeypatch):
-    monkeypatch.setattr("lenet.trainer.SoftmaxCrossEntropy.forward", lambda *a: math.nan)
+    monkeypatch.setattr("lenet.training.trainer.SoftmaxCrossEntropy.forward", lambda *a: math.nan)
     monkeypatch.setattr(
-        "lenet.trainer.SoftmaxCrossEntropy.backward", lambda self: np.zeros((3, 16))
+        "lenet.training.trainer.SoftmaxCrossEntropy.backward", lambda self: np.zeros((3, 16))
     )
     verdict = regress.judge(config, split, baseline)
     assert verdict.short == ["training"]

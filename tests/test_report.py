@@ -18,12 +18,12 @@ import numpy as np
 import pytest
 from tiny import bars, write_bars
 
-from lenet import report
 from lenet.api import load
-from lenet.charts import Line, epoch_ticks, line_chart, linear_ticks, log_ticks, png
 from lenet.cli import main
-from lenet.config import Config
-from lenet.run import run_training
+from lenet.config.schema import Config
+from lenet.report import report
+from lenet.report.charts import Line, epoch_ticks, line_chart, linear_ticks, log_ticks, png
+from lenet.training.run import run_training
 
 
 @pytest.fixture(scope="module")

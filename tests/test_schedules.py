@@ -9,8 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from lenet.errors import ConfigError
-from lenet.schedules import (
+from lenet.optim.schedules import (
     constant,
     cosine,
     exponential,
@@ -20,6 +19,7 @@ from lenet.schedules import (
     step,
     with_warmup,
 )
+from lenet.system.errors import ConfigError
 
 NAMES = ["constant", "step", "inv", "exponential", "cosine", "one-cycle"]
 

@@ -10,14 +10,14 @@ from click.testing import CliRunner
 from oracles import EXAMPLES
 
 from lenet.cli.summary import summary
-from lenet.errors import ConfigError
-from lenet.layers.activations import Activation
-from lenet.layers.conv import Convolution
-from lenet.layers.linear import Linear
-from lenet.layers.pooling import AveragePooling, MaxPooling
-from lenet.models import lenet5_layers
-from lenet.network import Network
-from lenet.summary import receptive_field, summarize, to_table
+from lenet.models.lenet5 import lenet5_layers
+from lenet.nn.activations import Activation
+from lenet.nn.convolution import Convolution
+from lenet.nn.linear import Linear
+from lenet.nn.network import Network
+from lenet.nn.pooling import AveragePooling, MaxPooling
+from lenet.nn.summary import receptive_field, summarize, to_table
+from lenet.system.errors import ConfigError
 
 SLIDES = EXAMPLES["receptive_field"]
 
@@ -166,12 +166,12 @@ def test_a_configuration_file(tmp_path):
 
 
 def test_a_checkpoint_speaks_for_itself(tmp_path, monkeypatch):
-    from lenet.config import Config, Model
+    from lenet.config.schema import Config, Model
 
     class Held:
         config = Config(model=Model(channels=(3, 5)))
 
-    monkeypatch.setattr("lenet.evaluation.read_checkpoint", lambda path: Held())
+    monkeypatch.setattr("lenet.training.evaluation.read_checkpoint", lambda path: Held())
     result = run(str(tmp_path / "best.npz"), "--json")
     assert json.loads(result.stdout)["model"]["channels"] == [3, 5]
 

@@ -23,14 +23,14 @@ from test_cli import ERROR, Ended
 from test_training import assert_same_state, children, timeless
 from tiny import write_bars
 
-from lenet import sweep as engine
-from lenet.checkpoint import Checkpoint
 from lenet.cli import main
-from lenet.config import Config, load_config, to_yaml
-from lenet.errors import CheckpointError, GateFailed, SystemFailure
-from lenet.evaluation import evaluate_checkpoints, read_checkpoint
-from lenet.sweep import Job, Result, Results, members, train_one
-from lenet.sweep_plan import Plan, Range, make_plan, read_plan
+from lenet.config.schema import Config, load_config, to_yaml
+from lenet.sweep import sweep as engine
+from lenet.sweep.plan import Plan, Range, make_plan, read_plan
+from lenet.sweep.sweep import Job, Result, Results, members, train_one
+from lenet.system.errors import CheckpointError, GateFailed, SystemFailure
+from lenet.training.checkpoint import Checkpoint
+from lenet.training.evaluation import evaluate_checkpoints, read_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -9,9 +9,9 @@ import pytest
 from numpy.testing import assert_allclose
 from tiny import CLASSES, bars
 
-from lenet.config import Config
-from lenet.trainer import Trainer
-from lenet.workers import Alone
+from lenet.config.schema import Config
+from lenet.parallel.workers import Alone
+from lenet.training.trainer import Trainer
 
 torch = pytest.importorskip("torch", reason="PyTorch is not here to compare steps with")
 functional = torch.nn.functional

@@ -20,16 +20,16 @@ import numpy as np
 import pytest
 from tiny import CLASSES, write_bars
 
-from lenet.checkpoint import Checkpoint
-from lenet.config import Config, to_yaml
+from lenet.config.schema import Config, to_yaml
 from lenet.data.idx import read_idx
-from lenet.errors import ConfigError, GateFailed, SystemFailure
-from lenet.evaluation import evaluate_checkpoints, read_checkpoint
-from lenet.losses import SoftmaxCrossEntropy
-from lenet.models import lenet5
-from lenet.run import Outcome, run_training
-from lenet.trainer import EpochDone, Listener, Snapshot, StepDone, Trainer
-from lenet.workers import Alone, Team
+from lenet.models.lenet5 import lenet5
+from lenet.nn.losses import SoftmaxCrossEntropy
+from lenet.parallel.workers import Alone, Team
+from lenet.system.errors import ConfigError, GateFailed, SystemFailure
+from lenet.training.checkpoint import Checkpoint
+from lenet.training.evaluation import evaluate_checkpoints, read_checkpoint
+from lenet.training.run import Outcome, run_training
+from lenet.training.trainer import EpochDone, Listener, Snapshot, StepDone, Trainer
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -385,8 +385,8 @@ def test_two_workers_give_the_same_bits_every_time_and_after_a_stop(configured, 
     script = (
         "from pathlib import Path\n"
         "from test_training import StopAfter\n"
-        "from lenet.config import load_config\n"
-        "from lenet.run import run_training\n"
+        "from lenet.config.schema import load_config\n"
+        "from lenet.training.run import run_training\n"
         "if __name__ == '__main__':\n"
         f"    config = load_config(Path({str(tmp_path / 'c.yaml')!r}), ['train.workers=2'])\n"
         "    outcome = run_training(config, listeners=[StopAfter(step=11)])\n"

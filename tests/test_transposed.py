@@ -8,9 +8,9 @@ from numpy.testing import assert_allclose
 from oracles import ready
 from scipy.signal import convolve2d
 
-from lenet.errors import ConfigError
-from lenet.layers.conv import Convolution
-from lenet.layers.transposed import TransposedConvolution
+from lenet.nn.convolution import Convolution
+from lenet.nn.transposed import TransposedConvolution
+from lenet.system.errors import ConfigError
 
 rng = np.random.default_rng(0)
 

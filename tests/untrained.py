@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from lenet.checkpoint import Checkpoint
-from lenet.config import Config
-from lenet.evaluation import make_network
+from lenet.config.schema import Config
+from lenet.training.checkpoint import Checkpoint
+from lenet.training.evaluation import make_network
 
 
 def untrained(seed: int = 0, class_names: tuple[str, ...] = (), **settings: object) -> Checkpoint:

@@ -1,4 +1,4 @@
-"""Front: the command line. A file a command; parse, call, exit code.
+"""The command line. A file a command; parse, call, exit code.
 
 A command's module is imported when the command runs, and imports what computes inside its
 function: ``lenet --help`` needs neither NumPy nor SciPy. Results go to stdout, everything else to
@@ -17,8 +17,8 @@ from typing import NoReturn
 
 import click
 
-from lenet.errors import LenetError, printable
-from lenet.launch import end_job, speaks
+from lenet.parallel.launch import end_job, speaks
+from lenet.system.errors import LenetError, printable
 from lenet.version import __version__
 
 # The commands in the order in which a new user meets them, with their lines in the help.

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from lenet.cli.options import CONFIG, JSON, SET
-from lenet.config import load_config
+from lenet.config.schema import load_config
 
 # Without --config: the optimizer that every framework has.
 PLAIN_SGD = ("optimizer.name=sgd", "optimizer.weight_decay=0")
@@ -91,7 +91,7 @@ def bench(
         raise click.UsageError("--scale and --against exclude each other")
     config = load_config(file, overrides if file else (*PLAIN_SGD, *overrides))
 
-    from lenet import bench as measure
+    from lenet.bench import bench as measure
 
     if scale is not None:
         result = measure.bench_scale(config, count=scale, rounds=rounds, images=images, say=_say)

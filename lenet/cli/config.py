@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from lenet.cli.options import CONFIG, SET
-from lenet.config import load_config, to_yaml
+from lenet.config.schema import load_config, to_yaml
 
 
 @click.command()

@@ -97,8 +97,8 @@ def show(name: str, split: str, out: Path | None, data_dir: Path | None) -> None
         lenet data show strokes
         lenet data show mnist --split test --out mnist.png
     """  # noqa: D301 - click's mark for lines to leave as they are
-    from lenet import plots
     from lenet.data import datasets
+    from lenet.inspect import plots
 
     found = datasets.load(name, split, directory=data_dir)
     path = out or Path(f"{name}.png")

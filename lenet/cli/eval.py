@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import click
 
 from lenet.cli.options import DATA_DIR, JSON
-from lenet.cores import limit_blas_threads
+from lenet.system.machine import limit_blas_threads
 
 if TYPE_CHECKING:
-    from lenet.checkpoint import Checkpoint
+    from lenet.training.checkpoint import Checkpoint
 
 
 @click.command("eval")
@@ -81,8 +81,8 @@ def eval_(
     limit_blas_threads(1)  # the products are small: more threads would only wait for each other
 
     from lenet.data.datasets import ROLES
-    from lenet.errors import GateFailed
-    from lenet.evaluation import evaluate_checkpoints, read_checkpoint
+    from lenet.system.errors import GateFailed
+    from lenet.training.evaluation import evaluate_checkpoints, read_checkpoint
 
     checkpoints = tuple(path for given in checkpoints for path in _meant(given))
     if picture is not None and (len(checkpoints) > 1 or split != "test"):
@@ -113,18 +113,18 @@ def eval_(
 
 def _meant(path: Path) -> list[Path]:
     """Return the checkpoints that a path stands for: itself, or those of a sweep's choice."""
-    from lenet.evaluation import PRETRAINED
+    from lenet.training.evaluation import PRETRAINED
 
     if str(path) == PRETRAINED or not path.is_dir():
         return [path]
-    from lenet.sweep import members
+    from lenet.sweep.sweep import members
 
     return members(path)
 
 
 def _draw_mistakes(picture: Path, checkpoint: Checkpoint, data_dir: Path | None) -> None:
-    from lenet import plots
-    from lenet.report import judge
+    from lenet.inspect import plots
+    from lenet.report.report import judge
 
     worst = judge(checkpoint, str(data_dir) if data_dir else None).mistakes
     title = f"The {len(worst)} worst mistakes on {checkpoint.config.data.name}"

@@ -47,9 +47,9 @@ def export(
     if onnx_file is None and c_directory is None:
         raise click.UsageError("give --onnx FILE or --c DIR")
 
-    from lenet.evaluation import read_checkpoint
     from lenet.export.subject import subject
-    from lenet.files import replacing
+    from lenet.system.files import replacing
+    from lenet.training.evaluation import read_checkpoint
 
     exported = subject(read_checkpoint(checkpoint), image_size)
     if onnx_file is not None:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import click
 
 from lenet.cli.options import CONFIG, JSON, SET
-from lenet.config import load_config
+from lenet.config.schema import load_config
 
 if TYPE_CHECKING:
-    from lenet.gradcheck import Gradient, Identity
+    from lenet.training.gradcheck import Gradient, Identity
 
 
 @click.command()
@@ -35,8 +35,14 @@ def gradcheck(
         lenet gradcheck
         lenet gradcheck --config configs/mnist.yaml --layer C3
     """  # noqa: D301 - click's mark for lines to leave as they are
-    from lenet.errors import GateFailed
-    from lenet.gradcheck import ROUNDING, TOLERANCE, check_gradients, check_identities, to_dict
+    from lenet.system.errors import GateFailed
+    from lenet.training.gradcheck import (
+        ROUNDING,
+        TOLERANCE,
+        check_gradients,
+        check_identities,
+        to_dict,
+    )
 
     config = load_config(file, overrides)
     gradients, identities = check_gradients(config, layer), check_identities(config, layer)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from lenet.checkpoint import Checkpoint
+    from lenet.training.checkpoint import Checkpoint
 
 # What there is to see, and which of IMAGE, --layer and --unit it takes.
 TAKES: Final[dict[str, set[str]]] = {
@@ -83,8 +83,8 @@ def inspect(
     if unit is not None and layer is None:
         raise click.UsageError("--unit is a unit of a --layer: give both")
 
-    from lenet.evaluation import read_checkpoint
-    from lenet.plots import write_picture
+    from lenet.inspect.plots import write_picture
+    from lenet.training.evaluation import read_checkpoint
 
     held = read_checkpoint(checkpoint)
     path = out or Path(f"{what}.png")
@@ -102,10 +102,10 @@ def _drawing(
     data_dir: Path | None,
 ) -> Callable[[], Any]:
     """Return the function that draws the picture asked for."""
-    from lenet import plots, views
-    from lenet.evaluation import load_split, preprocessing_of
+    from lenet.inspect import plots, views
+    from lenet.training.evaluation import load_split, plain_network, preprocessing_of
 
-    network, preprocessing = views.plain_network(held), preprocessing_of(held)
+    network, preprocessing = plain_network(held), preprocessing_of(held)
     if what == "filters":
         names = [layer] if layer else views.convolutions(network)[:2]
         return lambda: plots.filters(network, names)
@@ -139,8 +139,8 @@ def _image(
     held: Checkpoint, file: Path | None, digit: int, data_dir: Path | None
 ) -> tuple[NDArray[np.uint8], str]:
     """Return an image (H,W) as the network was trained on, and what it is."""
-    from lenet.errors import ConfigError, ImageError
-    from lenet.evaluation import load_split
+    from lenet.system.errors import ConfigError, ImageError
+    from lenet.training.evaluation import load_split
 
     if file is None:
         found = load_split(held.config, "test", data_dir and str(data_dir))
@@ -152,8 +152,8 @@ def _image(
             )
         label = held.class_names[found.labels[digit]]
         return found.images[digit], f"test image {digit} of {held.config.data.name}: {label}"
-    from lenet.digit import find_digit
-    from lenet.imagefile import read_images
+    from lenet.data.imagefile import read_images
+    from lenet.predict.finder import find_digit
 
     _, pixels = next(read_images(file))
     seen = find_digit(pixels)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from lenet.predict import Prediction
+    from lenet.predict.prediction import Prediction
 
 MOST_ROWS: Final = 100  # images that --show-input shows
 
@@ -47,11 +47,11 @@ def predict(checkpoint: Path, images: tuple[Path, ...], as_json: bool, sheet: Pa
     if sheet in images:
         raise click.UsageError(f"--show-input would overwrite the image {sheet}")
 
-    from lenet.errors import DataError, ImageError, printable
-    from lenet.evaluation import read_checkpoint
-    from lenet.extras import require
-    from lenet.imagefile import read_images
-    from lenet.predict import Predictor, sheet_row, write_sheet
+    from lenet.data.imagefile import read_images
+    from lenet.predict.prediction import Predictor, sheet_row, write_sheet
+    from lenet.system.errors import DataError, ImageError, printable
+    from lenet.system.extras import require
+    from lenet.training.evaluation import read_checkpoint
 
     if sheet is not None:
         require("PIL", "image")
@@ -81,7 +81,7 @@ def predict(checkpoint: Path, images: tuple[Path, ...], as_json: bool, sheet: Pa
 
 def _report(prediction: Prediction, as_json: bool) -> None:
     """Print a line for a prediction, and in words its warning on stderr."""
-    from lenet.errors import printable
+    from lenet.system.errors import printable
 
     if as_json:
         click.echo(json.dumps(prediction.to_dict()))

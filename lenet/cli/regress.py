@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from lenet.cli.options import CONFIG, DATA_DIR, JSON, SET
-from lenet.config import load_config
-from lenet.cores import limit_blas_threads
+from lenet.config.schema import load_config
+from lenet.system.machine import limit_blas_threads
 
 
 @click.command()
@@ -50,9 +50,9 @@ def regress(
         lenet regress --config configs/ci.yaml --baseline baseline.json
     """  # noqa: D301 - click's mark for lines to leave as they are
     limit_blas_threads(1)  # before NumPy is imported: the gate trains alone
-    from lenet import regress as gate
-    from lenet.errors import GateFailed
-    from lenet.evaluation import load_split
+    from lenet.regress import regress as gate
+    from lenet.system.errors import GateFailed
+    from lenet.training.evaluation import load_split
 
     config = load_config(file, overrides)
     baseline = None if update and not path.exists() else gate.read_baseline(path)

@@ -30,9 +30,9 @@ def report(runs: tuple[Path, ...], out: Path, data_dir: Path | None) -> None:
         lenet report runs/mnist
         lenet report runs/plain runs/distorted --out compared.html
     """  # noqa: D301 - click's mark for lines to leave as they are
-    from lenet.errors import LenetError
-    from lenet.files import replacing
-    from lenet.report import read_run, to_html
+    from lenet.report.report import read_run, to_html
+    from lenet.system.errors import LenetError
+    from lenet.system.files import replacing
 
     read = [read_run(run, str(data_dir) if data_dir else None) for run in runs]
     for run in read:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from lenet.cli.options import CONFIG, JSON, SET
-from lenet.config import load_config
+from lenet.config.schema import load_config
 
 
 @click.command()
@@ -35,11 +35,11 @@ def summary(
         )
     from dataclasses import asdict
 
-    from lenet.models import lenet5_layers
-    from lenet.summary import summarize, to_table
+    from lenet.models.lenet5 import lenet5_layers
+    from lenet.nn.summary import summarize, to_table
 
     if checkpoint:
-        from lenet.evaluation import read_checkpoint
+        from lenet.training.evaluation import read_checkpoint
 
         model = read_checkpoint(checkpoint).config.model
     else:

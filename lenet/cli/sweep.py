@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import click
 
 from lenet.cli.options import CONFIG, DATA_DIR, JSON, SET
-from lenet.config import load_config
-from lenet.cores import limit_blas_threads, usable_cores
+from lenet.config.schema import load_config
+from lenet.system.machine import limit_blas_threads, usable_cores
 
 if TYPE_CHECKING:
-    from lenet.errors import ConfigError
-    from lenet.sweep import Results
-    from lenet.sweep_plan import Plan
+    from lenet.sweep.plan import Plan
+    from lenet.sweep.sweep import Results
+    from lenet.system.errors import ConfigError
 
 
 @click.command()
@@ -113,8 +113,8 @@ def sweep(
         raise click.UsageError("--jobs goes with --executor local; give mpiexec -n instead")
     limit_blas_threads(1)  # before NumPy is imported: a job is a core
 
-    from lenet import sweep as engine
-    from lenet.sweep_plan import make_plan, read_plan
+    from lenet.sweep import sweep as engine
+    from lenet.sweep.plan import make_plan, read_plan
 
     workers = engine.local_jobs(jobs or usable_cores()) if executor == "local" else (
         engine.mpi_ranks()
@@ -129,7 +129,7 @@ def sweep(
             _refuse(problems)
         directory = engine.SweepDirectory(output, plan, resume=resume, overwrite=overwrite)
         if picture is not None:
-            from lenet import plots
+            from lenet.inspect import plots
 
             plots.picture_format(picture)
         runs = plan.runs(output)
@@ -164,7 +164,7 @@ def _refuse(problems: Sequence[ConfigError]) -> None:
 
 
 def _conclude(results: Results, plan: Plan, output: Path, as_json: bool) -> None:
-    from lenet.sweep_plan import spelt
+    from lenet.sweep.plan import spelt
 
     if as_json:
         click.echo(json.dumps({"directory": str(output), **results.to_dict()}))

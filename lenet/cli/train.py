@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lenet.cli.options import CONFIG, DATA_DIR, JSON, SET
-from lenet.config import Config, load_config
-from lenet.cores import choose_workers, limit_blas_threads
-from lenet.errors import ConfigError
-from lenet.launch import launched
+from lenet.config.schema import Config, load_config
+from lenet.parallel.launch import choose_workers, launched
+from lenet.system.errors import ConfigError
+from lenet.system.machine import limit_blas_threads
 
 if TYPE_CHECKING:
-    from lenet.run import Outcome
-    from lenet.trainer import Listener
+    from lenet.training.run import Outcome
+    from lenet.training.trainer import Listener
 
 
 @click.command()
@@ -80,15 +80,15 @@ def train(
     count = choose_workers(config.train.workers, config.train.batch_size)
     limit_blas_threads(1)  # before NumPy is imported: a worker is a core
 
-    from lenet.callbacks import ChanceWarning, Display
-    from lenet.run import run_training
+    from lenet.training.callbacks import ChanceWarning, Display
+    from lenet.training.run import run_training
 
     listeners: list[Listener] = (
         [] if quiet else [Display(config.train.epochs, _opening(config, count))]
     )
     listeners.append(ChanceWarning(config.model.classes, _warn))
     if tensorboard:
-        from lenet.tensorboard import TensorBoard
+        from lenet.training.tensorboard import TensorBoard
 
         listeners.append(TensorBoard(Path(config.output.dir) / "tensorboard"))
     outcome = run_training(
@@ -105,7 +105,7 @@ def train(
 def _followed() -> bool:
     """Join the MPI job: of all its processes only the first comes back before the work is done."""
     limit_blas_threads(1)  # before NumPy is imported
-    from lenet.mpi import Job
+    from lenet.parallel.mpi import Job
 
     job = Job()
     if job.rank:
@@ -126,7 +126,7 @@ def _resolved(config: Config, output: Path | None, seed: int | None, workers: st
 
 def _opening(config: Config, workers: int) -> str:
     """Return the line that says what begins: what is not in every line of the log."""
-    from lenet.gemm import DEFAULT_BLOCK
+    from lenet.nn.gemm import DEFAULT_BLOCK
 
     block = DEFAULT_BLOCK if config.train.block == "auto" else config.train.block
     return (

@@ -1,1 +1,1 @@
-"""Data floor: files, data sets, built-in digits, distortions, batches."""
+"""Files, data sets, built-in digits, distortions, batches."""

@@ -1,10 +1,10 @@
 """MNIST and its family by name, one's own IDX files by path: found, fetched, checked.
 
-Data floor: imports idx and errors. A file is looked for in the directory that the user names, then
-in the cache, then on the mirrors that publish it. Only the split asked for is touched. What is
-published is held against its published checksum every time that it is read: MNIST by the SHA-256
-of its uncompressed content, so that any recompression passes, the others by the MD5 of the
-archive. A wrong file of the user's is an error; a wrong file in the cache is fetched again.
+A file is looked for in the directory that the user names, then in the cache, then on the mirrors
+that publish it. Only the split asked for is touched. What is published is held against its
+published checksum every time that it is read: MNIST by the SHA-256 of its uncompressed content, so
+that any recompression passes, the others by the MD5 of the archive. A wrong file of the user's is
+an error; a wrong file in the cache is fetched again.
 
     load(name, split)  ->  Split(images, labels, class_names)
 """
@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 
 from lenet.data.idx import GZIP_MAGIC, header, read_idx
 from lenet.data.strokes import load_strokes
-from lenet.errors import ConfigError, DataError, LenetError, SystemFailure
-from lenet.files import replacing
-from lenet.terminal import moves_bars
+from lenet.system.errors import ConfigError, DataError, LenetError, SystemFailure
+from lenet.system.files import replacing
+from lenet.system.terminal import moves_bars
 
 T = TypeVar("T")
 

@@ -1,9 +1,8 @@
 """IDX files, the format of MNIST: read and written, plain or gzip-compressed.
 
-Data floor. The format is the one at the foot of LeCun's MNIST page
-(http://yann.lecun.com/exdb/mnist/): two zero bytes, one byte for the type of the numbers, one for
-the number of axes, the length of every axis as a big-endian 32-bit integer, then the numbers,
-big-endian, the last axis fastest.
+The format is the one at the foot of LeCun's MNIST page (http://yann.lecun.com/exdb/mnist/): two
+zero bytes, one byte for the type of the numbers, one for the number of axes, the length of every
+axis as a big-endian 32-bit integer, then the numbers, big-endian, the last axis fastest.
 
 A file comes from anywhere, so its header is a claim. It is held against the size of the file
 before any memory is taken, and decompression stops one byte after the size it claims.
@@ -24,8 +23,8 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.errors import DataError, SystemFailure
-from lenet.files import replacing
+from lenet.system.errors import DataError, SystemFailure
+from lenet.system.files import replacing
 
 TYPES: dict[int, np.dtype[Any]] = {
     0x08: np.dtype("u1"),

@@ -1,11 +1,11 @@
 """Handwriting-like digits, drawn from a seed: a data set that needs no file and no network.
 
-Data floor: imports errors and idx. Every digit starts as a style of the table below: a way in
-which people write it, as strokes through control points. A hand varies it: points and strokes miss
-their places, the line drifts, the whole is squeezed, slanted and bent; then a pen of changing width
-draws it. The picture is made as MNIST's were (LeCun et al., 1998, section III.A): the ink is scaled
-to fit a box of 20×20 pixels, keeping its proportions, and the box is put into 28×28 pixels with the
-centre of mass in the middle.
+Every digit starts as a style of the table below: a way in which people write it, as strokes
+through control points. A hand varies it: points and strokes miss their places, the line drifts,
+the whole is squeezed, slanted and bent; then a pen of changing width draws it. The picture is made
+as MNIST's were (LeCun et al., 1998, section III.A): the ink is scaled to fit a box of 20×20
+pixels, keeping its proportions, and the box is put into 28×28 pixels with the centre of mass in
+the middle.
 
 Everything is a pure function of the seed: same seed, same bytes. The axes are n images, p control
 points, s samples of a line; the vectors (x, y) of the plane are the last axis.
@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet.data.idx import read_idx, write_idx
-from lenet.errors import DataError, SystemFailure
+from lenet.system.errors import DataError, SystemFailure
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]

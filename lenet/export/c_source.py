@@ -1,9 +1,9 @@
 """C: one C99 file with the weights in it, and its header; it needs nothing but the C library.
 
-Running floor. Layers become calls of three plain functions over two buffers on the stack, so that
-the code can run in any number of threads. The inner loop of the convolution runs along a row of
-the output, which compilers vectorise. The functions are written out below, as they appear in the
-file; the calls and the weights follow from the network.
+Layers become calls of three plain functions over two buffers on the stack, so that the code can
+run in any number of threads. The inner loop of the convolution runs along a row of the output,
+which compilers vectorise. The functions are written out below, as they appear in the file; the
+calls and the weights follow from the network.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Final
 
 import numpy as np
 
-from lenet.errors import ConfigError
 from lenet.export.subject import Subject, not_exported
-from lenet.layers.activations import Activation, Function, LeCunTanh, ReLU, Sigmoid, Tanh
-from lenet.layers.base import Layer, Parameter
-from lenet.layers.conv import Convolution
-from lenet.layers.linear import Linear
-from lenet.layers.pooling import AveragePooling, MaxPooling, Pooling
+from lenet.nn.activations import Activation, Function, LeCunTanh, ReLU, Sigmoid, Tanh
+from lenet.nn.convolution import Convolution
+from lenet.nn.layer import Layer, Parameter
+from lenet.nn.linear import Linear
+from lenet.nn.pooling import AveragePooling, MaxPooling, Pooling
+from lenet.system.errors import ConfigError
 from lenet.version import __version__
 
 MOST_WEIGHTS: Final = 4_000_000  # a C file of some 50 MB

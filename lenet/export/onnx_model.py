@@ -1,9 +1,8 @@
 """ONNX: the open format that other runtimes read (https://onnx.ai).
 
-Running floor; wants the extra ``onnx``. The graph takes ``images``, float32 (N,1,H,W) of raw grey
-levels 0 to 255, for any N, and gives ``scores`` and ``probabilities``, (N, classes). Every value
-carries the name of the layer that it comes from. Operators of opset 17, which runtimes have had
-since 2022.
+Needs the extra ``onnx``. The graph takes ``images``, float32 (N,1,H,W) of raw grey levels 0 to
+255, for any N, and gives ``scores`` and ``probabilities``, (N, classes). Every value carries the
+name of the layer that it comes from. Operators of opset 17, which runtimes have had since 2022.
 """
 
 from __future__ import annotations
@@ -14,15 +13,15 @@ from typing import Any, Final
 
 import numpy as np
 
-from lenet.errors import GateFailed
 from lenet.export.subject import Subject, not_exported
-from lenet.extras import require
-from lenet.im2col import Array
-from lenet.layers.activations import Activation, Function, LeCunTanh, ReLU, Sigmoid, Tanh
-from lenet.layers.base import Layer
-from lenet.layers.conv import Convolution
-from lenet.layers.linear import Linear
-from lenet.layers.pooling import AveragePooling, MaxPooling
+from lenet.nn.activations import Activation, Function, LeCunTanh, ReLU, Sigmoid, Tanh
+from lenet.nn.convolution import Convolution
+from lenet.nn.im2col import Array
+from lenet.nn.layer import Layer
+from lenet.nn.linear import Linear
+from lenet.nn.pooling import AveragePooling, MaxPooling
+from lenet.system.errors import GateFailed
+from lenet.system.extras import require
 from lenet.version import __version__
 
 OPSET: Final = 17

@@ -1,7 +1,7 @@
 """What is handed on: the plain layers in float32, and how grey levels become their input.
 
-Running floor. Both formats take raw grey images, 0 (background) to 255 (ink), as MNIST has them;
-scaling and padding are part of what is exported, so that nobody has to repeat them.
+Both formats take raw grey images, 0 (background) to 255 (ink), as MNIST has them; scaling and
+padding are part of what is exported, so that nobody has to repeat them.
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lenet.checkpoint import Checkpoint
-from lenet.data.loader import Preprocessing
-from lenet.errors import ConfigError
-from lenet.evaluation import preprocessing_of
-from lenet.im2col import Array
-from lenet.layers.base import Layer
-from lenet.network import Network
-from lenet.views import plain_network
+from lenet.data.preprocessing import Preprocessing
+from lenet.nn.im2col import Array
+from lenet.nn.layer import Layer
+from lenet.nn.network import Network
+from lenet.system.errors import ConfigError
+from lenet.training.checkpoint import Checkpoint
+from lenet.training.evaluation import plain_network, preprocessing_of
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Speed: per layer and whole, against the processor and other frameworks."""

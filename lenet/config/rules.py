@@ -1,0 +1,199 @@
+"""What one key of the configuration accepts, and what is said about a value that it refuses.
+
+In order: the rules, a key's declaration and its check, how values are written and shown.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import Field, dataclass, field
+from typing import Any, Final
+
+from lenet.system.errors import ConfigError
+
+_REFUSED: Final = object()
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a key accepts: in words, and as a function to the value kept or to ``_REFUSED``."""
+
+    words: str
+    read: Callable[[object], object]
+    names: tuple[str, ...] = ()
+
+
+def whole(low: int, high: int) -> Rule:
+    """Take whole numbers from ``low`` to ``high``; a truth value is not a number."""
+
+    def read(value: object) -> object:
+        fits = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+        return value if fits else _REFUSED
+
+    return Rule(f"a whole number from {low} to {high}", read)
+
+
+_COMPARE: Final[dict[str, Callable[[float, float], bool]]] = {
+    "above": operator.gt,
+    "at_least": operator.ge,
+    "below": operator.lt,
+    "at_most": operator.le,
+}
+
+
+def number(**bounds: float) -> Rule:
+    """Take numbers within bounds such as ``above=0, at_most=1``; nan is within none."""
+
+    def read(value: object) -> object:
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return _REFUSED
+        within = all(_COMPARE[name](value, bound) for name, bound in bounds.items())
+        return float(value) if within else _REFUSED
+
+    limits = " and ".join(f"{name.replace('_', ' ')} {bound:g}" for name, bound in bounds.items())
+    return Rule(f"a number {limits.replace('at least', 'of at least')}", read)
+
+
+def choice(*names: str) -> Rule:
+    """Take one of some words."""
+
+    def read(value: object) -> object:
+        return value if value in names else _REFUSED
+
+    return Rule(listed(names, "or"), read, names)
+
+
+def pair(rule: Rule) -> Rule:
+    """Take a list of two values."""
+
+    def read(value: object) -> object:
+        if not isinstance(value, list | tuple) or len(value) != 2:
+            return _REFUSED
+        kept = tuple(map(rule.read, value))
+        return _REFUSED if _REFUSED in kept else kept
+
+    return Rule(f"a list of two values, each {rule.words}", read)
+
+
+def either(*rules: Rule) -> Rule:
+    """Take what one of the rules accepts; the first that does reads it."""
+
+    def read(value: object) -> object:
+        kept = (rule.read(value) for rule in rules)
+        return next((value for value in kept if value is not _REFUSED), _REFUSED)
+
+    names = tuple(name for rule in rules for name in rule.names)
+    return Rule(" or ".join(rule.words for rule in rules), read, names)
+
+
+def _read_text(value: object) -> object:
+    # A lone surrogate cannot be written as UTF-8, and a NUL ends a path.
+    fits = isinstance(value, str) and value and not re.search("[\0\ud800-\udfff]", value)
+    return value if fits else _REFUSED
+
+
+def _read_seconds(value: object) -> object:
+    fits = isinstance(value, str) and re.fullmatch("[1-9][0-9]{0,5}s", value, re.ASCII)
+    return value if fits else _REFUSED
+
+
+NULL: Final = Rule("null", lambda value: None if value is None else _REFUSED)
+TEXT: Final = Rule("a text", _read_text)
+SECONDS: Final = Rule('a time in seconds such as "30s"', _read_seconds)
+
+
+def setting(default: object, rule: Rule, doc: str) -> Any:  # noqa: ANN401 - as dataclasses.field
+    """Declare a key: its default, what it accepts, and what it means."""
+    return field(default=default, metadata={"rule": rule, "doc": doc})
+
+
+def accepted(key: Field[Any], dotted: str, value: object) -> object:
+    """Return ``value`` as the key keeps it.
+
+    Raises
+    ------
+    ConfigError
+        The key does not accept it: with its dotted name, why not, and what would do.
+    """
+    rule: Rule = key.metadata["rule"]
+    kept = rule.read(value)
+    if kept is not _REFUSED:
+        return kept
+    remedy = f"the default is {as_yaml(key.default)}"
+    if isinstance(value, str):
+        plain = _number_in(value)
+        if plain is not None and rule.read(plain) is not _REFUSED:
+            remedy = f"write {plain} without quotes"
+        elif near := nearest(value, rule.names):
+            remedy = f"did you mean {near}?"
+    elif isinstance(value, int | float) and rule.read("text") is not _REFUSED:
+        remedy = "put it in quotes"
+    raise ConfigError(f"must be {rule.words}, is {shown(value)}", remedy=remedy, key=dotted)
+
+
+def as_yaml(value: object) -> str:
+    """Write one value as YAML; a text in double quotes, unless it is plainly a word or a path."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(as_yaml, value))}]"
+    if isinstance(value, float):
+        # YAML 1.1 takes 1e-08 for a text, 1.0e-08 for a number; so does every other reader.
+        return re.sub(r"^(-?[0-9]+)e", r"\1.0e", repr(value))
+    if isinstance(value, str):
+        plain = re.fullmatch("[a-z][a-z0-9_/-]*", value) and value not in ("null", "true", "false")
+        return value if plain else _quoted(value)
+    return "null" if value is None else str(value)
+
+
+def _quoted(text: str) -> str:
+    escaped = (c if c.isprintable() and c not in '"\\' else f"\\U{ord(c):08X}" for c in text)
+    return f'"{"".join(escaped)}"'
+
+
+def shown(value: object) -> str:
+    """Describe a refused value, briefly."""
+    if isinstance(value, str):
+        return f"the text {clipped(value)!r}"
+    if isinstance(value, Mapping):
+        return "a section"
+    if isinstance(value, list | tuple):
+        return f"a list of {len(value)}" if len(value) > 3 else f"[{', '.join(map(shown, value))}]"
+    if isinstance(value, bool) or value is None:
+        return str(value).lower().replace("none", "null")
+    if isinstance(value, int) and abs(value) >= 10**21:
+        return "a number of more than 21 digits"
+    return clipped(repr(value))
+
+
+def clipped(text: str) -> str:
+    """Cut ``text`` to what a line has room for."""
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def listed(names: Iterable[str], conjunction: str) -> str:
+    """Join names as a sentence does.
+
+    Examples
+    --------
+    >>> listed(["max", "average", "none"], "or")
+    'max, average or none'
+    """
+    *most, last = names
+    return f"{', '.join(most)} {conjunction} {last}" if most else last
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """Return the known word that is most like ``word``, where one is like it."""
+    from difflib import get_close_matches  # needed for an error only
+
+    return next(iter(get_close_matches(clipped(word), list(known), n=1)), None)
+
+
+def _number_in(text: str) -> float | None:
+    for read in (int, float):
+        try:
+            return read(text)
+        except ValueError:
+            pass
+    return None

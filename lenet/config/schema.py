@@ -1,0 +1,613 @@
+"""The configuration: YAML into frozen, validated dataclasses.
+
+On top of ``strict_yaml``, which reads the text, and ``config_rules``, which checks one value; needs
+neither NumPy nor anything heavy. Every key is declared once, in its section, with its type,
+default, what it accepts and what it means. From that declaration come the checks, the comments
+of ``lenet config`` and the tables of docs/configuration.md.
+
+In order: the sections, the whole, reading, writing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import Field, dataclass, field, fields
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final
+
+from lenet.config.rules import (
+    NULL,
+    SECONDS,
+    TEXT,
+    accepted,
+    as_yaml,
+    choice,
+    clipped,
+    either,
+    listed,
+    nearest,
+    number,
+    pair,
+    setting,
+    shown,
+    whole,
+)
+from lenet.system.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# --- The sections -------------------------------------------------------------------------------
+
+
+class _Checked:
+    """Checks the keys of its own when it is made, whatever makes it."""
+
+    def __post_init__(self) -> None:
+        for key in _own_settings(type(self)):
+            prefix = "" if isinstance(self, Config) else f"{type(self).__name__.lower()}."
+            value = accepted(key, prefix + key.name, getattr(self, key.name))
+            object.__setattr__(self, key.name, value)
+
+
+def _own_settings(section: type) -> list[Field[Any]]:
+    return [key for key in fields(section) if "rule" in key.metadata]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data(_Checked):
+    """The images to learn from."""
+
+    name: str = setting(
+        "strokes",
+        choice("mnist", "fashion-mnist", "kmnist", "strokes", "idx"),
+        "Data set; strokes is built in and needs no download, idx means files of your own",
+    )
+    dir: str | None = setting(
+        None,
+        either(NULL, TEXT),
+        "Directory to look in first, before the cache and the download",
+    )
+    train_images: str | None = setting(
+        None, either(NULL, TEXT), "IDX file of the training images; with name idx only"
+    )
+    train_labels: str | None = setting(
+        None, either(NULL, TEXT), "IDX file of the training labels; with name idx only"
+    )
+    test_images: str | None = setting(
+        None, either(NULL, TEXT), "IDX file of the test images; with name idx only"
+    )
+    test_labels: str | None = setting(
+        None, either(NULL, TEXT), "IDX file of the test labels; with name idx only"
+    )
+    validation: int = setting(
+        5000,
+        whole(0, 10**9),
+        "Images of the training set held out to choose the best epoch; 0 holds out none",
+    )
+    validation_seed: int = setting(
+        0, whole(0, 2**63 - 1), "Seed of the choice of the images held out"
+    )
+    limit: int | None = setting(
+        None,
+        either(NULL, whole(1, 10**9)),
+        "Use only the first so many images of the training set, those held out included",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augment(_Checked):
+    """Random distortions of every training image; all zero means none."""
+
+    rotation: float = setting(
+        0.0, number(at_least=0, at_most=180), "Rotate by up to so many degrees either way"
+    )
+    scale: float = setting(
+        0.0, number(at_least=0, below=0.5), "Grow or shrink by up to this fraction"
+    )
+    shear: float = setting(0.0, number(at_least=0, at_most=1), "Shear by up to this, either way")
+    shift: float = setting(
+        0.0, number(at_least=0, at_most=14), "Shift by up to so many pixels along each axis"
+    )
+    elastic_alpha: float = setting(
+        0.0,
+        number(at_least=0, at_most=1000),
+        "Strength of the elastic field, in pixels: smoothed uniform noise from -1 to 1, times this",
+    )
+    elastic_sigma: float = setting(
+        4.0,
+        number(above=0, at_most=14),
+        "Standard deviation of the Gaussian that smooths the elastic field, in pixels",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model(_Checked):
+    """The network."""
+
+    name: str = setting("lenet5", choice("lenet5"), "Architecture")
+    input_size: int = setting(
+        32, whole(28, 512), "Height and width of the input; images are padded with background to it"
+    )
+    channels: tuple[int, int] = setting((6, 16), pair(whole(1, 4096)), "Filters of C1 and of C3")
+    units: tuple[int, int] = setting((120, 84), pair(whole(1, 4096)), "Units of C5 and of F6")
+    classes: int = setting(10, whole(2, 1000), "Classes; as many as the data set has")
+    activation: str = setting(
+        "relu",
+        choice("relu", "sigmoid", "tanh", "lecun_tanh"),
+        "Activation; lecun_tanh is 1.7159 tanh(2x/3)",
+    )
+    pooling: str = setting("max", choice("max", "average"), "Pooling of S2 and S4")
+    initializer: str = setting(
+        "he", choice("lecun", "glorot", "he"), "Distribution of the first weights"
+    )
+    fuse: str = setting(
+        "auto",
+        choice("auto", "off"),
+        "auto runs convolution, activation and pooling as one product; off, one by one",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(_Checked):
+    """The training run."""
+
+    epochs: int = setting(8, whole(1, 100_000), "Passes over the training set")
+    batch_size: int = setting(64, whole(1, 65_536), "Images a step")
+    workers: int | str = setting(
+        "auto",
+        either(choice("auto", "mpi"), whole(1, 1024)),
+        "Processes that share every batch; auto takes what this machine has cores for, mpi those "
+        "that mpiexec started",
+    )
+    label_smoothing: float = setting(
+        0.0,
+        number(at_least=0, below=1),
+        "Part of every label's probability that is spread over all classes",
+    )
+    average: float = setting(
+        0.0,
+        number(at_least=0, below=1),
+        "Decay a step of the running average of the weights that is evaluated; 0 is off",
+    )
+    patience: int = setting(
+        0,
+        whole(0, 100_000),
+        "Stop after so many epochs without a better validation result; 0 never stops early",
+    )
+    checkpoint_every: int | str | None = setting(
+        None,
+        either(NULL, whole(1, 10**9), SECONDS),
+        "Save within epochs too, every so many steps or seconds; null saves after each epoch",
+    )
+    block: int | str = setting(
+        "auto",
+        either(choice("auto"), whole(1, 2**31 - 1)),
+        "Most multiply-adds of one matrix product over many patches; auto is 1000000",
+    )
+    precision: str = setting(
+        "float32", choice("float32", "float64"), "Floating-point type of weights and arithmetic"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimizer(_Checked):
+    """How the weights follow the gradient."""
+
+    name: str = setting("nesterov", choice("sgd", "nesterov", "adam", "adamw"), "Method")
+    lr: float = setting(
+        0.05, number(above=0, below=1000), "Learning rate; the highest that the schedule reaches"
+    )
+    lr_batch: int | None = setting(
+        None,
+        either(NULL, whole(1, 65_536)),
+        "Batch size that lr is meant for: with another, lr grows in proportion; null takes lr as "
+        "it is",
+    )
+    momentum: float = setting(0.9, number(at_least=0, below=1), "Momentum of sgd and nesterov")
+    weight_decay: float = setting(
+        5e-4,
+        number(at_least=0, below=1000),
+        "L2 penalty on the weights, not on the biases; decoupled from the gradient in adamw",
+    )
+    beta1: float = setting(
+        0.9, number(at_least=0, below=1), "adam and adamw: decay of the mean of the gradient"
+    )
+    beta2: float = setting(
+        0.999, number(at_least=0, below=1), "adam and adamw: decay of the mean of its square"
+    )
+    epsilon: float = setting(
+        1e-8, number(above=0, at_most=1), "adam and adamw: added to the root of the mean square"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule(_Checked):
+    """The learning rate over the run: lr times a factor for each step."""
+
+    name: str = setting(
+        "cosine",
+        choice("constant", "step", "inv", "exponential", "cosine", "one-cycle"),
+        "Course of the learning rate",
+    )
+    warmup: float = setting(
+        0.0,
+        number(at_least=0, at_most=100_000),
+        "Epochs in which the learning rate first rises in a straight line, such as 0.5",
+    )
+    step_epochs: float = setting(
+        3.0, number(above=0, at_most=100_000), "step: epochs between two drops"
+    )
+    gamma: float = setting(
+        0.1,
+        number(above=0, at_most=1),
+        "step: factor of each drop; exponential: factor an epoch (0.9, say); "
+        "inv: lr (1 + gamma t)^-power after t steps (0.0001, say)",
+    )
+    power: float = setting(0.75, number(above=0, at_most=10), "inv: exponent")
+    final: float = setting(
+        0.0,
+        number(at_least=0, at_most=1),
+        "cosine and one-cycle: fraction of lr that is left at the end",
+    )
+    peak: float = setting(
+        0.3,
+        number(above=0, below=1),
+        "one-cycle: fraction of the run in which the rate rises, from lr/25 to lr",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output(_Checked):
+    """What the run leaves behind."""
+
+    dir: str = setting("runs/default", TEXT, "Directory of checkpoints, log and configuration")
+
+
+# --- The whole ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(_Checked):
+    """A complete, valid configuration; without arguments, the default one.
+
+    Raises
+    ------
+    ConfigError
+        A value, or two values together, make no sense; ``key`` is the dotted key.
+
+    Examples
+    --------
+    >>> Config().optimizer.lr
+    0.05
+    >>> Config(train=Train(epochs=0))
+    Traceback (most recent call last):
+    lenet.system.errors.ConfigError: train.epochs: must be a whole number from 1 to 100000, is 0;
+    the default is 8
+    """
+
+    seed: int = setting(
+        0, whole(0, 2**63 - 1), "Seed of weights, shuffling and distortions: same seed, same run"
+    )
+    data: Data = field(default_factory=Data)
+    augment: Augment = field(default_factory=Augment)
+    model: Model = field(default_factory=Model)
+    train: Train = field(default_factory=Train)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    schedule: Schedule = field(default_factory=Schedule)
+    output: Output = field(default_factory=Output)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_files(self.data)
+        _check_elastic_field(self.augment)
+        _check_lengths(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object], *, file: str | None = None) -> Config:
+        """Check ``values`` (section, key, value) as those of a file; missing keys get the default.
+
+        Parameters
+        ----------
+        values
+            What :meth:`to_dict` gives, or a part of it.
+        file
+            The file to name in an error.
+
+        Raises
+        ------
+        ConfigError
+            An unknown key, or a value that is not accepted.
+        """
+        try:
+            return _built(_flattened(values))
+        except ConfigError as error:
+            error.file = file
+            raise
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return sections, keys and values as JSON and YAML know them."""
+        nested: dict[str, Any] = {}
+        for dotted, value in self._flat().items():
+            section, _, name = dotted.rpartition(".")
+            place = nested.setdefault(section, {}) if section else nested
+            place[name] = list(value) if isinstance(value, tuple) else value
+        return nested
+
+    def with_values(self, values: Mapping[str, object]) -> Config:
+        """Return a copy with other values at some dotted keys, checked as a whole.
+
+        Examples
+        --------
+        >>> Config().with_values({"train.epochs": 2, "seed": 1}).train.epochs
+        2
+        """
+        return _built({**self._flat(), **values})
+
+    def _flat(self) -> dict[str, Any]:
+        return {dotted: attrgetter(dotted)(self) for dotted in SETTINGS}
+
+
+SECTIONS: Final[dict[str, type]] = {
+    section.__name__.lower(): section
+    for section in (Data, Augment, Model, Train, Optimizer, Schedule, Output)
+}
+SETTINGS: Final[dict[str, Field[Any]]] = {
+    **{key.name: key for key in _own_settings(Config)},
+    **{
+        f"{name}.{key.name}": key
+        for name, section in SECTIONS.items()
+        for key in _own_settings(section)
+    },
+}
+
+
+def differences(a: Config, b: Config) -> list[str]:
+    """Return the dotted keys whose values differ, in the order of declaration.
+
+    Examples
+    --------
+    >>> differences(Config(), Config(seed=1, train=Train(epochs=2)))
+    ['seed', 'train.epochs']
+    """
+    return [dotted for dotted in SETTINGS if attrgetter(dotted)(a) != attrgetter(dotted)(b)]
+
+
+def _check_files(data: Data) -> None:
+    """Files by path belong to ``name: idx``, all four of them."""
+    for name in ("train_images", "train_labels", "test_images", "test_labels"):
+        given = getattr(data, name) is not None
+        if data.name == "idx" and not given:
+            raise ConfigError(
+                "is missing: data.name is idx",
+                remedy="give the four files, train_images, train_labels, test_images, test_labels",
+                key=f"data.{name}",
+            )
+        if data.name != "idx" and given:
+            raise ConfigError(
+                f"goes with data.name idx only, which is {data.name}",
+                remedy="set data.name to idx, or remove the file",
+                key=f"data.{name}",
+            )
+
+
+def _check_elastic_field(augment: Augment) -> None:
+    """Refuse an elastic field that folds the image, by the rule of ``data/augment.py``.
+
+    The field's slope has the standard deviation alpha / (2·√(6π)·σ²) (uniform noise: 1/√3; a
+    Gaussian of σ pixels leaves 1/(2√π·σ) of it; the slope is 1/(√2·σ) of the field). The image
+    folds where the slope reaches -1, which must be four deviations away.
+    """
+    strongest = 2 * math.sqrt(6 * math.pi) * augment.elastic_sigma**2 / 4
+    if augment.elastic_alpha > strongest:
+        raise ConfigError(
+            f"{augment.elastic_alpha:g} folds the image with elastic_sigma "
+            f"{augment.elastic_sigma:g}",
+            remedy=f"lower it to {math.floor(10 * strongest) / 10:g} or less, or raise "
+            "augment.elastic_sigma",
+            key="augment.elastic_alpha",
+        )
+
+
+def _check_lengths(config: Config) -> None:
+    """Hold counts of images and epochs against each other."""
+    data, train, schedule = config.data, config.train, config.schedule
+    if data.limit is not None and data.validation >= data.limit:
+        raise ConfigError(
+            f"{data.validation} held out of data.limit {data.limit} leave none to train on",
+            remedy="lower data.validation, or raise data.limit",
+            key="data.validation",
+        )
+    if train.patience and not data.validation:
+        raise ConfigError(
+            "needs images held out, and data.validation is 0",
+            remedy="set data.validation above 0, or train.patience to 0",
+            key="train.patience",
+        )
+    if schedule.warmup > train.epochs:
+        raise ConfigError(
+            f"{schedule.warmup:g} epochs are longer than train.epochs {train.epochs}",
+            remedy="lower schedule.warmup, or raise train.epochs",
+            key="schedule.warmup",
+        )
+
+
+# --- Reading ------------------------------------------------------------------------------------
+
+
+def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML file, lay ``key=value`` overrides over it, and check the whole.
+
+    Parameters
+    ----------
+    path
+        The file; None for the default configuration.
+    overrides
+        Texts such as ``optimizer.lr=0.1``; of two for the same key the last counts. The value is
+        YAML: a number, a text, null, or a list such as ``[6, 16]``.
+
+    Raises
+    ------
+    ConfigError
+        With the file, the dotted key (or line and column, or ``--set key``), what is wrong and
+        what to do.
+    SystemFailure
+        The file may not be read.
+
+    Examples
+    --------
+    >>> load_config(None, ["optimizer.lr=1e-3", "model.channels=[4, 8]"]).model.channels
+    (4, 8)
+    """
+    from lenet.config.strict_yaml import read_mapping  # PyYAML takes longer to import than all this
+
+    overridden = dict(map(_override, overrides))
+    try:
+        given = {} if path is None else _flattened(read_mapping(path))
+        return _built({**given, **overridden})
+    except ConfigError as error:
+        if error.file is None and error.key in overridden:
+            error.key = f"--set {error.key}"
+        elif path is not None:
+            error.file = str(path)
+        raise
+
+
+def _override(text: str) -> tuple[str, object]:
+    """Split ``key=value``, check the key, and read the value."""
+    from lenet.config.strict_yaml import parse
+
+    dotted, equals, value = text.partition("=")
+    dotted = dotted.strip()
+    try:
+        if not equals:
+            raise ConfigError("has no value", remedy="write key=value, as in optimizer.lr=0.1")
+        _check_known(dotted)
+        parsed = parse(value)
+        if isinstance(parsed, dict):
+            raise ConfigError(
+                "must be one value, is a section", remedy="set its keys one by one, or quote it"
+            )
+    except ConfigError as error:
+        error.key = f"--set {clipped(dotted)}".rstrip()
+        raise
+    return dotted, parsed
+
+
+def _flattened(values: Mapping[str, object]) -> dict[str, object]:
+    """Return dotted keys and values; refuse unknown keys and sections that are none."""
+    flat: dict[str, object] = {}
+    for name, value in values.items():
+        if name not in SECTIONS:
+            if name in SETTINGS and "." in name:
+                section, _, key = name.partition(".")
+                raise ConfigError(
+                    "is written with a dot", remedy=f"put {key} under {section}:", key=name
+                )
+            _check_known(str(name))
+            flat[name] = value
+        elif isinstance(value, Mapping):
+            for key in value:
+                _check_known(f"{name}.{key}")
+            flat.update((f"{name}.{key}", inner) for key, inner in value.items())
+        elif value is not None:  # a section without a key, all of them commented out, is fine
+            raise ConfigError(
+                f"must be a section of keys, is {shown(value)}",
+                remedy=f"write its keys under it, such as {_first_key(name)}",
+                key=name,
+            )
+    return flat
+
+
+def _built(flat: Mapping[str, object]) -> Config:
+    """Make the configuration of dotted keys and values."""
+    arguments: dict[str, Any] = {}
+    sections: dict[str, dict[str, Any]] = {}
+    for dotted, value in flat.items():
+        _check_known(dotted)
+        section, _, name = dotted.rpartition(".")
+        (sections.setdefault(section, {}) if section else arguments)[name] = value
+    made = {name: SECTIONS[name](**keys) for name, keys in sections.items()}
+    return Config(**arguments, **made)
+
+
+def _check_known(dotted: str) -> None:
+    """Refuse an unknown key, with the one that is meant: of that name elsewhere, or nearest."""
+    if dotted in SETTINGS:
+        return
+    section, _, name = dotted.rpartition(".")
+    problem = "unknown key"
+    beside = [known for known in (*SETTINGS, *SECTIONS) if known.rpartition(".")[0] == section]
+    if dotted in SECTIONS:
+        problem, remedy = "is a section", f"name one of its keys, such as {_first_key(dotted)}"
+    elif section and section not in SECTIONS:
+        near = nearest(section, SECTIONS)
+        problem = f"there is no section {clipped(section)}"
+        remedy = f"did you mean {near}?" if near else f"sections are {listed(SECTIONS, 'and')}"
+    elif elsewhere := [known for known in SETTINGS if known.rpartition(".")[2] == name]:
+        home = elsewhere[0].rpartition(".")[0]
+        where = f", in section {home}" if home else ", at the top level"
+        remedy = f"did you mean {listed(elsewhere, 'or')}{where if len(elsewhere) == 1 else ''}?"
+    elif near := _nearest_key(name, beside) or _nearest_key(name, SETTINGS):
+        remedy = f"did you mean {near}?"
+    else:
+        remedy = f"known here are {listed(beside, 'and')}"
+    raise ConfigError(problem, remedy=remedy, key=clipped(dotted))
+
+
+def _first_key(section: str) -> str:
+    return f"{section}.{fields(SECTIONS[section])[0].name}"
+
+
+def _nearest_key(name: str, known: Iterable[str]) -> str | None:
+    """Return the first of the dotted keys whose last part is nearest to ``name``."""
+    by_name: dict[str, str] = {}
+    for dotted in known:
+        by_name.setdefault(dotted.rpartition(".")[2], dotted)
+    near = nearest(name, by_name)
+    return None if near is None else by_name[near]
+
+
+# --- Writing ------------------------------------------------------------------------------------
+
+
+def to_yaml(config: Config) -> str:
+    """Return the complete configuration as YAML with a comment over every key.
+
+    Loading what it returns gives an equal configuration.
+    """
+    from textwrap import wrap
+
+    lines = ["# Configuration of lenet: every key, with what it means and what it accepts.", ""]
+    section = ""
+    for dotted, key in SETTINGS.items():
+        within, _, name = dotted.rpartition(".")
+        if within != section:
+            section = within
+            lines += ["", f"# {SECTIONS[section].__doc__}", f"{section}:"]
+        indent = "  " if section else ""
+        value = as_yaml(attrgetter(dotted)(config))
+        about = f"{key.metadata['doc']} ({key.metadata['rule'].words})"
+        lines += wrap(about, 98, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ")
+        lines += [f"{indent}{name}: {value}"]
+    return "\n".join(lines) + "\n"
+
+
+def reference_markdown() -> str:
+    """Return the tables of docs/configuration.md: every section with its keys."""
+    lines: list[str] = []
+    section = None
+    for dotted, key in SETTINGS.items():
+        within = dotted.rpartition(".")[0]
+        if within != section:
+            section = within
+            title = f"`{section}`" if section else "Top level"
+            about = SECTIONS[section].__doc__ if section else "The one key outside the sections."
+            lines += ["", f"## {title}", "", f"{about}", ""]
+            lines += ["| key | default | accepts | meaning |", "|---|---|---|---|"]
+        lines.append(
+            f"| `{dotted}` | `{as_yaml(key.default)}` | {key.metadata['rule'].words} "
+            f"| {key.metadata['doc']} |"
+        )
+    return "\n".join(lines[1:]) + "\n"

@@ -1,0 +1,360 @@
+"""Distortions: affine maps and elastic fields, for a whole batch in one resampling pass.
+
+A distorted image is the old one read at other places: pixel p of the new image is the old image at
+``map(p)``, between pixels by bilinear interpolation. Every map here is a sum of a few fixed maps
+over the pixels, so the maps of a block of B images are one matrix product:
+
+    coordinates  =  basis · coefficients          (HW × K) · (K × B), for rows and for columns
+
+The basis is [1, row, column] for the affine part (rotation, scale, shear, shift) and, for the
+elastic part (P. Simard, D. Steinkraus, J. Platt: Best practices for convolutional neural
+networks applied to visual document analysis, ICDAR 2003), the principal components of smoothed
+noise: a field smoothed over some pixels has few of them, so a fresh field for every image costs
+some thirty random numbers a direction, and no filtering.
+
+Coordinates are then rounded to 1/256 of a pixel and all that follows is exact in integers: the
+four neighbours of a place are the four bytes of one uint32, fetched at once.
+
+Random numbers are addressed, not consumed: a batch is cut into blocks of ``BLOCK`` images by
+position, and each block has a generator of its own. A worker that holds a slice of the batch
+gets the same bits as one that holds all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import pi, sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lenet.system.errors import ConfigError
+
+BLOCK = 32
+"""Images that share a generator and a matrix product; their buffers fit in 1 MB of L2 cache."""
+
+KEPT_VARIANCE = 0.995
+"""Share of an elastic field's variance that its principal components must hold."""
+
+MAX_STRAIN = 0.25
+"""Largest standard deviation of a field's slope: a fold, at slope −1, is then 4 deviations off."""
+
+PIXEL = 256
+"""Coordinates are counted in 1/256 pixels: the fraction is a byte."""
+
+Float = NDArray[np.float32]
+
+
+def elastic_basis(height: int, width: int, sigma: float) -> Float:
+    r"""Return the (H·W, K) matrix that turns K normal numbers into a smoothed random field.
+
+    The field is uniform noise on [−1, 1], of variance 1/3, through a Gaussian filter of ``sigma``
+    pixels. The noise goes on beyond the image, so the field is as strong at the border as inside.
+    If S is the filter along one axis, the covariance is C_H ⊗ C_W / 3 with C = S·Sᵀ = U·Λ·Uᵀ;
+    the columns returned are √(λ_i·λ_j / 3) · u_i ⊗ u_j, the K largest of them, and A·Aᵀ is the
+    covariance but for 0.5 % of its trace. The sum of many uniform numbers is normal, hence the
+    normal numbers.
+
+    Examples
+    --------
+    >>> elastic_basis(28, 28, sigma=4.0).shape
+    (784, 31)
+    """
+    (row_variance, rows), (column_variance, columns) = (
+        np.linalg.eigh(_filter_covariance(size, sigma)) for size in (height, width)
+    )
+    variance = np.outer(row_variance, column_variance).ravel() / 3
+    order = np.argsort(-variance, kind="stable")
+    share = np.cumsum(variance[order]) / variance.sum()
+    i, j = np.divmod(order[: np.searchsorted(share, KEPT_VARIANCE) + 1], width)
+    fields = rows[:, None, i] * columns[None, :, j]
+    amplitudes = np.sqrt(variance[i * width + j])
+    basis: Float = (fields.reshape(height * width, -1) * amplitudes).astype(np.float32)
+    return basis
+
+
+def _filter_covariance(size: int, sigma: float) -> NDArray[np.float64]:
+    """S·Sᵀ for the Gaussian filter S over ``size`` pixels, cut off at 4 sigma as scipy does."""
+    radius = int(4 * sigma + 0.5)
+    kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+    kernel /= kernel.sum()
+    S = np.stack([np.pad(kernel, (i, size - 1 - i)) for i in range(size)])
+    return np.asarray(S @ S.T)
+
+
+def affine_coefficients(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the (2, 3, n) coefficients of the basis [1, row, column], measured from the centre.
+
+    Parameters
+    ----------
+    numbers
+        (6, n): angle in radians, anticlockwise; growth of the height and of the width (0.1 is
+        10 % taller); shear, positive leans to the right; shift in pixels, down and to the right.
+
+    Notes
+    -----
+    The image is scaled, sheared, rotated. Reading it takes the inverses in reverse order:
+    source = scale⁻¹ · shear⁻¹ · rotation⁻¹ · place − shift.
+    """
+    angle, taller, wider, shear, down, right = numbers
+    cos, sin = np.cos(angle), np.sin(angle)
+    coefficients = np.empty((2, 3, numbers.shape[1]))
+    coefficients[0] = -down, cos / (1 + taller), sin / (1 + taller)
+    coefficients[1] = -right, (shear * cos - sin) / (1 + wider), (shear * sin + cos) / (1 + wider)
+    return coefficients
+
+
+class Resampler:
+    """Reads ``count`` images at given coordinates, bilinearly, through buffers allocated once.
+
+    Around the image all is background, and the border pixels blend into it.
+
+    Parameters
+    ----------
+    count, height, width
+        Shape of the images.
+    background
+        Grey level outside the image, 0 to 255.
+    gain, offset
+        What is written is gain · grey level + offset.
+    """
+
+    def __init__(
+        self, count: int, height: int, width: int, background: int, gain: float, offset: float
+    ) -> None:
+        self.framed_height, self.framed_width = height + 2, width + 2
+        self.gain, self.offset = np.float32(gain / PIXEL**2), np.float32(offset)
+        # The images framed by one pixel of background, end to end. The quad of a place is its own
+        # byte and those to its right, below it and below right; at the end of a row or an image
+        # they are another's, and of weight 0.
+        pixels = self.framed_height * self.framed_width
+        self.framed = np.full(
+            (count, self.framed_height, self.framed_width), background, dtype=np.uint32
+        )
+        self.pairs = np.full(count * pixels, background * 0x0101, dtype=np.uint32)
+        self.quads = np.full(count * pixels, background * 0x01010101, dtype=np.uint32)
+        self.first = np.arange(count, dtype=np.int32) * pixels
+
+        places = (height * width, count)
+        self.rows, self.columns = np.empty((2, *places), dtype=np.int32)
+        self.index = np.empty(places, dtype=np.intp)
+        self.left, self.right = np.empty((2, *places), dtype=np.uint32)
+        self.values = np.empty((height, width, count), dtype=np.float32)
+
+    def __call__(self, images: NDArray[np.uint8], coordinates: Float, out: Float) -> None:
+        """Write the images, read at ``coordinates``, into ``out``.
+
+        Parameters
+        ----------
+        images
+            (count, H, W).
+        coordinates
+            (2, H·W, count), rows then columns, in 1/256 pixels from the framed image's corner and
+            rounded down: pixel (0, 0) is at (256, 256). Overwritten.
+        out
+            (H, W, count), any strides.
+        """
+        self._pack(images)
+        self._locate(coordinates)
+        self._blend()
+        np.copyto(self.values, self.left.view(np.int32).reshape(self.values.shape))
+        np.multiply(self.values, self.gain, out=self.values)
+        np.add(self.values, self.offset, out=out)
+
+    def _pack(self, images: NDArray[np.uint8]) -> None:
+        """quads[p] = [p] + [p + 1]·2⁸ + [p + width]·2¹⁶ + [p + width + 1]·2²⁴."""
+        below = self.framed_width
+        self.framed[:, 1:-1, 1:-1] = images
+        pixels = self.framed.reshape(-1)
+        np.left_shift(pixels[1:], 8, out=self.pairs[:-1])
+        self.pairs[:-1] |= pixels[:-1]
+        np.left_shift(self.pairs[below:], 16, out=self.quads[:-below])
+        self.quads[:-below] |= self.pairs[:-below]
+
+    def _locate(self, coordinates: Float) -> None:
+        """Split coordinates into the quad's index and, in rows and columns, the fractions."""
+        rows, columns = self.rows, self.columns
+        across, position = self.left.view(np.int32), self.right.view(np.int32)
+        for axis, pixels in enumerate((self.framed_height, self.framed_width)):
+            np.clip(coordinates[axis], 0, (pixels - 1) * PIXEL, out=coordinates[axis])
+        np.copyto(rows, coordinates[0], casting="unsafe")
+        np.copyto(columns, coordinates[1], casting="unsafe")
+        np.right_shift(rows, 8, out=position)
+        position *= self.framed_width
+        position += self.first
+        np.right_shift(columns, 8, out=across)
+        position += across
+        np.copyto(self.index, position)
+        rows &= PIXEL - 1
+        columns &= PIXEL - 1
+
+    def _blend(self) -> None:
+        """Interpolate: along the row, upper and lower pixel at once, then down the column.
+
+        A step is left·256 + (right − left)·fraction. Differences may be negative and wrap round;
+        the sum never is, so modulo 2³² it comes out right. The result is 2¹⁶ times the value.
+        """
+        left, right = self.left, self.right
+        # No index is out of range; "wrap" is the mode that looks with the least work.
+        np.take(self.quads, self.index, out=right, mode="wrap")
+        np.bitwise_and(right, 0x00FF00FF, out=left)
+        right >>= 8
+        right &= 0x00FF00FF
+        right -= left
+        right *= self.columns.view(np.uint32)
+        left <<= 8
+        left += right
+
+        upper, lower = left, right
+        np.right_shift(left, 16, out=lower)
+        upper &= 0xFFFF
+        lower -= upper
+        lower *= self.rows.view(np.uint32)
+        upper <<= 8
+        upper += lower
+
+
+class Distorter:
+    """Distorts batches of images, each image by random numbers of its own.
+
+    Parameters
+    ----------
+    height, width
+        Size of the images.
+    rotation
+        Degrees, up to ± this.
+    scale
+        Height and width each grow by a fraction up to ± this.
+    shear
+        Sideways movement per pixel of height, up to ± this.
+    shift
+        Pixels down and sideways, up to ± this.
+    elastic_alpha, elastic_sigma
+        Simard's field: uniform noise on [−1, 1] smoothed by a Gaussian of sigma pixels, times
+        alpha pixels. A pixel moves by about alpha / (6.1·sigma) (standard deviation, each way).
+    background
+        Grey level outside the image, 0 to 255.
+    gain, offset
+        What is written is gain · grey level + offset.
+
+    Raises
+    ------
+    ConfigError
+        A range that is negative or makes no sense, or a field that would fold the image.
+
+    Examples
+    --------
+    >>> images = np.zeros((2, 28, 28), dtype=np.uint8)
+    >>> images[:, 10:18, 10:18] = 200
+    >>> padded = np.zeros((1, 32, 32, 2), dtype=np.float32)
+    >>> distorter = Distorter(28, 28, rotation=12, elastic_alpha=12, elastic_sigma=4)
+    >>> distorter.distort(images, padded[0, 2:30, 2:30], key=(1, 0))
+    >>> bool((padded[..., 0] != padded[..., 1]).any()), float(padded.max())
+    (True, 200.0)
+    """
+
+    def __init__(
+        self,
+        height: int,
+        width: int,
+        *,
+        rotation: float = 0.0,
+        scale: float = 0.0,
+        shear: float = 0.0,
+        shift: float = 0.0,
+        elastic_alpha: float = 0.0,
+        elastic_sigma: float = 4.0,
+        background: int = 0,
+        gain: float = 1.0,
+        offset: float = 0.0,
+    ) -> None:
+        half = min(height, width) / 2
+        _check_range("rotation", rotation, 180)
+        _check_range("scale", scale, 0.5)
+        _check_range("shear", shear, 1)
+        _check_range("shift", shift, half)
+        _check_range("elastic_sigma", elastic_sigma, half)
+        _check_folding(elastic_alpha, elastic_sigma)
+
+        self._images = (height, width, background, gain, offset)
+        self._ranges = np.array(
+            [[np.radians(rotation)], [scale], [scale], [shear], [shift], [shift]]
+        )
+        # A place in an image, counted from its centre, in 1/256 pixels of the framed image; half
+        # a unit more makes rounding down into rounding to the nearest.
+        centre = (np.array([height, width]) - 1) / 2
+        self._origin = ((centre + 1) * PIXEL + 0.5)[:, None]
+        row, column = np.indices((height, width)).reshape(2, -1) - centre[:, None]
+        basis = np.stack([np.ones_like(row), row, column], axis=1).astype(np.float32)
+        if elastic_alpha > 0:
+            field = elastic_basis(height, width, elastic_sigma) * np.float32(elastic_alpha)
+            basis = np.hstack([basis, field])
+        self._basis = basis
+        self._coordinates = np.empty((2, height * width, BLOCK), dtype=np.float32)
+        self._resamplers: dict[int, Resampler] = {}
+
+    def distort(
+        self, images: NDArray[np.uint8], out: Float, *, key: Sequence[int], start: int = 0
+    ) -> None:
+        """Write the distorted images into ``out``.
+
+        Parameters
+        ----------
+        images
+            (n, H, W), a batch or a slice of one.
+        out
+            (H, W, n), batch innermost, any strides: the interior of a padded buffer will do.
+        key
+            What makes this batch's numbers its own, such as (seed, step): integers, none negative.
+            The same key gives the same distortions, so the channels of an image can go one by one.
+        start
+            Position of ``images[0]`` in the whole batch. Image i depends on the key and on
+            ``start + i`` alone, whatever the slice.
+        """
+        stop = start + len(images)
+        for block in range(start // BLOCK, -(-stop // BLOCK)):
+            first, last = max(start, block * BLOCK), min(stop, (block + 1) * BLOCK)
+            np.matmul(self._basis, self._coefficients(key, block), out=self._coordinates)
+            self._resampler(last - first)(
+                images[first - start : last - start],
+                self._coordinates[:, :, first - block * BLOCK : last - block * BLOCK],
+                out[:, :, first - start : last - start],
+            )
+
+    def _coefficients(self, key: Sequence[int], block: int) -> Float:
+        """Draw the (2, K, BLOCK) coefficients of a block, in 1/256 pixels of the framed image."""
+        rng = np.random.default_rng(np.random.SeedSequence(key, spawn_key=(block,)))
+        affine = affine_coefficients(rng.uniform(-1, 1, (6, BLOCK)) * self._ranges)
+        affine *= PIXEL
+        affine[:, 0] += self._origin
+        coefficients = np.empty((2, self._basis.shape[1], BLOCK), dtype=np.float32)
+        coefficients[:, :3] = affine
+        coefficients[:, 3:] = rng.standard_normal(coefficients[:, 3:].shape, dtype=np.float32)
+        coefficients[:, 3:] *= PIXEL
+        return coefficients
+
+    def _resampler(self, count: int) -> Resampler:
+        if count not in self._resamplers:
+            self._resamplers[count] = Resampler(count, *self._images)
+        return self._resamplers[count]
+
+
+def _check_range(key: str, value: float, limit: float) -> None:
+    if not 0 <= value <= limit:
+        raise ConfigError(
+            f"must be from 0 to {limit:g}, is {value}",
+            remedy="give a number in that range",
+            key=f"augment.{key}",
+        )
+
+
+def _check_folding(alpha: float, sigma: float) -> None:
+    """Refuse a field whose slope, of deviation alpha / (2·√(6π)·sigma²), often reaches −1."""
+    limit = MAX_STRAIN * 2 * sqrt(6 * pi) * sigma**2
+    if not 0 <= alpha <= limit:
+        raise ConfigError(
+            f"must be from 0 to {limit:.4g} at an elastic_sigma of {sigma:g}, is {alpha}; "
+            "a stronger field folds the image",
+            remedy="lower elastic_alpha or raise elastic_sigma",
+            key="augment.elastic_alpha",
+        )

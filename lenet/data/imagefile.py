@@ -1,0 +1,270 @@
+"""Image files of any kind as pixels from 0 to 1: pictures through Pillow, arrays without it.
+
+An image file comes from anywhere, so it is told by its content, never by its name; how large it
+claims to be is held against a limit before anything is decoded; and only the formats below are
+tried (Pillow's list is longer, and some of them run other programs).
+
+| read by                                 | formats                                     |
+|-----------------------------------------|---------------------------------------------|
+| this file                               | PGM (Netpbm's ``P2`` and ``P5``), NumPy's .npy |
+| :mod:`lenet.data.idx`                   | IDX, plain or gzip-compressed               |
+| Pillow (the extra ``image``)            | PNG, JPEG, WebP, TIFF, GIF, BMP, other Netpbm |
+
+What becomes of a picture: it is turned as its EXIF orientation says; of an animation or several
+pages the first is taken; palettes and colour spaces become red, green and blue; 16 bits count from
+0 to 65,535; what is transparent becomes white paper under dark ink, black under light ink.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import stat
+import warnings
+from collections.abc import Iterator
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lenet.data.idx import GZIP_MAGIC, TYPES, read_idx
+from lenet.system.errors import ImageError, LenetError, SystemFailure
+from lenet.system.extras import require
+
+Pixels: TypeAlias = NDArray[np.float32]
+
+MOST_PIXELS = 1 << 26  # of a picture, such as 8,192 × 8,192
+LONGEST_SIDE = 2048  # of what is kept; more shows nothing new about a digit
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP", "PPM")
+NPY_MAGIC = b"\x93NUMPY"
+NPY_HEADER = re.compile(
+    rb"\x93NUMPY(\x01\x00..|[\x02\x03]\x00....)\{'descr': *'([<>|=]?[?a-zA-Z]\d{0,3})', *"
+    rb"'fortran_order': *(True|False), *'shape': *"
+    rb"\(((?:\d{1,18}L?, *){0,31}(?:\d{1,18}L?)?)\),? *\} *\n",
+    re.DOTALL,
+)
+LONGEST_HEADER = 1024
+PGM_HEADER = re.compile(rb"P[25]" + 3 * rb"(?:\s|#[^\n]*\n)+(\d{1,9})" + rb"\s")
+REMEDY = "save it again as PNG or JPEG"
+SMALLER = "scale it down, or cut the digit out"
+
+
+def read_images(path: str | PathLike[str]) -> Iterator[tuple[str, Pixels]]:
+    """Yield the images of a file with their names.
+
+    Parameters
+    ----------
+    path
+        A regular file. A picture is one image. An array is one image if it is (H,W) or, in
+        colour, (H,W,3) or (H,W,4); (N,H,W) is N images named ``path[0]``, ``path[1]`` and so on.
+
+    Yields
+    ------
+    name, pixels
+        float32 from 0 to 1, (H,W,3), reduced to at most 2,048 pixels a side.
+
+    Raises
+    ------
+    ImageError
+        The file is missing, not an image, damaged, empty, or of more than 2²⁶ pixels.
+    SystemFailure
+        It needs Pillow, which is not installed.
+    """
+    path = Path(path)
+    try:
+        start = _start_of_regular(path)
+        if start.startswith(NPY_MAGIC):
+            yield from _of_array(path, _read_npy(path))
+        elif start[:2] == GZIP_MAGIC or (start[:2] == b"\0\0" and start[2] in TYPES):
+            yield from _of_array(path, read_idx(path))
+        elif re.match(rb"P[25]\s", start):
+            yield from _of_array(path, _read_pgm(path))
+        else:
+            yield str(path), _read_picture(path)
+    except (FileNotFoundError, NotADirectoryError):
+        raise ImageError("there is no such file", remedy="check the path", file=path) from None
+    except OSError as error:
+        reason, remedy = error.strerror or error, "check its permissions and the disk"
+        raise ImageError(f"cannot be read: {reason}", remedy=remedy, file=path) from error
+    except LenetError as error:
+        if not isinstance(error, SystemFailure):
+            error.file = str(path)
+        raise
+
+
+def _start_of_regular(path: Path) -> bytes:
+    """Return the first bytes, having asked what it is: to open a FIFO would wait for a writer."""
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise ImageError("is a directory", remedy="name the image files in it")
+    if not stat.S_ISREG(mode):
+        raise ImageError("is a pipe, socket or device", remedy="name a regular file")
+    with path.open("rb") as file:
+        start = file.read(16)
+    if len(start) < 8:
+        raise ImageError("is too short for an image" if start else "is empty", remedy=REMEDY)
+    return start
+
+
+def _check_size(H: int, W: int) -> None:
+    """Refuse what holds nothing, and what would fill the memory."""
+    if H < 1 or W < 1:
+        raise ImageError(f"has no pixels ({W}×{H})", remedy=REMEDY)
+    if H * W > MOST_PIXELS:
+        problem = f"has {W:,}×{H:,} pixels, more than {MOST_PIXELS:,}"
+        raise ImageError(problem, remedy=SMALLER)
+
+
+# --- Arrays --------------------------------------------------------------------------------------
+
+
+def _of_array(path: Path, array: NDArray[Any]) -> Iterator[tuple[str, Pixels]]:
+    _check_type(array.dtype)
+    colour = array.ndim == 3 and array.shape[2] in {3, 4}
+    if array.ndim != 2 and (array.ndim != 3 or 0 in array.shape):
+        shape = "×".join(map(str, array.shape)) or "a single number"
+        problem = f"is an array of {shape}, not of H×W, N×H×W or H×W×3"
+        raise ImageError(problem, remedy="save one image, or a stack of them")
+    _check_size(*array.shape[:2] if colour or array.ndim == 2 else array.shape[1:])
+    if colour or array.ndim == 2:
+        yield str(path), _in_colour(array)
+    else:
+        for number, image in enumerate(array):
+            yield f"{path}[{number}]", _in_colour(image)
+
+
+def _check_type(dtype: np.dtype[Any]) -> None:
+    if dtype.kind not in "buif":
+        problem = f"holds {dtype} where grey levels are needed"
+        raise ImageError(problem, remedy="save it as uint8 from 0 to 255")
+
+
+def _in_colour(array: NDArray[Any]) -> Pixels:
+    """Return (H,W,3) from 0 to 1, whatever the type of the numbers."""
+    black, white = _range(array)
+    levels = _reduced(np.atleast_3d(array)).astype(np.float64)  # what float32 cannot span
+    pixels = ((levels - black) / (white - black)).astype(np.float32)
+    if pixels.shape[2] == 4:
+        pixels = _over_paper(pixels)
+    return np.broadcast_to(pixels, (*pixels.shape[:2], 3))
+
+
+def _range(array: NDArray[Any]) -> tuple[float, float]:
+    """Return the levels of black and white: integers start at 0, floats are used as they span."""
+    low, high = float(array.min()), float(array.max())
+    if not np.isfinite([low, high, high - low]).all():
+        raise ImageError("holds NaN or infinite numbers", remedy=REMEDY)
+    if low >= 0 and (array.dtype.kind != "f" or high <= 1):
+        return 0.0, next((white for white in (1.0, 255.0, 65535.0) if high <= white), high)
+    return low, high if high > low else low + (abs(low) or 1.0)  # 10³⁰⁰ + 1 would be 10³⁰⁰
+
+
+def _reduced(array: NDArray[Any]) -> NDArray[Any]:
+    """Return (H,W,C) with means over k×k pixels in place of pixels, k as LONGEST_SIDE needs."""
+    H, W, C = array.shape
+    k = -(-max(H, W) // LONGEST_SIDE)
+    if k == 1:
+        return array
+    h, w = max(H // k, 1), max(W // k, 1)
+    kh, kw = min(k, H), min(k, W)
+    blocks = array[: h * kh, : w * kw].reshape(h, kh, w, kw, C)
+    means: NDArray[Any] = blocks.mean(axis=(1, 3), dtype=np.float64)
+    return means
+
+
+def _read_npy(path: Path) -> NDArray[Any]:
+    """Map an array; numpy.load would have its header evaluated as Python.
+
+    The format is NEP 1's (https://numpy.org/neps/nep-0001-npy-format.html).
+    """
+    with path.open("rb") as file:
+        header = NPY_HEADER.match(file.read(LONGEST_HEADER))
+    if header is None or header.end() != 6 + len(header[1]) + int.from_bytes(
+        header[1][2:], "little"
+    ):
+        raise ImageError("is a .npy file with a damaged or unusual header", remedy=REMEDY)
+    descr, fortran, axes = (header[part].decode() for part in (2, 3, 4))
+    try:
+        dtype, shape = np.dtype(descr), tuple(map(int, re.findall(r"\d+", axes)))
+    except TypeError as error:
+        raise ImageError(f"is a .npy file of no type ({error})", remedy=REMEDY) from error
+    _check_type(dtype)
+    here, claimed = path.stat().st_size - header.end(), math.prod(shape) * dtype.itemsize
+    if here < claimed or not claimed:
+        problem = f"is a .npy file whose header promises {shape}, and that holds {here:,} bytes"
+        raise ImageError(problem, remedy=REMEDY)
+    order: Literal["F", "C"] = "F" if fortran == "True" else "C"
+    return np.memmap(path, dtype, "r", header.end(), shape, order)
+
+
+def _read_pgm(path: Path) -> NDArray[Any]:
+    """Read a grey picture of Netpbm's (https://netpbm.sourceforge.net/doc/pgm.html)."""
+    data = path.read_bytes()
+    header = PGM_HEADER.match(data)
+    if header is None:
+        raise ImageError("is a PGM file with a damaged header", remedy=REMEDY)
+    W, H, white = (int(number) for number in header.groups())
+    _check_size(H, W)
+    if not 0 < white < 65536:
+        raise ImageError(f"is a PGM file that claims {white} for white", remedy=REMEDY)
+    body = memoryview(data)[header.end() :]
+    if data.startswith(b"P5"):
+        dtype = np.dtype(">u2" if white > 255 else "u1")
+        levels = np.frombuffer(body, dtype, min(H * W, len(body) // dtype.itemsize))
+    else:
+        try:
+            levels = np.array(bytes(body).split(None, H * W)[: H * W], np.uint16)
+        except (ValueError, OverflowError) as error:
+            raise ImageError("is a PGM file with no number", remedy=REMEDY) from error
+    if levels.size < H * W:
+        raise ImageError(f"is cut short: {levels.size:,} of {H * W:,} pixels", remedy=REMEDY)
+    return np.clip(levels.reshape(H, W) / np.float32(white), 0, 1)
+
+
+# --- Pictures ------------------------------------------------------------------------------------
+
+
+def _read_picture(path: Path) -> Pixels:
+    Image, ImageOps = require("PIL.Image", "image"), require("PIL.ImageOps", "image")
+    with warnings.catch_warnings():
+        # Pillow warns where this module refuses, and of metadata that does not matter here.
+        warnings.simplefilter("ignore")
+        try:
+            with path.open("rb") as file, Image.open(file, formats=FORMATS) as picture:
+                _check_size(picture.height, picture.width)
+                picture.draft(None, (LONGEST_SIDE, LONGEST_SIDE))  # of a JPEG, fewer pixels
+                return _of_picture(ImageOps.exif_transpose(picture))
+        except Image.UnidentifiedImageError:
+            remedy = f"give one of {', '.join(FORMATS)}"
+            raise ImageError("is not an image", remedy=remedy) from None
+        except Image.DecompressionBombError:
+            problem = f"has more than {MOST_PIXELS:,} pixels"
+            raise ImageError(problem, remedy=SMALLER) from None
+        except ImageError:
+            raise
+        except MemoryError as error:  # a damaged length asks for it as a large picture does
+            problem = "takes more memory than there is: it is damaged or too large"
+            raise ImageError(problem, remedy=f"{SMALLER}, or {REMEDY}") from error
+        except Exception as error:  # a decoder meets damage with whatever it was doing
+            problem = f"is damaged ({error or type(error).__name__})"
+            raise ImageError(problem, remedy=REMEDY) from error
+
+
+def _of_picture(picture: Any) -> Pixels:  # noqa: ANN401 - Pillow is optional
+    """Return (H,W,3) from 0 to 1 of a Pillow picture of any mode."""
+    if picture.mode.startswith("I") or picture.mode == "F":
+        return _in_colour(np.asarray(picture))
+    picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
+    k = -(-max(picture.size) // LONGEST_SIDE)
+    levels: NDArray[np.uint8] = np.asarray(picture.reduce(k) if k > 1 else picture)
+    pixels = levels.astype(np.float32) / np.float32(255)
+    return _over_paper(pixels) if picture.mode == "RGBA" else pixels
+
+
+def _over_paper(pixels: Pixels) -> Pixels:
+    """Lay pixels (H,W,4) on white, or on black where what is opaque is light."""
+    colour, opacity = pixels[..., :3], pixels[..., 3:]
+    ink = float((colour * opacity).sum() / max(3 * float(opacity.sum()), 1e-6))
+    return colour * opacity + np.float32(ink < 0.5) * (1 - opacity)

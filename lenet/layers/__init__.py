@@ -1,1 +1,0 @@
-"""Layers floor: functions of a batch of images, each with its derivative."""

@@ -1,0 +1,1 @@
+"""Networks to build by name."""

@@ -1,0 +1,1 @@
+"""Arrays and layers: patch matrix, layers, losses, and a network made of them."""

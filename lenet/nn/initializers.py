@@ -1,0 +1,97 @@
+"""Where the weights start: LeCun, Glorot and He initialisation.
+
+A weighted sum of ``fan_in`` inputs of variance 1 has the variance ``fan_in · Var[w]``, and on the
+way back a sum of ``fan_out`` gradients multiplies theirs by ``fan_out · Var[w]``. Each rule below
+picks Var[w] so that neither grows nor dies from layer to layer. For a convolution with F filters
+of C×kh×kw in g groups, fan_in = C/g·kh·kw and fan_out = F/g·kh·kw; for a linear layer they are its
+inputs and outputs. Biases start at zero.
+
+Every rule draws in float64 and rounds once, so that one seed gives the same network in float32
+and float64, to rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+Initializer: TypeAlias = Callable[
+    [np.random.Generator, tuple[int, ...], int, int, DTypeLike], NDArray[Any]
+]
+"""``(rng, shape, fan_in, fan_out, dtype) -> weights of that shape and type``."""
+
+
+def lecun(
+    rng: np.random.Generator,
+    shape: tuple[int, ...],
+    fan_in: int,
+    _fan_out: int,
+    dtype: DTypeLike = np.float32,
+) -> NDArray[Any]:
+    """Draw normal weights of variance 1 / fan_in: for LeCun's scaled tanh.
+
+    References
+    ----------
+    LeCun, Bottou, Orr, Müller (1998), Efficient BackProp, eq. 16.
+
+    Examples
+    --------
+    >>> weights = lecun(np.random.default_rng(0), (1000, 100), 100, 1000)
+    >>> round(float(weights.std()), 2)  # √(1 / 100)
+    0.1
+    """
+    return rng.normal(0.0, (1 / fan_in) ** 0.5, shape).astype(dtype)
+
+
+def glorot(
+    rng: np.random.Generator,
+    shape: tuple[int, ...],
+    fan_in: int,
+    fan_out: int,
+    dtype: DTypeLike = np.float32,
+) -> NDArray[Any]:
+    """Draw uniform weights in ±√(6 / (fan_in + fan_out)): for sigmoid, tanh and softmax.
+
+    Their variance is 2 / (fan_in + fan_out), the compromise between forward and backward.
+
+    References
+    ----------
+    Glorot, Bengio (2010), Understanding the difficulty of training deep feedforward neural
+    networks, eq. 16.
+
+    Examples
+    --------
+    >>> weights = glorot(np.random.default_rng(0), (1000, 200), 200, 1000)
+    >>> round(float(abs(weights).max()), 3)  # √(6 / 1200)
+    0.071
+    """
+    bound = (6 / (fan_in + fan_out)) ** 0.5
+    return rng.uniform(-bound, bound, shape).astype(dtype)
+
+
+def he(
+    rng: np.random.Generator,
+    shape: tuple[int, ...],
+    fan_in: int,
+    _fan_out: int,
+    dtype: DTypeLike = np.float32,
+) -> NDArray[Any]:
+    """Draw normal weights of variance 2 / fan_in: for ReLU, which halves the variance.
+
+    References
+    ----------
+    He, Zhang, Ren, Sun (2015), Delving deep into rectifiers, eq. 10.
+
+    Examples
+    --------
+    >>> weights = he(np.random.default_rng(0), (1000, 200), 200, 1000)
+    >>> round(float(weights.std()), 2)  # √(2 / 200)
+    0.1
+    """
+    return rng.normal(0.0, (2 / fan_in) ** 0.5, shape).astype(dtype)
+
+
+INITIALIZERS: dict[str, Initializer] = {"lecun": lecun, "glorot": glorot, "he": he}

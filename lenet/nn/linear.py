@@ -1,0 +1,62 @@
+"""The affine layer: every output is connected to every input.
+
+Images (C,H,W,N) are taken as vectors (D,N) with D = C·H·W, which is a view. In the batch
+derivation of LeNet-5 this is F6 and F7, with X and Z transposed (an image a row there, an image a
+column here):
+
+    Z  = W · X + b      (F × D) · (D × N)      forward
+    dW = dZ · Xᵀ        (F × N) · (N × D)      weight gradient
+    db = dZ · 1         the plain sum over the batch: 1/N is in dZ already
+    dX = Wᵀ · dZ        (D × F) · (F × N)      data gradient
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from lenet.nn.im2col import Array
+from lenet.nn.layer import Layer, Parameter, Shape
+
+
+class Linear(Layer):
+    """F weighted sums of all inputs, each with a bias."""
+
+    def __init__(self, name: str, F: int) -> None:
+        super().__init__(name)
+        self.F = F
+
+    def build(self, shape: Shape) -> Shape:
+        self.shape, self.D = shape, prod(shape)
+        self.weight = Parameter(f"{self.name}.weight", (self.F, self.D), self.D, self.F, True)
+        self.bias = Parameter(f"{self.name}.bias", (self.F,), self.D, self.F, False)
+        self.parameters = (self.weight, self.bias)
+        return (self.F,)
+
+    def allocate(self, N: int, dtype: DTypeLike) -> None:
+        self.z = self.buffer("z", (self.F, N), dtype)
+        self.dx = self.buffer("dx", (self.D, N), dtype)
+
+    def forward(self, x: Array) -> Array:
+        self.x = x.reshape(self.D, -1)
+        np.matmul(self.weight.value, self.x, out=self.z)  # (F × D) · (D × N)
+        self.z += self.bias.value[:, None]
+        return self.z
+
+    def backward(self, dz: Array) -> Array | None:
+        np.matmul(dz, self.x.T, out=self.weight.gradient)  # (F × N) · (N × D)
+        np.sum(dz, axis=1, out=self.bias.gradient)
+        if not self.needs_dx:
+            return None
+        np.matmul(self.weight.value.T, dz, out=self.dx)  # (D × F) · (F × N)
+        return self.dx.reshape(*self.shape, -1)
+
+    @property
+    def patch_matrix(self) -> tuple[int, int]:
+        return 1, self.D
+
+    @property
+    def multiply_adds(self) -> int:
+        return self.F * self.D

@@ -1,0 +1,100 @@
+"""Softmax and cross-entropy as one function, with its gradient; and the penalty on the weights.
+
+For scores z (classes × N) and labels y, as in docs/derivation.md, 5:
+
+    probs = exp(z − max z) / Σ exp(z − max z)       the maximum is subtracted: exp cannot overflow
+    E     = −(1/N) · Σ ln probs[y]
+    ∇z    = (probs − Y) / N                         Y one-hot; with 1/N here, and nowhere else
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from lenet.nn.im2col import Array
+from lenet.nn.layer import Parameter
+
+
+class SoftmaxCrossEntropy:
+    """The mean cross-entropy of a batch and its gradient with respect to the scores.
+
+    Parameters
+    ----------
+    classes
+        The number of scores of an image.
+    label_smoothing
+        ε of C. Szegedy et al. (2016): the target is 1 − ε for the label plus ε/classes for all.
+
+    After ``forward``, ``correct`` is the number of images whose label has the highest score.
+    """
+
+    def __init__(self, classes: int, label_smoothing: float = 0.0) -> None:
+        self.classes, self.smoothing = classes, label_smoothing
+        self.dz = np.empty((classes, 0))
+        self.correct = 0
+
+    def allocate(self, N: int, dtype: DTypeLike) -> None:
+        """Size the buffers for batches of N images."""
+        self.dz = np.empty((self.classes, N), dtype)
+        self.probs = np.empty_like(self.dz)
+        self.row, self.chosen, self.uniform = (np.empty(N, dtype) for _ in range(3))
+        self.images = np.arange(N)
+        self.targets = np.empty(N, self.images.dtype)
+
+    def forward(self, z: Array, labels: Array, batch: int | None = None) -> float:
+        """Return the sum of the cross-entropies divided by ``batch``, the images of the batch.
+
+        ``batch`` is N unless z is only a worker's part of the batch: then the parts' losses and
+        gradients add up to those of the whole.
+        """
+        N = z.shape[1]
+        if self.dz.shape[1] != N or self.dz.dtype != z.dtype:
+            self.allocate(N, z.dtype)
+        self.batch = batch or N
+        np.multiply(labels, N, out=self.targets, dtype=self.targets.dtype)
+        self.targets += self.images  # where in the flat (classes × N) each label's score stands
+        np.max(z, axis=0, out=self.row)
+        np.subtract(z, self.row, out=self.dz)  # z − max z, until backward
+        np.exp(self.dz, out=self.probs)
+        np.sum(self.probs, axis=0, out=self.row)
+        self.probs /= self.row
+        np.take(self.dz, self.targets, out=self.chosen, mode="clip")
+        self.correct = N - np.count_nonzero(self.chosen)
+        if self.smoothing:
+            np.mean(self.dz, axis=0, out=self.uniform)
+            self.uniform -= self.chosen
+            self.uniform *= self.smoothing
+            self.chosen += self.uniform
+        np.log(self.row, out=self.row)
+        self.row -= self.chosen
+        return float(self.row.sum(dtype=np.float64)) / self.batch
+
+    def backward(self) -> Array:
+        """Return ∇z = (probs − Y)/N of the last forward pass."""
+        np.subtract(self.probs, self.smoothing / self.classes, out=self.dz)
+        self.dz.reshape(-1)[self.targets] -= 1 - self.smoothing
+        self.dz /= self.batch
+        return self.dz
+
+
+def softmax(z: Array) -> Array:
+    """Return the probabilities of scores z (classes, N), a column an image.
+
+    Examples
+    --------
+    >>> softmax(np.array([[1000.0, 0.0], [1000.0, 0.0]]))
+    array([[0.5, 0.5],
+           [0.5, 0.5]])
+    """
+    e: Array = np.exp(z - z.max(axis=0))
+    e /= e.sum(axis=0)
+    return e
+
+
+def weight_penalty(parameters: Iterable[Parameter], decay: float) -> float:
+    """Return ½·λ·Σ‖W‖² over the weights; biases are free. Its gradient is +λW."""
+    squares = (float(np.vdot(p.value, p.value)) for p in parameters if p.decays)
+    return 0.5 * decay * sum(squares)

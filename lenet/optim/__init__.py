@@ -1,0 +1,1 @@
+"""Optimizers, the average of the weights, and learning rate schedules."""

@@ -1,0 +1,363 @@
+"""Learning rules, in place on the flat parameter vector; and the average of the weights.
+
+A network's parameters are views of one flat vector and its gradients of another, so a rule is a
+handful of vector operations, whatever the layers. Each works in memory that it takes once: a step
+allocates nothing that grows with the vector.
+
+Notation: parameters w, gradients g, learning rate lr, weight decay λ, and t = 1, 2, 3 … the
+number of this step. Rules hold no clock: lr and t are given to each step, so the vectors of
+``state()`` are all that a checkpoint needs to go on to the same bits.
+
+``part`` is the slice of the vector that a step updates. Vectors have their full length
+everywhere, so workers that take disjoint parts may share one state (``zeros`` allocates it).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypeAlias
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from lenet.system.errors import CheckpointError, ConfigError
+
+Vector: TypeAlias = NDArray[np.floating[Any]]
+Zeros: TypeAlias = Callable[[int, DTypeLike], Vector]
+
+EVERYTHING = slice(None)
+
+
+class Stateful:
+    """Something whose whole memory is a few named vectors."""
+
+    def __init__(self, vectors: dict[str, Vector]) -> None:
+        self.vectors = vectors
+
+    def state(self) -> dict[str, Vector]:
+        """Return the vectors themselves, not copies, by name."""
+        return dict(self.vectors)
+
+    def restore(self, state: Mapping[str, Vector]) -> None:
+        """Copy the vectors of an earlier ``state()`` into this one's.
+
+        Raises
+        ------
+        CheckpointError
+            The names, shapes or types are not those of ``state()``; nothing is changed then.
+        """
+        if _outline(state) != _outline(self.vectors):
+            raise CheckpointError(
+                f"holds {_outline(state)} where {_outline(self.vectors)} is needed",
+                remedy="resume with the optimizer and the network that the run began with",
+                key="optimizer",
+            )
+        for name, vector in self.vectors.items():
+            np.copyto(vector, state[name])
+
+
+def _outline(vectors: Mapping[str, Vector]) -> dict[str, str]:
+    """Describe vectors by name, type and shape, in the order of their names."""
+    return {name: f"{v.dtype} {v.shape}" for name, v in sorted(vectors.items())}
+
+
+@dataclass(eq=False, kw_only=True)
+class Optimizer(Stateful, ABC):
+    """What all rules share: memory, and weight decay.
+
+    The loss has the term ½·λ·Σ‖W‖² on weights, never on biases, so its gradient has λW. λ is kept
+    as a vector that is 0 at the biases: one more multiply-add, cheaper than a loop over the
+    layers' slices, and right wherever a part is cut.
+
+    Parameters
+    ----------
+    size
+        Number of parameters.
+    dtype
+        Their type.
+    weight_decay
+        λ.
+    decays
+        Mask of the parameters that decay, shape (size,): the weights. True stands for all.
+    zeros
+        Allocates what the rule remembers: ``zeros(size, dtype)``.
+    """
+
+    remembers: ClassVar[tuple[str, ...]]
+    """Names of the vectors that the rule carries from step to step."""
+
+    size: int = field(kw_only=False)
+    dtype: DTypeLike = field(default=np.float32, kw_only=False)
+    weight_decay: float = 0.0
+    decays: NDArray[np.bool_] | bool = True
+    zeros: Zeros = np.zeros
+
+    def __post_init__(self) -> None:
+        super().__init__({name: self.zeros(self.size, self.dtype) for name in self.remembers})
+        self.scratch: Vector = np.empty(self.size, self.dtype)
+        self.decay: Vector | None = None
+        if self.weight_decay:
+            self.decay = np.empty(self.size, self.dtype)
+            self.decay[:] = np.multiply(self.decays, self.weight_decay)
+
+    @abstractmethod
+    def step(
+        self, parameters: Vector, gradients: Vector, lr: float, t: int, part: slice = EVERYTHING
+    ) -> None:
+        """Update ``parameters[part]`` in place from ``gradients[part]``, which stay as they are.
+
+        Parameters
+        ----------
+        parameters, gradients
+            The network's flat vectors, shape (size,).
+        lr
+            Learning rate.
+        t
+            Number of this step, from 1.
+        part
+            What to update.
+        """
+
+    def decayed(self, w: Vector, g: Vector, part: slice) -> Vector:
+        """Return g + λw, in scratch memory; without weight decay g itself."""
+        if self.decay is None:
+            return g
+        s = self.scratch[part]
+        np.multiply(w, self.decay[part], out=s)
+        s += g
+        return s
+
+
+@dataclass(eq=False, kw_only=True)
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum μ (plain descent for μ = 0).
+
+    ::
+
+        v ← μ·v + g + λw
+        w ← w − lr·v
+
+    References
+    ----------
+    Polyak (1964); in this form, with lr outside v, as in PyTorch.
+
+    Examples
+    --------
+    >>> w, g = np.array([1.0]), np.array([2.0])
+    >>> sgd = SGD(1, np.float64, momentum=0.5)
+    >>> for t in (1, 2):  # v is 2, then 0.5·2 + 2 = 3
+    ...     sgd.step(w, g, lr=0.1, t=t)
+    >>> print(w)  # 1 − 0.1·2 − 0.1·3
+    [0.5]
+    """
+
+    remembers = ("velocity",)
+
+    momentum: float = 0.9
+
+    def step(
+        self,
+        parameters: Vector,
+        gradients: Vector,
+        lr: float,
+        t: int,  # noqa: ARG002 (the rule is the same at every step)
+        part: slice = EVERYTHING,
+    ) -> None:
+        """Update in place; see :meth:`Optimizer.step`."""
+        w, v, s = parameters[part], self.vectors["velocity"][part], self.scratch[part]
+        v *= self.momentum
+        v += self.decayed(w, gradients[part], part)
+        np.multiply(v, lr, out=s)
+        w -= s
+
+
+@dataclass(eq=False, kw_only=True)
+class Nesterov(Optimizer):
+    """Nesterov's accelerated gradient: the gradient taken one momentum step ahead.
+
+    Sutskever's form moves w by v and takes the gradient at the place ahead, w + μv. Written for
+    the place ahead, which is where the network always is (PyTorch's form)::
+
+        v ← μ·v + g + λw
+        w ← w − lr·(g + λw + μ·v)
+
+    Remembered is m = μ·v, which saves a pass over the vector: m ← μ·(m + g), w ← w − lr·(g + m).
+
+    References
+    ----------
+    Nesterov (1983); Sutskever, Martens, Dahl, Hinton (2013), On the importance of initialization
+    and momentum in deep learning, eq. 3 and 4; Bengio, Boulanger-Lewandowski, Pascanu (2013),
+    Advances in optimizing recurrent networks, eq. 7.
+
+    Examples
+    --------
+    >>> w, g = np.array([1.0]), np.array([2.0])
+    >>> nesterov = Nesterov(1, np.float64, momentum=0.5)
+    >>> nesterov.step(w, g, lr=0.1, t=1)
+    >>> print(w)  # v is 2; 1 − 0.1·(2 + 0.5·2)
+    [0.7]
+    """
+
+    remembers = ("lookahead",)
+
+    momentum: float = 0.9
+
+    def step(
+        self,
+        parameters: Vector,
+        gradients: Vector,
+        lr: float,
+        t: int,  # noqa: ARG002 (the rule is the same at every step)
+        part: slice = EVERYTHING,
+    ) -> None:
+        """Update in place; see :meth:`Optimizer.step`."""
+        w, m, s = parameters[part], self.vectors["lookahead"][part], self.scratch[part]
+        g = self.decayed(w, gradients[part], part)
+        m += g
+        m *= self.momentum
+        np.add(g, m, out=s)
+        s *= lr
+        w -= s
+
+
+@dataclass(eq=False, kw_only=True)
+class Adam(Optimizer):
+    """Adam, and AdamW by ``decoupled``: the mean gradient over the root of its mean square.
+
+    ::
+
+        m̂ = mean of g,  weighted by β1^age        w ← w − lr·m̂ / (√v̂ + ε)
+        v̂ = mean of g², weighted by β2^age
+
+    Remembered are the weighted sums M ← β1·M + g and V ← β2·V + g². Divided by the sums of their
+    weights, c1 = 1 + β1 + … + β1^(t−1) and c2 likewise, they are the paper's bias-corrected
+    means, and its two passes of averaging fall away::
+
+        lr·(M/c1) / (√(V/c2) + ε)  =  (lr·√c2/c1) · M / (√V + ε·√c2)
+
+    Adam's weight decay is coupled: λw joins g, and is divided by √v̂ with it. AdamW's is
+    decoupled: w ← w − lr·λ·w beside the step.
+
+    References
+    ----------
+    Kingma, Ba (2015), Adam: a method for stochastic optimization, algorithm 1 and section 2;
+    Loshchilov, Hutter (2019), Decoupled weight decay regularization, algorithm 2 (λ scaled by
+    lr, as in PyTorch).
+
+    Examples
+    --------
+    >>> w, g = np.array([1.0, 1.0]), np.array([200.0, -0.003])
+    >>> Adam(2, np.float64).step(w, g, lr=0.25, t=1)
+    >>> print(w.round(3))  # the first step is lr, against the sign of the gradient
+    [0.75 1.25]
+    """
+
+    remembers = ("first_moment", "second_moment")
+
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    decoupled: bool = False
+
+    def step(
+        self, parameters: Vector, gradients: Vector, lr: float, t: int, part: slice = EVERYTHING
+    ) -> None:
+        """Update in place; see :meth:`Optimizer.step`."""
+        w, g, s = parameters[part], gradients[part], self.scratch[part]
+        m, v = self.vectors["first_moment"][part], self.vectors["second_moment"][part]
+        if self.decoupled:
+            self.shrink(w, lr, part)
+        else:
+            g = self.decayed(w, g, part)
+        m *= self.beta1
+        m += g
+        v *= self.beta2
+        np.multiply(g, g, out=s)
+        v += s
+
+        c1 = (1 - self.beta1**t) / (1 - self.beta1)
+        c2 = (1 - self.beta2**t) / (1 - self.beta2)
+        np.sqrt(v, out=s)
+        s += self.epsilon * c2**0.5
+        np.divide(m, s, out=s)
+        s *= lr * c2**0.5 / c1
+        w -= s
+
+    def shrink(self, w: Vector, lr: float, part: slice) -> None:
+        """Decay the weights themselves: w ← w − lr·λ·w."""
+        if self.decay is None:
+            return
+        s = self.scratch[part]
+        np.multiply(w, self.decay[part], out=s)
+        s *= lr
+        w -= s
+
+
+def make_optimizer(
+    name: str,
+    size: int,
+    dtype: DTypeLike = np.float32,
+    *,
+    momentum: float = 0.9,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
+    weight_decay: float = 0.0,
+    decays: NDArray[np.bool_] | bool = True,
+    zeros: Zeros = np.zeros,
+) -> Optimizer:
+    """Build the rule of that name; each takes of the numbers those that it knows.
+
+    Parameters
+    ----------
+    name
+        ``sgd``, ``nesterov``, ``adam`` or ``adamw``.
+    size, dtype
+        Of the flat parameter vector.
+    momentum
+        μ of sgd and nesterov.
+    beta1, beta2, epsilon
+        β1, β2 and ε of adam and adamw.
+    weight_decay, decays, zeros
+        See :class:`Optimizer`.
+
+    Raises
+    ------
+    ConfigError
+        There is no rule of that name.
+
+    Examples
+    --------
+    >>> rule = make_optimizer("adamw", 61706, weight_decay=0.01)
+    >>> list(rule.state())
+    ['first_moment', 'second_moment']
+    """
+    match name:
+        case "sgd" | "nesterov":
+            return {"sgd": SGD, "nesterov": Nesterov}[name](
+                size,
+                dtype,
+                momentum=momentum,
+                weight_decay=weight_decay,
+                decays=decays,
+                zeros=zeros,
+            )
+        case "adam" | "adamw":
+            return Adam(
+                size,
+                dtype,
+                beta1=beta1,
+                beta2=beta2,
+                epsilon=epsilon,
+                decoupled=name == "adamw",
+                weight_decay=weight_decay,
+                decays=decays,
+                zeros=zeros,
+            )
+    raise ConfigError(
+        f"there is no optimizer {name!r}",
+        remedy="choose sgd, nesterov, adam or adamw",
+        key="optimizer.name",
+    )

@@ -1,0 +1,247 @@
+"""The learning rate as a pure function of the step.
+
+A schedule takes t, the number of steps already made (0 for the first), and returns the rate of the
+next one. It remembers nothing, so a resumed run has the rates of an uninterrupted one. Steps are
+the only unit of time here; ``make_schedule`` turns the configuration's epochs into them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import cos, pi
+from typing import TypeAlias
+
+from lenet.system.errors import ConfigError
+
+Schedule: TypeAlias = Callable[[int], float]
+"""``(t) -> learning rate``, t = 0, 1, 2 …"""
+
+
+def constant(lr: float) -> Schedule:
+    """Stay at ``lr``.
+
+    Examples
+    --------
+    >>> constant(0.1)(1000)
+    0.1
+    """
+    return lambda t: lr  # noqa: ARG005 (a schedule takes the step)
+
+
+def step(lr: float, steps: int, gamma: float = 0.1) -> Schedule:
+    """Multiply by γ every ``steps`` steps: lr·γ^⌊t / steps⌋.
+
+    References
+    ----------
+    Caffe's learning rate policy ``step``.
+
+    Examples
+    --------
+    >>> rate = step(1.0, steps=10, gamma=0.5)
+    >>> [rate(t) for t in (0, 9, 10, 20)]
+    [1.0, 1.0, 0.5, 0.25]
+    """
+    return lambda t: float(lr * gamma ** (t // steps))
+
+
+def inv(lr: float, gamma: float = 1e-4, power: float = 0.75) -> Schedule:
+    """Fall like a power of the step: lr·(1 + γ·t)^(−power), γ per step.
+
+    References
+    ----------
+    Caffe's learning rate policy ``inv``; the defaults are those of its LeNet solver.
+
+    Examples
+    --------
+    >>> rate = inv(1.0, gamma=0.01, power=0.5)
+    >>> [rate(t) for t in (0, 300, 1500)]
+    [1.0, 0.5, 0.25]
+    """
+    return lambda t: float(lr * (1 + gamma * t) ** -power)
+
+
+def exponential(lr: float, steps: int, gamma: float) -> Schedule:
+    """Fall smoothly, by the factor γ in every ``steps`` steps: lr·γ^(t / steps).
+
+    References
+    ----------
+    Caffe's learning rate policy ``exp`` is the case ``steps=1``.
+
+    Examples
+    --------
+    >>> rate = exponential(1.0, steps=10, gamma=0.25)
+    >>> [rate(t) for t in (0, 5, 10)]
+    [1.0, 0.5, 0.25]
+    """
+    return lambda t: float(lr * gamma ** (t / steps))
+
+
+def cosine(lr: float, steps: int, final: float = 0.0) -> Schedule:
+    """Fall from lr to final·lr along half a cosine in ``steps`` steps, and stay there.
+
+    lr·(final + ½·(1 − final)·(1 + cos(π·t / steps))).
+
+    References
+    ----------
+    Loshchilov, Hutter (2017), SGDR: stochastic gradient descent with warm restarts, eq. 5,
+    without restarts.
+
+    Examples
+    --------
+    >>> rate = cosine(1.0, steps=100, final=0.2)
+    >>> [round(rate(t), 3) for t in (0, 50, 100, 200)]
+    [1.0, 0.6, 0.2, 0.2]
+    """
+    return lambda t: _arc(lr, final * lr, t / steps)
+
+
+def one_cycle(lr: float, steps: int, peak: float = 0.3, final: float = 0.0) -> Schedule:
+    """Rise from lr/25 to lr, then fall to final·lr, each along half a cosine.
+
+    Parameters
+    ----------
+    lr
+        The highest rate.
+    steps
+        Length of the cycle; after it the rate stays where it is.
+    peak
+        Where the highest rate is, as a fraction of the cycle, in (0, 1).
+    final
+        The last rate, as a fraction of lr.
+
+    References
+    ----------
+    Smith (2018), A disciplined approach to neural network hyper-parameters; cosines instead of
+    its straight lines, and the 25, as in fastai and PyTorch.
+
+    Examples
+    --------
+    >>> rate = one_cycle(1.0, steps=100, peak=0.2)
+    >>> [round(rate(t), 3) for t in (0, 10, 20, 60, 100)]
+    [0.04, 0.52, 1.0, 0.5, 0.0]
+    """
+    top = peak * steps
+
+    def rate(t: int) -> float:
+        if t < top:
+            return _arc(lr / 25, lr, t / top)
+        return _arc(lr, final * lr, (t - top) / (steps - top))
+
+    return rate
+
+
+def _arc(start: float, end: float, progress: float) -> float:
+    """Go from ``start`` to ``end`` along half a cosine as progress goes from 0 to 1."""
+    return end + (start - end) * (1 + cos(pi * min(progress, 1.0))) / 2
+
+
+def with_warmup(schedule: Schedule, steps: int) -> Schedule:
+    """Rise in a straight line for ``steps`` steps, then begin ``schedule``.
+
+    (t + 1) / (steps + 1) of its first rate, which the line meets at t = steps.
+
+    References
+    ----------
+    Goyal et al. (2017), Accurate, large minibatch SGD: training ImageNet in 1 hour, section 2.2.
+
+    Examples
+    --------
+    >>> rate = with_warmup(step(1.0, steps=2, gamma=0.5), steps=3)
+    >>> [rate(t) for t in range(7)]
+    [0.25, 0.5, 0.75, 1.0, 1.0, 0.5, 0.5]
+    """
+    return lambda t: schedule(0) * (t + 1) / (steps + 1) if t < steps else schedule(t - steps)
+
+
+def scaled(lr: float, batch_size: int, lr_batch: int | None) -> float:
+    """Return the rate for batches of ``batch_size`` where ``lr`` is that for ``lr_batch`` images.
+
+    Linear scaling: a batch k times as large makes one step in place of k, so k times as long a
+    one. It holds while the gradient changes little over k steps: begin with a warm-up.
+
+    References
+    ----------
+    Goyal et al. (2017), Accurate, large minibatch SGD: training ImageNet in 1 hour, section 2.1.
+
+    Examples
+    --------
+    >>> scaled(0.05, 256, lr_batch=64), scaled(0.05, 256, lr_batch=None)
+    (0.2, 0.05)
+    """
+    return lr if lr_batch is None else lr * batch_size / lr_batch
+
+
+def make_schedule(
+    name: str,
+    lr: float,
+    *,
+    steps: int,
+    steps_per_epoch: int,
+    warmup: float = 0.0,
+    step_epochs: float = 3.0,
+    gamma: float = 0.1,
+    power: float = 0.75,
+    final: float = 0.0,
+    peak: float = 0.3,
+) -> Schedule:
+    """Build the schedule of that name from the configuration's numbers.
+
+    Parameters
+    ----------
+    name
+        ``constant``, ``step``, ``inv``, ``exponential``, ``cosine`` or ``one-cycle``.
+    lr
+        The highest rate.
+    steps
+        Steps of the whole training.
+    steps_per_epoch
+        Steps of one epoch.
+    warmup
+        Epochs of linear warm-up, 0 for none. The schedule begins after it, and ``cosine`` and
+        ``one-cycle`` share out the steps that are left.
+    step_epochs
+        Epochs between the falls of ``step``.
+    gamma
+        The factor of each fall of ``step``, of each epoch of ``exponential``; γ of ``inv``, per
+        step as in Caffe.
+    power
+        The power of ``inv``.
+    final
+        The last rate of ``cosine`` and ``one-cycle``, as a fraction of lr.
+    peak
+        Where the highest rate of ``one-cycle`` is, as a fraction of its steps, in (0, 1).
+
+    Raises
+    ------
+    ConfigError
+        There is no schedule of that name.
+
+    Examples
+    --------
+    >>> rate = make_schedule("step", 1.0, steps=400, steps_per_epoch=100, warmup=0.03,
+    ...                      step_epochs=2, gamma=0.5)
+    >>> [rate(t) for t in (0, 1, 3, 202, 203)]
+    [0.25, 0.5, 1.0, 1.0, 0.5]
+    """
+    warmup_steps = round(warmup * steps_per_epoch)
+    steps_left = max(1, steps - warmup_steps)
+    match name:
+        case "constant":
+            schedule = constant(lr)
+        case "step":
+            schedule = step(lr, max(1, round(step_epochs * steps_per_epoch)), gamma)
+        case "inv":
+            schedule = inv(lr, gamma, power)
+        case "exponential":
+            schedule = exponential(lr, steps_per_epoch, gamma)
+        case "cosine":
+            schedule = cosine(lr, steps_left, final)
+        case "one-cycle":
+            schedule = one_cycle(lr, steps_left, peak, final)
+        case _:
+            raise ConfigError(
+                f"there is no schedule {name!r}",
+                remedy="choose constant, step, inv, exponential, cosine or one-cycle",
+                key="schedule.name",
+            )
+    return with_warmup(schedule, warmup_steps)

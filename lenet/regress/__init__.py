@@ -1,0 +1,1 @@
+"""A short training compared with a baseline, for continuous integration."""

@@ -1,0 +1,176 @@
+"""Pictures for a page without scripts: line charts as SVG, images as PNG in the page itself.
+
+Text in, text out. Colours are left to the page's style: a line of the k-th run has the class
+``run{k}``.
+
+References
+----------
+PNG: W3C, Portable Network Graphics (third edition), sections 5 and 11.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import struct
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from html import escape
+from itertools import count
+
+import numpy as np
+from numpy.typing import NDArray
+
+WIDTH, HEIGHT = 420, 250
+LEFT, RIGHT, TOP, BOTTOM = 52, 10, 10, 34  # margins around the plot
+FEW = 40  # points of a line that are marked one by one
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a chart: y over the epochs 1, 2, …; None leaves a gap."""
+
+    label: str
+    run: int
+    y: Sequence[float | None]
+    dashed: bool = False
+
+
+def line_chart(title: str, lines: Sequence[Line], show: Callable[[float], str], log: bool) -> str:
+    """Return a chart over the epochs as SVG.
+
+    Parameters
+    ----------
+    title
+        What is drawn, for those who do not see it.
+    lines
+        At least one number among them.
+    show
+        Writes a value as text.
+    log
+        Logarithmic; otherwise linear from 0.
+    """
+    values = [y for line in lines for y in line.y if y is not None]
+    epochs = max(len(line.y) for line in lines)
+    if log:
+        positive = [y for y in values if y > 0] or [1.0]
+        low, high = min(positive) / 1.1, max(positive) * 1.1
+        ticks = log_ticks(low, high)
+    else:
+        ticks = linear_ticks(max(values))
+        low, high = 0.0, ticks[-1]
+
+    def px(epoch: float) -> float:
+        return LEFT + (WIDTH - LEFT - RIGHT) * (epoch - 1) / max(1, epochs - 1)
+
+    def py(y: float) -> float:
+        part = (
+            math.log(max(y, low) / low) / math.log(high / low) if log else y / high
+        )  # fmt: skip
+        return HEIGHT - BOTTOM - (HEIGHT - BOTTOM - TOP) * part
+
+    words = escape(f"{title} by epoch: " + "; ".join(_in_words(line, show) for line in lines))
+    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{words}">']
+    for tick in ticks:
+        y = py(tick)
+        parts.append(
+            f'<line class="rule" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+        )
+        parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{show(tick)}</text>')
+    for epoch in epoch_ticks(epochs):
+        x = px(epoch)
+        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - 16}" text-anchor="middle">{epoch}</text>')
+    middle = (LEFT + WIDTH - RIGHT) / 2
+    parts.append(
+        f'<text class="axis" x="{middle}" y="{HEIGHT - 2}" text-anchor="middle">epoch</text>'
+    )
+    parts += [_drawn(line, px, py, show) for line in lines]
+    return "".join([*parts, "</svg>"])
+
+
+def _drawn(
+    line: Line,
+    px: Callable[[float], float],
+    py: Callable[[float], float],
+    show: Callable[[float], str],
+) -> str:
+    known = [(epoch, y) for epoch, y in enumerate(line.y, start=1) if y is not None]
+    style = f"run{line.run}{' dashed' if line.dashed else ''}"
+    points = " ".join(f"{px(epoch):.1f},{py(y):.1f}" for epoch, y in known)
+    drawn = f'<polyline class="{style}" points="{points}"/>'
+    for epoch, y in known if len(known) <= FEW else ():
+        words = escape(f"{line.label}, epoch {epoch}: {show(y)}")
+        drawn += (
+            f'<circle class="{style}" cx="{px(epoch):.1f}" cy="{py(y):.1f}" r="2.5">'
+            f"<title>{words}</title></circle>"
+        )
+    return drawn
+
+
+def _in_words(line: Line, show: Callable[[float], str]) -> str:
+    known = [y for y in line.y if y is not None]
+    return f"{line.label} from {show(known[0])} to {show(known[-1])}" if known else line.label
+
+
+def linear_ticks(highest: float) -> list[float]:
+    """Return round numbers from 0 to at least ``highest``, three to seven of them.
+
+    Examples
+    --------
+    >>> linear_ticks(23.0)
+    [0.0, 5.0, 10.0, 15.0, 20.0, 25.0]
+    """
+    if not highest > 0:
+        return [0.0, 1.0]
+    power = 10 ** math.floor(math.log10(highest))
+    step = next(power * part for part in (0.2, 0.5, 1, 2) if power * part * 6 >= highest)
+    return [k * step for k in range(math.ceil(highest / step - 1e-9) + 1)]
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Return the numbers 1, 2 and 5 times powers of ten from ``low`` to ``high``.
+
+    Over more than two powers of ten, only the powers.
+
+    Examples
+    --------
+    >>> log_ticks(0.03, 0.6)
+    [0.05, 0.1, 0.2, 0.5]
+    """
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    parts = (1, 2, 5) if high / low < 150 else (1,)
+    ticks = [float(f"{part}e{power}") for power in powers for part in parts]
+    inside = [tick for tick in ticks if low <= tick <= high]
+    return inside if len(inside) > 1 else [float(f"{low:.2g}"), float(f"{high:.2g}")]
+
+
+def epoch_ticks(epochs: int) -> list[int]:
+    """Return up to eight round epochs, the first always.
+
+    Examples
+    --------
+    >>> epoch_ticks(20)
+    [1, 5, 10, 15, 20]
+    """
+    steps = (part * 10**power for power in count() for part in (1, 2, 5))
+    step = next(step for step in steps if epochs / step <= 8)
+    return sorted({1, *range(step, epochs + 1, step)} - ({2} if step == 2 else set()))
+
+
+def png(pixels: NDArray[np.uint8]) -> str:
+    """Return an image as a ``data:`` address: grey (H,W), or red, green, blue, alpha (H,W,4)."""
+    height, width = pixels.shape[:2]
+    colour = 6 if pixels.ndim == 3 else 0
+    rows = pixels.reshape(height, -1)
+    unfiltered = np.hstack([np.zeros((height, 1), np.uint8), rows]).tobytes()
+    chunks = (
+        (b"IHDR", struct.pack(">2I5B", width, height, 8, colour, 0, 0, 0)),
+        (b"IDAT", zlib.compress(unfiltered, 9)),
+        (b"IEND", b""),
+    )
+    content = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+    return "data:image/png;base64," + base64.b64encode(content).decode()

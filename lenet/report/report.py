@@ -1,0 +1,482 @@
+"""A run, or several side by side, as one page that needs nothing else: no network, no script.
+
+Reads what training left in a directory, judges ``best.npz`` on the test images, and writes HTML
+with the pictures in it. The page is plain HTML that is XML too; its style is ``report.css`` beside
+this file.
+
+In order: what is read, the page, its sections from the results down to the machine.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+from importlib.resources import files
+from operator import attrgetter
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lenet.config.schema import SETTINGS, Config
+from lenet.data.loader import Loader
+from lenet.report.charts import Line, line_chart, png
+from lenet.system.errors import DataError, LenetError, printable
+from lenet.training import evaluation
+from lenet.training.checkpoint import Checkpoint
+from lenet.training.evaluation import (
+    EVALUATION_BATCH,
+    load_split,
+    preprocessing_of,
+    read_checkpoint,
+    restore_network,
+)
+from lenet.training.metrics import ClassScores, Evaluation
+from lenet.training.trainer import EpochDone
+from lenet.version import __version__
+
+WORST = 24  # mistakes that are shown
+COLOURS = 6  # of runs in the style; the seventh has the first again
+MOST_KERNELS = 512  # of a layer whose filters are shown
+POSITIVE, NEGATIVE = (0, 114, 178), (213, 94, 0)
+OF_MISTAKES = "True class → the class it was given, and how sure the network was of it."
+OF_FILTERS = "A column is a filter, a row an input channel; blue is positive, orange negative."
+SAFE = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+# --- What is read -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Mistake:
+    """An image that was given another class than its own."""
+
+    index: int
+    image: NDArray[np.uint8]
+    label: int
+    predicted: int
+    probability: float
+    """Of the class that it was given."""
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """What the test images showed: the figures, and the mistakes of the highest loss."""
+
+    evaluation: Evaluation
+    mistakes: Sequence[Mistake]
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run as the page needs it; without its test images, the reason stands in their place."""
+
+    name: str
+    log: Sequence[EpochDone]
+    checkpoint: Checkpoint
+    judgement: Judgement | LenetError
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """The names of its classes, fit for one line."""
+        return [printable(name) for name in self.checkpoint.class_names]
+
+
+def read_run(directory: Path, data_dir: str | None = None) -> Run:
+    """Read a run's directory and judge its best epoch on the test images.
+
+    Raises
+    ------
+    DataError
+        The log is missing or damaged.
+    CheckpointError
+        ``best.npz`` is missing or damaged.
+    """
+    checkpoint = read_checkpoint(directory / "best.npz")
+    log = _read_log(directory / "log.jsonl")
+    judgement: Judgement | LenetError
+    try:
+        judgement = judge(checkpoint, data_dir)
+    except LenetError as error:
+        judgement = error
+    return Run(printable(directory.resolve().name), log, checkpoint, judgement)
+
+
+def judge(checkpoint: Checkpoint, data_dir: str | None = None) -> Judgement:
+    """Judge a checkpoint on the test images of its data set."""
+    found = load_split(checkpoint.config, "test", data_dir)
+    network = restore_network(checkpoint)
+    loader = Loader(
+        found.images,
+        found.labels,
+        batch_size=EVALUATION_BATCH,
+        preprocessing=preprocessing_of(checkpoint),
+        dtype=network.dtype,
+    )
+    p = evaluation.probabilities(network, loader)
+    labels, predicted = found.labels, p.argmax(axis=1)
+    told = np.take_along_axis(p, labels[:, None].astype(np.int64), axis=1)[:, 0]
+    wrong = np.flatnonzero(predicted != labels)
+    worst = wrong[np.argsort(told[wrong], kind="stable")][:WORST]
+    mistakes = [
+        Mistake(int(i), found.images[i], int(labels[i]), int(predicted[i]), float(p[i].max()))
+        for i in worst
+    ]
+    return Judgement(evaluation.judge(p, labels), mistakes)
+
+
+def _read_log(path: Path) -> list[EpochDone]:
+    try:
+        rows = path.read_text(encoding="utf-8").splitlines()
+        log = [EpochDone(**json.loads(row)) for row in rows]
+    except FileNotFoundError:
+        raise DataError(
+            "there is no such file", remedy="name the directory of a run", file=path
+        ) from None
+    except (ValueError, TypeError):
+        raise DataError("is damaged", remedy="train again", file=path) from None
+    if not log:
+        raise DataError("holds no epoch", remedy="train for at least one epoch", file=path)
+    return log
+
+
+# --- The page -----------------------------------------------------------------------------------
+
+
+def to_html(runs: Sequence[Run]) -> str:
+    """Return the page on ``runs``."""
+    sets = ", ".join(dict.fromkeys(printable(run.checkpoint.dataset) for run in runs))
+    title = f"LeNet-5 on {escape(sets)}"
+    style = files("lenet.report").joinpath("report.css").read_text(encoding="utf-8")
+    names = ", ".join(f"<code>{escape(run.name)}</code>" for run in runs)
+    sections = (
+        ("Results", _results(runs)),
+        ("Training", _curves(runs)),
+        ("Classes", _columns(runs, _class_tables)),
+        ("Worst mistakes", _note(OF_MISTAKES) + _columns(runs, _worst_mistakes)),
+        ("Filters", _note(OF_FILTERS) + _columns(runs, _filters)),
+        ("Configuration", _configuration(runs)),
+        ("Machine", _machine(runs)),
+    )
+    body = "\n".join(
+        f'<section aria-labelledby="s{k}">\n<h2 id="s{k}">{heading}</h2>\n{content}\n</section>'
+        for k, (heading, content) in enumerate(sections)
+    )
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8"/>
+<meta name="viewport" content="width=device-width, initial-scale=1"/>
+<meta name="color-scheme" content="light dark"/>
+<meta http-equiv="Content-Security-Policy" content="{SAFE}"/>
+<title>{title}</title>
+<style>
+{style}</style>
+</head>
+<body>
+<header>
+<h1>{title}</h1>
+<p>{names} · by lenet {__version__}</p>
+</header>
+<main>
+{body}
+</main>
+</body>
+</html>
+"""
+
+
+def _columns(runs: Sequence[Run], content: Callable[[Run], str]) -> str:
+    """Set what ``content`` says of every run side by side."""
+    several = len(runs) > 1
+    return '<div class="grid">' + "".join(
+        f"<article>{f'<h3>{escape(run.name)}</h3>' if several else ''}{content(run)}</article>"
+        for run in runs
+    ) + "</div>"  # fmt: skip
+
+
+def _table(runs: Sequence[Run], rows: Iterable[tuple[str, Sequence[str], str]]) -> str:
+    """Return a table with a column for every run; a row is its heading, its cells, its class."""
+    heads = "".join(f'<th scope="col">{escape(run.name)}</th>' for run in runs)
+    body = "".join(
+        f'<tr class="{style}"><th scope="row">{escape(heading)}</th>'
+        + "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+        + "</tr>"
+        for heading, cells, style in rows
+    )
+    return _scroll(
+        "table",
+        f'<table class="facts"><thead><tr><td></td>{heads}</tr></thead>'
+        f"<tbody>{body}</tbody></table>",
+    )
+
+
+def _scroll(label: str, content: str) -> str:
+    """Let what may be wider than a phone scroll by itself, by keyboard as well."""
+    return (
+        f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(label)}">'
+        f"{content}</div>"
+    )
+
+
+def _note(text: str) -> str:
+    return f'<p class="note">{escape(text)}</p>'
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.2f} %"
+
+
+# --- Results and training -----------------------------------------------------------------------
+
+
+def _results(runs: Sequence[Run]) -> str:
+    def of_test(show: Callable[[Evaluation], str]) -> list[str]:
+        return [
+            show(run.judgement.evaluation) if isinstance(run.judgement, Judgement) else "–"
+            for run in runs
+        ]
+
+    def of_log(show: Callable[[EpochDone], str]) -> list[str]:
+        return [show(run.log[min(run.checkpoint.epoch, len(run.log)) - 1]) for run in runs]
+
+    seconds = [sum(epoch.seconds for epoch in run.log) for run in runs]
+    speed = [median(epoch.images_per_second for epoch in run.log) for run in runs]
+    rows = [
+        ("Test accuracy", of_test(lambda e: _percent(e.accuracy)), "first"),
+        ("Mistakes", of_test(lambda e: f"{e.mistakes:,} of {e.count:,}"), ""),
+        ("Test loss", of_test(lambda e: f"{e.loss:.4f}"), ""),
+        ("Validation accuracy", of_log(lambda e: _percent(e.val_accuracy)), ""),
+        ("Training accuracy", of_log(lambda e: _percent(e.train_accuracy)), ""),
+        ("Best epoch", [f"{run.checkpoint.epoch} of {len(run.log)}" for run in runs], ""),
+        ("Training time", [f"{s:.1f} s" if s < 90 else f"{s / 60:.1f} min" for s in seconds], ""),
+        ("Training speed", [f"{s:,.0f} images/s" for s in speed], ""),
+    ]
+    missing = "".join(
+        _note(f"{run.name}: no test images: {run.judgement}")
+        for run in runs
+        if isinstance(run.judgement, LenetError)
+    )
+    return f'<div class="card fit">{_table(runs, rows)}</div>{missing}'
+
+
+def _curves(runs: Sequence[Run]) -> str:
+    several = len(runs) > 1
+
+    def lines(what: str, column: str, dashed: bool, show: Callable[[float], float]) -> list[Line]:
+        return [
+            Line(
+                f"{run.name} {what}" if several else what,
+                k % COLOURS,
+                [None if (y := getattr(e, column)) is None else show(y) for e in run.log],
+                dashed,
+            )
+            for k, run in enumerate(runs)
+        ]
+
+    def both(column: str, show: Callable[[float], float]) -> list[Line]:
+        found = lines("validation", f"val_{column}", False, show)
+        return [
+            *lines("training", f"train_{column}", True, show),
+            *(line for line in found if any(y is not None for y in line.y)),
+        ]
+
+    charts = (
+        ("Loss", both("loss", float), "{:.2g}", True),
+        ("Error, %", both("accuracy", lambda share: 100 * (1 - share)), "{:.3g}", True),
+        ("Learning rate", lines("learning rate", "lr", False, float), "{:.3g}", False),
+        ("Images a second", lines("images/s", "images_per_second", False, float), "{:,.0f}", False),
+    )
+    figures = "".join(
+        f'<figure class="card"><figcaption>{title}</figcaption>'
+        f"{line_chart(title, drawn, form.format, log)}</figure>"
+        for title, drawn, form, log in charts
+    )
+    swatch = (
+        '<svg viewBox="0 0 28 8" aria-hidden="true">'
+        '<line class="{}" x1="0" x2="28" y1="4" y2="4"/></svg>'
+    )
+    styles = [("plain", "validation"), ("plain dashed", "training")]
+    styles += [(f"run{k % COLOURS}", run.name) for k, run in enumerate(runs)] if several else []
+    legend = "".join(f"<li>{swatch.format(style)}{escape(words)}</li>" for style, words in styles)
+    return f'<ul class="legend">{legend}</ul><div class="grid">{figures}</div>{_log_table(runs)}'
+
+
+def _log_table(runs: Sequence[Run]) -> str:
+    """Return the numbers behind the curves."""
+    heads = "".join(
+        f'<th scope="col">{head}</th>'
+        for head in ("Epoch", "Loss", "Accuracy", "Validation loss", "Validation accuracy")
+    )
+    tables = ""
+    for run in runs:
+        rows = "".join(
+            f'<tr><th scope="row">{e.epoch}</th><td>{e.train_loss:.4f}</td>'
+            f"<td>{_percent(e.train_accuracy)}</td>"
+            f"<td>{'–' if e.val_loss is None else f'{e.val_loss:.4f}'}</td>"
+            f"<td>{_percent(e.val_accuracy)}</td></tr>"
+            for e in run.log
+        )
+        tables += _scroll(
+            f"epochs of {run.name}",
+            f"<table><caption>{escape(run.name)}</caption><thead><tr>{heads}</tr></thead>"
+            f"<tbody>{rows}</tbody></table>",
+        )
+    return f'<details><summary>The numbers</summary><div class="grid">{tables}</div></details>'
+
+
+# --- Classes, mistakes, filters -----------------------------------------------------------------
+
+
+def _class_tables(run: Run) -> str:
+    if isinstance(run.judgement, LenetError):
+        return _note("No test images.")
+    evaluation = run.judgement.evaluation
+    return (
+        f'<div class="grid"><div class="card">{_confusion(run, evaluation)}</div>'
+        f'<div class="card">{_scores(run, evaluation.per_class)}</div></div>'
+    )
+
+
+def _confusion(run: Run, evaluation: Evaluation) -> str:
+    heads = "".join(
+        f'<th scope="col"><abbr title="{escape(name)}">{k}</abbr></th>'
+        for k, name in enumerate(run.classes)
+    )
+    largest = max(1, int((evaluation.confusion - np.diag(evaluation.confusion.diagonal())).max()))
+    rows = ""
+    for k, counts in enumerate(evaluation.confusion.tolist()):
+        cells = "".join(
+            _cell(number, "hit", number / max(1, sum(counts)) / 3)
+            if j == k
+            else _cell(number, "miss", number / largest)
+            for j, number in enumerate(counts)
+        )
+        rows += f'<tr><th scope="row">{_class_name(run, k)}</th>{cells}</tr>'
+    longest = max(len(_class_name(run, k)) for k in range(len(run.classes)))
+    columns = f'<colgroup><col/><col span="{len(run.classes)}"/></colgroup>'
+    return _scroll(
+        "confusion matrix",
+        f'<table class="confusion" style="--names: {min(8.0, 0.6 * longest + 1.4):.1f}em">'
+        f"<caption>Confusion matrix: a row is a true class, a column a prediction</caption>"
+        f"{columns}<thead><tr><td></td>{heads}</tr></thead><tbody>{rows}</tbody></table>",
+    )
+
+
+def _cell(number: int, kind: str, strength: float) -> str:
+    if not number:
+        return '<td class="zero">·</td>'
+    return f'<td style="background: rgba(var(--{kind}), {0.12 + 0.6 * strength:.2f})">{number}</td>'
+
+
+def _scores(run: Run, scores: Sequence[ClassScores]) -> str:
+    heads = "".join(
+        f'<th scope="col">{h}</th>' for h in ("Class", "Precision", "Recall", "F1", "Images")
+    )
+    rows = "".join(
+        f'<tr><th scope="row">{_class_name(run, s.label)}</th><td>{_percent(s.precision)}</td>'
+        f"<td>{_percent(s.recall)}</td><td>{_percent(s.f1)}</td><td>{s.support:,}</td></tr>"
+        for s in scores
+    )
+    return _scroll(
+        "scores by class",
+        f'<table class="scores"><caption>Scores by class</caption><thead><tr>{heads}</tr></thead>'
+        f"<tbody>{rows}</tbody></table>",
+    )
+
+
+def _class_name(run: Run, k: int) -> str:
+    name = run.classes[k]
+    return escape(name if name == str(k) else f"{k} {name}")
+
+
+def _worst_mistakes(run: Run) -> str:
+    if isinstance(run.judgement, LenetError):
+        return _note("No test images.")
+    if not run.judgement.mistakes:
+        return "<p>There is none.</p>"
+    figures = ""
+    for mistake in run.judgement.mistakes:
+        true, given = escape(run.classes[mistake.label]), escape(run.classes[mistake.predicted])
+        figures += (
+            f'<figure><img src="{png(mistake.image)}" alt="Test image {mistake.index}: a {true} '
+            f'read as {given}"/><figcaption><b>{true} → {given}</b><br/>'
+            f"{100 * mistake.probability:.1f} %</figcaption></figure>"
+        )
+    return f'<div class="digits card">{figures}</div>'
+
+
+def _filters(run: Run) -> str:
+    weights = {
+        name: weight
+        for name, weight in run.checkpoint.parameters.items()
+        if weight.ndim == 4 and weight.shape[0] * weight.shape[1] <= MOST_KERNELS
+    }
+    pictures = {name: mosaic(weight) for name, weight in weights.items()}
+    widest = max((picture.shape[1] for picture in pictures.values()), default=1)
+    figures = ""
+    for name, picture in pictures.items():
+        F, C, kh, kw = weights[name].shape
+        layer, width = escape(name.removesuffix(".weight")), 100 * picture.shape[1] / widest
+        figures += (
+            f"<h4>{layer}: {F} filters of {C}×{kh}×{kw}</h4>"
+            f'<img src="{png(picture)}" style="width: {width:.1f}%" alt="The weights of {layer}"/>'
+        )
+    return f'<div class="card filters">{figures}</div>'
+
+
+def mosaic(weight: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Return filters (F,C,kh,kw) as red, green, blue, alpha: columns F, rows C, a pixel apart.
+
+    The larger a weight, the less transparent, so that zero is the page itself, light or dark.
+    """
+    F, C, kh, kw = weight.shape
+    pixels = np.zeros((C, kh + 1, F, kw + 1, 4), np.uint8)
+    tiles = pixels[:, :kh, :, :kw]
+    w = weight.transpose(1, 2, 0, 3)
+    tiles[..., :3] = np.where(w[..., None] > 0, POSITIVE, NEGATIVE)
+    tiles[..., 3] = 20 + 235 * np.abs(w) / (np.abs(w).max() or 1)
+    return pixels.reshape(C * (kh + 1), F * (kw + 1), 4)[:-1, :-1]
+
+
+# --- Configuration and machine ------------------------------------------------------------------
+
+
+def _configuration(runs: Sequence[Run]) -> str:
+    """Return what is not the default or differs, and folded away everything."""
+    default, rows, rest = Config(), [], []
+    for key in SETTINGS:
+        read = attrgetter(key)
+        values = [read(run.checkpoint.config) for run in runs]
+        differs = any(value != values[0] for value in values)
+        row = key, [printable(_shown(value)) for value in values], "differs" if differs else ""
+        rest.append(row)
+        if differs or any(value != read(default) for value in values):
+            rows.append(row)
+    chosen = _table(runs, rows) if rows else "<p>Everything is the default.</p>"
+    return (
+        f'<div class="card fit">{_note("What is not the default, or differs.")}{chosen}'
+        f"<details><summary>All keys</summary>{_table(runs, rest)}</details></div>"
+    )
+
+
+def _shown(value: object) -> str:
+    match value:
+        case None:
+            return "null"
+        case tuple():
+            return ", ".join(map(str, value))
+        case float():
+            return f"{value:g}"
+    return str(value)
+
+
+def _machine(runs: Sequence[Run]) -> str:
+    keys = dict.fromkeys(key for run in runs for key in run.checkpoint.facts)
+    rows = [
+        (key, [printable(run.checkpoint.facts.get(key, "–")) for run in runs], "") for key in keys
+    ]
+    return f'<div class="card fit">{_table(runs, rows)}</div>'

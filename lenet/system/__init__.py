@@ -1,0 +1,1 @@
+"""What any program needs: errors, files, the machine, the terminal, optional packages."""

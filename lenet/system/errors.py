@@ -1,0 +1,109 @@
+"""Errors a user can cause or meet, each with its exit code and one line that says what to do.
+
+Every error that reaches the command line as a :class:`LenetError` is printed as ``lenet: error:
+<file>: <key>: <problem>; <what to do>``; anything else that reaches it is a bug of ours (exit code
+1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from os import PathLike, fspath
+from typing import ClassVar
+
+
+def printable(text: object) -> str:
+    r"""Return ``text`` on one line, with control and other unprintable characters escaped.
+
+    Examples
+    --------
+    >>> printable("digit\x1b[2J.png")
+    'digit\\x1b[2J.png'
+    """
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii")
+        for c in str(text)
+    )
+
+
+class LenetError(Exception):
+    """A problem with its remedy, and where known the file and the key it is about.
+
+    Parameters
+    ----------
+    problem
+        What is wrong, without a final full stop.
+    remedy
+        What the user can do about it.
+    file
+        The file, directory or address concerned.
+    key
+        The configuration key, array name, option, line or index concerned.
+
+    Examples
+    --------
+    >>> print(ConfigError("must be above 0, is -1", remedy="give a positive number",
+    ...                   file="mnist.yaml", key="optimizer.lr"))
+    mnist.yaml: optimizer.lr: must be above 0, is -1; give a positive number
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        remedy: str,
+        file: str | PathLike[str] | None = None,
+        key: str | None = None,
+    ) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.remedy = remedy
+        self.file = None if file is None else fspath(file)
+        self.key = key
+
+    def __reduce__(self) -> tuple[Callable[..., LenetError], tuple[str]]:
+        make = partial(type(self), remedy=self.remedy, file=self.file, key=self.key)
+        return make, (self.problem,)  # a worker's error travels to the first process
+
+    def __str__(self) -> str:
+        where = [part for part in (self.file, self.key) if part]
+        return printable(": ".join([*where, f"{self.problem}; {self.remedy}"]))
+
+
+class ConfigError(LenetError):
+    """The configuration or the command line is wrong (exit code 2)."""
+
+    exit_code = 2
+
+
+class DataError(LenetError):
+    """A data file is missing, damaged or not what it should be (exit code 3)."""
+
+    exit_code = 3
+
+
+class CheckpointError(LenetError):
+    """A checkpoint is missing, damaged or of another network (exit code 3)."""
+
+    exit_code = 3
+
+
+class ImageError(LenetError):
+    """An image file cannot be read as an image (exit code 3)."""
+
+    exit_code = 3
+
+
+class SystemFailure(LenetError):
+    """The environment fails: disk, permission, network, memory, a missing extra (exit code 4)."""
+
+    exit_code = 4
+
+
+class GateFailed(LenetError):
+    """Training diverged, or a result falls short of what was asked for (exit code 5)."""
+
+    exit_code = 5

@@ -1,0 +1,36 @@
+"""Optional extras: import a module where it is used, or say how to install it.
+
+The five core dependencies are imported plainly; everything else comes through :func:`require`, so
+that a missing extra is one line with the exact command and exit code 4.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from lenet.system.errors import SystemFailure
+
+
+def require(module: str, extra: str) -> Any:  # noqa: ANN401 - a module has no better type
+    """Import and return ``module``, which the optional ``extra`` of the package brings.
+
+    Raises
+    ------
+    SystemFailure
+        The module is not installed; the remedy is the line that installs it.
+
+    Examples
+    --------
+    >>> require("no_such_module", extra="viz")
+    Traceback (most recent call last):
+    lenet.system.errors.SystemFailure: no_such_module: is not installed; pip install 'lenet[viz]'
+    """
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module.partition(".")[0]:
+            raise
+        raise SystemFailure(
+            "is not installed", remedy=f"pip install 'lenet[{extra}]'", file=module
+        ) from None

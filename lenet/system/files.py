@@ -1,0 +1,110 @@
+"""Writing files so that each is, at every moment, the whole old one or the whole new one.
+
+A new file is written beside the old one under a temporary name, put on the disk, and renamed.
+Temporaries of processes that were killed are told by their names.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from lenet.system.errors import SystemFailure
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Open a temporary file beside ``path`` that takes its place if the block ends well.
+
+    Its directory is made where it is missing. Whatever happens, ``path`` is the old file or the
+    whole new one, and the temporary is gone. A symbolic link is replaced, never followed.
+
+    Raises
+    ------
+    SystemFailure
+        The directory cannot be written, the disk is full, or ``path`` is no place for a file.
+    """
+    _refuse_device(path)
+    with _beside(path) as temporary:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_directory(path.parent)
+
+
+def keep_as(path: Path, other: Path) -> None:
+    """Let ``other`` be what ``path`` is now, at no moment missing or in part.
+
+    Raises
+    ------
+    SystemFailure
+        The directory cannot be written, or the disk is full.
+    """
+    with _beside(other) as temporary:
+        try:
+            os.link(path, temporary)
+        except OSError:  # a file system without links
+            shutil.copyfile(path, temporary)
+        temporary.replace(other)
+
+
+def clean_leftovers(directory: str | os.PathLike[str]) -> None:
+    """Remove the temporary files of processes that were killed; no write may be under way there."""
+    with suppress(OSError), os.scandir(directory) as entries:
+        for entry in entries:
+            ours = re.fullmatch(r"\..+\.[0-9a-f]{16}\.part", entry.name)
+            if ours and entry.is_file(follow_symlinks=False):
+                Path(entry.path).unlink()
+
+
+def _refuse_device(path: Path) -> None:
+    """Refuse a pipe, a socket, a device, a link to one: the rename would put a file in its place.
+
+    Whatever is in /dev itself, too: /dev/stdout is a link to wherever the output goes.
+    """
+    special = os.path.realpath(path.parent) == "/dev"
+    with suppress(OSError):
+        mode = path.stat().st_mode
+        special |= not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+    if special:
+        raise SystemFailure(
+            "is a pipe, socket or device", remedy="name a regular file to write", file=path
+        )
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside ``path``; what is there in the end is removed."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+    try:
+        yield temporary
+    except OSError as error:
+        reason = error.strerror or error
+        raise SystemFailure(
+            f"cannot be written: {reason}",
+            remedy="free space, or choose a directory that can be written",
+            file=path,
+        ) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def _sync_directory(directory: Path) -> None:
+    """Put the new name on the disk; where a directory cannot be synced, it comes a little later."""
+    with suppress(OSError):  # Windows does not open directories, some file systems do not sync them
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

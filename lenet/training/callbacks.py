@@ -1,0 +1,212 @@
+"""What listens to a training run: progress on the screen, the log, the checkpoints.
+
+Every listener hears of the same events (:class:`lenet.training.trainer.Listener`) and knows
+nothing of the others; the training loop knows none of them.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, TextIO
+
+from tqdm import tqdm
+
+from lenet.system.errors import DataError, SystemFailure
+from lenet.system.files import keep_as, replacing
+from lenet.system.terminal import moves_bars
+from lenet.training.checkpoint import Checkpoint, save_checkpoint
+from lenet.training.trainer import EpochDone, Listener, Snapshot, StepDone
+
+COLUMNS = tuple(field.name for field in fields(EpochDone))
+BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
+
+
+def one_line(event: EpochDone, epochs: int, best: bool) -> str:
+    """Return an epoch as a line to read."""
+    line = (
+        f"epoch {event.epoch:{len(str(epochs))}}/{epochs}  lr {event.lr:<8.3g}"
+        f"  train loss {event.train_loss:.4f} accuracy {event.train_accuracy:.2%}"
+    )
+    if event.val_accuracy is not None:
+        line += f"  validation loss {event.val_loss:.4f} accuracy {event.val_accuracy:.2%}"
+    return f"{line}  {event.images_per_second:,.0f} images/s{'  best' if best else ''}"
+
+
+class Display(Listener):
+    """A bar for every epoch where a person looks on, and a line for every epoch anywhere.
+
+    ``opening`` is the line before all: said with the first step, when nothing was refused.
+    """
+
+    def __init__(self, epochs: int, opening: str, file: TextIO | None = None) -> None:
+        self.epochs, self.opening = epochs, opening
+        self.file = file or sys.stderr
+        self.draws = moves_bars(self.file)
+        self.bar: tqdm[Any] | None = None
+        self.shown = 0.0
+
+    def on_step(self, event: StepDone, snapshot: Snapshot) -> None:
+        if self.opening:
+            self._say(self.opening)
+            self.opening = ""
+        if not self.draws:
+            return
+        if self.bar is None:
+            self.bar = tqdm(
+                total=event.steps_per_epoch,
+                desc=f"epoch {event.epoch}/{self.epochs}",
+                unit="step",
+                file=self.file,
+                leave=False,
+                bar_format=BAR,
+            )
+        done = event.step - (event.epoch - 1) * event.steps_per_epoch
+        now = time.monotonic()
+        if now - self.shown >= self.bar.mininterval or done == event.steps_per_epoch:
+            self.shown = now
+            elapsed = max(self.bar.format_dict["elapsed"], 1e-9)
+            rate = event.images / elapsed
+            self.bar.set_postfix_str(
+                f"loss {event.loss:.4f}, accuracy {event.accuracy:.2%}, {rate:,.0f} images/s",
+                refresh=False,
+            )
+            self.bar.update(done - self.bar.n)
+
+    def on_epoch(self, event: EpochDone, best: bool, snapshot: Snapshot) -> None:
+        self.close()
+        self._say(one_line(event, self.epochs, best))
+
+    def on_stop(self, snapshot: Snapshot) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove the bar."""
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+    def _say(self, line: str) -> None:
+        if self.file is not None:
+            print(line, file=self.file, flush=True)
+
+
+class ChanceWarning(Listener):
+    """Warns once if an epoch ends with about the accuracy of guessing."""
+
+    def __init__(self, classes: int, say: Callable[[str], None]) -> None:
+        self.classes, self.say = classes, say
+
+    def on_epoch(self, event: EpochDone, best: bool, snapshot: Snapshot) -> None:
+        if event.train_accuracy < 1.5 / self.classes:
+            self.say(
+                f"accuracy is {event.train_accuracy:.1%} after epoch {event.epoch}, which is "
+                "chance: lower optimizer.lr, or check that images and labels belong together"
+            )
+
+
+class Log(Listener):
+    """``log.jsonl`` and ``log.csv``: a row for every epoch.
+
+    Going on from a checkpoint, the rows after it are dropped: their epochs are run again.
+    """
+
+    def __init__(self, directory: Path, complete_epochs: int = 0) -> None:
+        self.jsonl, self.csv = directory / "log.jsonl", directory / "log.csv"
+        events = self._read(complete_epochs) if complete_epochs else []
+        with replacing(self.jsonl) as file:
+            file.write("".join(map(_json_row, events)).encode())
+        with replacing(self.csv) as file:
+            file.write((",".join(COLUMNS) + "\n" + "".join(map(_csv_row, events))).encode())
+
+    def on_epoch(self, event: EpochDone, best: bool, snapshot: Snapshot) -> None:
+        self._append(self.jsonl, _json_row(event))
+        self._append(self.csv, _csv_row(event))
+
+    def _read(self, count: int) -> list[EpochDone]:
+        """Return the rows of the ``count`` epochs that the checkpoint stands on."""
+        try:
+            rows = self.jsonl.read_bytes().splitlines()[:count]
+            events = [EpochDone(**json.loads(row)) for row in rows]
+        except (FileNotFoundError, ValueError, TypeError):
+            events = []
+        if len(events) < count:
+            raise DataError(
+                f"does not hold the rows of the first {count} epochs",
+                remedy="restore it, or begin anew with --overwrite",
+                file=self.jsonl,
+            )
+        return events
+
+    @staticmethod
+    def _append(path: Path, text: str) -> None:
+        try:
+            with path.open("a", encoding="utf-8", newline="") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())  # the checkpoint that follows counts on it
+        except OSError as error:
+            raise SystemFailure(
+                f"cannot be written: {error.strerror}",
+                remedy="make room or choose another --output",
+                file=path,
+            ) from error
+
+
+def _json_row(event: EpochDone) -> str:
+    return json.dumps(asdict(event)) + "\n"
+
+
+def _csv_row(event: EpochDone) -> str:
+    row = io.StringIO()
+    csv.writer(row, lineterminator="\n").writerow(asdict(event).values())
+    return row.getvalue()
+
+
+class Checkpoints(Listener):
+    """``last.npz`` after every epoch, on the way if asked for, and when stopped; ``best.npz``.
+
+    ``previous.npz`` is the last but one: what a run goes on from should the disk spoil the last.
+
+    Parameters
+    ----------
+    directory
+        Where the two files are.
+    every
+        Also save within epochs: every so many steps, or seconds where given as ``"30s"``.
+    """
+
+    def __init__(self, directory: Path, every: int | str | None = None) -> None:
+        self.last, self.best = directory / "last.npz", directory / "best.npz"
+        self.previous = directory / "previous.npz"
+        self.steps = every if isinstance(every, int) else None
+        self.seconds = float(every[:-1]) if isinstance(every, str) else None
+        self.saved = time.monotonic()
+
+    def on_step(self, event: StepDone, snapshot: Snapshot) -> None:
+        in_steps = self.steps is not None and event.step % self.steps == 0
+        in_time = self.seconds is not None and time.monotonic() - self.saved >= self.seconds
+        if in_steps or in_time:
+            self._save_last(snapshot())
+
+    def on_epoch(self, event: EpochDone, best: bool, snapshot: Snapshot) -> None:
+        checkpoint = snapshot()
+        if best:
+            save_checkpoint(self.best, checkpoint)
+        self._save_last(checkpoint)
+
+    def on_stop(self, snapshot: Snapshot) -> None:
+        self._save_last(snapshot())
+
+    def _save_last(self, checkpoint: Checkpoint) -> None:
+        if self.last.exists():
+            keep_as(self.last, self.previous)
+        save_checkpoint(self.last, checkpoint)
+        self.saved = time.monotonic()

@@ -1,0 +1,204 @@
+"""How good predictions are: the confusion matrix, and what follows from it.
+
+Everything but the loss is read off the confusion matrix: rows are true classes, columns predicted
+ones. A score that is 0/0 (the precision of a class that was never predicted, the recall of one
+that never occurs) is undefined: None in Python, null in JSON, ``-`` in the table; never a 0 that
+would count as a failure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lenet.system.errors import DataError
+
+SCHEMA_VERSION = 1
+
+
+def confusion_matrix(
+    labels: NDArray[np.integer[Any]], predicted: NDArray[np.integer[Any]], classes: int
+) -> NDArray[np.int64]:
+    """Count the items of every true class (row) that were given every class (column).
+
+    Parameters
+    ----------
+    labels, predicted
+        Integers in [0, classes), shape (N,). ``probabilities.argmax(axis=…)`` gives the second.
+    classes
+        Number of classes.
+
+    Returns
+    -------
+    Shape (classes, classes), int64; its sum is N. Matrices of batches add up.
+
+    Raises
+    ------
+    DataError
+        A label is out of range.
+
+    Examples
+    --------
+    >>> confusion_matrix(np.array([0, 0, 1, 2]), np.array([0, 1, 1, 1]), classes=3)
+    array([[1, 1, 0],
+           [0, 1, 0],
+           [0, 1, 0]])
+    """
+    for what, numbers in (("label", labels), ("prediction", predicted)):
+        wrong = np.flatnonzero((numbers < 0) | (numbers >= classes))
+        if wrong.size:
+            raise DataError(
+                f"{what} {numbers[wrong[0]]} is not one of {classes} classes",
+                remedy="use data with the classes of the network",
+                key=f"index {wrong[0]}",
+            )
+    cells = labels.astype(np.int64) * classes + predicted.astype(np.int64)
+    return np.bincount(cells, minlength=classes * classes).reshape(classes, classes)
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """The scores of one class, in [0, 1]; None where they are 0/0."""
+
+    label: int
+    precision: float | None
+    """Of the items given this class, the share that has it."""
+    recall: float | None
+    """Of the items that have this class, the share that was given it."""
+    f1: float | None
+    """Harmonic mean of the two: 2·hits / (occurrences + predictions)."""
+    support: int
+    """Items that have this class."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    r"""What an evaluation found.
+
+    Parameters
+    ----------
+    loss
+        Mean loss of the items.
+    count
+        Number of items, at least 1.
+    confusion
+        Their :func:`confusion_matrix`.
+
+    Examples
+    --------
+    >>> cats_and_dogs = Evaluation(loss=0.5, count=10, confusion=np.array([[4, 1], [2, 3]]))
+    >>> cats_and_dogs.accuracy
+    0.7
+    >>> print(cats_and_dogs.to_table(["cat", "dog"]))
+    accuracy 70.00 %   error 30.00 % (3 of 10)   loss 0.5000
+    <BLANKLINE>
+    class   precision    recall        f1   support
+    0 cat     66.67 %   80.00 %   72.73 %         5
+    1 dog     75.00 %   60.00 %   66.67 %         5
+    <BLANKLINE>
+    true \ predicted
+              0    1
+    0 cat     4    1
+    1 dog     2    3
+    """
+
+    loss: float
+    count: int
+    confusion: NDArray[np.int64]
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the items that were given their class."""
+        return int(self.confusion.trace()) / self.count
+
+    @property
+    def error(self) -> float:
+        """Share of the items that were not."""
+        return self.mistakes / self.count
+
+    @property
+    def mistakes(self) -> int:
+        """Number of the items that were not."""
+        return self.count - int(self.confusion.trace())
+
+    @property
+    def per_class(self) -> tuple[ClassScores, ...]:
+        """The scores of every class, in order."""
+        hits = self.confusion.diagonal().tolist()
+        predictions = self.confusion.sum(axis=0).tolist()
+        occurrences = self.confusion.sum(axis=1).tolist()
+        return tuple(
+            ClassScores(label, _ratio(h, p), _ratio(h, o), _ratio(2 * h, o + p), o)
+            for label, (h, p, o) in enumerate(zip(hits, predictions, occurrences, strict=True))
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain numbers, lists and dictionaries, ready for JSON."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "count": self.count,
+            "loss": self.loss,
+            "accuracy": self.accuracy,
+            "error": self.error,
+            "per_class": [asdict(scores) for scores in self.per_class],
+            "confusion": self.confusion.tolist(),
+        }
+
+    def to_table(self, class_names: Sequence[str] | None = None) -> str:
+        """Return aligned text: a summary, the scores by class, the confusion matrix.
+
+        Ten classes with names of up to 18 characters fit into 80 columns. A zero in the matrix
+        is a dot, so that the mistakes stand out.
+        """
+        classes = len(self.confusion)
+        labels = _row_labels(class_names or [str(i) for i in range(classes)])
+        summary = (
+            f"accuracy {_percent(self.accuracy)}   error {_percent(self.error)} "
+            f"({self.mistakes} of {self.count})   loss {self.loss:.4f}"
+        )
+
+        scores = [_columns(("precision", "recall", "f1", "support"), 10)]
+        for s in self.per_class:
+            shares = (_percent(s.precision), _percent(s.recall), _percent(s.f1))
+            scores.append(_columns((*shares, s.support), 10))
+
+        width = max(len(str(self.confusion.max())), len(str(classes - 1)), 3) + 2
+        matrix = [_columns(range(classes), width)]
+        matrix += [_columns((n or "." for n in row), width) for row in self.confusion.tolist()]
+        return "\n".join(
+            [
+                summary,
+                "",
+                *_beside(["class", *labels], scores),
+                "",
+                "true \\ predicted",
+                *_beside(["", *labels], matrix),
+            ]
+        )
+
+
+def _ratio(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.2f} %"
+
+
+def _row_labels(names: Sequence[str]) -> list[str]:
+    """Put a class's number before its name, unless the name is the number."""
+    return [name if name == str(i) else f"{i} {name}" for i, name in enumerate(names)]
+
+
+def _columns(cells: Iterable[object], width: int) -> str:
+    return "".join(f"{cell!s:>{width}}" for cell in cells)
+
+
+def _beside(labels: Sequence[str], rows: Sequence[str]) -> list[str]:
+    """Set labels, padded to the longest, before rows."""
+    width = max(map(len, labels))
+    return [f"{label:<{width}}{row}" for label, row in zip(labels, rows, strict=True)]

@@ -1,0 +1,60 @@
+"""Scalars for TensorBoard, beside the log: ``lenet train --tensorboard``.
+
+Written with TensorBoard's own writer, which the extra ``tensorboard`` brings; nothing of
+TensorFlow is needed.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from lenet.system.extras import require
+from lenet.training.trainer import EpochDone, Listener, Snapshot
+
+
+class TensorBoard(Listener):
+    """Writes the figures of every epoch, at its last step, into ``directory``.
+
+    Those of a run that was there before go when a new one completes its first epoch.
+
+    Raises
+    ------
+    SystemFailure
+        TensorBoard is not installed.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._writer: Any = None
+        _part("")  # the name to show if it is missing
+        self._event = _part(".compat.proto.event_pb2").Event
+        self._summary = _part(".compat.proto.summary_pb2").Summary
+        self._make_writer = _part(".summary.writer.event_file_writer").EventFileWriter
+
+    def on_epoch(self, event: EpochDone, best: bool, snapshot: Snapshot) -> None:  # noqa: ARG002
+        figures = {
+            "loss/train": event.train_loss,
+            "loss/validation": event.val_loss,
+            "accuracy/train": event.train_accuracy,
+            "accuracy/validation": event.val_accuracy,
+            "learning_rate": event.lr,
+            "images_per_second": event.images_per_second,
+        }
+        values = [
+            self._summary.Value(tag=tag, simple_value=value)
+            for tag, value in figures.items()
+            if value is not None
+        ]
+        if self._writer is None:
+            for old in self._directory.glob("events.out.*") if event.epoch == 1 else ():
+                old.unlink()
+            self._writer = self._make_writer(str(self._directory))
+        summary = self._summary(value=values)
+        self._writer.add_event(self._event(wall_time=time.time(), step=event.step, summary=summary))
+        self._writer.flush()
+
+
+def _part(name: str) -> Any:  # noqa: ANN401 - TensorBoard has no types
+    return require(f"tensorboard{name}", extra="tensorboard")
