@@ -52,7 +52,7 @@ def load_data(
     LenetError
         There is no such data set, or its files are missing, damaged, or cannot be fetched.
     """
-    return datasets.load(name, split, directory=directory)
+    return datasets.load_dataset(name, split, directory=directory)
 
 
 def prepare(

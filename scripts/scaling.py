@@ -78,20 +78,20 @@ def be_a_rank() -> None:
     from mpi4py import MPI
 
     from lenet.config.schema import Config
+    from lenet.parallel.communicator import SingleProcess
     from lenet.parallel.mpi import Ranks
-    from lenet.parallel.workers import Alone
-    from lenet.training.trainer import EpochDone, Listener, Trainer
+    from lenet.training.trainer import Callback, EpochEvent, Trainer
 
     comm, ranks = MPI.COMM_WORLD, Ranks(MPI)
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (STEPS * BATCH * comm.size, 28, 28), dtype=np.uint8)
     labels = rng.integers(0, 10, len(images), dtype=np.uint8)
 
-    class Last(Listener):
-        def on_epoch(self, event: EpochDone, best: bool, snapshot: object) -> None:  # noqa: ARG002
+    class Last(Callback):
+        def on_epoch(self, event: EpochEvent, best: bool, snapshot: object) -> None:  # noqa: ARG002
             self.seconds = event.seconds
 
-    def step(workers: Ranks | Alone) -> float:
+    def step(workers: Ranks | SingleProcess) -> float:
         """Return the seconds of a step, without the first epoch, which makes the buffers."""
         count = STEPS * BATCH * workers.size
         values = {
@@ -132,7 +132,7 @@ def be_a_rank() -> None:
             seconds.append(time.perf_counter() - start)
         return statistics.median(seconds)
 
-    turns = [(step(Alone()), step(ranks)) for _ in range(ROUNDS)]
+    turns = [(step(SingleProcess()), step(ranks)) for _ in range(ROUNDS)]
     compute, whole = (statistics.median(turn) for turn in zip(*turns, strict=True))
     found = {"compute": compute, "step": whole, "add": add()}
     if comm.size == 2:

@@ -703,7 +703,7 @@ def test_other_network_than_configured(tmp_path):
 
 def test_huge_network_is_refused_by_arithmetic(tmp_path, monkeypatch):
     text = text_of(meta_of(make(model__channels=[2, 4096], model__classes=1000)))
-    monkeypatch.setattr(module, "MOST_BYTES", 10 * MIB)
+    monkeypatch.setattr(module, "MAX_BYTES", 10 * MIB)
     path = tmp_path / "bad.npz"
     path.write_bytes(forge(members_of(make(), text)))
     refuse(path, "config.model", "10,485,760 bytes")
@@ -863,7 +863,7 @@ def test_what_would_be_refused_is_not_saved(tmp_path, monkeypatch):
     saved(path)
     fails(path, replace(make(), dataset=""), CheckpointError)
     fails(path, replace(make(), facts={str(i): "x" * 200 for i in range(400)}), CheckpointError)
-    monkeypatch.setattr(module, "MOST_BYTES", 100)
+    monkeypatch.setattr(module, "MAX_BYTES", 100)
     assert "config.model" in fails(path, make(), CheckpointError)
 
 

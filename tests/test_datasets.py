@@ -27,7 +27,7 @@ from click.testing import CliRunner
 
 from lenet.cli.data import data
 from lenet.data import datasets
-from lenet.data.datasets import DATASETS, Archive, Source, fetch, load, locate
+from lenet.data.datasets import DATASETS, Archive, Source, fetch, load_dataset, locate
 from lenet.system.errors import ConfigError, DataError, LenetError, SystemFailure
 
 NAMES = {
@@ -105,7 +105,7 @@ def test_the_named_directory_is_searched(tmp_path, below, packed):
         for path in list(folder.iterdir()):
             path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
             path.unlink()
-    split = load("tiny", "train", directory=tmp_path / "here")
+    split = load_dataset("tiny", "train", directory=tmp_path / "here")
     np.testing.assert_array_equal(split.images, PIXELS)
     np.testing.assert_array_equal(split.labels, [0, 1, 2, 1, 0])
     assert split.class_names == ("a", "b", "c")
@@ -116,12 +116,12 @@ def test_the_named_directory_comes_before_the_cache(tmp_path, cache):
     assert locate("tiny", tmp_path)["test_images"] == cache / "tiny" / "t10k-images-idx3-ubyte.gz"
     fill(tmp_path / "here")
     assert locate("tiny", tmp_path / "here")["test_images"].parent == tmp_path / "here"
-    np.testing.assert_array_equal(load("tiny", "test").labels, [2, 0])
+    np.testing.assert_array_equal(load_dataset("tiny", "test").labels, [2, 0])
 
 
 def test_only_the_split_asked_for_is_read(tmp_path):
     fill(tmp_path / "here", train_images=b"rubbish", train_labels=b"rubbish")
-    assert len(load("tiny", "test", directory=tmp_path / "here").images) == 2
+    assert len(load_dataset("tiny", "test", directory=tmp_path / "here").images) == 2
 
 
 def test_any_recompression_passes_and_a_changed_pixel_does_not(tmp_path):
@@ -130,7 +130,7 @@ def test_any_recompression_passes_and_a_changed_pixel_does_not(tmp_path):
     folder = fill(tmp_path / "here", train_images=bytes(changed))
     before = tree(folder)
     with pytest.raises(DataError) as caught:
-        load("tiny", "train", directory=folder)
+        load_dataset("tiny", "train", directory=folder)
     wrong = folder / "train-images-idx3-ubyte.gz"
     digest = hashlib.sha256(changed).hexdigest()[:12]
     assert str(caught.value).startswith(f"{wrong}: is not the published file: SHA-256 of its ")
@@ -148,13 +148,13 @@ def test_md5_is_of_the_archive_and_an_unpacked_file_passes(tmp_path, monkeypatch
     (tmp_path / "here").mkdir()
     for file_name, content in GZ.items():
         (tmp_path / "here" / file_name).write_bytes(content)
-    assert len(load("tiny", "train", directory=tmp_path / "here").labels) == 5
+    assert len(load_dataset("tiny", "train", directory=tmp_path / "here").labels) == 5
     (tmp_path / "here" / f"{name}.gz").write_bytes(gzip.compress(CONTENT["train_labels"], 1))
     with pytest.raises(DataError, match="is not the published file: MD5 is"):
-        load("tiny", "train", directory=tmp_path / "here")
+        load_dataset("tiny", "train", directory=tmp_path / "here")
     (tmp_path / "here" / f"{name}.gz").unlink()
     (tmp_path / "here" / name).write_bytes(CONTENT["train_labels"])
-    assert len(load("tiny", "train", directory=tmp_path / "here").labels) == 5
+    assert len(load_dataset("tiny", "train", directory=tmp_path / "here").labels) == 5
 
 
 def test_an_unpacked_file_of_another_data_set_is_told_by_its_content(tmp_path, monkeypatch):
@@ -162,7 +162,7 @@ def test_an_unpacked_file_of_another_data_set_is_told_by_its_content(tmp_path, m
     monkeypatch.setitem(DATASETS, "other", replace(DATASETS["tiny"], archives=archives))
     (tmp_path / "train-images-idx3-ubyte").write_bytes(CONTENT["train_images"])
     with pytest.raises(DataError, match="is not the published file: it is that of tiny"):
-        load("other", "train", directory=tmp_path)
+        load_dataset("other", "train", directory=tmp_path)
 
 
 def test_published_sums_are_whole():
@@ -175,7 +175,7 @@ def test_published_sums_are_whole():
 
 
 def test_mnist(mnist_dir):
-    split = load("mnist", "test", directory=mnist_dir, download=False)
+    split = load_dataset("mnist", "test", directory=mnist_dir, download=False)
     assert split.images.shape == (10_000, 28, 28)
     assert split.class_names == tuple("0123456789")
     counts = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
@@ -184,7 +184,7 @@ def test_mnist(mnist_dir):
 
 def test_unknown_name():
     with pytest.raises(ConfigError, match=r"^data.name: .* fashion; did you mean fashion-mnist\?"):
-        load("fashion", "train")
+        load_dataset("fashion", "train")
 
 
 def test_cache_directory_without_a_home(monkeypatch):
@@ -209,8 +209,8 @@ def test_finding_data_imports_nothing_heavy(tmp_path):
     files = {role: str(path) for role, path in own(tmp_path / "own").items()}
     code = (
         "import sys; import lenet.cli.data; early = set(sys.modules)\n"
-        "from lenet.data.datasets import load\n"
-        f"load('idx', 'test', files={files})\n"
+        "from lenet.data.datasets import load_dataset\n"
+        f"load_dataset('idx', 'test', files={files})\n"
         "print(sorted(early & {'numpy', 'lenet.data.idx'}),"
         " sorted(set(sys.modules) & {'scipy', 'tqdm', 'urllib.request', 'http.client'}))"
     )
@@ -223,17 +223,17 @@ def test_finding_data_imports_nothing_heavy(tmp_path):
 
 def test_own_files(tmp_path):
     paths = own(tmp_path / "own")
-    split = load("idx", "train", files=paths)
+    split = load_dataset("idx", "train", files=paths)
     np.testing.assert_array_equal(split.images, PIXELS)
     assert split.class_names == ("0", "1", "2")
-    assert load("idx", "test", files=paths, classes=4).class_names == ("0", "1", "2", "3")
+    assert load_dataset("idx", "test", files=paths, classes=4).class_names == ("0", "1", "2", "3")
 
 
 def test_own_file_not_named(tmp_path):
     paths = {**own(tmp_path / "own"), "train_labels": None}
     with pytest.raises(ConfigError, match=r"^data.train_labels: is not given"):
-        load("idx", "train", files=paths)
-    assert len(load("idx", "test", files=paths).labels) == 2
+        load_dataset("idx", "train", files=paths)
+    assert len(load_dataset("idx", "test", files=paths).labels) == 2
 
 
 @pytest.mark.parametrize(
@@ -275,13 +275,13 @@ def test_own_file_not_named(tmp_path):
 def test_files_that_do_not_fit(tmp_path, wrong, blamed, words):
     paths = own(tmp_path / "own", **wrong)
     with pytest.raises(DataError) as caught:
-        load("idx", "train", files=paths, classes=3)
+        load_dataset("idx", "train", files=paths, classes=3)
     assert str(caught.value).startswith(f"{paths[blamed]}: {words}")
 
 
 def test_own_file_that_is_missing(tmp_path):
     with pytest.raises(DataError, match="there is no such file"):
-        load("idx", "train", files={role: tmp_path / role for role in CONTENT})
+        load_dataset("idx", "train", files={role: tmp_path / role for role in CONTENT})
 
 
 # --- fetched -------------------------------------------------------------------------------------
@@ -370,7 +370,7 @@ BAD = {
 def limits(monkeypatch):
     monkeypatch.setattr(datasets, "SECONDS_PER_WAIT", 0.3)
     monkeypatch.setattr(datasets, "SECONDS_IN_ALL", 0.8)
-    monkeypatch.setattr(datasets, "LARGEST_DOWNLOAD", 1 << 17)
+    monkeypatch.setattr(datasets, "MAX_DOWNLOAD", 1 << 17)
 
 
 def use(monkeypatch, *mirrors: str) -> None:
@@ -381,7 +381,7 @@ def test_what_is_missing_is_fetched_once_and_only_what_is_asked_for(monkeypatch,
     with mirror(good) as (address, asked):
         use(monkeypatch, address)
         for _ in range(2):
-            np.testing.assert_array_equal(load("tiny", "test").images, PIXELS[:2])
+            np.testing.assert_array_equal(load_dataset("tiny", "test").images, PIXELS[:2])
         assert asked == ["/t10k-images-idx3-ubyte.gz", "/t10k-labels-idx1-ubyte.gz"]
     assert tree(cache) == {f"tiny/{path[1:]}": GZ[path[1:]] for path in asked}
 
@@ -395,7 +395,7 @@ def test_a_bad_mirror(monkeypatch, cache, limits, fault):
         use(monkeypatch, bad)
         start = time.monotonic()
         with pytest.raises(SystemFailure) as caught:
-            load("tiny", "train")
+            load_dataset("tiny", "train")
         assert time.monotonic() - start < 2
         assert caught.value.exit_code == 4
         message = str(caught.value)
@@ -411,7 +411,7 @@ def test_a_bad_mirror(monkeypatch, cache, limits, fault):
         assert tree(cache) == {}
         if fault != "trickles":  # which takes all the time that there is
             use(monkeypatch, bad, fine)
-            assert len(load("tiny", "train").images) == 5
+            assert len(load_dataset("tiny", "train").images) == 5
             assert len(tree(cache)) == 2
 
 
@@ -421,7 +421,7 @@ def test_a_mirror_that_has_one_file_is_not_asked_for_it_again(monkeypatch, cache
 
     with mirror(half) as (first, _), mirror(good) as (second, asked):
         use(monkeypatch, first, second)
-        load("tiny", "train")
+        load_dataset("tiny", "train")
     assert asked == ["/train-labels-idx1-ubyte.gz"]
     assert len(tree(cache)) == 2
 
@@ -432,9 +432,9 @@ def test_no_network_at_all(monkeypatch, cache):
         port = closed.getsockname()[1]
     use(monkeypatch, f"http://127.0.0.1:{port}/")
     with pytest.raises(SystemFailure, match=r"127\.0\.0\.1: .*refused"):
-        load("tiny", "train")
+        load_dataset("tiny", "train")
     with pytest.raises(DataError, match=r"^tiny: train-images-idx3-ubyte.gz \(missing\)"):
-        load("tiny", "train", download=False)
+        load_dataset("tiny", "train", download=False)
     assert not cache.exists()
 
 
@@ -444,7 +444,7 @@ def test_a_look_up_that_hangs_is_not_waited_for(monkeypatch, limits):
     use(monkeypatch, "http://nowhere.invalid/", "http://nobody.invalid/")
     start = time.monotonic()
     with pytest.raises(SystemFailure, match=r"nobody.invalid: timed out"):
-        load("tiny", "train")
+        load_dataset("tiny", "train")
     over.set()
     assert time.monotonic() - start < 2
 
@@ -453,21 +453,21 @@ def test_a_proxy_is_asked_and_a_dead_one_named(monkeypatch):
     use(monkeypatch, "http://mirror.invalid/")
     with mirror(good) as (address, asked):
         monkeypatch.setenv("http_proxy", address)
-        load("tiny", "test")
+        load_dataset("tiny", "test")
         assert asked[0] == "http://mirror.invalid/t10k-images-idx3-ubyte.gz"
     with pytest.raises(SystemFailure, match=r"mirror.invalid: .*refused"):
-        load("tiny", "train")
+        load_dataset("tiny", "train")
 
 
 def test_a_corrupt_cached_file_is_fetched_again(monkeypatch, cache):
     fill(cache / "tiny", train_labels=idx([1]))
     corrupt = tree(cache)
     with pytest.raises(DataError, match=r"train-labels-idx1-ubyte.gz \(damaged: is not the publis"):
-        load("tiny", "train", download=False)
+        load_dataset("tiny", "train", download=False)
     assert tree(cache) == corrupt
     with mirror(good) as (address, asked):
         use(monkeypatch, address)
-        np.testing.assert_array_equal(load("tiny", "train").labels, [0, 1, 2, 1, 0])
+        np.testing.assert_array_equal(load_dataset("tiny", "train").labels, [0, 1, 2, 1, 0])
         assert asked == ["/train-labels-idx1-ubyte.gz"]
     assert len(tree(cache)) == 4
 
@@ -478,7 +478,7 @@ def test_a_wrong_file_of_the_users_is_never_replaced(tmp_path, monkeypatch):
     with mirror(good) as (address, asked):
         use(monkeypatch, address)
         for call in (
-            lambda: load("tiny", "train", directory=tmp_path / "here"),
+            lambda: load_dataset("tiny", "train", directory=tmp_path / "here"),
             lambda: fetch("tiny", tmp_path / "here"),
         ):
             with pytest.raises(DataError, match=r"train-labels-idx1-ubyte.gz: is an HTML page"):
@@ -493,17 +493,17 @@ def test_a_cache_that_cannot_be_written(monkeypatch, cache):
     with mirror(good) as (address, _):
         use(monkeypatch, address)
         with pytest.raises(SystemFailure, match=r"train-images-idx3-ubyte.gz: cannot be written"):
-            load("tiny", "train")
+            load_dataset("tiny", "train")
 
 
 def test_progress_only_on_a_terminal(monkeypatch, capsys, cache):
     with mirror(good) as (address, _):
         use(monkeypatch, address)
-        load("tiny", "test")
+        load_dataset("tiny", "test")
         assert capsys.readouterr() == ("", "")
         monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
         monkeypatch.setenv("TERM", "dumb")
-        load("tiny", "train")
+        load_dataset("tiny", "train")
         assert capsys.readouterr() == ("", "")
         monkeypatch.setenv("TERM", "xterm")
         fetch("tiny", cache / "elsewhere")

@@ -74,7 +74,7 @@ def test_the_box_is_where_the_digit_is():
 
 
 def test_mnist_stays_as_it_is(mnist_dir):
-    images = datasets.load("mnist", "test", directory=mnist_dir).images[:40]
+    images = datasets.load_dataset("mnist", "test", directory=mnist_dir).images[:40]
     for image in images:
         pixels = np.repeat((image / np.float32(255))[..., None], 3, axis=2)
         found = find_digit(pixels)

@@ -23,7 +23,7 @@ from lenet.system.errors import LenetError
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/**/*.md")])
 DERIVATION = ROOT / "docs" / "derivation.md"
-MOST_BYTES = 60_000  # of a picture
+MAX_BYTES = 60_000  # of a picture
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -149,7 +149,7 @@ def test_the_pictures_are_small_and_their_commands_are_told():
     shown = {name for page in PAGES for name in re.findall(r"\]\(pictures/(.+?)\)", text(page))}
     commands = " ".join(map(text, PAGES))
     for picture in sorted((ROOT / "docs" / "pictures").iterdir()):
-        assert picture.stat().st_size < MOST_BYTES, picture.name
+        assert picture.stat().st_size < MAX_BYTES, picture.name
         assert picture.name in shown, f"{picture.name} is on no page"
         drawn = rf"lenet inspect [^`\n]*--out docs/pictures/{picture.name}`"
         assert picture.name == "five.png" or re.search(drawn, commands), picture.name

@@ -15,7 +15,12 @@ from lenet.data.idx import write_idx
 from lenet.data.preprocessing import Preprocessing
 from lenet.nn.losses import SoftmaxCrossEntropy
 from lenet.system.errors import ConfigError
-from lenet.training.evaluation import evaluate_checkpoints, judge, read_checkpoint, restore_network
+from lenet.training.evaluation import (
+    evaluate_checkpoints,
+    evaluate_probabilities,
+    read_checkpoint,
+    restore_network,
+)
 from lenet.training.run import run_training
 
 
@@ -80,7 +85,9 @@ def test_networks_of_other_classes_make_no_ensemble(pair_of_networks):
 
 
 def test_judged_by_hand():
-    result = judge(np.array([[0.5, 0.5, 0.0], [0.1, 0.2, 0.7]]), np.array([0, 1], np.uint8))
+    result = evaluate_probabilities(
+        np.array([[0.5, 0.5, 0.0], [0.1, 0.2, 0.7]]), np.array([0, 1], np.uint8)
+    )
     assert result.loss == pytest.approx(-(np.log(0.5) + np.log(0.2)) / 2)
     assert result.confusion.tolist() == [[1, 0, 0], [0, 0, 1], [0, 0, 0]]
 

@@ -204,7 +204,7 @@ def test_c_that_would_be_too_large(monkeypatch):
     with pytest.raises(ConfigError, match="bytes of stack") as caught:
         c.c_source(large)
     assert caught.value.key == "--c"
-    monkeypatch.setattr(c, "MOST_WEIGHTS", 100)
+    monkeypatch.setattr(c, "MAX_WEIGHTS", 100)
     with pytest.raises(ConfigError, match="weights are more than the 100"):
         c.c_source(subject(untrained()))
 

@@ -39,12 +39,13 @@ from lenet.cli import main
 from lenet.config.schema import Config, load_config, to_yaml
 from lenet.data import datasets
 from lenet.data.idx import write_idx
-from lenet.parallel.workers import Team, Workers
+from lenet.parallel.communicator import Communicator
+from lenet.parallel.process_group import ProcessGroup
 from lenet.training.callbacks import Display
 from lenet.training.checkpoint import save_checkpoint
 from lenet.training.evaluation import read_checkpoint
 from lenet.training.run import run_training
-from lenet.training.trainer import Listener
+from lenet.training.trainer import Callback
 
 ROOT = Path(__file__).resolve().parent.parent
 ERROR = re.compile(r"lenet: error: (.+); .+\n")
@@ -133,13 +134,13 @@ def run(finished, tmp_path) -> Path:
 def halfway(tiny, tmp_path) -> Path:
     """The directory of a run that SIGTERM has stopped in its second epoch."""
 
-    class Stop(Listener):
+    class Stop(Callback):
         def on_step(self, event, snapshot) -> None:
             if event.step == 11:
                 signal.raise_signal(signal.SIGTERM)
 
     config = load_config(tiny).with_values({"output.dir": str(tmp_path / "half")})
-    run_training(config, listeners=[Stop()])
+    run_training(config, callbacks=[Stop()])
     return tmp_path / "half"
 
 
@@ -839,14 +840,14 @@ def test_56_out_of_memory(tiny, tmp_path, workers):
     assert contents(tmp_path) == {}
 
 
-def takes_too_much(workers: Workers, arrays: object, job: object) -> None:
+def takes_too_much(workers: Communicator, arrays: object, job: object) -> None:
     if workers.rank:
         np.empty(1 << 50)
     workers.barrier()
 
 
 def test_56_out_of_memory_in_a_worker():
-    with pytest.raises(MemoryError), Team(2) as team:
+    with pytest.raises(MemoryError), ProcessGroup(2) as team:
         takes_too_much(team.begin(takes_too_much, {}, None, 1 << 16), {}, None)
 
 

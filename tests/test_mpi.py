@@ -156,7 +156,7 @@ from test_training import StopAfter
 from lenet.config.schema import load_config
 from lenet.training.run import run_training
 config = load_config(Path(sys.argv[1]), ["train.workers=mpi"])
-outcome = run_training(config, listeners=[StopAfter(step=11)])
+outcome = run_training(config, callbacks=[StopAfter(step=11)])
 assert outcome.signal == (15 if MPI.COMM_WORLD.rank == 0 else None), outcome
 assert outcome.workers == 2
 """
@@ -264,12 +264,12 @@ def test_an_error_is_one_line_and_ends_the_job(
 ABORTING = """
 import os, sys
 from types import ModuleType, SimpleNamespace
-from lenet.parallel.launch import end_job
+from lenet.parallel.launch import abort_job
 mpi = sys.modules["mpi4py.MPI"] = ModuleType("mpi4py.MPI")
 mpi.Is_initialized = lambda: True
 mpi.COMM_WORLD = SimpleNamespace(size=2, Abort=os._exit)
 print("lenet: error: what happened", file=sys.stderr, flush=True)
-end_job(3)
+abort_job(3)
 """
 
 

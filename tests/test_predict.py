@@ -220,7 +220,7 @@ def test_the_sheet_escapes_what_cannot_be_printed(network):
 
 def test_the_sheet_has_an_end(predict, tmp_path, monkeypatch):
     pytest.importorskip("PIL.Image", reason="Pillow is not installed")
-    monkeypatch.setattr("lenet.cli.predict.MOST_ROWS", 1)
+    monkeypatch.setattr("lenet.cli.predict.MAX_ROWS", 1)
     write_idx(tmp_path / "stack", np.zeros((3, 28, 28), np.uint8))
     code, _, err = predict(tmp_path / "stack", "--show-input", tmp_path / "seen.png")
     assert code == 0

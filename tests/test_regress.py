@@ -157,7 +157,7 @@ def config() -> Config:
 
 @pytest.fixture(scope="module")
 def baseline(config: Config, split: Split) -> regress.Baseline:
-    verdict = regress.judge(config, split, LIMITS)
+    verdict = regress.run_gate(config, split, LIMITS)
     assert verdict.short == []
     assert verdict.seen is not None
     return regress.Baseline(config, verdict.machine, verdict.seen, LIMITS)
@@ -189,7 +189,7 @@ def sound(script, tmp_path_factory):
 
 
 def test_sound_code_passes_its_own_baseline(config, split, baseline):
-    assert regress.judge(config, split, baseline).short == []
+    assert regress.run_gate(config, split, baseline).short == []
 
 
 def test_what_is_seen_is_what_training_does(config, split, baseline):
@@ -286,7 +286,7 @@ def test_a_slow_run_is_repeated_before_it_is_believed(config, split, monkeypatch
     regress.measure(config, split, fast_enough=0.0)
     assert len(runs) == 2
     seen = regress.measure(config, split, fast_enough=math.inf)
-    assert len(runs) == 2 + regress.MOST_RUNS
+    assert len(runs) == 2 + regress.MAX_SPEED_RUNS
     assert seen.images_per_gflop == max(run.speed for run in runs[2:])
 
 
@@ -295,7 +295,7 @@ def test_divergence_falls_short_in_one_line(config, split, baseline, monkeypatch
     monkeypatch.setattr(
         "lenet.training.trainer.SoftmaxCrossEntropy.backward", lambda self: np.zeros((3, 16))
     )
-    verdict = regress.judge(config, split, baseline)
+    verdict = regress.run_gate(config, split, baseline)
     assert verdict.short == ["training"]
     assert verdict.seen is None
     assert "diverged" in verdict.to_table()

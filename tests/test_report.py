@@ -40,7 +40,7 @@ def place(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def runs(place: Path) -> list[report.Run]:
+def runs(place: Path) -> list[report.RunSummary]:
     return [report.read_run(place / name) for name in ("hasty", "<b>&amp;'x'")]
 
 

@@ -27,7 +27,7 @@ from lenet.cli import main
 from lenet.config.schema import Config, load_config, to_yaml
 from lenet.sweep import sweep as engine
 from lenet.sweep.plan import Plan, Range, make_plan, read_plan
-from lenet.sweep.sweep import Job, Result, Results, members, train_one
+from lenet.sweep.sweep import Result, Results, SweepTask, members, train_one
 from lenet.system.errors import CheckpointError, GateFailed, SystemFailure
 from lenet.training.checkpoint import Checkpoint
 from lenet.training.evaluation import evaluate_checkpoints, read_checkpoint
@@ -35,7 +35,7 @@ from lenet.training.evaluation import evaluate_checkpoints, read_checkpoint
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def in_this_process(job: Job) -> Future[Result]:
+def in_this_process(job: SweepTask) -> Future[Result]:
     future: Future[Result] = Future()
     future.set_result(train_one(job))
     return future

@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose
 from tiny import CLASSES, bars
 
 from lenet.config.schema import Config
-from lenet.parallel.workers import Alone
+from lenet.parallel.communicator import SingleProcess
 from lenet.training.trainer import Trainer
 
 torch = pytest.importorskip("torch", reason="PyTorch is not here to compare steps with")
@@ -54,7 +54,7 @@ def trainer_for(**settings):
     }
     config = Config().with_values(values | settings)
     images, labels = bars(5 * BATCH, seed=0)
-    trainer = Trainer(Alone(), config, images, labels, ("top", "middle", "bottom"))
+    trainer = Trainer(SingleProcess(), config, images, labels, ("top", "middle", "bottom"))
     biases = ~trainer.network.decays
     trainer.parameters[biases] = np.random.default_rng(1).normal(0, 0.1, int(biases.sum()))
     return trainer

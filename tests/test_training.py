@@ -24,12 +24,13 @@ from lenet.config.schema import Config, to_yaml
 from lenet.data.idx import read_idx
 from lenet.models.lenet5 import lenet5
 from lenet.nn.losses import SoftmaxCrossEntropy
-from lenet.parallel.workers import Alone, Team
+from lenet.parallel.communicator import SingleProcess
+from lenet.parallel.process_group import ProcessGroup
 from lenet.system.errors import ConfigError, GateFailed, SystemFailure
 from lenet.training.checkpoint import Checkpoint
 from lenet.training.evaluation import evaluate_checkpoints, read_checkpoint
-from lenet.training.run import Outcome, run_training
-from lenet.training.trainer import EpochDone, Listener, Snapshot, StepDone, Trainer
+from lenet.training.run import TrainingResult, run_training
+from lenet.training.trainer import Callback, EpochEvent, Snapshot, StepEvent, Trainer
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -82,31 +83,31 @@ def assert_same_state(a: Checkpoint, b: Checkpoint) -> None:
     assert {**a.training.progress, "seconds": 0} == {**b.training.progress, "seconds": 0}
 
 
-class StopAfter(Listener):
+class StopAfter(Callback):
     """Sends the signal that asks to stop; the run ends with the next step, which all hear of it."""
 
     def __init__(self, *, step: int = 0, epoch: int = 0) -> None:
         self.step, self.epoch = step, epoch
 
-    def on_step(self, event: StepDone, snapshot: Snapshot) -> None:
+    def on_step(self, event: StepEvent, snapshot: Snapshot) -> None:
         if event.step == self.step:
             signal.raise_signal(signal.SIGTERM)
 
-    def on_epoch(self, event: EpochDone, best: bool, snapshot: Snapshot) -> None:
+    def on_epoch(self, event: EpochEvent, best: bool, snapshot: Snapshot) -> None:
         if event.epoch == self.epoch:
             signal.raise_signal(signal.SIGTERM)
 
 
-class Recorder(Listener):
+class Recorder(Callback):
     def __init__(self) -> None:
-        self.steps: list[StepDone] = []
-        self.epochs: list[EpochDone] = []
+        self.steps: list[StepEvent] = []
+        self.epochs: list[EpochEvent] = []
         self.best: list[bool] = []
 
-    def on_step(self, event: StepDone, snapshot: Snapshot) -> None:
+    def on_step(self, event: StepEvent, snapshot: Snapshot) -> None:
         self.steps.append(event)
 
-    def on_epoch(self, event: EpochDone, best: bool, snapshot: Snapshot) -> None:
+    def on_epoch(self, event: EpochEvent, best: bool, snapshot: Snapshot) -> None:
         self.epochs.append(event)
         self.best.append(best)
 
@@ -147,7 +148,7 @@ def test_two_steps_are_the_formulas(configured):
         schedule__name="constant", model__activation="tanh",
     )  # fmt: skip
     images, labels = read_idx(config.data.train_images), read_idx(config.data.train_labels)
-    trainer = Trainer(Alone(), config, images, labels, ("a", "b", "c"))
+    trainer = Trainer(SingleProcess(), config, images, labels, ("a", "b", "c"))
 
     network = lenet5(fused=False, dtype=np.float64, classes=CLASSES, activation="tanh")
     w = network.parameters
@@ -172,7 +173,7 @@ def test_learns_two_hundred_images_by_heart(configured):
         data__limit=200, data__validation=0, train__epochs=8, optimizer__weight_decay=0.0
     )
     recorder = Recorder()
-    run_training(config, listeners=[recorder])
+    run_training(config, callbacks=[recorder])
     losses = [event.train_loss for event in recorder.epochs]
     assert losses[-1] < 0.01 < losses[0]
     assert recorder.epochs[-1].train_accuracy == 1
@@ -181,7 +182,7 @@ def test_learns_two_hundred_images_by_heart(configured):
 def test_events_tell_what_happens(configured):
     config = configured()
     recorder = Recorder()
-    outcome = run_training(config, listeners=[recorder])
+    outcome = run_training(config, callbacks=[recorder])
     assert [e.step for e in recorder.steps] == list(range(1, 17))
     assert [e.epoch for e in recorder.steps] == [1] * 8 + [2] * 8
     assert [e.images for e in recorder.steps[:8]] == [32, 64, 96, 128, 160, 192, 224, 240]
@@ -211,7 +212,7 @@ def test_the_split_depends_on_its_own_seed_only(configured):
     images, labels = np.zeros((300, 28, 28), np.uint8), np.zeros(300, np.uint8)
 
     def held(**changes: object) -> list[int]:
-        trainer = Trainer(Alone(), configured(**changes), images, labels, ("a", "b", "c"))
+        trainer = Trainer(SingleProcess(), configured(**changes), images, labels, ("a", "b", "c"))
         assert trainer.validation.only is not None
         return trainer.validation.only.tolist()
 
@@ -224,7 +225,7 @@ def test_the_split_depends_on_its_own_seed_only(configured):
 def test_best_is_chosen_on_validation_and_the_test_set_is_never_read(configured, tmp_path):
     config = configured(train__epochs=4, data__test_images=str(tmp_path / "not there"))
     recorder = Recorder()
-    outcome = run_training(config, listeners=[recorder])
+    outcome = run_training(config, callbacks=[recorder])
     scores = [(e.val_accuracy, -(e.val_loss or 0)) for e in recorder.epochs]
     best = 1 + scores.index(max(scores))
     assert outcome.best == recorder.epochs[best - 1]
@@ -255,7 +256,7 @@ def test_early_stopping_waits_for_its_patience(configured):
         train__epochs=40, train__patience=3, optimizer__lr=0.1, schedule__name="constant"
     )
     recorder = Recorder()
-    run_training(config, listeners=[recorder])
+    run_training(config, callbacks=[recorder])
     last_best = max(i for i, best in enumerate(recorder.best, start=1) if best)
     assert len(recorder.epochs) == last_best + 3 < 40
 
@@ -263,7 +264,7 @@ def test_early_stopping_waits_for_its_patience(configured):
 def test_averaged_weights_are_what_is_judged_and_saved(configured):
     config = configured(train__average=0.9)
     recorder = Recorder()
-    run_training(config, listeners=[recorder])
+    run_training(config, callbacks=[recorder])
     last = checkpoint(config)
     saved = np.concatenate([p.ravel() for p in last.parameters.values()])
     assert not np.array_equal(saved, last.training.parameters)
@@ -304,7 +305,7 @@ def test_resumed_run_has_the_bits_of_one_that_never_stopped(configured, tmp_path
     whole = configured(**options, output__dir=str(tmp_path / "whole"))
     run_training(whole)
     parts = configured(**options)
-    stopped = run_training(parts, listeners=[StopAfter(**stop)])
+    stopped = run_training(parts, callbacks=[StopAfter(**stop)])
     assert stopped.signal == signal.SIGTERM
     outcome = run_training(parts, resume=True)
     assert outcome.signal is None
@@ -328,7 +329,7 @@ def test_divergence_stops_at_its_step_and_leaves_no_bad_checkpoint(configured):
     config = configured(optimizer__lr=900.0, schedule__name="constant", train__epochs=50)
     recorder = Recorder()
     with pytest.raises(GateFailed) as caught:
-        run_training(config, listeners=[recorder])
+        run_training(config, callbacks=[recorder])
     step = len(recorder.steps) + 1
     assert f"at step {step} with learning rate 900:" in str(caught.value)
     assert caught.value.exit_code == 5
@@ -389,7 +390,7 @@ def test_two_workers_give_the_same_bits_every_time_and_after_a_stop(configured, 
         "from lenet.training.run import run_training\n"
         "if __name__ == '__main__':\n"
         f"    config = load_config(Path({str(tmp_path / 'c.yaml')!r}), ['train.workers=2'])\n"
-        "    outcome = run_training(config, listeners=[StopAfter(step=11)])\n"
+        "    outcome = run_training(config, callbacks=[StopAfter(step=11)])\n"
         "    assert outcome.signal == 15, outcome\n"
     )
     (tmp_path / "c.yaml").write_text(to_yaml(parts))
@@ -504,7 +505,7 @@ def test_one_epoch_of_a_small_run_on_mnist(mnist_dir, tmp_path):
             "output.dir": str(tmp_path),
         }
     )
-    outcome: Outcome = run_training(config)
+    outcome: TrainingResult = run_training(config)
     result, _ = evaluate_checkpoints([checkpoint(config, "best.npz")], "test")
     assert outcome.best is not None
     assert result.count == 10_000
@@ -520,7 +521,7 @@ def test_a_signal_while_the_workers_are_sent_away_leaves_no_memory(monkeypatch):
         signal.raise_signal(signal.SIGINT)
         unlink(segment)
 
-    with pytest.raises(KeyboardInterrupt), Team(2) as team:  # noqa: PT012 - when the team is left
+    with pytest.raises(KeyboardInterrupt), ProcessGroup(2) as team:  # noqa: PT012 - when the team is left
         team.share(np.zeros(9, np.uint8))
         monkeypatch.setattr(SharedMemory, "unlink", interrupted)
     assert not list(Path("/dev/shm").glob(f"lenet-{os.getpid()}-*"))
@@ -532,7 +533,7 @@ def test_too_little_shared_memory(monkeypatch):
         pytest.skip("this system has no /dev/shm")
     usage = shutil.disk_usage("/")._replace(free=8 << 20)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(SystemFailure) as caught, Team(2) as team:
+    with pytest.raises(SystemFailure) as caught, ProcessGroup(2) as team:
         team.share(np.zeros((16, 1 << 20), np.uint8))
     assert str(caught.value) == (
         "train.workers: the images need 16 MiB of shared memory, 8 MiB are free; enlarge it "

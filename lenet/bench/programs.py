@@ -23,13 +23,13 @@ from lenet.data.preprocessing import Preprocessing
 from lenet.nn.fused import FusedConvolution
 from lenet.nn.im2col import Array
 from lenet.nn.layer import Layer
-from lenet.parallel.workers import Alone
+from lenet.parallel.communicator import SingleProcess
 from lenet.system.errors import LenetError
 from lenet.system.extras import require
 from lenet.system.machine import usable_cores
 from lenet.training.evaluation import load_split
 from lenet.training.run import run_training
-from lenet.training.trainer import EpochDone, Listener, Snapshot, StepDone, Trainer
+from lenet.training.trainer import Callback, EpochEvent, Snapshot, StepEvent, Trainer
 
 SGEMM_SIZE = 1024  # of the square matrices whose product is the measure of the processor
 SGEMM_REPEATS = 10
@@ -58,7 +58,7 @@ def time_parts(answer: Answer, config: dict[str, Any]) -> None:
     """
     settings = Config.from_dict(config)
     data = load_split(settings, "train")
-    trainer = Trainer(Alone(), settings, data.images, data.labels, data.class_names)
+    trainer = Trainer(SingleProcess(), settings, data.images, data.labels, data.class_names)
     laps: dict[Part, list[float]] = defaultdict(list)
     products: list[float] = []
     for epoch in range(settings.train.epochs):
@@ -149,23 +149,23 @@ def _title(layer: Layer) -> str:
 
 def train_lenet(answer: Answer, config: dict[str, Any]) -> None:
     """Train, with an answer after every epoch; in the end answer the peak of the memory."""
-    outcome = run_training(Config.from_dict(config), listeners=[_Epochs(answer)])
+    outcome = run_training(Config.from_dict(config), callbacks=[_Epochs(answer)])
     answer({"peak_bytes": peak_memory(outcome.workers)})
 
 
-class _Epochs(Listener):
+class _Epochs(Callback):
     """Answers the speed of every epoch, and of every tenth of it but the first."""
 
     def __init__(self, answer: Answer) -> None:
         self.answer = answer
         self.marks: list[tuple[float, int]] = []
 
-    def on_step(self, event: StepDone, snapshot: Snapshot) -> None:  # noqa: ARG002
+    def on_step(self, event: StepEvent, snapshot: Snapshot) -> None:  # noqa: ARG002
         step = event.step - (event.epoch - 1) * event.steps_per_epoch
         if step * TENTHS >= (len(self.marks) + 1) * event.steps_per_epoch:
             self.marks.append((time.perf_counter(), event.images))
 
-    def on_epoch(self, event: EpochDone, best: bool, snapshot: Snapshot) -> None:  # noqa: ARG002
+    def on_epoch(self, event: EpochEvent, best: bool, snapshot: Snapshot) -> None:  # noqa: ARG002
         pairs = zip(self.marks, self.marks[1:], strict=False)
         tenths = [(n - m) / (end - start) for (start, m), (end, n) in pairs]
         self.marks = []

@@ -17,7 +17,7 @@ from typing import NoReturn
 
 import click
 
-from lenet.parallel.launch import end_job, speaks
+from lenet.parallel.launch import abort_job, is_rank_zero
 from lenet.system.errors import LenetError, printable
 from lenet.version import __version__
 
@@ -96,7 +96,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # too late to stop: all is done and said
     if failed:
-        end_job(code)
+        abort_job(code)
     sys.exit(code)
 
 
@@ -141,6 +141,6 @@ def _explain(error: BaseException) -> int:
 
 def _fail(line: str, code: int) -> int:
     with suppress(AttributeError, OSError):  # stderr may be closed too
-        if speaks():
+        if is_rank_zero():
             click.echo(f"lenet: error: {printable(line)}", err=True)
     return code

@@ -100,7 +100,7 @@ def show(name: str, split: str, out: Path | None, data_dir: Path | None) -> None
     from lenet.data import datasets
     from lenet.inspect import plots
 
-    found = datasets.load(name, split, directory=data_dir)
+    found = datasets.load_dataset(name, split, directory=data_dir)
     path = out or Path(f"{name}.png")
     title = f"{name}, {split}: the first images of every class of {len(found.images):,}"
     plots.write_picture(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from lenet.predict.prediction import Prediction
 
-MOST_ROWS: Final = 100  # images that --show-input shows
+MAX_ROWS: Final = 100  # images that --show-input shows
 
 
 @click.command()
@@ -63,7 +63,7 @@ def predict(checkpoint: Path, images: tuple[Path, ...], as_json: bool, sheet: Pa
             for name, pixels in read_images(path):
                 prediction = predictor(name, pixels)
                 _report(prediction, as_json)
-                if sheet is not None and len(rows) < MOST_ROWS:
+                if sheet is not None and len(rows) < MAX_ROWS:
                     rows.append(sheet_row(pixels, prediction))
                 elif sheet is not None:
                     left_out += 1
@@ -73,7 +73,7 @@ def predict(checkpoint: Path, images: tuple[Path, ...], as_json: bool, sheet: Pa
     if sheet is not None and rows:
         write_sheet(sheet, rows)
     if left_out:
-        told = f"{sheet} shows the first {MOST_ROWS} images, {left_out:,} are left out"
+        told = f"{sheet} shows the first {MAX_ROWS} images, {left_out:,} are left out"
         click.echo(f"lenet: warning: {printable(told)}", err=True)
     if failed:
         raise SystemExit(3)

@@ -58,7 +58,7 @@ def regress(
     baseline = None if update and not path.exists() else gate.read_baseline(path)
     split = load_split(config, "train", str(data_dir) if data_dir else None)
     limits = baseline.allowed if baseline else gate.Allowed()
-    verdict = gate.judge(config, split, limits if update or baseline is None else baseline)
+    verdict = gate.run_gate(config, split, limits if update or baseline is None else baseline)
 
     if junit is not None:
         gate.write(junit, verdict.to_junit())

@@ -36,8 +36,8 @@ def report(runs: tuple[Path, ...], out: Path, data_dir: Path | None) -> None:
 
     read = [read_run(run, str(data_dir) if data_dir else None) for run in runs]
     for run in read:
-        if isinstance(run.judgement, LenetError):
-            click.echo(f"lenet: warning: {run.name}: no test images: {run.judgement}", err=True)
+        if isinstance(run.evaluated, LenetError):
+            click.echo(f"lenet: warning: {run.name}: no test images: {run.evaluated}", err=True)
     with replacing(out) as file:
         file.write(to_html(read).encode())
     click.echo(out)

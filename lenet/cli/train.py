@@ -9,13 +9,13 @@ import click
 
 from lenet.cli.options import CONFIG, DATA_DIR, JSON, SET
 from lenet.config.schema import Config, load_config
-from lenet.parallel.launch import choose_workers, launched
+from lenet.parallel.launch import choose_workers, mpi_rank_and_size
 from lenet.system.errors import ConfigError
 from lenet.system.machine import limit_blas_threads
 
 if TYPE_CHECKING:
-    from lenet.training.run import Outcome
-    from lenet.training.trainer import Listener
+    from lenet.training.run import TrainingResult
+    from lenet.training.trainer import Callback
 
 
 @click.command()
@@ -65,7 +65,7 @@ def train(
     """  # noqa: D301 - click's mark for lines to leave as they are
     if resume and overwrite:
         raise click.UsageError("--resume and --overwrite exclude each other")
-    _, ranks = launched() or (0, 1)
+    _, ranks = mpi_rank_and_size() or (0, 1)
     if ranks > 1 and _followed():
         return
     if resume and file is None and output is not None and (output / "config.yaml").exists():
@@ -83,20 +83,20 @@ def train(
     from lenet.training.callbacks import ChanceWarning, Display
     from lenet.training.run import run_training
 
-    listeners: list[Listener] = (
+    callbacks: list[Callback] = (
         [] if quiet else [Display(config.train.epochs, _opening(config, count))]
     )
-    listeners.append(ChanceWarning(config.model.classes, _warn))
+    callbacks.append(ChanceWarning(config.model.classes, _warn))
     if tensorboard:
         from lenet.training.tensorboard import TensorBoard
 
-        listeners.append(TensorBoard(Path(config.output.dir) / "tensorboard"))
+        callbacks.append(TensorBoard(Path(config.output.dir) / "tensorboard"))
     outcome = run_training(
         config,
         directory=data_dir and str(data_dir),
         resume=resume,
         overwrite=overwrite,
-        listeners=listeners,
+        callbacks=callbacks,
         warn=_warn,
     )
     _conclude(config, outcome, as_json)
@@ -105,9 +105,9 @@ def train(
 def _followed() -> bool:
     """Join the MPI job: of all its processes only the first comes back before the work is done."""
     limit_blas_threads(1)  # before NumPy is imported
-    from lenet.parallel.mpi import Job
+    from lenet.parallel.mpi import MPIGroup
 
-    job = Job()
+    job = MPIGroup()
     if job.rank:
         job.follow()
     return bool(job.rank)
@@ -139,7 +139,7 @@ def _warn(line: str) -> None:
     click.echo(f"lenet: warning: {line}", err=True)
 
 
-def _conclude(config: Config, outcome: Outcome, as_json: bool) -> None:
+def _conclude(config: Config, outcome: TrainingResult, as_json: bool) -> None:
     """Print how the run ended, and end the process as the signal would have that stopped it."""
     best, last = outcome.best, outcome.last
     directory = Path(config.output.dir)

@@ -6,7 +6,7 @@ published checksum every time that it is read: MNIST by the SHA-256 of its uncom
 that any recompression passes, the others by the MD5 of the archive. A wrong file of the user's is
 an error; a wrong file in the cache is fetched again.
 
-    load(name, split)  ->  Split(images, labels, class_names)
+    load_dataset(name, split)  ->  Split(images, labels, class_names)
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from lenet.data.idx import GZIP_MAGIC, header, read_idx
 from lenet.data.strokes import load_strokes
 from lenet.system.errors import ConfigError, DataError, LenetError, SystemFailure
 from lenet.system.files import replacing
-from lenet.system.terminal import moves_bars
+from lenet.system.terminal import supports_progress_bar
 
 T = TypeVar("T")
 
 SECONDS_PER_WAIT = 10.0  # to connect, and for every answer
 SECONDS_IN_ALL = 60.0  # for all files from all mirrors
-LARGEST_DOWNLOAD = 1 << 26  # bytes; the largest archive has 26 million
+MAX_DOWNLOAD = 1 << 26  # bytes; the largest archive has 26 million
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ DATASETS = {
 }
 
 
-def load(
+def load_dataset(
     name: str,
     split: str,
     *,
@@ -414,7 +414,7 @@ def _fetch_one(
 
     file_name = f"{archive.name}.gz"
     content = bytearray()
-    shown = moves_bars(sys.stderr)
+    shown = supports_progress_bar(sys.stderr)
     with tqdm(desc=file_name, unit="B", unit_scale=True, leave=False, disable=not shown) as bar:
         for total, chunk in _with_time_limits(_answer(mirror + file_name), deadline):
             content += chunk
@@ -439,7 +439,7 @@ def _answer(url: str) -> Iterator[tuple[int | None, bytes]]:
             received = 0
             while chunk := answer.read1():
                 received += len(chunk)
-                if received > LARGEST_DOWNLOAD:
+                if received > MAX_DOWNLOAD:
                     raise OSError("sends more than any archive has")
                 yield total, chunk
     except HTTPError as error:

@@ -34,11 +34,11 @@ TYPES: dict[int, np.dtype[Any]] = {
     0x0D: np.dtype(">f4"),
     0x0E: np.dtype(">f8"),
 }
-MOST_AXES = 64  # NumPy has no arrays of more
+MAX_AXES = 64  # NumPy has no arrays of more
 REMEDY = "fetch or copy it again"
 GZIP_MAGIC = b"\x1f\x8b"
 # The best that deflate can do is 258 bytes for two bits (RFC 1951, section 3.2.5).
-MOST_INFLATION = 1032
+MAX_INFLATION = 1032
 CHUNK = 1 << 20
 
 
@@ -157,8 +157,8 @@ def _read_compressed(file: BufferedReader, size: int, path: Path) -> NDArray[Any
         try:
             dtype, shape = _read_header(stream, path)
             claimed = math.prod(shape) * dtype.itemsize
-            if claimed > MOST_INFLATION * size:
-                _refuse_length(path, shape, dtype, f"at most {MOST_INFLATION * size:,} bytes")
+            if claimed > MAX_INFLATION * size:
+                _refuse_length(path, shape, dtype, f"at most {MAX_INFLATION * size:,} bytes")
             array = np.empty(shape, dtype)
             here = _fill(stream, array.reshape(-1).view(np.uint8).data)
             if here < claimed:
@@ -178,7 +178,7 @@ def _read_header(
     if len(magic) < 4:
         problem = "is too short to be an IDX file" if magic else "is empty"
         raise DataError(problem, remedy=REMEDY, file=path)
-    if magic[:2] != b"\0\0" or magic[2] not in TYPES or not 1 <= magic[3] <= MOST_AXES:
+    if magic[:2] != b"\0\0" or magic[2] not in TYPES or not 1 <= magic[3] <= MAX_AXES:
         what = "an HTML page" if magic.lstrip()[:1] == b"<" else f"no IDX file (0x{magic.hex()})"
         raise DataError(f"is {what}", remedy=REMEDY, file=path)
     lengths = stream.read(4 * magic[3])

@@ -35,8 +35,8 @@ from lenet.system.extras import require
 
 Pixels: TypeAlias = NDArray[np.float32]
 
-MOST_PIXELS = 1 << 26  # of a picture, such as 8,192 × 8,192
-LONGEST_SIDE = 2048  # of what is kept; more shows nothing new about a digit
+MAX_PIXELS = 1 << 26  # of a picture, such as 8,192 × 8,192
+MAX_SIDE = 2048  # of what is kept; more shows nothing new about a digit
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP", "PPM")
 NPY_MAGIC = b"\x93NUMPY"
 NPY_HEADER = re.compile(
@@ -45,7 +45,7 @@ NPY_HEADER = re.compile(
     rb"\(((?:\d{1,18}L?, *){0,31}(?:\d{1,18}L?)?)\),? *\} *\n",
     re.DOTALL,
 )
-LONGEST_HEADER = 1024
+MAX_HEADER = 1024
 PGM_HEADER = re.compile(rb"P[25]" + 3 * rb"(?:\s|#[^\n]*\n)+(\d{1,9})" + rb"\s")
 REMEDY = "save it again as PNG or JPEG"
 SMALLER = "scale it down, or cut the digit out"
@@ -112,8 +112,8 @@ def _check_size(H: int, W: int) -> None:
     """Refuse what holds nothing, and what would fill the memory."""
     if H < 1 or W < 1:
         raise ImageError(f"has no pixels ({W}×{H})", remedy=REMEDY)
-    if H * W > MOST_PIXELS:
-        problem = f"has {W:,}×{H:,} pixels, more than {MOST_PIXELS:,}"
+    if H * W > MAX_PIXELS:
+        problem = f"has {W:,}×{H:,} pixels, more than {MAX_PIXELS:,}"
         raise ImageError(problem, remedy=SMALLER)
 
 
@@ -162,9 +162,9 @@ def _range(array: NDArray[Any]) -> tuple[float, float]:
 
 
 def _reduced(array: NDArray[Any]) -> NDArray[Any]:
-    """Return (H,W,C) with means over k×k pixels in place of pixels, k as LONGEST_SIDE needs."""
+    """Return (H,W,C) with means over k×k pixels in place of pixels, k as MAX_SIDE needs."""
     H, W, C = array.shape
-    k = -(-max(H, W) // LONGEST_SIDE)
+    k = -(-max(H, W) // MAX_SIDE)
     if k == 1:
         return array
     h, w = max(H // k, 1), max(W // k, 1)
@@ -180,7 +180,7 @@ def _read_npy(path: Path) -> NDArray[Any]:
     The format is NEP 1's (https://numpy.org/neps/nep-0001-npy-format.html).
     """
     with path.open("rb") as file:
-        header = NPY_HEADER.match(file.read(LONGEST_HEADER))
+        header = NPY_HEADER.match(file.read(MAX_HEADER))
     if header is None or header.end() != 6 + len(header[1]) + int.from_bytes(
         header[1][2:], "little"
     ):
@@ -234,13 +234,13 @@ def _read_picture(path: Path) -> Pixels:
         try:
             with path.open("rb") as file, Image.open(file, formats=FORMATS) as picture:
                 _check_size(picture.height, picture.width)
-                picture.draft(None, (LONGEST_SIDE, LONGEST_SIDE))  # of a JPEG, fewer pixels
+                picture.draft(None, (MAX_SIDE, MAX_SIDE))  # of a JPEG, fewer pixels
                 return _of_picture(ImageOps.exif_transpose(picture))
         except Image.UnidentifiedImageError:
             remedy = f"give one of {', '.join(FORMATS)}"
             raise ImageError("is not an image", remedy=remedy) from None
         except Image.DecompressionBombError:
-            problem = f"has more than {MOST_PIXELS:,} pixels"
+            problem = f"has more than {MAX_PIXELS:,} pixels"
             raise ImageError(problem, remedy=SMALLER) from None
         except ImageError:
             raise
@@ -257,7 +257,7 @@ def _of_picture(picture: Any) -> Pixels:  # noqa: ANN401 - Pillow is optional
     if picture.mode.startswith("I") or picture.mode == "F":
         return _in_colour(np.asarray(picture))
     picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
-    k = -(-max(picture.size) // LONGEST_SIDE)
+    k = -(-max(picture.size) // MAX_SIDE)
     levels: NDArray[np.uint8] = np.asarray(picture.reduce(k) if k > 1 else picture)
     pixels = levels.astype(np.float32) / np.float32(255)
     return _over_paper(pixels) if picture.mode == "RGBA" else pixels

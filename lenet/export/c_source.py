@@ -24,8 +24,8 @@ from lenet.nn.pooling import AveragePooling, MaxPooling, Pooling
 from lenet.system.errors import ConfigError
 from lenet.version import __version__
 
-MOST_WEIGHTS: Final = 4_000_000  # a C file of some 50 MB
-MOST_STACK: Final = 256 * 1024  # bytes: a thread may have as little as 512 KiB
+MAX_WEIGHTS: Final = 4_000_000  # a C file of some 50 MB
+MAX_STACK: Final = 256 * 1024  # bytes: a thread may have as little as 512 KiB
 
 HEADER: Final = """\
 /* LeNet-5, @ORIGIN@.
@@ -202,12 +202,12 @@ def c_source(subject: Subject) -> dict[str, str]:
         The network is too large to be a C file, or its activations to lie on a stack.
     """
     size = subject.network.parameters.size
-    if size > MOST_WEIGHTS:
-        raise _too_large(f"{size} weights are more than the {MOST_WEIGHTS} that a C file may have")
+    if size > MAX_WEIGHTS:
+        raise _too_large(f"{size} weights are more than the {MAX_WEIGHTS} that a C file may have")
     calls, A, B = _calls(subject)
     stack = 4 * (A + B)
-    if stack > MOST_STACK:
-        raise _too_large(f"its activations take {stack} bytes of stack, more than {MOST_STACK}")
+    if stack > MAX_STACK:
+        raise _too_large(f"its activations take {stack} bytes of stack, more than {MAX_STACK}")
     function, pooling, pool = _functions(subject)
     values = {
         "ORIGIN": re.sub(r"[^A-Za-z0-9 ,.-]", "?", subject.origin),

@@ -14,7 +14,7 @@ from typing import NoReturn
 from lenet.system.errors import ConfigError
 from lenet.system.machine import usable_cores
 
-LEAST_IMAGES = 16  # a worker with fewer images a batch spends its time waiting
+MIN_IMAGES_PER_WORKER = 16  # a worker with fewer images a batch spends its time waiting
 
 # Rank and size in the environment, by MPICH and its kin, by Open MPI, by srun --mpi=pmix.
 VARIABLES = (
@@ -24,7 +24,7 @@ VARIABLES = (
 )
 
 
-def launched() -> tuple[int, int] | None:
+def mpi_rank_and_size() -> tuple[int, int] | None:
     """Return this process's rank and how many mpiexec started, or None without mpiexec."""
     for rank, size in VARIABLES:
         if rank in os.environ and size in os.environ:
@@ -44,9 +44,9 @@ def choose_workers(wanted: int | str, batch_size: int) -> int:
         More workers than images in a batch.
     """
     if wanted == "auto":
-        return max(1, min(usable_cores(), batch_size // LEAST_IMAGES))
+        return max(1, min(usable_cores(), batch_size // MIN_IMAGES_PER_WORKER))
     if wanted == "mpi":
-        _, wanted = launched() or (0, 1)
+        _, wanted = mpi_rank_and_size() or (0, 1)
     if int(wanted) > batch_size:
         raise ConfigError(
             f"{wanted} workers cannot share a batch of {batch_size}",
@@ -56,13 +56,13 @@ def choose_workers(wanted: int | str, batch_size: int) -> int:
     return int(wanted)
 
 
-def speaks() -> bool:
+def is_rank_zero() -> bool:
     """Return whether this process is the one of its job that prints."""
-    rank, _ = launched() or (0, 1)
+    rank, _ = mpi_rank_and_size() or (0, 1)
     return rank == 0
 
 
-def end_job(code: int) -> NoReturn:
+def abort_job(code: int) -> NoReturn:
     """End this process, and the others of its job if MPI connects them, with an exit code."""
     mpi = sys.modules.get("mpi4py.MPI")
     if mpi is not None and mpi.Is_initialized() and mpi.COMM_WORLD.size > 1:

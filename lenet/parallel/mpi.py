@@ -1,12 +1,12 @@
 """Workers on many machines: the processes that mpiexec started, its ranks, over MPI.
 
-:class:`Ranks` is the interface of :class:`lenet.parallel.workers.Workers` with messages behind it,
-and :class:`Job` stands where :class:`lenet.parallel.workers.Team` does on one machine. Nothing is
-shared: every rank keeps all parameters and applies the whole sum of the gradients. MPI gives all
-ranks the same bits of a sum, so the copies stay equal.
+:class:`MPICommunicator` implements :class:`lenet.parallel.communicator.Communicator` with messages,
+and :class:`MPIGroup` is the counterpart of :class:`lenet.parallel.process_group.ProcessGroup`.
+Nothing is shared: every rank keeps all parameters and applies the whole sum of the gradients. MPI
+gives all ranks the same bits of a sum, so the copies stay equal.
 
 MPI is loaded when a job is joined. Once it is, a process that fails must end the job
-(:func:`lenet.parallel.launch.end_job`, or ``python -m mpi4py`` before a script of your own): the
+(:func:`lenet.parallel.launch.abort_job`, or ``python -m mpi4py`` before a script of your own): the
 others wait for it and would wait for ever.
 
 References
@@ -30,13 +30,14 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from lenet.nn.im2col import Array
-from lenet.parallel.launch import end_job, launched
-from lenet.parallel.workers import Handle, Program, Shared
+from lenet.parallel.launch import abort_job, mpi_rank_and_size
+from lenet.parallel.process_group import Program
+from lenet.parallel.shared_memory import ArrayHandle, SharedArray
 from lenet.system.errors import ConfigError, DataError, GateFailed, LenetError, SystemFailure
 from lenet.system.extras import require
 
 
-class Ranks:
+class MPICommunicator:
     """One of the ranks of an MPI job, on this machine or another."""
 
     def __init__(self, mpi: Any) -> None:  # noqa: ANN401 - mpi4py.MPI, which may be missing
@@ -67,10 +68,10 @@ class Ranks:
         pass  # nothing is shared, so there is nothing that others could see too early
 
 
-class Job:
+class MPIGroup:
     """All ranks of the job: rank 0 hands out the work, the others :meth:`follow`.
 
-    A context manager like :class:`lenet.parallel.workers.Team`.
+    A context manager like :class:`lenet.parallel.process_group.ProcessGroup`.
 
     Raises
     ------
@@ -81,7 +82,7 @@ class Job:
     """
 
     def __init__(self) -> None:
-        started = launched()
+        started = mpi_rank_and_size()
         if started is None:
             raise ConfigError(
                 "is mpi, but mpiexec did not start this process",
@@ -100,23 +101,23 @@ class Job:
                 remedy=f"use the mpiexec of {library}, which mpi4py has loaded",
                 key="train.workers",
             )
-        self.workers = Ranks(mpi)
+        self.workers = MPICommunicator(mpi)
 
     def __enter__(self) -> Self:
         return self
 
-    def share(self, array: Array) -> tuple[Array, Shared]:
+    def share(self, array: Array) -> tuple[Array, SharedArray]:
         """Return ``array``, and what all ranks get it from: a mapped file's place, or itself."""
-        return array, Handle.of(array) or array
+        return array, ArrayHandle.of(array) or array
 
     def begin(
         self,
         program: Program,
-        arrays: dict[str, Shared],
+        arrays: dict[str, SharedArray],
         job: object,
         nbytes: int,  # noqa: ARG002 (nothing is shared)
-    ) -> Ranks:
-        """Set the other ranks to work and return this one's place; see ``Team.begin``."""
+    ) -> MPICommunicator:
+        """Set the other ranks to work and return this one's place; see ``ProcessGroup.begin``."""
         self._comm.bcast((program, arrays, job))
         return self.workers
 
@@ -129,7 +130,7 @@ class Job:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        pass  # ending the others comes after the message: lenet.launch.end_job
+        pass  # ending the others comes after the message: lenet.launch.abort_job
 
     def follow(self) -> None:
         """Be one of the others: wait for work and do it; an error of this rank's ends the job."""
@@ -142,7 +143,7 @@ class Job:
             where = f"rank {self.rank} on {platform.node()}"
             what = error if isinstance(error, LenetError) else f"{type(error).__name__}: {error}"
             print(f"lenet: error: {where}: {what}", file=sys.stderr, flush=True)
-            end_job(error.exit_code if isinstance(error, LenetError) else 1)
+            abort_job(error.exit_code if isinstance(error, LenetError) else 1)
 
 
 def forget_memory(world: Any) -> None:  # noqa: ANN401 - mpi4py's Comm, which may be missing
@@ -164,7 +165,7 @@ def _load() -> Any:  # noqa: ANN401 - a module has no better type
     require("mpi4py", extra="mpi")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # of another mpiexec: see Job
+            warnings.simplefilter("ignore", RuntimeWarning)  # of another mpiexec: see MPIGroup
             mpi = require("mpi4py.MPI", extra="mpi")
     except (ImportError, RuntimeError) as error:
         raise SystemFailure(
@@ -176,8 +177,8 @@ def _load() -> Any:  # noqa: ANN401 - a module has no better type
     return mpi
 
 
-def _opened(held: Handle | Array) -> Array:
-    if not isinstance(held, Handle):
+def _opened(held: ArrayHandle | Array) -> Array:
+    if not isinstance(held, ArrayHandle):
         return held  # it came with the message
     try:
         return held.open()[0]

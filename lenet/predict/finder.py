@@ -35,8 +35,8 @@ Box: TypeAlias = tuple[float, float, float, float]  # top, left, bottom, right
 
 SIZE, BOX = 28, 20  # pixels of an image of MNIST, and of the box that the ink fills
 LOOK = 256  # side of a square with as many pixels as a picture is looked at with
-SMALLEST = 8  # pixels a side, of a picture in which there can be a digit
-FAINTEST = 0.03  # contrast that can be ink; 1 is black on white
+MIN_SIZE = 8  # pixels a side, of a picture in which there can be a digit
+MIN_CONTRAST = 0.03  # contrast that can be ink; 1 is black on white
 SOFTEST = 12  # pixels in which ink goes from half of its contrast to nothing
 STROKES = (1.8, 4.2)  # pixels of the box: the widths between which strokes stay as they are
 
@@ -99,7 +99,7 @@ def find_digit(pixels: Pixels) -> Digit | None:
     >>> find_digit(np.ones((90, 60, 3), np.float32)) is None
     True
     """
-    if min(pixels.shape[:2]) < SMALLEST:
+    if min(pixels.shape[:2]) < MIN_SIZE:
         return None
     far = _look(pixels)
     if far is None:
@@ -108,7 +108,7 @@ def find_digit(pixels: Pixels) -> Digit | None:
     top, left = (max(math.floor(start - margin), 0) for start in far.box[:2])
     bottom, right = (math.ceil(end + margin) for end in far.box[2:])
     part = pixels[top:bottom, left:right]
-    if max(part.shape[:2]) > max(pixels.shape[:2]) / 2 or min(part.shape[:2]) < SMALLEST:
+    if max(part.shape[:2]) > max(pixels.shape[:2]) / 2 or min(part.shape[:2]) < MIN_SIZE:
         return far
     near = _look(part)
     if near is None or near.length < far.length / 2:
@@ -122,7 +122,7 @@ def _look(pixels: Pixels) -> Digit | None:
     """Find the digit in a picture looked at with 256² pixels, however many it has."""
     H, W = pixels.shape[:2]
     scale = min(LOOK / math.sqrt(H * W), 4 * LOOK / max(H, W))
-    seen = resized(pixels, max(round(H * scale), SMALLEST), max(round(W * scale), SMALLEST))
+    seen = resized(pixels, max(round(H * scale), MIN_SIZE), max(round(W * scale), MIN_SIZE))
     ink = _separate(_blurred(seen, 1))
     if ink is None:
         return None
@@ -239,13 +239,13 @@ def _ink(smooth: Pixels, region: Mask, background: Background) -> _Ink | None:
     """Return what differs from the background within ``region``, None if nothing does."""
     from scipy import ndimage
 
-    if region.sum() < SMALLEST**2:
+    if region.sum() < MIN_SIZE**2:
         return None
     amount = background(smooth, region)
     below = amount[region & (amount < 0)]  # where no ink is
     noise = 1.4826 * float(np.median(-below)) if below.size else 0.0
     contrast = _strongest(amount[region])
-    if contrast < max(FAINTEST, 6 * noise):
+    if contrast < max(MIN_CONTRAST, 6 * noise):
         return None
     labels, _ = ndimage.label((amount > max(0.3 * contrast, 3 * noise)) & region, np.ones((3, 3)))
     # A shape has some strong ink; and it is more than dust.
@@ -310,7 +310,7 @@ def _amount(smooth: Pixels, background: Pixels, region: Mask) -> Pixels:
     amount: Pixels = difference @ axis.astype(np.float32) / math.sqrt(3)
     if axis.sum() < 0:  # darker than paper: of what light falls there, the part that is missing
         light = background.mean(axis=2)
-        amount /= np.maximum(light / max(float(light[region].max()), FAINTEST), 0.2)
+        amount /= np.maximum(light / max(float(light[region].max()), MIN_CONTRAST), 0.2)
     return np.where(region, amount, 0)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.predict.finder import SMALLEST, Digit, Pixels, find_digit, resized
+from lenet.predict.finder import MIN_SIZE, Digit, Pixels, find_digit, resized
 from lenet.system.errors import printable
 from lenet.system.extras import require
 from lenet.system.files import replacing
@@ -74,7 +74,7 @@ class Predictor:
         """Find the digit in pixels (H,W,3) from 0 to 1, and say which one it is."""
         digit = find_digit(pixels)
         if digit is None:
-            small = min(pixels.shape[:2]) < SMALLEST
+            small = min(pixels.shape[:2]) < MIN_SIZE
             why = "the image is too small" if small else "nothing stands out from the background"
             return Prediction(file, None, None, (), f"no digit found: {why}", None)
         x = self.preprocessing.blank(1, self.network.dtype)

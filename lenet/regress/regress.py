@@ -29,15 +29,15 @@ from tqdm import tqdm
 
 from lenet.config.schema import Config, differences
 from lenet.data.datasets import Split
-from lenet.parallel.workers import Alone
+from lenet.parallel.communicator import SingleProcess
 from lenet.system.errors import ConfigError, DataError, GateFailed, LenetError
 from lenet.system.files import replacing
 from lenet.system.machine import THREAD_VARIABLES
-from lenet.system.terminal import moves_bars
+from lenet.system.terminal import supports_progress_bar
 from lenet.training.checkpoint import facts
 from lenet.training.gradcheck import check_gradients, check_identities
 from lenet.training.run_directory import FREE_TO_CHANGE
-from lenet.training.trainer import EpochDone, Listener, Snapshot, StepDone, Trainer
+from lenet.training.trainer import Callback, EpochEvent, Snapshot, StepEvent, Trainer
 
 T = TypeVar("T")
 
@@ -48,7 +48,7 @@ STEPS_A_PROBE = 8
 PROBE = 256  # rows and columns of the timed product: three such matrices fit the cache of a core
 FASTEST = 0.01  # this fraction of the steps is taken to be undisturbed
 BUSY = 0.25  # waiting for so much of the time, a step finds the cache emptied by others
-MOST_RUNS = 30  # a slow run is believed only if none of so many was faster: over a minute
+MAX_SPEED_RUNS = 30  # a slow run is believed only if none of so many was faster: over a minute
 WAITED = Path("/proc/thread-self/schedstat")  # its second number: nanoseconds, on Linux
 
 SHAPING_SPEED = {"processor", "simd", "numpy", "blas", "threads"}
@@ -137,7 +137,7 @@ class Check:
     passed: bool | None
 
 
-def judge(config: Config, split: Split, against: Baseline | Allowed) -> Verdict:
+def run_gate(config: Config, split: Split, against: Baseline | Allowed) -> Verdict:
     """Train, and hold what is seen against a baseline, or against limits that need none.
 
     Parameters
@@ -190,9 +190,11 @@ def measure(config: Config, split: Split, fast_enough: float = 0.0) -> Seen:
             key="data.validation",
         )
     runs = [_train(config, split), _train(config, split)]
-    shown = moves_bars(sys.stderr)
-    with tqdm(desc="fastest of", total=MOST_RUNS, initial=2, leave=False, disable=not shown) as bar:
-        while len(runs) < MOST_RUNS and max(run.speed for run in runs) < fast_enough:
+    shown = supports_progress_bar(sys.stderr)
+    with tqdm(
+        desc="fastest of", total=MAX_SPEED_RUNS, initial=2, leave=False, disable=not shown
+    ) as bar:
+        while len(runs) < MAX_SPEED_RUNS and max(run.speed for run in runs) < fast_enough:
             runs.append(_train(config, split))
             bar.update()
     first, best = runs[0], max(runs, key=lambda run: run.speed)
@@ -216,8 +218,8 @@ def measure(config: Config, split: Split, fast_enough: float = 0.0) -> Seen:
     )
 
 
-def _train(config: Config, split: Split) -> _Run:
-    trainer = Trainer(Alone(), config, split.images, split.labels, split.class_names)
+def _train(config: Config, split: Split) -> _RecordedRun:
+    trainer = Trainer(SingleProcess(), config, split.images, split.labels, split.class_names)
     steps = config.train.epochs * trainer.loader.steps_per_epoch
     if steps < PIECES:
         raise ConfigError(
@@ -225,7 +227,7 @@ def _train(config: Config, split: Split) -> _Run:
             remedy="train for more epochs, or in smaller batches",
             key="train.epochs",
         )
-    run = _Run(config.train.batch_size)
+    run = _RecordedRun(config.train.batch_size)
     wall, own = time.perf_counter(), own_seconds()
     trainer.run([run])
     run.waited = 1 - (own_seconds() - own) / (time.perf_counter() - wall)
@@ -236,7 +238,7 @@ def _train(config: Config, split: Split) -> _Run:
     return run
 
 
-class _Run(Listener):
+class _RecordedRun(Callback):
     """Follows a training step by step; between the steps it times a matrix product."""
 
     def __init__(self, batch_size: int) -> None:
@@ -251,7 +253,7 @@ class _Run(Listener):
         self._sum, self._images = 0.0, 0
         self._since = own_seconds()
 
-    def on_step(self, event: StepDone, snapshot: Snapshot) -> None:  # noqa: ARG002
+    def on_step(self, event: StepEvent, snapshot: Snapshot) -> None:  # noqa: ARG002
         seconds, images = own_seconds() - self._since, event.images - self._images
         if images == self.batch_size:  # the last batch of an epoch is smaller, and sooner done
             self._seconds.append(seconds)
@@ -262,7 +264,7 @@ class _Run(Listener):
             self._probes.append(self._probe())
         self._since = own_seconds()
 
-    def on_epoch(self, event: EpochDone, best: bool, snapshot: Snapshot) -> None:  # noqa: ARG002
+    def on_epoch(self, event: EpochEvent, best: bool, snapshot: Snapshot) -> None:  # noqa: ARG002
         assert event.val_accuracy is not None  # noqa: S101 - images are held out
         assert event.val_loss is not None  # noqa: S101
         self.accuracy, self.loss = event.val_accuracy, event.val_loss

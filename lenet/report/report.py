@@ -35,12 +35,12 @@ from lenet.training.evaluation import (
     restore_network,
 )
 from lenet.training.metrics import ClassScores, Evaluation
-from lenet.training.trainer import EpochDone
+from lenet.training.trainer import EpochEvent
 from lenet.version import __version__
 
 WORST = 24  # mistakes that are shown
 COLOURS = 6  # of runs in the style; the seventh has the first again
-MOST_KERNELS = 512  # of a layer whose filters are shown
+MAX_KERNELS = 512  # of a layer whose filters are shown
 POSITIVE, NEGATIVE = (0, 114, 178), (213, 94, 0)
 OF_MISTAKES = "True class → the class it was given, and how sure the network was of it."
 OF_FILTERS = "A column is a filter, a row an input channel; blue is positive, orange negative."
@@ -63,7 +63,7 @@ class Mistake:
 
 
 @dataclass(frozen=True, eq=False)
-class Judgement:
+class ReportEvaluation:
     """What the test images showed: the figures, and the mistakes of the highest loss."""
 
     evaluation: Evaluation
@@ -71,13 +71,13 @@ class Judgement:
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
+class RunSummary:
     """A run as the page needs it; without its test images, the reason stands in their place."""
 
     name: str
-    log: Sequence[EpochDone]
+    log: Sequence[EpochEvent]
     checkpoint: Checkpoint
-    judgement: Judgement | LenetError
+    evaluated: ReportEvaluation | LenetError
 
     @property
     def classes(self) -> Sequence[str]:
@@ -85,7 +85,7 @@ class Run:
         return [printable(name) for name in self.checkpoint.class_names]
 
 
-def read_run(directory: Path, data_dir: str | None = None) -> Run:
+def read_run(directory: Path, data_dir: str | None = None) -> RunSummary:
     """Read a run's directory and judge its best epoch on the test images.
 
     Raises
@@ -97,15 +97,15 @@ def read_run(directory: Path, data_dir: str | None = None) -> Run:
     """
     checkpoint = read_checkpoint(directory / "best.npz")
     log = _read_log(directory / "log.jsonl")
-    judgement: Judgement | LenetError
+    evaluated: ReportEvaluation | LenetError
     try:
-        judgement = judge(checkpoint, data_dir)
+        evaluated = evaluate_with_mistakes(checkpoint, data_dir)
     except LenetError as error:
-        judgement = error
-    return Run(printable(directory.resolve().name), log, checkpoint, judgement)
+        evaluated = error
+    return RunSummary(printable(directory.resolve().name), log, checkpoint, evaluated)
 
 
-def judge(checkpoint: Checkpoint, data_dir: str | None = None) -> Judgement:
+def evaluate_with_mistakes(checkpoint: Checkpoint, data_dir: str | None = None) -> ReportEvaluation:
     """Judge a checkpoint on the test images of its data set."""
     found = load_split(checkpoint.config, "test", data_dir)
     network = restore_network(checkpoint)
@@ -125,13 +125,13 @@ def judge(checkpoint: Checkpoint, data_dir: str | None = None) -> Judgement:
         Mistake(int(i), found.images[i], int(labels[i]), int(predicted[i]), float(p[i].max()))
         for i in worst
     ]
-    return Judgement(evaluation.judge(p, labels), mistakes)
+    return ReportEvaluation(evaluation.evaluate_probabilities(p, labels), mistakes)
 
 
-def _read_log(path: Path) -> list[EpochDone]:
+def _read_log(path: Path) -> list[EpochEvent]:
     try:
         rows = path.read_text(encoding="utf-8").splitlines()
-        log = [EpochDone(**json.loads(row)) for row in rows]
+        log = [EpochEvent(**json.loads(row)) for row in rows]
     except FileNotFoundError:
         raise DataError(
             "there is no such file", remedy="name the directory of a run", file=path
@@ -146,7 +146,7 @@ def _read_log(path: Path) -> list[EpochDone]:
 # --- The page -----------------------------------------------------------------------------------
 
 
-def to_html(runs: Sequence[Run]) -> str:
+def to_html(runs: Sequence[RunSummary]) -> str:
     """Return the page on ``runs``."""
     sets = ", ".join(dict.fromkeys(printable(run.checkpoint.dataset) for run in runs))
     title = f"LeNet-5 on {escape(sets)}"
@@ -189,7 +189,7 @@ def to_html(runs: Sequence[Run]) -> str:
 """
 
 
-def _columns(runs: Sequence[Run], content: Callable[[Run], str]) -> str:
+def _columns(runs: Sequence[RunSummary], content: Callable[[RunSummary], str]) -> str:
     """Set what ``content`` says of every run side by side."""
     several = len(runs) > 1
     return '<div class="grid">' + "".join(
@@ -198,7 +198,7 @@ def _columns(runs: Sequence[Run], content: Callable[[Run], str]) -> str:
     ) + "</div>"  # fmt: skip
 
 
-def _table(runs: Sequence[Run], rows: Iterable[tuple[str, Sequence[str], str]]) -> str:
+def _table(runs: Sequence[RunSummary], rows: Iterable[tuple[str, Sequence[str], str]]) -> str:
     """Return a table with a column for every run; a row is its heading, its cells, its class."""
     heads = "".join(f'<th scope="col">{escape(run.name)}</th>' for run in runs)
     body = "".join(
@@ -233,14 +233,14 @@ def _percent(share: float | None) -> str:
 # --- Results and training -----------------------------------------------------------------------
 
 
-def _results(runs: Sequence[Run]) -> str:
+def _results(runs: Sequence[RunSummary]) -> str:
     def of_test(show: Callable[[Evaluation], str]) -> list[str]:
         return [
-            show(run.judgement.evaluation) if isinstance(run.judgement, Judgement) else "–"
+            show(run.evaluated.evaluation) if isinstance(run.evaluated, ReportEvaluation) else "–"
             for run in runs
         ]
 
-    def of_log(show: Callable[[EpochDone], str]) -> list[str]:
+    def of_log(show: Callable[[EpochEvent], str]) -> list[str]:
         return [show(run.log[min(run.checkpoint.epoch, len(run.log)) - 1]) for run in runs]
 
     seconds = [sum(epoch.seconds for epoch in run.log) for run in runs]
@@ -256,14 +256,14 @@ def _results(runs: Sequence[Run]) -> str:
         ("Training speed", [f"{s:,.0f} images/s" for s in speed], ""),
     ]
     missing = "".join(
-        _note(f"{run.name}: no test images: {run.judgement}")
+        _note(f"{run.name}: no test images: {run.evaluated}")
         for run in runs
-        if isinstance(run.judgement, LenetError)
+        if isinstance(run.evaluated, LenetError)
     )
     return f'<div class="card fit">{_table(runs, rows)}</div>{missing}'
 
 
-def _curves(runs: Sequence[Run]) -> str:
+def _curves(runs: Sequence[RunSummary]) -> str:
     several = len(runs) > 1
 
     def lines(what: str, column: str, dashed: bool, show: Callable[[float], float]) -> list[Line]:
@@ -305,7 +305,7 @@ def _curves(runs: Sequence[Run]) -> str:
     return f'<ul class="legend">{legend}</ul><div class="grid">{figures}</div>{_log_table(runs)}'
 
 
-def _log_table(runs: Sequence[Run]) -> str:
+def _log_table(runs: Sequence[RunSummary]) -> str:
     """Return the numbers behind the curves."""
     heads = "".join(
         f'<th scope="col">{head}</th>'
@@ -331,17 +331,17 @@ def _log_table(runs: Sequence[Run]) -> str:
 # --- Classes, mistakes, filters -----------------------------------------------------------------
 
 
-def _class_tables(run: Run) -> str:
-    if isinstance(run.judgement, LenetError):
+def _class_tables(run: RunSummary) -> str:
+    if isinstance(run.evaluated, LenetError):
         return _note("No test images.")
-    evaluation = run.judgement.evaluation
+    evaluation = run.evaluated.evaluation
     return (
         f'<div class="grid"><div class="card">{_confusion(run, evaluation)}</div>'
         f'<div class="card">{_scores(run, evaluation.per_class)}</div></div>'
     )
 
 
-def _confusion(run: Run, evaluation: Evaluation) -> str:
+def _confusion(run: RunSummary, evaluation: Evaluation) -> str:
     heads = "".join(
         f'<th scope="col"><abbr title="{escape(name)}">{k}</abbr></th>'
         for k, name in enumerate(run.classes)
@@ -372,7 +372,7 @@ def _cell(number: int, kind: str, strength: float) -> str:
     return f'<td style="background: rgba(var(--{kind}), {0.12 + 0.6 * strength:.2f})">{number}</td>'
 
 
-def _scores(run: Run, scores: Sequence[ClassScores]) -> str:
+def _scores(run: RunSummary, scores: Sequence[ClassScores]) -> str:
     heads = "".join(
         f'<th scope="col">{h}</th>' for h in ("Class", "Precision", "Recall", "F1", "Images")
     )
@@ -388,18 +388,18 @@ def _scores(run: Run, scores: Sequence[ClassScores]) -> str:
     )
 
 
-def _class_name(run: Run, k: int) -> str:
+def _class_name(run: RunSummary, k: int) -> str:
     name = run.classes[k]
     return escape(name if name == str(k) else f"{k} {name}")
 
 
-def _worst_mistakes(run: Run) -> str:
-    if isinstance(run.judgement, LenetError):
+def _worst_mistakes(run: RunSummary) -> str:
+    if isinstance(run.evaluated, LenetError):
         return _note("No test images.")
-    if not run.judgement.mistakes:
+    if not run.evaluated.mistakes:
         return "<p>There is none.</p>"
     figures = ""
-    for mistake in run.judgement.mistakes:
+    for mistake in run.evaluated.mistakes:
         true, given = escape(run.classes[mistake.label]), escape(run.classes[mistake.predicted])
         figures += (
             f'<figure><img src="{png(mistake.image)}" alt="Test image {mistake.index}: a {true} '
@@ -409,11 +409,11 @@ def _worst_mistakes(run: Run) -> str:
     return f'<div class="digits card">{figures}</div>'
 
 
-def _filters(run: Run) -> str:
+def _filters(run: RunSummary) -> str:
     weights = {
         name: weight
         for name, weight in run.checkpoint.parameters.items()
-        if weight.ndim == 4 and weight.shape[0] * weight.shape[1] <= MOST_KERNELS
+        if weight.ndim == 4 and weight.shape[0] * weight.shape[1] <= MAX_KERNELS
     }
     pictures = {name: mosaic(weight) for name, weight in weights.items()}
     widest = max((picture.shape[1] for picture in pictures.values()), default=1)
@@ -445,7 +445,7 @@ def mosaic(weight: NDArray[np.floating]) -> NDArray[np.uint8]:
 # --- Configuration and machine ------------------------------------------------------------------
 
 
-def _configuration(runs: Sequence[Run]) -> str:
+def _configuration(runs: Sequence[RunSummary]) -> str:
     """Return what is not the default or differs, and folded away everything."""
     default, rows, rest = Config(), [], []
     for key in SETTINGS:
@@ -474,7 +474,7 @@ def _shown(value: object) -> str:
     return str(value)
 
 
-def _machine(runs: Sequence[Run]) -> str:
+def _machine(runs: Sequence[RunSummary]) -> str:
     keys = dict.fromkeys(key for run in runs for key in run.checkpoint.facts)
     rows = [
         (key, [printable(run.checkpoint.facts.get(key, "–")) for run in runs], "") for key in keys

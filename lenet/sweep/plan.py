@@ -24,9 +24,9 @@ from lenet.config.strict_yaml import parse
 from lenet.system.errors import CheckpointError, ConfigError, LenetError
 from lenet.training.run_directory import FREE_TO_CHANGE
 
-MOST_RUNS: Final = 10_000
-MOST_DRAWS: Final = 1000  # in vain, before the grid counts as exhausted
-LONGEST_NAME: Final = 100
+MAX_RUNS: Final = 10_000
+MAX_DRAWS: Final = 1000  # in vain, before the grid counts as exhausted
+MAX_NAME: Final = 100
 
 Point: TypeAlias = dict[str, Any]
 """Dotted keys and their values: where a run differs from the shared configuration."""
@@ -65,7 +65,7 @@ Axis: TypeAlias = "tuple[Any, ...] | Range"
 
 
 @dataclass(frozen=True)
-class Run:
+class SweepRun:
     """One training of a sweep: its name is that of its directory."""
 
     name: str
@@ -106,7 +106,7 @@ class Plan:
         rng = np.random.default_rng(self.config.seed)
         seen: set[tuple[Any, ...]] = set()
         in_vain = 0
-        while in_vain < MOST_DRAWS:
+        while in_vain < MAX_DRAWS:
             point = {
                 key: axis.draw(rng) if isinstance(axis, Range) else axis[rng.integers(len(axis))]
                 for key, axis in self.grid.items()
@@ -117,20 +117,20 @@ class Plan:
                 seen.add(values)
                 yield point
 
-    def runs(self, directory: Path) -> list[Run]:
+    def runs(self, directory: Path) -> list[SweepRun]:
         """Return the runs, the seeds of a point together, each in its directory in ``directory``.
 
         A run trains in one process: others train beside it.
         """
         count = len(points := self.points()) * self.seeds
-        runs: list[Run] = []
+        runs: list[SweepRun] = []
         for point in points:
             for seed in range(self.config.seed, self.config.seed + self.seeds):
                 number = f"{len(runs) + 1:0{len(str(count))}}"
-                what = [spelt(point, "-", LONGEST_NAME)] if point else []
+                what = [spelt(point, "-", MAX_NAME)] if point else []
                 name = "-".join([number, *what, f"seed={seed}"])
                 own = {"seed": seed, "train.workers": 1, "output.dir": str(directory / name)}
-                runs.append(Run(name, point, seed, self.config.with_values({**point, **own})))
+                runs.append(SweepRun(name, point, seed, self.config.with_values({**point, **own})))
         return runs
 
     def to_dict(self) -> dict[str, Any]:
@@ -305,10 +305,10 @@ def _problems_of_points(plan: Plan) -> list[ConfigError]:
     """Check the number of runs, and at every point what keys must be together."""
     sizes = [len(axis) for axis in plan.grid.values() if isinstance(axis, tuple)]
     runs = (math.prod(sizes) if plan.random is None else plan.random) * plan.seeds
-    if runs > MOST_RUNS:
+    if runs > MAX_RUNS:
         return [
             ConfigError(
-                f"makes {runs:,} runs, more than {MOST_RUNS:,}",
+                f"makes {runs:,} runs, more than {MAX_RUNS:,}",
                 remedy="list fewer values, or draw some points with --random N",
                 key="--grid",
             )

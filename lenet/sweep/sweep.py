@@ -40,9 +40,9 @@ from typing import Any, Final, Self, TextIO, TypeAlias
 from tqdm import tqdm
 
 from lenet.config.schema import Config, to_yaml
+from lenet.parallel.communicator import SingleProcess
 from lenet.parallel.mpi import forget_memory
-from lenet.parallel.workers import Alone
-from lenet.sweep.plan import Plan, Point, Run, as_word, changes, read_plan, short_names
+from lenet.sweep.plan import Plan, Point, SweepRun, as_word, changes, read_plan, short_names
 from lenet.system.errors import (
     CheckpointError,
     ConfigError,
@@ -53,12 +53,12 @@ from lenet.system.errors import (
 )
 from lenet.system.extras import require
 from lenet.system.files import clean_leftovers, replacing
-from lenet.system.terminal import moves_bars
+from lenet.system.terminal import supports_progress_bar
 from lenet.training.callbacks import ChanceWarning, Checkpoints, Display
 from lenet.training.evaluation import load_split
 from lenet.training.run import run_training, signals_to
 from lenet.training.run_directory import lock
-from lenet.training.trainer import Listener, Snapshot, StepDone, Trainer
+from lenet.training.trainer import Callback, Snapshot, StepEvent, Trainer
 
 LOOK_SECONDS: Final = 0.25  # between two looks at the other side's files
 PLAN, RESULT, STOP, LOCK = "sweep.json", "result.json", ".stop", ".lock"
@@ -81,7 +81,7 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Job:
+class SweepTask:
     """What a run is given: its configuration, where the data are, the file that stops it."""
 
     config: Config
@@ -96,13 +96,13 @@ class _Stopped(Exception):
     """The run was asked to stop, and has saved its state."""
 
 
-class _StopWhenAsked(Listener):
+class _StopWhenAsked(Callback):
     """Saves the state between two steps, and ends the run, once there is a certain file."""
 
     def __init__(self, file: Path, directory: Path) -> None:
         self.file, self.directory, self.looked = file, directory, 0.0
 
-    def on_step(self, event: StepDone, snapshot: Snapshot) -> None:
+    def on_step(self, event: StepEvent, snapshot: Snapshot) -> None:
         now = time.monotonic()
         if now - self.looked >= LOOK_SECONDS:
             self.looked = now
@@ -111,7 +111,7 @@ class _StopWhenAsked(Listener):
                 raise _Stopped
 
 
-def train_one(job: Job) -> Result:
+def train_one(job: SweepTask) -> Result:
     """Train as a job says, from the start or from where it stands; every failure is a result.
 
     Of the failures only divergence would come again: the others are no end, and the run has no
@@ -131,7 +131,7 @@ def train_one(job: Job) -> Result:
     return result
 
 
-def _trained(job: Job, directory: Path, log: TextIO) -> Result:
+def _trained(job: SweepTask, directory: Path, log: TextIO) -> Result:
     resume = (directory / "last.npz").exists()
     epochs = job.config.train.epochs
 
@@ -144,7 +144,7 @@ def _trained(job: Job, directory: Path, log: TextIO) -> Result:
             directory=job.data_dir,
             resume=resume,
             overwrite=not resume,  # a run that came to no checkpoint
-            listeners=[
+            callbacks=[
                 _StopWhenAsked(job.stop, directory),
                 Display(epochs, f"{directory.name}: {'goes on' if resume else 'begins'}", log),
                 ChanceWarning(job.config.model.classes, say),
@@ -201,7 +201,7 @@ def _figures(directory: Path) -> Result:
     )
 
 
-def ended_runs(runs: Sequence[Run]) -> dict[str, Result]:
+def ended_runs(runs: Sequence[SweepRun]) -> dict[str, Result]:
     """Return the results of the runs that need no more work, by name."""
     ended = {}
     for run in runs:
@@ -213,7 +213,7 @@ def ended_runs(runs: Sequence[Run]) -> dict[str, Result]:
 
 # --- Where runs are run ---------------------------------------------------------------------------
 
-Start: TypeAlias = Callable[[Job], "Future[Result]"]
+Start: TypeAlias = Callable[[SweepTask], "Future[Result]"]
 """Hands a job to whoever is free next."""
 
 
@@ -233,7 +233,7 @@ def _leave_interrupts_to_others() -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 
-def _in_own_process(job: Job) -> Result:
+def _in_own_process(job: SweepTask) -> Result:
     context = multiprocessing.get_context("spawn")
     try:
         with ProcessPoolExecutor(1, context, initializer=_end_with_parent) as process:
@@ -386,7 +386,7 @@ def write_json(path: Path, content: object) -> None:
 # --- All runs -------------------------------------------------------------------------------------
 
 
-class Progress:
+class SweepProgress:
     """One bar over all epochs where a person looks on, and a line for every run anywhere.
 
     Parameters
@@ -399,21 +399,21 @@ class Progress:
         Say only what fails.
     """
 
-    def __init__(self, runs: Sequence[Run], ended: Mapping[str, Result], quiet: bool) -> None:
+    def __init__(self, runs: Sequence[SweepRun], ended: Mapping[str, Result], quiet: bool) -> None:
         self.file = sys.stderr
         self.quiet, self.count = quiet, len(runs)
         self.ended = self.failed = 0
         self.epochs = 0  # of the runs that have ended
         total = sum(run.config.train.epochs for run in runs)
         self.bar: tqdm[Any] | None = None
-        if not quiet and moves_bars(self.file):
+        if not quiet and supports_progress_bar(self.file):
             done = sum(run.config.train.epochs for run in runs if run.name in ended)
             self.bar = tqdm(total=total, initial=done, file=self.file, bar_format=BAR, leave=False)
         for run in runs:
             if run.name in ended:
                 self.run_ended(run, ended[run.name], before=True)
 
-    def run_ended(self, run: Run, result: Result, *, before: bool = False) -> None:
+    def run_ended(self, run: SweepRun, result: Result, *, before: bool = False) -> None:
         """Count a run, and say how it has ended; of those of ``before``, only what failed."""
         self.ended += 1
         self.epochs += run.config.train.epochs
@@ -427,7 +427,7 @@ class Progress:
                 f"(epoch {result.best_epoch} of {result.epochs})"
             )
 
-    def look(self, running: Sequence[Run]) -> None:
+    def look(self, running: Sequence[SweepRun]) -> None:
         """Move the bar to where the running ones are."""
         if self.bar is None:
             return
@@ -467,14 +467,14 @@ def check_with_data(plan: Plan, data_dir: str | None) -> list[ConfigError]:
     for size in sorted(sizes):
         config = plan.config.with_values({key: size, "train.workers": 1})
         try:
-            Trainer(Alone(), config, split.images, split.labels, split.class_names)
+            Trainer(SingleProcess(), config, split.images, split.labels, split.class_names)
         except ConfigError as error:
             problems.append(error)
     return problems
 
 
 def run_all(
-    runs: Sequence[Run],
+    runs: Sequence[SweepRun],
     ended: dict[str, Result],
     start: Start,
     stop: Path,
@@ -492,12 +492,12 @@ def run_all(
     The signal that stopped the sweep, if one did.
     """
     missing = [run for run in runs if run.name not in ended]
-    progress = Progress(runs, ended, quiet)
+    progress = SweepProgress(runs, ended, quiet)
     received: list[int] = []
-    pending: dict[Future[Result], Run] = {}
+    pending: dict[Future[Result], SweepRun] = {}
     try:
         with signals_to(received.append):
-            pending.update((start(Job(run.config, data_dir, stop)), run) for run in missing)
+            pending.update((start(SweepTask(run.config, data_dir, stop)), run) for run in missing)
             while pending:
                 done, _ = wait(pending, LOOK_SECONDS, FIRST_COMPLETED)
                 for future in [future for future in pending if future in done]:
@@ -525,11 +525,11 @@ def run_all(
 
 
 @dataclass(frozen=True)
-class Row:
+class PointResult:
     """A configuration of the sweep: its runs, one a seed, and their results."""
 
     point: Point
-    runs: Sequence[Run]
+    runs: Sequence[SweepRun]
     results: Sequence[Result]
 
     @property
@@ -575,24 +575,26 @@ class Results:
     """
 
     plan: Plan
-    rows: Sequence[Row]
+    rows: Sequence[PointResult]
 
     @classmethod
-    def of(cls, plan: Plan, runs: Sequence[Run], ended: Mapping[str, Result]) -> Results:
+    def of(cls, plan: Plan, runs: Sequence[SweepRun], ended: Mapping[str, Result]) -> Results:
         """Rank the configurations of a sweep whose runs have all ended."""
         rows = []
         for first in range(0, len(runs), plan.seeds):
             members = runs[first : first + plan.seeds]
-            rows.append(Row(members[0].point, members, [ended[run.name] for run in members]))
+            rows.append(
+                PointResult(members[0].point, members, [ended[run.name] for run in members])
+            )
 
-        def rank(row: Row) -> tuple[bool, float, float]:
+        def rank(row: PointResult) -> tuple[bool, float, float]:
             accuracy, loss = row.mean("val_accuracy"), row.mean("val_loss")
             return not row.complete, -(accuracy or 0.0), loss or 0.0
 
         return cls(plan, sorted(rows, key=rank))
 
     @property
-    def best(self) -> Row | None:
+    def best(self) -> PointResult | None:
         """The chosen configuration; None if each had a run that failed."""
         return self.rows[0] if self.rows[0].complete else None
 
@@ -677,7 +679,7 @@ class Results:
                 file.write(to_yaml(config).encode())
 
 
-def _spread(row: Row, figure: str, show: Callable[[float], str], unit: str) -> str:
+def _spread(row: PointResult, figure: str, show: Callable[[float], str], unit: str) -> str:
     mean, deviation = row.mean(figure), row.deviation(figure)
     if mean is None:
         return "-"

@@ -6,13 +6,15 @@ import os
 from typing import TextIO
 
 
-def moves_bars(file: TextIO | None) -> bool:
+def supports_progress_bar(file: TextIO | None) -> bool:
     """Return whether ``file`` is a terminal that can draw a bar anew in its place.
 
     Examples
     --------
     >>> import io
-    >>> moves_bars(io.StringIO()), moves_bars(None)  # a file; a process without stderr
-    (False, False)
+    >>> supports_progress_bar(io.StringIO())  # a file
+    False
+    >>> supports_progress_bar(None)  # a process without stderr
+    False
     """
     return file is not None and file.isatty() and os.environ.get("TERM") != "dumb"

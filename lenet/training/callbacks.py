@@ -1,6 +1,6 @@
 """What listens to a training run: progress on the screen, the log, the checkpoints.
 
-Every listener hears of the same events (:class:`lenet.training.trainer.Listener`) and knows
+Every callback hears of the same events (:class:`lenet.training.trainer.Callback`) and knows
 nothing of the others; the training loop knows none of them.
 """
 
@@ -21,15 +21,15 @@ from tqdm import tqdm
 
 from lenet.system.errors import DataError, SystemFailure
 from lenet.system.files import keep_as, replacing
-from lenet.system.terminal import moves_bars
+from lenet.system.terminal import supports_progress_bar
 from lenet.training.checkpoint import Checkpoint, save_checkpoint
-from lenet.training.trainer import EpochDone, Listener, Snapshot, StepDone
+from lenet.training.trainer import Callback, EpochEvent, Snapshot, StepEvent
 
-COLUMNS = tuple(field.name for field in fields(EpochDone))
+COLUMNS = tuple(field.name for field in fields(EpochEvent))
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
 
 
-def one_line(event: EpochDone, epochs: int, best: bool) -> str:
+def one_line(event: EpochEvent, epochs: int, best: bool) -> str:
     """Return an epoch as a line to read."""
     line = (
         f"epoch {event.epoch:{len(str(epochs))}}/{epochs}  lr {event.lr:<8.3g}"
@@ -40,7 +40,7 @@ def one_line(event: EpochDone, epochs: int, best: bool) -> str:
     return f"{line}  {event.images_per_second:,.0f} images/s{'  best' if best else ''}"
 
 
-class Display(Listener):
+class Display(Callback):
     """A bar for every epoch where a person looks on, and a line for every epoch anywhere.
 
     ``opening`` is the line before all: said with the first step, when nothing was refused.
@@ -49,11 +49,11 @@ class Display(Listener):
     def __init__(self, epochs: int, opening: str, file: TextIO | None = None) -> None:
         self.epochs, self.opening = epochs, opening
         self.file = file or sys.stderr
-        self.draws = moves_bars(self.file)
+        self.draws = supports_progress_bar(self.file)
         self.bar: tqdm[Any] | None = None
         self.shown = 0.0
 
-    def on_step(self, event: StepDone, snapshot: Snapshot) -> None:
+    def on_step(self, event: StepEvent, snapshot: Snapshot) -> None:
         if self.opening:
             self._say(self.opening)
             self.opening = ""
@@ -80,7 +80,7 @@ class Display(Listener):
             )
             self.bar.update(done - self.bar.n)
 
-    def on_epoch(self, event: EpochDone, best: bool, snapshot: Snapshot) -> None:
+    def on_epoch(self, event: EpochEvent, best: bool, snapshot: Snapshot) -> None:
         self.close()
         self._say(one_line(event, self.epochs, best))
 
@@ -98,13 +98,13 @@ class Display(Listener):
             print(line, file=self.file, flush=True)
 
 
-class ChanceWarning(Listener):
+class ChanceWarning(Callback):
     """Warns once if an epoch ends with about the accuracy of guessing."""
 
     def __init__(self, classes: int, say: Callable[[str], None]) -> None:
         self.classes, self.say = classes, say
 
-    def on_epoch(self, event: EpochDone, best: bool, snapshot: Snapshot) -> None:
+    def on_epoch(self, event: EpochEvent, best: bool, snapshot: Snapshot) -> None:
         if event.train_accuracy < 1.5 / self.classes:
             self.say(
                 f"accuracy is {event.train_accuracy:.1%} after epoch {event.epoch}, which is "
@@ -112,7 +112,7 @@ class ChanceWarning(Listener):
             )
 
 
-class Log(Listener):
+class Log(Callback):
     """``log.jsonl`` and ``log.csv``: a row for every epoch.
 
     Going on from a checkpoint, the rows after it are dropped: their epochs are run again.
@@ -126,15 +126,15 @@ class Log(Listener):
         with replacing(self.csv) as file:
             file.write((",".join(COLUMNS) + "\n" + "".join(map(_csv_row, events))).encode())
 
-    def on_epoch(self, event: EpochDone, best: bool, snapshot: Snapshot) -> None:
+    def on_epoch(self, event: EpochEvent, best: bool, snapshot: Snapshot) -> None:
         self._append(self.jsonl, _json_row(event))
         self._append(self.csv, _csv_row(event))
 
-    def _read(self, count: int) -> list[EpochDone]:
+    def _read(self, count: int) -> list[EpochEvent]:
         """Return the rows of the ``count`` epochs that the checkpoint stands on."""
         try:
             rows = self.jsonl.read_bytes().splitlines()[:count]
-            events = [EpochDone(**json.loads(row)) for row in rows]
+            events = [EpochEvent(**json.loads(row)) for row in rows]
         except (FileNotFoundError, ValueError, TypeError):
             events = []
         if len(events) < count:
@@ -160,17 +160,17 @@ class Log(Listener):
             ) from error
 
 
-def _json_row(event: EpochDone) -> str:
+def _json_row(event: EpochEvent) -> str:
     return json.dumps(asdict(event)) + "\n"
 
 
-def _csv_row(event: EpochDone) -> str:
+def _csv_row(event: EpochEvent) -> str:
     row = io.StringIO()
     csv.writer(row, lineterminator="\n").writerow(asdict(event).values())
     return row.getvalue()
 
 
-class Checkpoints(Listener):
+class Checkpoints(Callback):
     """``last.npz`` after every epoch, on the way if asked for, and when stopped; ``best.npz``.
 
     ``previous.npz`` is the last but one: what a run goes on from should the disk spoil the last.
@@ -190,13 +190,13 @@ class Checkpoints(Listener):
         self.seconds = float(every[:-1]) if isinstance(every, str) else None
         self.saved = time.monotonic()
 
-    def on_step(self, event: StepDone, snapshot: Snapshot) -> None:
+    def on_step(self, event: StepEvent, snapshot: Snapshot) -> None:
         in_steps = self.steps is not None and event.step % self.steps == 0
         in_time = self.seconds is not None and time.monotonic() - self.saved >= self.seconds
         if in_steps or in_time:
             self._save_last(snapshot())
 
-    def on_epoch(self, event: EpochDone, best: bool, snapshot: Snapshot) -> None:
+    def on_epoch(self, event: EpochEvent, best: bool, snapshot: Snapshot) -> None:
         checkpoint = snapshot()
         if best:
             save_checkpoint(self.best, checkpoint)

@@ -48,9 +48,9 @@ Number: TypeAlias = float | None
 
 FORMAT: Final = 1
 NEEDS: Final = "0.1.0"  # the first version that reads this format
-MOST_META: Final = 64 * 1024
-MOST_TEXT: Final = 200
-MOST_BYTES: Final = 2**30
+MAX_META: Final = 64 * 1024
+MAX_TEXT: Final = 200
+MAX_BYTES: Final = 2**30
 CHUNK: Final = 2**20
 DTYPES: Final = {"float32": "<f4", "float64": "<f8"}
 REMEDY: Final = "take another checkpoint of the run, or train again"
@@ -225,7 +225,7 @@ def _read_meta(file: BufferedReader) -> tuple[Member, bytes]:
         _refuse(None, "is no npz archive", "name a file that lenet train has written")
     crc, _, size = LOCAL_SIZES.unpack_from(head.ljust(30, b"\0"), 14)
     meta = Member("meta", "|u1", (size - NPY_HEADER,))
-    if not 0 < meta.nbytes <= MOST_META or head != meta.head(crc):
+    if not 0 < meta.nbytes <= MAX_META or head != meta.head(crc):
         _refuse("meta", "is not the first member, or is packed as lenet does not pack it")
     text = file.read(meta.nbytes)
     if zlib.crc32(text, zlib.crc32(head[-NPY_HEADER:])) != crc:
@@ -369,7 +369,7 @@ def _is_number(value: object) -> bool:
 
 
 def _is_text(value: object) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= MOST_TEXT
+    return isinstance(value, str) and 0 < len(value) <= MAX_TEXT
 
 
 def _are_numbers(value: object) -> bool:
@@ -497,8 +497,8 @@ def _content(checkpoint: Checkpoint) -> list[tuple[Member, NDArray[Any]]]:
         progress = training.progress
     _check_finite({**arrays, **checkpoint.metrics, **progress})
     text = _encoded(checkpoint)
-    if len(text) > MOST_META:
-        _refuse("meta", f"is over {MOST_META:,} bytes", "shorten the names of the classes")
+    if len(text) > MAX_META:
+        _refuse("meta", f"is over {MAX_META:,} bytes", "shorten the names of the classes")
     values, config = _decoded(text)
     shapes = {name: a.shape for name, a in checkpoint.parameters.items()}
     members = _layout(config, shapes, values["training"])
@@ -533,8 +533,8 @@ def _layout(
             *(f"average/{name}" for name in training["average"]),
         ]
         members += [Member(f"training/{name}", dtype, (size,)) for name in vectors]
-    if sum(member.nbytes for member in members) > MOST_BYTES:
-        problem = f"makes checkpoints of over {MOST_BYTES:,} bytes"
+    if sum(member.nbytes for member in members) > MAX_BYTES:
+        problem = f"makes checkpoints of over {MAX_BYTES:,} bytes"
         _refuse("config.model", problem, "choose a smaller network")
     return members
 
@@ -590,7 +590,7 @@ def facts(workers: int) -> Mapping[str, str | int]:
         "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
     }
-    return {**{name: text[:MOST_TEXT] for name, text in texts.items()}, "workers": workers}
+    return {**{name: text[:MAX_TEXT] for name, text in texts.items()}, "workers": workers}
 
 
 def _processor() -> str:

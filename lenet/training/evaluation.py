@@ -27,7 +27,7 @@ from lenet.nn.gemm import DEFAULT_BLOCK
 from lenet.nn.layer import Shape
 from lenet.nn.losses import SoftmaxCrossEntropy, softmax
 from lenet.nn.network import Network
-from lenet.parallel.workers import Alone, Workers
+from lenet.parallel.communicator import Communicator, SingleProcess
 from lenet.system.errors import ConfigError, DataError
 from lenet.training.checkpoint import Checkpoint, load_checkpoint
 from lenet.training.metrics import Evaluation, confusion_matrix
@@ -74,7 +74,7 @@ def load_split(
         The files are missing or damaged, or cannot be fetched; their images are too large.
     """
     data = config.data
-    found = datasets.load(
+    found = datasets.load_dataset(
         data.name,
         split,
         directory=directory or data.dir,
@@ -102,7 +102,7 @@ def validation_images(config: Config, count: int) -> NDArray[np.int64]:
 
 
 @np.errstate(over="ignore", invalid="ignore")  # weights are anybody's: at worst nan comes out
-def evaluate(network: Network, loader: Loader, workers: Workers) -> Evaluation:
+def evaluate(network: Network, loader: Loader, workers: Communicator) -> Evaluation:
     """Return loss and confusion matrix of ``network`` over all images of ``loader``.
 
     Every worker judges its part of every batch; all get the whole result.
@@ -244,7 +244,7 @@ def evaluate_checkpoints(
 
     if len(checkpoints) == 1 and not views:
         network = restore_network(checkpoints[0])
-        return evaluate(network, loader(checkpoints[0]), Alone()), found.class_names
+        return evaluate(network, loader(checkpoints[0]), SingleProcess()), found.class_names
     opinions = []
     for checkpoint in checkpoints:
         network = restore_network(checkpoint)
@@ -254,7 +254,7 @@ def evaluate_checkpoints(
             # Every epoch brings other distortions.
             opinions += [probabilities(network, distorted, epoch) for epoch in range(views)]
     labels = np.concatenate([batch.labels.copy() for batch in loader(checkpoints[0]).epoch()])
-    return judge(np.mean(opinions, axis=0), labels), found.class_names
+    return evaluate_probabilities(np.mean(opinions, axis=0), labels), found.class_names
 
 
 def _chosen(config: Config, split: str, count: int) -> dict[str, Any]:
@@ -280,7 +280,9 @@ def probabilities(network: Network, loader: Loader, epoch: int = 0) -> NDArray[n
     return np.concatenate([softmax(z).T for z in scores])
 
 
-def judge(probabilities: NDArray[np.float64], labels: NDArray[np.uint8]) -> Evaluation:
+def evaluate_probabilities(
+    probabilities: NDArray[np.float64], labels: NDArray[np.uint8]
+) -> Evaluation:
     """Return loss and confusion matrix of probabilities (count, classes) for known labels."""
     count, classes = probabilities.shape
     told = probabilities[np.arange(count), labels]

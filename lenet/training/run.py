@@ -15,35 +15,37 @@ from pathlib import Path
 from types import FrameType
 
 from lenet.config.schema import Config
+from lenet.parallel.communicator import SIGNALS
 from lenet.parallel.launch import choose_workers
-from lenet.parallel.mpi import Job
-from lenet.parallel.workers import SIGNALS, Local, Team
+from lenet.parallel.mpi import MPIGroup
+from lenet.parallel.process_group import ProcessGroup
+from lenet.parallel.shared_memory import SharedMemoryCommunicator
 from lenet.system.errors import CheckpointError
 from lenet.training.callbacks import Checkpoints, Log
 from lenet.training.checkpoint import Checkpoint, facts
 from lenet.training.evaluation import load_split, make_network
 from lenet.training.run_directory import RunDirectory
-from lenet.training.trainer import EpochDone, Listener, Snapshot, Trainer, train_as_worker
+from lenet.training.trainer import Callback, EpochEvent, Snapshot, Trainer, train_as_worker
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainingResult:
     """How a run ended: its best and its last epoch, and the signal that stopped it, if one did."""
 
-    best: EpochDone | None
-    last: EpochDone | None
+    best: EpochEvent | None
+    last: EpochEvent | None
     workers: int
     signal: int | None
 
 
-class _Memory(Listener):
+class _Memory(Callback):
     """Keeps the best and the last epoch."""
 
     def __init__(self) -> None:
-        self.best: EpochDone | None = None
-        self.last: EpochDone | None = None
+        self.best: EpochEvent | None = None
+        self.last: EpochEvent | None = None
 
-    def on_epoch(self, event: EpochDone, best: bool, snapshot: Snapshot) -> None:
+    def on_epoch(self, event: EpochEvent, best: bool, snapshot: Snapshot) -> None:
         self.last = event
         self.best = event if best else self.best
 
@@ -54,9 +56,9 @@ def run_training(
     directory: str | PathLike[str] | None = None,
     resume: bool = False,
     overwrite: bool = False,
-    listeners: Sequence[Listener] = (),
+    callbacks: Sequence[Callback] = (),
     warn: Callable[[str], None] = warnings.warn,
-) -> Outcome:
+) -> TrainingResult:
     """Train as ``config`` says, in its output directory.
 
     Parameters
@@ -67,7 +69,7 @@ def run_training(
         Where to look for the data first, before ``data.dir``.
     resume, overwrite
         What to do with a run that is in the directory already.
-    listeners
+    callbacks
         Told of steps and epochs, after log and checkpoints are written.
     warn
         Takes a line about what is not an error but should be known.
@@ -83,13 +85,13 @@ def run_training(
     """
     workers = choose_workers(config.train.workers, config.train.batch_size)
     output = Path(config.output.dir)
-    job = Job() if config.train.workers == "mpi" else None
+    job = MPIGroup() if config.train.workers == "mpi" else None
     if job and job.rank:
         job.follow()
-        return Outcome(None, None, workers, None)
+        return TrainingResult(None, None, workers, None)
     with (
         RunDirectory(output, resume=resume, overwrite=overwrite) as run,
-        job or Team(workers) as team,
+        job or ProcessGroup(workers) as team,
     ):
         start = run.last(config, warn) if resume else None
         if start is not None:
@@ -100,7 +102,7 @@ def run_training(
         names = found.class_names
         del found  # what was copied to shared memory need not stay twice
         network = make_network(config)
-        nbytes = Local.bytes_needed(
+        nbytes = SharedMemoryCommunicator.bytes_needed(
             workers, 4 * network.parameters.size, network.parameters.size, network.dtype.itemsize
         )
         handles = {"images": image_handle, "labels": label_handle}
@@ -117,13 +119,13 @@ def run_training(
             log = Log(output, trainer.progress.epoch)
             checkpoints = Checkpoints(output, config.train.checkpoint_every)
             try:
-                trainer.run([memory, log, checkpoints, *listeners])
+                trainer.run([memory, log, checkpoints, *callbacks])
             except BrokenPipeError:  # nobody reads what is said any more: the state stays
                 checkpoints.on_stop(trainer.snapshot)
                 raise
         team.done()
         stopped = trainer.stopped_by
-    return Outcome(memory.best, memory.last, workers, stopped)
+    return TrainingResult(memory.best, memory.last, workers, stopped)
 
 
 def _compare(start: Checkpoint, config: Config, workers: int, warn: Callable[[str], None]) -> None:

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from lenet.system.extras import require
-from lenet.training.trainer import EpochDone, Listener, Snapshot
+from lenet.training.trainer import Callback, EpochEvent, Snapshot
 
 
-class TensorBoard(Listener):
+class TensorBoard(Callback):
     """Writes the figures of every epoch, at its last step, into ``directory``.
 
     Those of a run that was there before go when a new one completes its first epoch.
@@ -33,7 +33,7 @@ class TensorBoard(Listener):
         self._summary = _part(".compat.proto.summary_pb2").Summary
         self._make_writer = _part(".summary.writer.event_file_writer").EventFileWriter
 
-    def on_epoch(self, event: EpochDone, best: bool, snapshot: Snapshot) -> None:  # noqa: ARG002
+    def on_epoch(self, event: EpochEvent, best: bool, snapshot: Snapshot) -> None:  # noqa: ARG002
         figures = {
             "loss/train": event.train_loss,
             "loss/validation": event.val_loss,

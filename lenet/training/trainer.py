@@ -2,11 +2,11 @@
 
 Every worker runs the same :class:`Trainer` on its slice of every batch. All of them know the
 epoch, the validation result and when to stop, because all of them see the same sums; only rank 0
-has listeners (:mod:`lenet.training.callbacks`) for progress, logs and checkpoints.
+has callbacks (:mod:`lenet.training.callbacks`) for progress, logs and checkpoints.
 
 What is random is a pure function of seed, epoch and step, and the rest of the state is in
-:class:`Progress` and a few vectors: a run that goes on from a checkpoint makes the same bits as
-one that never stopped.
+:class:`TrainingProgress` and a few vectors: a resumed run makes the same bits as one that never
+stopped.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from lenet.nn.losses import SoftmaxCrossEntropy
 from lenet.optim.averaging import Average
 from lenet.optim.optimizers import make_optimizer
 from lenet.optim.schedules import make_schedule, scaled
-from lenet.parallel.workers import SIGNALS, Workers, receive_signals
+from lenet.parallel.communicator import SIGNALS, Communicator
+from lenet.parallel.process_group import receive_signals
 from lenet.system.errors import CheckpointError, ConfigError, GateFailed
 from lenet.training.checkpoint import Checkpoint, Training, facts
 from lenet.training.evaluation import evaluate, make_network, validation_images
@@ -36,7 +37,7 @@ from lenet.training.metrics import Evaluation
 
 
 @dataclass
-class Progress:
+class TrainingProgress:
     """How far a run is: with the vectors, all that going on from a checkpoint needs.
 
     ``loss`` and ``correct`` are sums over the ``images`` seen in the current epoch; ``best_*``
@@ -56,7 +57,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class StepDone:
+class StepEvent:
     """A step is complete; the figures are those of the epoch so far."""
 
     epoch: int
@@ -68,7 +69,7 @@ class StepDone:
 
 
 @dataclass(frozen=True)
-class EpochDone:
+class EpochEvent:
     """An epoch is complete and judged: a row of the log. Without validation, ``val_*`` is None."""
 
     epoch: int
@@ -85,13 +86,13 @@ class EpochDone:
 Snapshot = Callable[[], Checkpoint]
 
 
-class Listener:
+class Callback:
     """What may be told of a run, in rank 0; ``snapshot`` gives the state as a checkpoint."""
 
-    def on_step(self, event: StepDone, snapshot: Snapshot) -> None:
+    def on_step(self, event: StepEvent, snapshot: Snapshot) -> None:
         """Hear that a step is complete."""
 
-    def on_epoch(self, event: EpochDone, best: bool, snapshot: Snapshot) -> None:
+    def on_epoch(self, event: EpochEvent, best: bool, snapshot: Snapshot) -> None:
         """Hear that an epoch is complete, and whether it is the best on validation so far."""
 
     def on_stop(self, snapshot: Snapshot) -> None:
@@ -120,7 +121,7 @@ class Trainer:
 
     def __init__(
         self,
-        workers: Workers,
+        workers: Communicator,
         config: Config,
         images: NDArray[np.uint8],
         labels: NDArray[np.uint8],
@@ -144,7 +145,7 @@ class Trainer:
             final=config.schedule.final,
             peak=config.schedule.peak,
         )
-        self.progress = Progress()
+        self.progress = TrainingProgress()
         self.asked_to_stop: list[int] = []  # the signals received here
         self.stopped_by: int | None = None  # the signal that any worker received
         if start is not None:
@@ -205,7 +206,7 @@ class Trainer:
             )
         self.validation = Loader(images, labels, only=held_out, **common)
 
-    def run(self, listeners: Sequence[Listener] = ()) -> Progress:
+    def run(self, callbacks: Sequence[Callback] = ()) -> TrainingProgress:
         """Train to the last epoch, to early stopping, or until a signal asks to stop.
 
         Raises
@@ -213,7 +214,7 @@ class Trainer:
         GateFailed
             The loss is no longer finite: the run has diverged.
         """
-        self.listeners = listeners
+        self.callbacks = callbacks
         with np.errstate(over="ignore", invalid="ignore"):  # every step asks if it has diverged
             self._train_epochs()
         return self.progress
@@ -221,8 +222,8 @@ class Trainer:
     def _train_epochs(self) -> None:
         while self.progress.epoch < self.config.train.epochs and not self._enough():
             if not self._train_epoch():
-                for listener in self.listeners:
-                    listener.on_stop(self.snapshot)
+                for callback in self.callbacks:
+                    callback.on_stop(self.snapshot)
                 break
             self._judge_epoch()
 
@@ -234,7 +235,7 @@ class Trainer:
         for batch in self.loader.epoch(progress.epoch, first=done):
             stop = self._step(batch)
             progress.seconds = time.perf_counter() - started
-            event = StepDone(
+            event = StepEvent(
                 progress.epoch + 1,
                 progress.step,
                 steps,
@@ -242,8 +243,8 @@ class Trainer:
                 progress.loss / progress.images,
                 progress.correct / progress.images,
             )
-            for listener in self.listeners:
-                listener.on_step(event, self.snapshot)
+            for callback in self.callbacks:
+                callback.on_step(event, self.snapshot)
             if stop:
                 return False
         return True
@@ -286,7 +287,7 @@ class Trainer:
         return np.array([loss, self.loss.correct, *asked])
 
     def _judge_epoch(self) -> None:
-        """Evaluate on the images held out, remember whether it is the best, tell the listeners."""
+        """Evaluate on the images held out, remember whether it is the best, tell the callbacks."""
         progress = self.progress
         result = self._validate()
         best = result is None or (-result.mistakes, -result.loss) > (
@@ -294,7 +295,7 @@ class Trainer:
             -progress.best_loss,
         )
         seconds, images = progress.seconds, progress.images
-        event = EpochDone(
+        event = EpochEvent(
             progress.epoch + 1,
             progress.step,
             self.schedule(progress.step - 1),
@@ -312,8 +313,8 @@ class Trainer:
             if result is not None:
                 progress.best_mistakes, progress.best_loss = result.mistakes, result.loss
         progress.loss, progress.correct, progress.images, progress.seconds = 0.0, 0, 0, 0.0
-        for listener in self.listeners:
-            listener.on_epoch(event, best, self.snapshot)
+        for callback in self.callbacks:
+            callback.on_epoch(event, best, self.snapshot)
 
     def _validate(self) -> Evaluation | None:
         if not self.validation.count:
@@ -379,11 +380,11 @@ class Trainer:
             self.average.restore(training.average)
 
 
-def _progress(held: Mapping[str, float | None], loader: Loader, config: Config) -> Progress:
+def _progress(held: Mapping[str, float | None], loader: Loader, config: Config) -> TrainingProgress:
     """Return the progress that a checkpoint holds, if a run of this configuration can be there."""
     try:
-        kinds = {name: type(value) for name, value in asdict(Progress()).items()}
-        progress = Progress(**{name: kind(held[name]) for name, kind in kinds.items()})
+        kinds = {name: type(value) for name, value in asdict(TrainingProgress()).items()}
+        progress = TrainingProgress(**{name: kind(held[name]) for name, kind in kinds.items()})
     except (KeyError, TypeError) as error:
         raise _impossible(f"lacks or spoils {error}") from None
     steps = loader.steps_per_epoch
@@ -425,7 +426,7 @@ def make_distorter(config: Config, preprocessing: Preprocessing) -> Distorter | 
 
 
 def train_as_worker(
-    workers: Workers,
+    workers: Communicator,
     arrays: dict[str, NDArray[np.uint8]],
     job: tuple[Config, tuple[str, ...], Checkpoint | None],
 ) -> None:
