@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from lenet.api import load_data as load_data
     from lenet.api import prepare as prepare
     from lenet.api import train_step as train_step
+    from lenet.config.reader import load_config as load_config
     from lenet.config.schema import Config as Config
-    from lenet.config.schema import load_config as load_config
     from lenet.models.lenet5 import lenet5 as lenet5
     from lenet.models.lenet5 import lenet5_layers as lenet5_layers
     from lenet.nn.im2col import col2im as col2im
@@ -49,7 +49,7 @@ _MODULES = {
     "train_step": "lenet.api",
     # whole runs, as the command line makes them
     "Config": "lenet.config.schema",
-    "load_config": "lenet.config.schema",
+    "load_config": "lenet.config.reader",
     "run_training": "lenet.training.run",
     # their results
     "Model": "lenet.api",

@@ -13,7 +13,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from tiny import write_bars
 
-from lenet.config.schema import Config, to_yaml
+from lenet.config.schema import Config
+from lenet.config.writer import to_yaml
 from lenet.training.evaluation import read_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -18,7 +18,7 @@ from tiny import write_bars
 
 from lenet import __version__
 from lenet.cli import COMMANDS, main
-from lenet.config.schema import load_config
+from lenet.config.reader import load_config
 from lenet.training.checkpoint import save_checkpoint
 from lenet.training.evaluation import read_checkpoint
 

@@ -17,7 +17,7 @@ import pytest
 from oracles import EXAMPLES
 
 from lenet.cli import cli
-from lenet.config.schema import load_config
+from lenet.config.reader import load_config
 from lenet.system.errors import LenetError
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -36,7 +36,9 @@ from test_training import children
 from tiny import write_bars
 
 from lenet.cli import main
-from lenet.config.schema import Config, load_config, to_yaml
+from lenet.config.reader import load_config
+from lenet.config.schema import Config
+from lenet.config.writer import to_yaml
 from lenet.data import datasets
 from lenet.data.idx import write_idx
 from lenet.parallel.communicator import Communicator

@@ -23,7 +23,8 @@ import pytest
 from test_training import STATEFUL, assert_same_state, checkpoint, log, timeless
 from tiny import write_bars
 
-from lenet.config.schema import Config, to_yaml
+from lenet.config.schema import Config
+from lenet.config.writer import to_yaml
 from lenet.models.lenet5 import lenet5
 from lenet.parallel.launch import VARIABLES
 from lenet.training.run import run_training
@@ -153,7 +154,7 @@ import sys
 from pathlib import Path
 from mpi4py import MPI
 from test_training import StopAfter
-from lenet.config.schema import load_config
+from lenet.config.reader import load_config
 from lenet.training.run import run_training
 config = load_config(Path(sys.argv[1]), ["train.workers=mpi"])
 outcome = run_training(config, callbacks=[StopAfter(step=11)])
@@ -298,7 +299,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from mpi4py import MPI
-from lenet.config.schema import load_config
+from lenet.config.reader import load_config
 from lenet.training.run import run_training
 config = load_config(Path(sys.argv[1]), ["train.workers=mpi"])
 if MPI.COMM_WORLD.rank == 1:

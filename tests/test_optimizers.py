@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lenet.optim.averaging import Average
-from lenet.optim.optimizers import SGD, Adam, Nesterov, make_optimizer
+from lenet.optim.optimizers import SGD, AdamW, Nesterov, make_optimizer
 from lenet.system.errors import CheckpointError, ConfigError
 
 NAMES = ["sgd", "nesterov", "adam", "adamw"]
@@ -276,7 +276,7 @@ def test_a_step_takes_no_memory_that_grows_with_the_vector(name):
 
 def test_all_parameters_decay_where_no_mask_is_given():
     w = np.ones(3)
-    Adam(3, np.float64, decoupled=True, weight_decay=0.5).step(w, np.zeros(3), 0.1, 1)
+    AdamW(3, np.float64, weight_decay=0.5).step(w, np.zeros(3), 0.1, 1)
     np.testing.assert_allclose(w, 0.95)
 
 

@@ -24,7 +24,9 @@ from test_training import assert_same_state, children, timeless
 from tiny import write_bars
 
 from lenet.cli import main
-from lenet.config.schema import Config, load_config, to_yaml
+from lenet.config.reader import load_config
+from lenet.config.schema import Config
+from lenet.config.writer import to_yaml
 from lenet.sweep import sweep as engine
 from lenet.sweep.plan import Plan, Range, make_plan, read_plan
 from lenet.sweep.sweep import Result, Results, SweepTask, members, train_one

@@ -20,7 +20,8 @@ import numpy as np
 import pytest
 from tiny import CLASSES, write_bars
 
-from lenet.config.schema import Config, to_yaml
+from lenet.config.schema import Config
+from lenet.config.writer import to_yaml
 from lenet.data.idx import read_idx
 from lenet.models.lenet5 import lenet5
 from lenet.nn.losses import SoftmaxCrossEntropy
@@ -386,7 +387,7 @@ def test_two_workers_give_the_same_bits_every_time_and_after_a_stop(configured, 
     script = (
         "from pathlib import Path\n"
         "from test_training import StopAfter\n"
-        "from lenet.config.schema import load_config\n"
+        "from lenet.config.reader import load_config\n"
         "from lenet.training.run import run_training\n"
         "if __name__ == '__main__':\n"
         f"    config = load_config(Path({str(tmp_path / 'c.yaml')!r}), ['train.workers=2'])\n"

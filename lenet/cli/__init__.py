@@ -19,6 +19,7 @@ import click
 
 from lenet.parallel.launch import abort_job, is_rank_zero
 from lenet.system.errors import LenetError, printable
+from lenet.system.machine import limit_blas_threads
 from lenet.version import __version__
 
 # The commands in the order in which a new user meets them, with their lines in the help.
@@ -81,6 +82,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit with the code of what happened."""
     arguments = sys.argv[1:] if arguments is None else arguments
     signal.signal(signal.SIGTERM, _interrupt)
+    limit_blas_threads(1)  # before NumPy is imported: the products are small, a worker is a core
     try:
         cli.main(arguments, prog_name="lenet", standalone_mode=False)
         with suppress(AttributeError):  # there is no stdout

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from lenet.cli.options import CONFIG, JSON, SET
-from lenet.config.schema import load_config
+from lenet.config.reader import load_config
 
 # Without --config: the optimizer that every framework has.
 PLAIN_SGD = ("optimizer.name=sgd", "optimizer.weight_decay=0")

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from lenet.cli.options import CONFIG, SET
-from lenet.config.schema import load_config, to_yaml
+from lenet.config.reader import load_config
+from lenet.config.writer import to_yaml
 
 
 @click.command()

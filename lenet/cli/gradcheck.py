@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lenet.cli.options import CONFIG, JSON, SET
-from lenet.config.schema import load_config
+from lenet.config.reader import load_config
 
 if TYPE_CHECKING:
     from lenet.training.gradcheck import Gradient, Identity

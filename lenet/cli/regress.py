@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from lenet.cli.options import CONFIG, DATA_DIR, JSON, SET
-from lenet.config.schema import load_config
+from lenet.config.reader import load_config
 from lenet.system.machine import limit_blas_threads
 
 

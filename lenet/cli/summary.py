@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from lenet.cli.options import CONFIG, JSON, SET
-from lenet.config.schema import load_config
+from lenet.config.reader import load_config
 
 
 @click.command()

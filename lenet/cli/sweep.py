@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lenet.cli.options import CONFIG, DATA_DIR, JSON, SET
-from lenet.config.schema import load_config
+from lenet.config.reader import load_config
 from lenet.system.machine import limit_blas_threads, usable_cores
 
 if TYPE_CHECKING:

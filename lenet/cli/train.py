@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lenet.cli.options import CONFIG, DATA_DIR, JSON, SET
-from lenet.config.schema import Config, load_config
+from lenet.config.reader import load_config
+from lenet.config.schema import Config
 from lenet.parallel.launch import choose_workers, mpi_rank_and_size
 from lenet.system.errors import ConfigError
 from lenet.system.machine import limit_blas_threads

@@ -1,17 +1,17 @@
 """The configuration: YAML into frozen, validated dataclasses.
 
-On top of ``strict_yaml``, which reads the text, and ``config_rules``, which checks one value; needs
-neither NumPy nor anything heavy. Every key is declared once, in its section, with its type,
-default, what it accepts and what it means. From that declaration come the checks, the comments
-of ``lenet config`` and the tables of docs/configuration.md.
+Every key is declared once, in its section, with its type, default, what it accepts and what it
+means. From that declaration come the checks, the comments of ``lenet config`` and the tables of
+docs/configuration.md. Choices and defaults that belong to an optimizer, a schedule, a layer or a
+data set are taken from where that is defined.
 
-In order: the sections, the whole, reading, writing.
+In order: the sections, the whole, from nested values.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
@@ -21,7 +21,6 @@ from lenet.config.rules import (
     SECONDS,
     TEXT,
     accepted,
-    as_yaml,
     choice,
     clipped,
     either,
@@ -33,10 +32,16 @@ from lenet.config.rules import (
     shown,
     whole,
 )
+from lenet.data.datasets import DATASETS
+from lenet.models.lenet5 import POOLINGS
+from lenet.nn.activations import FUNCTIONS
+from lenet.nn.initializers import INITIALIZERS
+from lenet.optim.optimizers import OPTIMIZERS, SGD, Adam
+from lenet.optim.schedules import SCHEDULES, ScheduleOptions
 from lenet.system.errors import ConfigError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    pass
 
 # --- The sections -------------------------------------------------------------------------------
 
@@ -61,7 +66,7 @@ class Data(_Checked):
 
     name: str = setting(
         "strokes",
-        choice("mnist", "fashion-mnist", "kmnist", "strokes", "idx"),
+        choice(*DATASETS),
         "Data set; strokes is built in and needs no download, idx means files of your own",
     )
     dir: str | None = setting(
@@ -135,13 +140,11 @@ class Model(_Checked):
     classes: int = setting(10, whole(2, 1000), "Classes; as many as the data set has")
     activation: str = setting(
         "relu",
-        choice("relu", "sigmoid", "tanh", "lecun_tanh"),
+        choice(*FUNCTIONS),
         "Activation; lecun_tanh is 1.7159 tanh(2x/3)",
     )
-    pooling: str = setting("max", choice("max", "average"), "Pooling of S2 and S4")
-    initializer: str = setting(
-        "he", choice("lecun", "glorot", "he"), "Distribution of the first weights"
-    )
+    pooling: str = setting("max", choice(*POOLINGS), "Pooling of S2 and S4")
+    initializer: str = setting("he", choice(*INITIALIZERS), "Distribution of the first weights")
     fuse: str = setting(
         "auto",
         choice("auto", "off"),
@@ -195,7 +198,7 @@ class Train(_Checked):
 class Optimizer(_Checked):
     """How the weights follow the gradient."""
 
-    name: str = setting("nesterov", choice("sgd", "nesterov", "adam", "adamw"), "Method")
+    name: str = setting("nesterov", choice(*OPTIMIZERS), "Method")
     lr: float = setting(
         0.05, number(above=0, below=1000), "Learning rate; the highest that the schedule reaches"
     )
@@ -205,20 +208,26 @@ class Optimizer(_Checked):
         "Batch size that lr is meant for: with another, lr grows in proportion; null takes lr as "
         "it is",
     )
-    momentum: float = setting(0.9, number(at_least=0, below=1), "Momentum of sgd and nesterov")
+    momentum: float = setting(
+        SGD.momentum, number(at_least=0, below=1), "Momentum of sgd and nesterov"
+    )
     weight_decay: float = setting(
         5e-4,
         number(at_least=0, below=1000),
         "L2 penalty on the weights, not on the biases; decoupled from the gradient in adamw",
     )
     beta1: float = setting(
-        0.9, number(at_least=0, below=1), "adam and adamw: decay of the mean of the gradient"
+        Adam.beta1,
+        number(at_least=0, below=1),
+        "adam and adamw: decay of the mean of the gradient",
     )
     beta2: float = setting(
-        0.999, number(at_least=0, below=1), "adam and adamw: decay of the mean of its square"
+        Adam.beta2, number(at_least=0, below=1), "adam and adamw: decay of the mean of its square"
     )
     epsilon: float = setting(
-        1e-8, number(above=0, at_most=1), "adam and adamw: added to the root of the mean square"
+        Adam.epsilon,
+        number(above=0, at_most=1),
+        "adam and adamw: added to the root of the mean square",
     )
 
 
@@ -228,31 +237,33 @@ class Schedule(_Checked):
 
     name: str = setting(
         "cosine",
-        choice("constant", "step", "inv", "exponential", "cosine", "one-cycle"),
+        choice(*SCHEDULES),
         "Course of the learning rate",
     )
     warmup: float = setting(
-        0.0,
+        ScheduleOptions.warmup,
         number(at_least=0, at_most=100_000),
         "Epochs in which the learning rate first rises in a straight line, such as 0.5",
     )
     step_epochs: float = setting(
-        3.0, number(above=0, at_most=100_000), "step: epochs between two drops"
+        ScheduleOptions.step_epochs,
+        number(above=0, at_most=100_000),
+        "step: epochs between two drops",
     )
     gamma: float = setting(
-        0.1,
+        ScheduleOptions.gamma,
         number(above=0, at_most=1),
         "step: factor of each drop; exponential: factor an epoch (0.9, say); "
         "inv: lr (1 + gamma t)^-power after t steps (0.0001, say)",
     )
-    power: float = setting(0.75, number(above=0, at_most=10), "inv: exponent")
+    power: float = setting(ScheduleOptions.power, number(above=0, at_most=10), "inv: exponent")
     final: float = setting(
-        0.0,
+        ScheduleOptions.final,
         number(at_least=0, at_most=1),
         "cosine and one-cycle: fraction of lr that is left at the end",
     )
     peak: float = setting(
-        0.3,
+        ScheduleOptions.peak,
         number(above=0, below=1),
         "one-cycle: fraction of the run in which the rate rises, from lr/25 to lr",
     )
@@ -321,7 +332,7 @@ class Config(_Checked):
             An unknown key, or a value that is not accepted.
         """
         try:
-            return _built(_flattened(values))
+            return built(flattened(values))
         except ConfigError as error:
             error.file = file
             raise
@@ -343,7 +354,7 @@ class Config(_Checked):
         >>> Config().with_values({"train.epochs": 2, "seed": 1}).train.epochs
         2
         """
-        return _built({**self._flat(), **values})
+        return built({**self._flat(), **values})
 
     def _flat(self) -> dict[str, Any]:
         return {dotted: attrgetter(dotted)(self) for dotted in SETTINGS}
@@ -433,69 +444,10 @@ def _check_lengths(config: Config) -> None:
         )
 
 
-# --- Reading ------------------------------------------------------------------------------------
+# --- From nested values --------------------------------------------------------------------------
 
 
-def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
-    """Read a YAML file, lay ``key=value`` overrides over it, and check the whole.
-
-    Parameters
-    ----------
-    path
-        The file; None for the default configuration.
-    overrides
-        Texts such as ``optimizer.lr=0.1``; of two for the same key the last counts. The value is
-        YAML: a number, a text, null, or a list such as ``[6, 16]``.
-
-    Raises
-    ------
-    ConfigError
-        With the file, the dotted key (or line and column, or ``--set key``), what is wrong and
-        what to do.
-    SystemFailure
-        The file may not be read.
-
-    Examples
-    --------
-    >>> load_config(None, ["optimizer.lr=1e-3", "model.channels=[4, 8]"]).model.channels
-    (4, 8)
-    """
-    from lenet.config.strict_yaml import read_mapping  # PyYAML takes longer to import than all this
-
-    overridden = dict(map(_override, overrides))
-    try:
-        given = {} if path is None else _flattened(read_mapping(path))
-        return _built({**given, **overridden})
-    except ConfigError as error:
-        if error.file is None and error.key in overridden:
-            error.key = f"--set {error.key}"
-        elif path is not None:
-            error.file = str(path)
-        raise
-
-
-def _override(text: str) -> tuple[str, object]:
-    """Split ``key=value``, check the key, and read the value."""
-    from lenet.config.strict_yaml import parse
-
-    dotted, equals, value = text.partition("=")
-    dotted = dotted.strip()
-    try:
-        if not equals:
-            raise ConfigError("has no value", remedy="write key=value, as in optimizer.lr=0.1")
-        _check_known(dotted)
-        parsed = parse(value)
-        if isinstance(parsed, dict):
-            raise ConfigError(
-                "must be one value, is a section", remedy="set its keys one by one, or quote it"
-            )
-    except ConfigError as error:
-        error.key = f"--set {clipped(dotted)}".rstrip()
-        raise
-    return dotted, parsed
-
-
-def _flattened(values: Mapping[str, object]) -> dict[str, object]:
+def flattened(values: Mapping[str, object]) -> dict[str, object]:
     """Return dotted keys and values; refuse unknown keys and sections that are none."""
     flat: dict[str, object] = {}
     for name, value in values.items():
@@ -505,11 +457,11 @@ def _flattened(values: Mapping[str, object]) -> dict[str, object]:
                 raise ConfigError(
                     "is written with a dot", remedy=f"put {key} under {section}:", key=name
                 )
-            _check_known(str(name))
+            check_known(str(name))
             flat[name] = value
         elif isinstance(value, Mapping):
             for key in value:
-                _check_known(f"{name}.{key}")
+                check_known(f"{name}.{key}")
             flat.update((f"{name}.{key}", inner) for key, inner in value.items())
         elif value is not None:  # a section without a key, all of them commented out, is fine
             raise ConfigError(
@@ -520,19 +472,19 @@ def _flattened(values: Mapping[str, object]) -> dict[str, object]:
     return flat
 
 
-def _built(flat: Mapping[str, object]) -> Config:
+def built(flat: Mapping[str, object]) -> Config:
     """Make the configuration of dotted keys and values."""
     arguments: dict[str, Any] = {}
     sections: dict[str, dict[str, Any]] = {}
     for dotted, value in flat.items():
-        _check_known(dotted)
+        check_known(dotted)
         section, _, name = dotted.rpartition(".")
         (sections.setdefault(section, {}) if section else arguments)[name] = value
     made = {name: SECTIONS[name](**keys) for name, keys in sections.items()}
     return Config(**arguments, **made)
 
 
-def _check_known(dotted: str) -> None:
+def check_known(dotted: str) -> None:
     """Refuse an unknown key, with the one that is meant: of that name elsewhere, or nearest."""
     if dotted in SETTINGS:
         return
@@ -567,47 +519,3 @@ def _nearest_key(name: str, known: Iterable[str]) -> str | None:
         by_name.setdefault(dotted.rpartition(".")[2], dotted)
     near = nearest(name, by_name)
     return None if near is None else by_name[near]
-
-
-# --- Writing ------------------------------------------------------------------------------------
-
-
-def to_yaml(config: Config) -> str:
-    """Return the complete configuration as YAML with a comment over every key.
-
-    Loading what it returns gives an equal configuration.
-    """
-    from textwrap import wrap
-
-    lines = ["# Configuration of lenet: every key, with what it means and what it accepts.", ""]
-    section = ""
-    for dotted, key in SETTINGS.items():
-        within, _, name = dotted.rpartition(".")
-        if within != section:
-            section = within
-            lines += ["", f"# {SECTIONS[section].__doc__}", f"{section}:"]
-        indent = "  " if section else ""
-        value = as_yaml(attrgetter(dotted)(config))
-        about = f"{key.metadata['doc']} ({key.metadata['rule'].words})"
-        lines += wrap(about, 98, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ")
-        lines += [f"{indent}{name}: {value}"]
-    return "\n".join(lines) + "\n"
-
-
-def reference_markdown() -> str:
-    """Return the tables of docs/configuration.md: every section with its keys."""
-    lines: list[str] = []
-    section = None
-    for dotted, key in SETTINGS.items():
-        within = dotted.rpartition(".")[0]
-        if within != section:
-            section = within
-            title = f"`{section}`" if section else "Top level"
-            about = SECTIONS[section].__doc__ if section else "The one key outside the sections."
-            lines += ["", f"## {title}", "", f"{about}", ""]
-            lines += ["| key | default | accepts | meaning |", "|---|---|---|---|"]
-        lines.append(
-            f"| `{dotted}` | `{as_yaml(key.default)}` | {key.metadata['rule'].words} "
-            f"| {key.metadata['doc']} |"
-        )
-    return "\n".join(lines[1:]) + "\n"

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeAlias
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -224,7 +224,7 @@ class Nesterov(Optimizer):
 
 @dataclass(eq=False, kw_only=True)
 class Adam(Optimizer):
-    """Adam, and AdamW by ``decoupled``: the mean gradient over the root of its mean square.
+    """Adam: the mean gradient over the root of its mean square.
 
     ::
 
@@ -259,7 +259,7 @@ class Adam(Optimizer):
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
-    decoupled: bool = False
+    decoupled: ClassVar[bool] = False
 
     def step(
         self, parameters: Vector, gradients: Vector, lr: float, t: int, part: slice = EVERYTHING
@@ -295,20 +295,31 @@ class Adam(Optimizer):
         w -= s
 
 
+class AdamW(Adam):
+    """Adam with decoupled weight decay; see :class:`Adam`."""
+
+    decoupled = True
+
+
+OPTIMIZERS: Final[dict[str, type[Optimizer]]] = {
+    "sgd": SGD,
+    "nesterov": Nesterov,
+    "adam": Adam,
+    "adamw": AdamW,
+}
+
+
 def make_optimizer(
     name: str,
     size: int,
     dtype: DTypeLike = np.float32,
     *,
-    momentum: float = 0.9,
-    beta1: float = 0.9,
-    beta2: float = 0.999,
-    epsilon: float = 1e-8,
     weight_decay: float = 0.0,
     decays: NDArray[np.bool_] | bool = True,
     zeros: Zeros = np.zeros,
+    **hyperparameters: float,
 ) -> Optimizer:
-    """Build the rule of that name; each takes of the numbers those that it knows.
+    """Build an optimizer by its name in :data:`OPTIMIZERS`.
 
     Parameters
     ----------
@@ -316,48 +327,50 @@ def make_optimizer(
         ``sgd``, ``nesterov``, ``adam`` or ``adamw``.
     size, dtype
         Of the flat parameter vector.
-    momentum
-        μ of sgd and nesterov.
-    beta1, beta2, epsilon
-        β1, β2 and ε of adam and adamw.
     weight_decay, decays, zeros
         See :class:`Optimizer`.
+    hyperparameters
+        Such as ``momentum`` or ``beta1``: each optimizer takes those that it has; what is not
+        given has the default of its class.
 
     Raises
     ------
     ConfigError
-        There is no rule of that name.
+        There is no optimizer of that name, or no optimizer has a hyperparameter of that name.
 
     Examples
     --------
-    >>> rule = make_optimizer("adamw", 61706, weight_decay=0.01)
-    >>> list(rule.state())
+    >>> optimizer = make_optimizer("adamw", 61706, weight_decay=0.01)
+    >>> list(optimizer.state())
     ['first_moment', 'second_moment']
     """
-    match name:
-        case "sgd" | "nesterov":
-            return {"sgd": SGD, "nesterov": Nesterov}[name](
-                size,
-                dtype,
-                momentum=momentum,
-                weight_decay=weight_decay,
-                decays=decays,
-                zeros=zeros,
+    if name not in OPTIMIZERS:
+        raise ConfigError(
+            f"there is no optimizer {name!r}",
+            remedy=f"choose {', '.join(OPTIMIZERS)}",
+            key="optimizer.name",
+        )
+    known = {key: hyperparameter_names(rule) for key, rule in OPTIMIZERS.items()}
+    for given in hyperparameters:
+        if not any(given in names for names in known.values()):
+            raise ConfigError(
+                f"there is no hyperparameter {given!r}",
+                remedy=f"{name} has {', '.join(known[name]) or 'none'}",
+                key=f"optimizer.{given}",
             )
-        case "adam" | "adamw":
-            return Adam(
-                size,
-                dtype,
-                beta1=beta1,
-                beta2=beta2,
-                epsilon=epsilon,
-                decoupled=name == "adamw",
-                weight_decay=weight_decay,
-                decays=decays,
-                zeros=zeros,
-            )
-    raise ConfigError(
-        f"there is no optimizer {name!r}",
-        remedy="choose sgd, nesterov, adam or adamw",
-        key="optimizer.name",
+    own = {key: value for key, value in hyperparameters.items() if key in known[name]}
+    return OPTIMIZERS[name](
+        size, dtype, weight_decay=weight_decay, decays=decays, zeros=zeros, **own
     )
+
+
+def hyperparameter_names(optimizer: type[Optimizer]) -> tuple[str, ...]:
+    """Return the names of an optimizer's own hyperparameters, without those that all share.
+
+    Examples
+    --------
+    >>> hyperparameter_names(SGD)
+    ('momentum',)
+    """
+    shared = {field.name for field in fields(Optimizer)}
+    return tuple(field.name for field in fields(optimizer) if field.name not in shared)

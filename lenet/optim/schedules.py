@@ -8,8 +8,9 @@ the only unit of time here; ``make_schedule`` turns the configuration's epochs i
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, fields
 from math import cos, pi
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from lenet.system.errors import ConfigError
 
@@ -171,20 +172,40 @@ def scaled(lr: float, batch_size: int, lr_batch: int | None) -> float:
     return lr if lr_batch is None else lr * batch_size / lr_batch
 
 
+@dataclass(frozen=True, kw_only=True)
+class ScheduleOptions:
+    """The numbers of all schedules; each takes those that it has, in epochs rather than steps."""
+
+    warmup: float = 0.0
+    """Epochs of linear warm-up, 0 for none. The schedule begins after it."""
+    step_epochs: float = 3.0
+    """Epochs between two drops of ``step``."""
+    gamma: float = 0.1
+    """The factor of each drop of ``step``, of each epoch of ``exponential``; γ of ``inv``, per
+    step as in Caffe."""
+    power: float = 0.75
+    """The exponent of ``inv``."""
+    final: float = 0.0
+    """The last rate of ``cosine`` and ``one-cycle``, as a fraction of lr."""
+    peak: float = 0.3
+    """Where the highest rate of ``one-cycle`` is, as a fraction of its steps, in (0, 1)."""
+
+
+SCHEDULES: Final[dict[str, Callable[[float, int, int, ScheduleOptions], Schedule]]] = {
+    "constant": lambda lr, *_: constant(lr),
+    "step": lambda lr, _, per_epoch, o: step(lr, max(1, round(o.step_epochs * per_epoch)), o.gamma),
+    "inv": lambda lr, _, __, o: inv(lr, o.gamma, o.power),
+    "exponential": lambda lr, _, per_epoch, o: exponential(lr, per_epoch, o.gamma),
+    "cosine": lambda lr, steps, _, o: cosine(lr, steps, o.final),
+    "one-cycle": lambda lr, steps, _, o: one_cycle(lr, steps, o.peak, o.final),
+}
+"""``(lr, steps, steps_per_epoch, options) -> schedule``; ``steps`` are those after the warm-up."""
+
+
 def make_schedule(
-    name: str,
-    lr: float,
-    *,
-    steps: int,
-    steps_per_epoch: int,
-    warmup: float = 0.0,
-    step_epochs: float = 3.0,
-    gamma: float = 0.1,
-    power: float = 0.75,
-    final: float = 0.0,
-    peak: float = 0.3,
+    name: str, lr: float, *, steps: int, steps_per_epoch: int, **options: float
 ) -> Schedule:
-    """Build the schedule of that name from the configuration's numbers.
+    """Build a schedule by its name in :data:`SCHEDULES`.
 
     Parameters
     ----------
@@ -196,25 +217,13 @@ def make_schedule(
         Steps of the whole training.
     steps_per_epoch
         Steps of one epoch.
-    warmup
-        Epochs of linear warm-up, 0 for none. The schedule begins after it, and ``cosine`` and
-        ``one-cycle`` share out the steps that are left.
-    step_epochs
-        Epochs between the falls of ``step``.
-    gamma
-        The factor of each fall of ``step``, of each epoch of ``exponential``; γ of ``inv``, per
-        step as in Caffe.
-    power
-        The power of ``inv``.
-    final
-        The last rate of ``cosine`` and ``one-cycle``, as a fraction of lr.
-    peak
-        Where the highest rate of ``one-cycle`` is, as a fraction of its steps, in (0, 1).
+    options
+        The fields of :class:`ScheduleOptions`.
 
     Raises
     ------
     ConfigError
-        There is no schedule of that name.
+        There is no schedule or no option of that name.
 
     Examples
     --------
@@ -223,25 +232,19 @@ def make_schedule(
     >>> [rate(t) for t in (0, 1, 3, 202, 203)]
     [0.25, 0.5, 1.0, 1.0, 0.5]
     """
-    warmup_steps = round(warmup * steps_per_epoch)
-    steps_left = max(1, steps - warmup_steps)
-    match name:
-        case "constant":
-            schedule = constant(lr)
-        case "step":
-            schedule = step(lr, max(1, round(step_epochs * steps_per_epoch)), gamma)
-        case "inv":
-            schedule = inv(lr, gamma, power)
-        case "exponential":
-            schedule = exponential(lr, steps_per_epoch, gamma)
-        case "cosine":
-            schedule = cosine(lr, steps_left, final)
-        case "one-cycle":
-            schedule = one_cycle(lr, steps_left, peak, final)
-        case _:
+    if name not in SCHEDULES:
+        raise ConfigError(
+            f"there is no schedule {name!r}",
+            remedy=f"choose {', '.join(SCHEDULES)}",
+            key="schedule.name",
+        )
+    known = [field.name for field in fields(ScheduleOptions)]
+    for given in options:
+        if given not in known:
             raise ConfigError(
-                f"there is no schedule {name!r}",
-                remedy="choose constant, step, inv, exponential, cosine or one-cycle",
-                key="schedule.name",
+                "there is no such option", remedy=f"options are {', '.join(known)}", key=given
             )
-    return with_warmup(schedule, warmup_steps)
+    chosen = ScheduleOptions(**options)
+    warmup_steps = round(chosen.warmup * steps_per_epoch)
+    steps_left = max(1, steps - warmup_steps)
+    return with_warmup(SCHEDULES[name](lr, steps_left, steps_per_epoch, chosen), warmup_steps)

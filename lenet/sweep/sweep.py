@@ -39,7 +39,8 @@ from typing import Any, Final, Self, TextIO, TypeAlias
 
 from tqdm import tqdm
 
-from lenet.config.schema import Config, to_yaml
+from lenet.config.schema import Config
+from lenet.config.writer import to_yaml
 from lenet.parallel.communicator import SingleProcess
 from lenet.parallel.mpi import forget_memory
 from lenet.sweep.plan import Plan, Point, SweepRun, as_word, changes, read_plan, short_names

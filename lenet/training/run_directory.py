@@ -12,7 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from lenet.config.schema import Config, differences, to_yaml
+from lenet.config.schema import Config, differences
+from lenet.config.writer import to_yaml
 from lenet.system.errors import CheckpointError, ConfigError, SystemFailure
 from lenet.system.files import clean_leftovers, replacing
 from lenet.training.checkpoint import Checkpoint

@@ -1,0 +1,66 @@
+"""Reading the configuration: a YAML file, with ``key=value`` overrides laid over it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from lenet.config.rules import clipped
+from lenet.config.schema import Config, built, check_known, flattened
+from lenet.config.strict_yaml import parse, read_mapping
+from lenet.system.errors import ConfigError
+
+
+def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML file, lay ``key=value`` overrides over it, and check the whole.
+
+    Parameters
+    ----------
+    path
+        The file; None for the default configuration.
+    overrides
+        Texts such as ``optimizer.lr=0.1``; of two for the same key the last counts. The value is
+        YAML: a number, a text, null, or a list such as ``[6, 16]``.
+
+    Raises
+    ------
+    ConfigError
+        With the file, the dotted key (or line and column, or ``--set key``), what is wrong and
+        what to do.
+    SystemFailure
+        The file may not be read.
+
+    Examples
+    --------
+    >>> load_config(None, ["optimizer.lr=1e-3", "model.channels=[4, 8]"]).model.channels
+    (4, 8)
+    """
+    overridden = dict(map(_override, overrides))
+    try:
+        given = {} if path is None else flattened(read_mapping(path))
+        return built({**given, **overridden})
+    except ConfigError as error:
+        if error.file is None and error.key in overridden:
+            error.key = f"--set {error.key}"
+        elif path is not None:
+            error.file = str(path)
+        raise
+
+
+def _override(text: str) -> tuple[str, object]:
+    """Split ``key=value``, check the key, and read the value."""
+    dotted, equals, value = text.partition("=")
+    dotted = dotted.strip()
+    try:
+        if not equals:
+            raise ConfigError("has no value", remedy="write key=value, as in optimizer.lr=0.1")
+        check_known(dotted)
+        parsed = parse(value)
+        if isinstance(parsed, dict):
+            raise ConfigError(
+                "must be one value, is a section", remedy="set its keys one by one, or quote it"
+            )
+    except ConfigError as error:
+        error.key = f"--set {clipped(dotted)}".rstrip()
+        raise
+    return dotted, parsed

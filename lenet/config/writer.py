@@ -1,0 +1,48 @@
+"""Writing the configuration: as YAML with comments, and as the tables of its reference page."""
+
+from __future__ import annotations
+
+from operator import attrgetter
+from textwrap import wrap
+
+from lenet.config.rules import as_yaml
+from lenet.config.schema import SECTIONS, SETTINGS, Config
+
+
+def to_yaml(config: Config) -> str:
+    """Return the complete configuration as YAML with a comment over every key.
+
+    Loading what it returns gives an equal configuration.
+    """
+    lines = ["# Configuration of lenet: every key, with what it means and what it accepts.", ""]
+    section = ""
+    for dotted, key in SETTINGS.items():
+        within, _, name = dotted.rpartition(".")
+        if within != section:
+            section = within
+            lines += ["", f"# {SECTIONS[section].__doc__}", f"{section}:"]
+        indent = "  " if section else ""
+        value = as_yaml(attrgetter(dotted)(config))
+        about = f"{key.metadata['doc']} ({key.metadata['rule'].words})"
+        lines += wrap(about, 98, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ")
+        lines += [f"{indent}{name}: {value}"]
+    return "\n".join(lines) + "\n"
+
+
+def reference_markdown() -> str:
+    """Return the tables of docs/configuration.md: every section with its keys."""
+    lines: list[str] = []
+    section = None
+    for dotted, key in SETTINGS.items():
+        within = dotted.rpartition(".")[0]
+        if within != section:
+            section = within
+            title = f"`{section}`" if section else "Top level"
+            about = SECTIONS[section].__doc__ if section else "The one key outside the sections."
+            lines += ["", f"## {title}", "", f"{about}", ""]
+            lines += ["| key | default | accepts | meaning |", "|---|---|---|---|"]
+        lines.append(
+            f"| `{dotted}` | `{as_yaml(key.default)}` | {key.metadata['rule'].words} "
+            f"| {key.metadata['doc']} |"
+        )
+    return "\n".join(lines[1:]) + "\n"
