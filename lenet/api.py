@@ -20,13 +20,9 @@ from lenet.nn.losses import SoftmaxCrossEntropy
 from lenet.nn.network import Network
 from lenet.optim.optimizers import Optimizer
 from lenet.system.errors import DataError
-from lenet.training.evaluation import (
-    evaluate_checkpoints,
-    preprocessing_of,
-    read_checkpoint,
-    restore_network,
-)
+from lenet.training.ensemble import evaluate_checkpoints
 from lenet.training.metrics import Evaluation
+from lenet.training.restore import preprocessing_of, read_checkpoint, restore_network
 
 
 def load_data(

@@ -80,7 +80,8 @@ def be_a_rank() -> None:
     from lenet.config.schema import Config
     from lenet.parallel.communicator import SingleProcess
     from lenet.parallel.mpi import Ranks
-    from lenet.training.trainer import Callback, EpochEvent, Trainer
+    from lenet.training.build import build_trainer
+    from lenet.training.events import Callback, EpochEvent
 
     comm, ranks = MPI.COMM_WORLD, Ranks(MPI)
     rng = np.random.default_rng(0)
@@ -100,9 +101,8 @@ def be_a_rank() -> None:
             "train.epochs": 2,
             "optimizer.lr": 1e-3,
         }
-        names = tuple("0123456789")
         config = Config().with_values(values)
-        trainer = Trainer(workers, config, images[:count], labels[:count], names)
+        trainer = build_trainer(config, images[:count], labels[:count], workers)
         last = Last()
         comm.Barrier()
         trainer.run([last])

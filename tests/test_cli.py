@@ -20,7 +20,7 @@ from lenet import __version__
 from lenet.cli import COMMANDS, main
 from lenet.config.reader import load_config
 from lenet.training.checkpoint import save_checkpoint
-from lenet.training.evaluation import read_checkpoint
+from lenet.training.restore import read_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 ERROR = re.compile(r"lenet: error: .+; .+\n")

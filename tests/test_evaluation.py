@@ -15,12 +15,9 @@ from lenet.data.idx import write_idx
 from lenet.data.preprocessing import Preprocessing
 from lenet.nn.losses import SoftmaxCrossEntropy
 from lenet.system.errors import ConfigError
-from lenet.training.evaluation import (
-    evaluate_checkpoints,
-    evaluate_probabilities,
-    read_checkpoint,
-    restore_network,
-)
+from lenet.training.ensemble import evaluate_checkpoints
+from lenet.training.evaluation import evaluate_probabilities
+from lenet.training.restore import read_checkpoint, restore_network
 from lenet.training.run import run_training
 
 

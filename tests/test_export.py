@@ -25,8 +25,9 @@ from lenet.export import c_source as c
 from lenet.export.onnx_model import compare, onnx_model
 from lenet.export.subject import subject
 from lenet.system.errors import ConfigError, GateFailed, SystemFailure
+from lenet.training.build import load_split
 from lenet.training.checkpoint import save_checkpoint
-from lenet.training.evaluation import load_split, read_checkpoint, restore_network
+from lenet.training.restore import read_checkpoint, restore_network
 
 NETWORKS = {
     "relu, max": {},

@@ -45,9 +45,9 @@ from lenet.parallel.communicator import Communicator
 from lenet.parallel.process_group import ProcessGroup
 from lenet.training.callbacks import Display
 from lenet.training.checkpoint import save_checkpoint
-from lenet.training.evaluation import read_checkpoint
+from lenet.training.events import Callback
+from lenet.training.restore import read_checkpoint
 from lenet.training.run import run_training
-from lenet.training.trainer import Callback
 
 ROOT = Path(__file__).resolve().parent.parent
 ERROR = re.compile(r"lenet: error: (.+); .+\n")

@@ -102,7 +102,7 @@ def test_a_folder_has_no_code_of_its_own(folder):
 
 
 def test_imports_in_functions_are_seen():
-    assert "training.evaluation.evaluate_checkpoints" in lenet_imports(PACKAGE / "cli" / "eval.py")
+    assert "training.ensemble.evaluate_checkpoints" in lenet_imports(PACKAGE / "cli" / "eval.py")
 
 
 def test_the_architecture_page_draws_the_house_as_it_is():

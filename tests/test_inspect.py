@@ -20,9 +20,9 @@ from lenet.data.preprocessing import Preprocessing
 from lenet.inspect import plots, views
 from lenet.models.lenet5 import lenet5
 from lenet.system.errors import ConfigError, ImageError, SystemFailure
-from lenet.training import evaluation
+from lenet.training import restore
 from lenet.training.checkpoint import save_checkpoint
-from lenet.training.evaluation import restore_network
+from lenet.training.restore import restore_network
 
 
 def network(**options):
@@ -50,7 +50,7 @@ def test_the_plain_network_is_the_checkpoint_s(pooling):
     checkpoint = untrained(model__pooling=pooling)
     images, _ = bars(1, seed=3)
     x = views.prepared(Preprocessing(), images)
-    outputs = views.activations(evaluation.plain_network(checkpoint), x)
+    outputs = views.activations(restore.plain_network(checkpoint), x)
     names = "C1 C1.activation S2 C3 C3.activation S4 C5 C5.activation F6 F6.activation F7"
     assert " ".join(outputs) == names
     assert [outputs[name].shape for name in ("C1", "S4", "C5", "F7")] == [
@@ -183,7 +183,7 @@ def test_lines_and_poolings():
 
 
 def test_the_embedding_is_that_of_the_covariance():
-    made = evaluation.plain_network(untrained())
+    made = restore.plain_network(untrained())
     images, _ = bars(300, seed=2)  # more than a batch
     places, shares = views.embedding(made, Preprocessing(), images, "F6.activation")
     x = batch_last(np.pad(images[:, None] / 255 * 1.275, ((0, 0), (0, 0), (2, 2), (2, 2))) - 0.1)
@@ -199,7 +199,7 @@ def test_the_embedding_is_that_of_the_covariance():
 
 
 def test_too_few_units_for_two_dimensions():
-    made = evaluation.plain_network(untrained(model__units=[6, 1]))
+    made = restore.plain_network(untrained(model__units=[6, 1]))
     with pytest.raises(ConfigError, match="cannot be laid out"):
         views.embedding(made, Preprocessing(), bars(5, seed=0)[0], "F6.activation")
 

@@ -18,7 +18,7 @@ from lenet.data.idx import write_idx
 from lenet.predict.finder import Digit
 from lenet.predict.prediction import Predictor, sheet_row, warning_of
 from lenet.training.checkpoint import save_checkpoint
-from lenet.training.evaluation import read_checkpoint
+from lenet.training.restore import read_checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -171,7 +171,7 @@ def test_a_checkpoint_speaks_for_itself(tmp_path, monkeypatch):
     class Held:
         config = Config(model=Model(channels=(3, 5)))
 
-    monkeypatch.setattr("lenet.training.evaluation.read_checkpoint", lambda path: Held())
+    monkeypatch.setattr("lenet.training.restore.read_checkpoint", lambda path: Held())
     result = run(str(tmp_path / "best.npz"), "--json")
     assert json.loads(result.stdout)["model"]["channels"] == [3, 5]
 

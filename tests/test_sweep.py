@@ -32,7 +32,8 @@ from lenet.sweep.plan import Plan, Range, make_plan, read_plan
 from lenet.sweep.sweep import Result, Results, SweepTask, members, train_one
 from lenet.system.errors import CheckpointError, GateFailed, SystemFailure
 from lenet.training.checkpoint import Checkpoint
-from lenet.training.evaluation import evaluate_checkpoints, read_checkpoint
+from lenet.training.ensemble import evaluate_checkpoints
+from lenet.training.restore import read_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -10,8 +10,7 @@ from numpy.testing import assert_allclose
 from tiny import CLASSES, bars
 
 from lenet.config.schema import Config
-from lenet.parallel.communicator import SingleProcess
-from lenet.training.trainer import Trainer
+from lenet.training.build import build_trainer
 
 torch = pytest.importorskip("torch", reason="PyTorch is not here to compare steps with")
 functional = torch.nn.functional
@@ -54,7 +53,7 @@ def trainer_for(**settings):
     }
     config = Config().with_values(values | settings)
     images, labels = bars(5 * BATCH, seed=0)
-    trainer = Trainer(SingleProcess(), config, images, labels, ("top", "middle", "bottom"))
+    trainer = build_trainer(config, images, labels)
     biases = ~trainer.network.decays
     trainer.parameters[biases] = np.random.default_rng(1).normal(0, 0.1, int(biases.sum()))
     return trainer

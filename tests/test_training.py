@@ -25,13 +25,14 @@ from lenet.config.writer import to_yaml
 from lenet.data.idx import read_idx
 from lenet.models.lenet5 import lenet5
 from lenet.nn.losses import SoftmaxCrossEntropy
-from lenet.parallel.communicator import SingleProcess
 from lenet.parallel.process_group import ProcessGroup
 from lenet.system.errors import ConfigError, GateFailed, SystemFailure
+from lenet.training.build import build_trainer
 from lenet.training.checkpoint import Checkpoint
-from lenet.training.evaluation import evaluate_checkpoints, read_checkpoint
+from lenet.training.ensemble import evaluate_checkpoints
+from lenet.training.events import Callback, EpochEvent, Snapshot, StepEvent
+from lenet.training.restore import read_checkpoint
 from lenet.training.run import TrainingResult, run_training
-from lenet.training.trainer import Callback, EpochEvent, Snapshot, StepEvent, Trainer
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -149,7 +150,7 @@ def test_two_steps_are_the_formulas(configured):
         schedule__name="constant", model__activation="tanh",
     )  # fmt: skip
     images, labels = read_idx(config.data.train_images), read_idx(config.data.train_labels)
-    trainer = Trainer(SingleProcess(), config, images, labels, ("a", "b", "c"))
+    trainer = build_trainer(config, images, labels)
 
     network = lenet5(fused=False, dtype=np.float64, classes=CLASSES, activation="tanh")
     w = network.parameters
@@ -213,7 +214,7 @@ def test_the_split_depends_on_its_own_seed_only(configured):
     images, labels = np.zeros((300, 28, 28), np.uint8), np.zeros(300, np.uint8)
 
     def held(**changes: object) -> list[int]:
-        trainer = Trainer(SingleProcess(), configured(**changes), images, labels, ("a", "b", "c"))
+        trainer = build_trainer(configured(**changes), images, labels)
         assert trainer.validation.only is not None
         return trainer.validation.only.tolist()
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from lenet.config.schema import Config
+from lenet.training.build import build_network
 from lenet.training.checkpoint import Checkpoint
-from lenet.training.evaluation import make_network
 
 
 def untrained(seed: int = 0, class_names: tuple[str, ...] = (), **settings: object) -> Checkpoint:
@@ -14,7 +14,7 @@ def untrained(seed: int = 0, class_names: tuple[str, ...] = (), **settings: obje
     values: dict[str, object] = {"model.channels": [3, 4], "model.units": [6, 5]}
     values |= {name.replace("__", "."): value for name, value in settings.items()}
     config = Config().with_values(values)
-    network = make_network(config)
+    network = build_network(config)
     network.initialize(np.random.default_rng([seed, 0]), "he")
     rng = np.random.default_rng([seed, 1])
     for p in network.parameter_list:

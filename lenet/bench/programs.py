@@ -23,13 +23,13 @@ from lenet.data.preprocessing import Preprocessing
 from lenet.nn.fused import FusedConvolution
 from lenet.nn.im2col import Array
 from lenet.nn.layer import Layer
-from lenet.parallel.communicator import SingleProcess
 from lenet.system.errors import LenetError
 from lenet.system.extras import require
 from lenet.system.machine import usable_cores
-from lenet.training.evaluation import load_split
+from lenet.training.build import build_trainer, load_split
+from lenet.training.events import Callback, EpochEvent, Snapshot, StepEvent
 from lenet.training.run import run_training
-from lenet.training.trainer import Callback, EpochEvent, Snapshot, StepEvent, Trainer
+from lenet.training.trainer import Trainer
 
 SGEMM_SIZE = 1024  # of the square matrices whose product is the measure of the processor
 SGEMM_REPEATS = 10
@@ -58,7 +58,7 @@ def time_parts(answer: Answer, config: dict[str, Any]) -> None:
     """
     settings = Config.from_dict(config)
     data = load_split(settings, "train")
-    trainer = Trainer(SingleProcess(), settings, data.images, data.labels, data.class_names)
+    trainer = build_trainer(settings, data.images, data.labels)
     laps: dict[Part, list[float]] = defaultdict(list)
     products: list[float] = []
     for epoch in range(settings.train.epochs):
@@ -85,7 +85,7 @@ def time_parts(answer: Answer, config: dict[str, Any]) -> None:
 def _time_epoch(trainer: Trainer, epoch: int, laps: dict[Part, list[float]]) -> None:
     """Train an epoch as the trainer does, a look at the clock after every part."""
     network, loss = trainer.network, trainer.loss
-    size = trainer.config.train.batch_size
+    size = trainer.loader.batch_size
     network.allocate(size)
     last = time.perf_counter()
 

@@ -82,7 +82,8 @@ def eval_(
 
     from lenet.data.datasets import ROLES
     from lenet.system.errors import GateFailed
-    from lenet.training.evaluation import evaluate_checkpoints, read_checkpoint
+    from lenet.training.ensemble import evaluate_checkpoints
+    from lenet.training.restore import read_checkpoint
 
     checkpoints = tuple(path for given in checkpoints for path in _meant(given))
     if picture is not None and (len(checkpoints) > 1 or split != "test"):
@@ -113,7 +114,7 @@ def eval_(
 
 def _meant(path: Path) -> list[Path]:
     """Return the checkpoints that a path stands for: itself, or those of a sweep's choice."""
-    from lenet.training.evaluation import PRETRAINED
+    from lenet.training.restore import PRETRAINED
 
     if str(path) == PRETRAINED or not path.is_dir():
         return [path]

@@ -49,7 +49,7 @@ def export(
 
     from lenet.export.subject import subject
     from lenet.system.files import replacing
-    from lenet.training.evaluation import read_checkpoint
+    from lenet.training.restore import read_checkpoint
 
     exported = subject(read_checkpoint(checkpoint), image_size)
     if onnx_file is not None:

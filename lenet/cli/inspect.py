@@ -84,7 +84,7 @@ def inspect(
         raise click.UsageError("--unit is a unit of a --layer: give both")
 
     from lenet.inspect.plots import write_picture
-    from lenet.training.evaluation import read_checkpoint
+    from lenet.training.restore import read_checkpoint
 
     held = read_checkpoint(checkpoint)
     path = out or Path(f"{what}.png")
@@ -103,7 +103,8 @@ def _drawing(
 ) -> Callable[[], Any]:
     """Return the function that draws the picture asked for."""
     from lenet.inspect import plots, views
-    from lenet.training.evaluation import load_split, plain_network, preprocessing_of
+    from lenet.training.build import load_split
+    from lenet.training.restore import plain_network, preprocessing_of
 
     network, preprocessing = plain_network(held), preprocessing_of(held)
     if what == "filters":
@@ -140,7 +141,7 @@ def _image(
 ) -> tuple[NDArray[np.uint8], str]:
     """Return an image (H,W) as the network was trained on, and what it is."""
     from lenet.system.errors import ConfigError, ImageError
-    from lenet.training.evaluation import load_split
+    from lenet.training.build import load_split
 
     if file is None:
         found = load_split(held.config, "test", data_dir and str(data_dir))

@@ -51,7 +51,7 @@ def predict(checkpoint: Path, images: tuple[Path, ...], as_json: bool, sheet: Pa
     from lenet.predict.prediction import Predictor, sheet_row, write_sheet
     from lenet.system.errors import DataError, ImageError, printable
     from lenet.system.extras import require
-    from lenet.training.evaluation import read_checkpoint
+    from lenet.training.restore import read_checkpoint
 
     if sheet is not None:
         require("PIL", "image")

@@ -52,7 +52,7 @@ def regress(
     limit_blas_threads(1)  # before NumPy is imported: the gate trains alone
     from lenet.regress import regress as gate
     from lenet.system.errors import GateFailed
-    from lenet.training.evaluation import load_split
+    from lenet.training.build import load_split
 
     config = load_config(file, overrides)
     baseline = None if update and not path.exists() else gate.read_baseline(path)

@@ -39,7 +39,7 @@ def summary(
     from lenet.nn.summary import summarize, to_table
 
     if checkpoint:
-        from lenet.training.evaluation import read_checkpoint
+        from lenet.training.restore import read_checkpoint
 
         model = read_checkpoint(checkpoint).config.model
     else:

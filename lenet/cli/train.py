@@ -15,8 +15,8 @@ from lenet.system.errors import ConfigError
 from lenet.system.machine import limit_blas_threads
 
 if TYPE_CHECKING:
+    from lenet.training.events import Callback
     from lenet.training.run import TrainingResult
-    from lenet.training.trainer import Callback
 
 
 @click.command()

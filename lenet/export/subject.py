@@ -16,7 +16,7 @@ from lenet.nn.layer import Layer
 from lenet.nn.network import Network
 from lenet.system.errors import ConfigError
 from lenet.training.checkpoint import Checkpoint
-from lenet.training.evaluation import plain_network, preprocessing_of
+from lenet.training.restore import plain_network, preprocessing_of
 
 
 @dataclass(frozen=True)

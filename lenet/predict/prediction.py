@@ -21,7 +21,7 @@ from lenet.system.errors import printable
 from lenet.system.extras import require
 from lenet.system.files import replacing
 from lenet.training.checkpoint import Checkpoint
-from lenet.training.evaluation import preprocessing_of, restore_network
+from lenet.training.restore import preprocessing_of, restore_network
 
 TOP = 3
 UNSURE = 0.8  # probability below which a prediction is warned of

@@ -29,15 +29,15 @@ from tqdm import tqdm
 
 from lenet.config.schema import Config, differences
 from lenet.data.datasets import Split
-from lenet.parallel.communicator import SingleProcess
 from lenet.system.errors import ConfigError, DataError, GateFailed, LenetError
 from lenet.system.files import replacing
 from lenet.system.machine import THREAD_VARIABLES
 from lenet.system.terminal import supports_progress_bar
+from lenet.training.build import build_trainer
 from lenet.training.checkpoint import facts
+from lenet.training.events import Callback, EpochEvent, Snapshot, StepEvent
 from lenet.training.gradcheck import check_gradients, check_identities
 from lenet.training.run_directory import FREE_TO_CHANGE
-from lenet.training.trainer import Callback, EpochEvent, Snapshot, StepEvent, Trainer
 
 T = TypeVar("T")
 
@@ -219,7 +219,7 @@ def measure(config: Config, split: Split, fast_enough: float = 0.0) -> Seen:
 
 
 def _train(config: Config, split: Split) -> _RecordedRun:
-    trainer = Trainer(SingleProcess(), config, split.images, split.labels, split.class_names)
+    trainer = build_trainer(config, split.images, split.labels)
     steps = config.train.epochs * trainer.loader.steps_per_epoch
     if steps < PIECES:
         raise ConfigError(

@@ -26,16 +26,12 @@ from lenet.data.loader import Loader
 from lenet.report.charts import Line, line_chart, png
 from lenet.system.errors import DataError, LenetError, printable
 from lenet.training import evaluation
+from lenet.training.build import load_split
 from lenet.training.checkpoint import Checkpoint
-from lenet.training.evaluation import (
-    EVALUATION_BATCH,
-    load_split,
-    preprocessing_of,
-    read_checkpoint,
-    restore_network,
-)
+from lenet.training.ensemble import EVALUATION_BATCH
+from lenet.training.events import EpochEvent
 from lenet.training.metrics import ClassScores, Evaluation
-from lenet.training.trainer import EpochEvent
+from lenet.training.restore import preprocessing_of, read_checkpoint, restore_network
 from lenet.version import __version__
 
 WORST = 24  # mistakes that are shown

@@ -41,7 +41,6 @@ from tqdm import tqdm
 
 from lenet.config.schema import Config
 from lenet.config.writer import to_yaml
-from lenet.parallel.communicator import SingleProcess
 from lenet.parallel.mpi import forget_memory
 from lenet.sweep.plan import Plan, Point, SweepRun, as_word, changes, read_plan, short_names
 from lenet.system.errors import (
@@ -55,11 +54,11 @@ from lenet.system.errors import (
 from lenet.system.extras import require
 from lenet.system.files import clean_leftovers, replacing
 from lenet.system.terminal import supports_progress_bar
+from lenet.training.build import build_trainer, load_split
 from lenet.training.callbacks import ChanceWarning, Checkpoints, Display
-from lenet.training.evaluation import load_split
+from lenet.training.events import Callback, Snapshot, StepEvent
 from lenet.training.run import run_training, signals_to
 from lenet.training.run_directory import lock
-from lenet.training.trainer import Callback, Snapshot, StepEvent, Trainer
 
 LOOK_SECONDS: Final = 0.25  # between two looks at the other side's files
 PLAN, RESULT, STOP, LOCK = "sweep.json", "result.json", ".stop", ".lock"
@@ -468,7 +467,7 @@ def check_with_data(plan: Plan, data_dir: str | None) -> list[ConfigError]:
     for size in sorted(sizes):
         config = plan.config.with_values({key: size, "train.workers": 1})
         try:
-            Trainer(SingleProcess(), config, split.images, split.labels, split.class_names)
+            build_trainer(config, split.images, split.labels)
         except ConfigError as error:
             problems.append(error)
     return problems

@@ -23,7 +23,7 @@ from lenet.system.errors import DataError, SystemFailure
 from lenet.system.files import keep_as, replacing
 from lenet.system.terminal import supports_progress_bar
 from lenet.training.checkpoint import Checkpoint, save_checkpoint
-from lenet.training.trainer import Callback, EpochEvent, Snapshot, StepEvent
+from lenet.training.events import Callback, EpochEvent, Snapshot, StepEvent
 
 COLUMNS = tuple(field.name for field in fields(EpochEvent))
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"

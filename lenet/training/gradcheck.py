@@ -34,7 +34,7 @@ from lenet.nn.layer import Layer, Shape
 from lenet.nn.losses import SoftmaxCrossEntropy
 from lenet.nn.network import Network
 from lenet.system.errors import ConfigError
-from lenet.training.evaluation import make_network
+from lenet.training.build import build_network
 
 TOLERANCE: Final = 1e-6
 ROUNDING: Final = 1e-10
@@ -149,8 +149,8 @@ def to_dict(check: Gradient | Identity) -> dict[str, Any]:
 def _networks(config: Config) -> tuple[Network, Network]:
     """Return the network of plain layers and the one that trains, with the same parameters."""
     values = {"train.precision": "float64"}
-    trained = make_network(config.with_values(values))
-    plain = make_network(config.with_values({**values, "model.fuse": "off"}))
+    trained = build_network(config.with_values(values))
+    plain = build_network(config.with_values({**values, "model.fuse": "off"}))
     rng = np.random.default_rng([config.seed, 0])
     plain.initialize(rng, config.model.initializer)
     for p in plain.parameter_list:

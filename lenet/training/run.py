@@ -9,23 +9,33 @@ import signal
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
 from types import FrameType
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lenet.config.schema import Config
-from lenet.parallel.communicator import SIGNALS
+from lenet.parallel.communicator import SIGNALS, Communicator
 from lenet.parallel.launch import choose_workers
 from lenet.parallel.mpi import MPIGroup
-from lenet.parallel.process_group import ProcessGroup
+from lenet.parallel.process_group import ProcessGroup, receive_signals
 from lenet.parallel.shared_memory import SharedMemoryCommunicator
 from lenet.system.errors import CheckpointError
+from lenet.training.build import (
+    build_preprocessing,
+    build_trainer,
+    load_split,
+    parameter_count,
+    shared_vectors,
+)
 from lenet.training.callbacks import Checkpoints, Log
 from lenet.training.checkpoint import Checkpoint, facts
-from lenet.training.evaluation import load_split, make_network
+from lenet.training.events import Callback, EpochEvent, Snapshot
 from lenet.training.run_directory import RunDirectory
-from lenet.training.trainer import Callback, EpochEvent, Snapshot, Trainer, train_as_worker
+from lenet.training.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -38,7 +48,7 @@ class TrainingResult:
     signal: int | None
 
 
-class _Memory(Callback):
+class _BestAndLast(Callback):
     """Keeps the best and the last epoch."""
 
     def __init__(self) -> None:
@@ -85,50 +95,106 @@ def run_training(
     """
     workers = choose_workers(config.train.workers, config.train.batch_size)
     output = Path(config.output.dir)
-    job = MPIGroup() if config.train.workers == "mpi" else None
-    if job and job.rank:
-        job.follow()
+    mpi = MPIGroup() if config.train.workers == "mpi" else None
+    if mpi and mpi.rank:
+        mpi.follow()
         return TrainingResult(None, None, workers, None)
     with (
         RunDirectory(output, resume=resume, overwrite=overwrite) as run,
-        job or ProcessGroup(workers) as team,
+        mpi or ProcessGroup(workers) as group,
     ):
         start = run.last(config, warn) if resume else None
         if start is not None:
-            _compare(start, config, workers, warn)
-        found = load_split(config, "train", directory)
-        images, image_handle = team.share(found.images)
-        labels, label_handle = team.share(found.labels)
-        names = found.class_names
-        del found  # what was copied to shared memory need not stay twice
-        network = make_network(config)
+            _warn_of_differences(start, config, workers, warn)
+        split = load_split(config, "train", directory)
+        images, image_handle = group.share(split.images)
+        labels, label_handle = group.share(split.labels)
+        class_names = split.class_names
+        del split  # what was copied to shared memory need not stay twice
+        size, dtype = parameter_count(config), np.dtype(config.train.precision)
         nbytes = SharedMemoryCommunicator.bytes_needed(
-            workers, 4 * network.parameters.size, network.parameters.size, network.dtype.itemsize
+            workers, shared_vectors(config) * size, size, dtype.itemsize
         )
         handles = {"images": image_handle, "labels": label_handle}
-        me = team.begin(train_as_worker, handles, (config, names, start), nbytes)
+        communicator = group.begin(_run_worker, handles, (config, start), nbytes)
         try:
-            trainer = Trainer(me, config, images, labels, names, start)
+            trainer = _trainer(communicator, config, images, labels, start)
         except CheckpointError as error:
             error.file = str(output / "last.npz")
             raise
-        memory = _Memory()
-        with signals_to(trainer.asked_to_stop.append):
+
+        def snapshot() -> Checkpoint:
+            return checkpoint_of(trainer, config, class_names)
+
+        best_and_last = _BestAndLast()
+        with signals_to(trainer.signals.append):
             if start is None:
                 run.begin(config)
             log = Log(output, trainer.progress.epoch)
             checkpoints = Checkpoints(output, config.train.checkpoint_every)
             try:
-                trainer.run([memory, log, checkpoints, *callbacks])
-            except BrokenPipeError:  # nobody reads what is said any more: the state stays
-                checkpoints.on_stop(trainer.snapshot)
+                trainer.run([best_and_last, log, checkpoints, *callbacks], snapshot)
+            except BrokenPipeError:  # nobody reads the output any more: save the state
+                checkpoints.on_stop(snapshot)
                 raise
-        team.done()
+        group.done()
         stopped = trainer.stopped_by
-    return TrainingResult(memory.best, memory.last, workers, stopped)
+    return TrainingResult(best_and_last.best, best_and_last.last, workers, stopped)
 
 
-def _compare(start: Checkpoint, config: Config, workers: int, warn: Callable[[str], None]) -> None:
+def checkpoint_of(trainer: Trainer, config: Config, class_names: tuple[str, ...]) -> Checkpoint:
+    """Return a trainer's state as a checkpoint.
+
+    Raises
+    ------
+    GateFailed
+        The weights are no longer finite: the run has diverged.
+    """
+    state = trainer.state()
+    return Checkpoint(
+        config=config,
+        parameters=state.parameters,
+        preprocessing=asdict(build_preprocessing(config)),
+        class_names=class_names,
+        dataset=config.data.name,
+        step=state.step,
+        epoch=state.epoch,
+        metrics=state.metrics,
+        training=state.training,
+        facts=facts(workers=trainer.communicator.size),
+    )
+
+
+def _trainer(
+    communicator: Communicator,
+    config: Config,
+    images: NDArray[np.uint8],
+    labels: NDArray[np.uint8],
+    start: Checkpoint | None,
+) -> Trainer:
+    """Return this worker's trainer, at the start of the run or where the checkpoint left it."""
+    trainer = build_trainer(config, images, labels, communicator)
+    if start is not None and start.training is not None:
+        trainer.restore(start.training, start.metrics)
+    communicator.barrier()
+    return trainer
+
+
+def _run_worker(
+    communicator: Communicator,
+    arrays: dict[str, NDArray[np.uint8]],
+    job: tuple[Config, Checkpoint | None],
+) -> None:
+    """Train in a worker process: the program that a process group is given."""
+    config, start = job
+    trainer = _trainer(communicator, config, arrays["images"], arrays["labels"], start)
+    receive_signals(trainer.signals.append)
+    trainer.run()
+
+
+def _warn_of_differences(
+    start: Checkpoint, config: Config, workers: int, warn: Callable[[str], None]
+) -> None:
     """Warn if the machine is another than the run began on: the last bits may differ."""
     now = facts(workers)
     other = [key for key in now if start.facts.get(key) != now[key]]

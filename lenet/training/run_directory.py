@@ -17,7 +17,7 @@ from lenet.config.writer import to_yaml
 from lenet.system.errors import CheckpointError, ConfigError, SystemFailure
 from lenet.system.files import clean_leftovers, replacing
 from lenet.training.checkpoint import Checkpoint
-from lenet.training.evaluation import read_checkpoint
+from lenet.training.restore import read_checkpoint
 
 # In the order in which a run is removed: whenever that is stopped, what is left is a whole run
 # or none to go on with.

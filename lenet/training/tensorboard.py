@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lenet.system.extras import require
-from lenet.training.trainer import Callback, EpochEvent, Snapshot
+from lenet.training.events import Callback, EpochEvent, Snapshot
 
 
 class TensorBoard(Callback):

@@ -1,44 +1,42 @@
-"""Training: the loop, and nothing that could stand outside it.
+"""The training loop, over given objects.
 
 Every worker runs the same :class:`Trainer` on its slice of every batch. All of them know the
 epoch, the validation result and when to stop, because all of them see the same sums; only rank 0
 has callbacks (:mod:`lenet.training.callbacks`) for progress, logs and checkpoints.
 
 What is random is a pure function of seed, epoch and step, and the rest of the state is in
-:class:`TrainingProgress` and a few vectors: a resumed run makes the same bits as one that never
-stopped.
+:class:`Progress` and a few vectors: a resumed run makes the same bits as one that never stopped.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.config.schema import Config
-from lenet.data.augmentation import Distorter
 from lenet.data.loader import Batch, Loader
-from lenet.data.preprocessing import Preprocessing
+from lenet.nn.im2col import Array
 from lenet.nn.losses import SoftmaxCrossEntropy
+from lenet.nn.network import Network
 from lenet.optim.averaging import Average
-from lenet.optim.optimizers import make_optimizer
-from lenet.optim.schedules import make_schedule, scaled
-from lenet.parallel.communicator import SIGNALS, Communicator
-from lenet.parallel.process_group import receive_signals
-from lenet.system.errors import CheckpointError, ConfigError, GateFailed
-from lenet.training.checkpoint import Checkpoint, Training, facts
-from lenet.training.evaluation import evaluate, make_network, validation_images
+from lenet.optim.optimizers import Optimizer
+from lenet.optim.schedules import Schedule
+from lenet.parallel.communicator import SIGNALS, Communicator, SingleProcess
+from lenet.system.errors import CheckpointError, GateFailed
+from lenet.training.checkpoint import Training
+from lenet.training.evaluation import evaluate
+from lenet.training.events import Callback, EpochEvent, Snapshot, StepEvent
 from lenet.training.metrics import Evaluation
 
 
 @dataclass
-class TrainingProgress:
-    """How far a run is: with the vectors, all that going on from a checkpoint needs.
+class Progress:
+    """How far a run is: with the vectors, all that resuming it needs.
 
     ``loss`` and ``correct`` are sums over the ``images`` seen in the current epoch; ``best_*``
     are of the best epoch on validation so far, and ``stale`` counts the epochs since.
@@ -57,46 +55,17 @@ class TrainingProgress:
 
 
 @dataclass(frozen=True)
-class StepEvent:
-    """A step is complete; the figures are those of the epoch so far."""
+class TrainerState:
+    """The state of a trainer between two steps; its arrays are views, not copies."""
 
-    epoch: int
+    parameters: Mapping[str, Array]
+    """What is evaluated, by name: the averaged weights, if there is an average."""
+    training: Training
+    """The vectors and the progress that resuming needs."""
     step: int
-    steps_per_epoch: int
-    images: int
-    loss: float
-    accuracy: float
-
-
-@dataclass(frozen=True)
-class EpochEvent:
-    """An epoch is complete and judged: a row of the log. Without validation, ``val_*`` is None."""
-
     epoch: int
-    step: int
-    lr: float
-    train_loss: float
-    train_accuracy: float
-    val_loss: float | None
-    val_accuracy: float | None
-    seconds: float
-    images_per_second: float
-
-
-Snapshot = Callable[[], Checkpoint]
-
-
-class Callback:
-    """What may be told of a run, in rank 0; ``snapshot`` gives the state as a checkpoint."""
-
-    def on_step(self, event: StepEvent, snapshot: Snapshot) -> None:
-        """Hear that a step is complete."""
-
-    def on_epoch(self, event: EpochEvent, best: bool, snapshot: Snapshot) -> None:
-        """Hear that an epoch is complete, and whether it is the best on validation so far."""
-
-    def on_stop(self, snapshot: Snapshot) -> None:
-        """Hear that the run was asked to stop and stands between two steps."""
+    metrics: Mapping[str, float | None]
+    """Losses and accuracies of the last complete epoch; empty before the first."""
 
 
 class Trainer:
@@ -104,110 +73,79 @@ class Trainer:
 
     Parameters
     ----------
-    workers
-        Its place among the others.
-    config
-        The whole configuration; the same for all.
-    images, labels, class_names
-        The training set: uint8 (count,H,W) and (count,), and the names of the classes.
-    start
-        The checkpoint to go on from.
+    network, loss
+        What is trained, and by which measure. The network is bound to the vectors of the
+        communicator already.
+    optimizer, schedule
+        The learning rule, and its learning rate as a function of the step.
+    loader
+        This worker's part of the training batches.
+    epochs
+        Passes over the training set.
+    validation
+        This worker's part of the validation images; None evaluates nothing.
+    average
+        The running average of the weights, which is evaluated in their place.
+    patience
+        Stop after so many epochs without a better validation result; 0 never stops early.
+    communicator
+        The other workers; by default there are none.
 
-    Raises
-    ------
-    ConfigError
-        The configuration does not fit the data.
+    Examples
+    --------
+    >>> from lenet.data.preprocessing import Preprocessing
+    >>> from lenet.data.strokes import draw
+    >>> from lenet.models.lenet5 import lenet5
+    >>> from lenet.optim.optimizers import make_optimizer
+    >>> from lenet.optim.schedules import cosine
+    >>> network = lenet5()
+    >>> network.initialize(np.random.default_rng(0))
+    >>> loader = Loader(
+    ...     *draw(256, seed=0), batch_size=64, preprocessing=Preprocessing(), seed=0
+    ... )
+    >>> optimizer = make_optimizer("nesterov", network.parameters.size)
+    >>> trainer = Trainer(
+    ...     network, SoftmaxCrossEntropy(10), optimizer, cosine(0.05, steps=12), loader, epochs=3
+    ... )
+    >>> trainer.run().step
+    12
     """
 
     def __init__(
         self,
-        workers: Communicator,
-        config: Config,
-        images: NDArray[np.uint8],
-        labels: NDArray[np.uint8],
-        class_names: tuple[str, ...],
-        start: Checkpoint | None = None,
+        network: Network,
+        loss: SoftmaxCrossEntropy,
+        optimizer: Optimizer,
+        schedule: Schedule,
+        loader: Loader,
+        *,
+        epochs: int,
+        validation: Loader | None = None,
+        average: Average | None = None,
+        patience: int = 0,
+        communicator: Communicator | None = None,
     ) -> None:
-        self.workers, self.config, self.class_names = workers, config, class_names
-        self.preprocessing = Preprocessing(config.model.input_size)
-        self._make_network()
-        self._make_loaders(images, labels)
-        steps = self.loader.steps_per_epoch
-        self.schedule = make_schedule(
-            config.schedule.name,
-            scaled(config.optimizer.lr, config.train.batch_size, config.optimizer.lr_batch),
-            steps=config.train.epochs * steps,
-            steps_per_epoch=steps,
-            warmup=config.schedule.warmup,
-            step_epochs=config.schedule.step_epochs,
-            gamma=config.schedule.gamma,
-            power=config.schedule.power,
-            final=config.schedule.final,
-            peak=config.schedule.peak,
-        )
-        self.progress = TrainingProgress()
-        self.asked_to_stop: list[int] = []  # the signals received here
+        self.network, self.loss = network, loss
+        self.optimizer, self.schedule = optimizer, schedule
+        self.loader, self.validation = loader, validation
+        self.average = average
+        self.epochs, self.patience = epochs, patience
+        self.communicator = communicator or SingleProcess()
+        self.parameters = network.parameters
+        self.progress = Progress()
+        self.metrics: Mapping[str, float | None] = {}
+        self.signals: list[int] = []  # those received by this worker
         self.stopped_by: int | None = None  # the signal that any worker received
-        if start is not None:
-            self._go_on_from(start)
-        workers.barrier()
 
-    def _make_network(self) -> None:
-        config, workers = self.config, self.workers
-        self.network = make_network(config)
-        self.network.initialize(np.random.default_rng(config.seed), config.model.initializer)
-        size, dtype = self.network.parameters.size, self.network.dtype
-        shared = workers.zeros(size, dtype)
-        np.copyto(shared, self.network.parameters)
-        self.network.bind(shared, workers.gradients(size, dtype))
-        optimizer = config.optimizer
-        self.optimizer = make_optimizer(
-            optimizer.name,
-            size,
-            dtype,
-            momentum=optimizer.momentum,
-            beta1=optimizer.beta1,
-            beta2=optimizer.beta2,
-            epsilon=optimizer.epsilon,
-            weight_decay=optimizer.weight_decay,
-            decays=self.network.decays,
-            zeros=workers.zeros,
-        )
-        decay = config.train.average
-        self.average = Average(shared, decay, zeros=workers.zeros) if decay else None
-        self.parameters = shared
-        self.loss = SoftmaxCrossEntropy(config.model.classes, config.train.label_smoothing)
+    def run(self, callbacks: Sequence[Callback] = (), snapshot: Snapshot | None = None) -> Progress:
+        """Train to the last epoch, to early stopping, or until a signal stops the run.
 
-    def _make_loaders(self, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
-        config, workers, dtype = self.config, self.workers, self.network.dtype
-        held_out = validation_images(config, len(images))
-        common: dict[str, Any] = {
-            "batch_size": config.train.batch_size,
-            "preprocessing": self.preprocessing,
-            "rank": workers.rank,
-            "size": workers.size,
-            "dtype": dtype,
-        }
-        self.loader = Loader(
-            images,
-            labels,
-            without=held_out,
-            count=config.data.limit,
-            seed=config.seed,
-            distorter=make_distorter(config, self.preprocessing),
-            **common,
-        )
-        if self.loader.count < config.train.batch_size:
-            raise ConfigError(
-                f"is {config.train.batch_size}, but there are {self.loader.count} images to "
-                "train on",
-                remedy=f"choose at most {self.loader.count}",
-                key="train.batch_size",
-            )
-        self.validation = Loader(images, labels, only=held_out, **common)
-
-    def run(self, callbacks: Sequence[Callback] = ()) -> TrainingProgress:
-        """Train to the last epoch, to early stopping, or until a signal asks to stop.
+        Parameters
+        ----------
+        callbacks
+            They receive the events, in this order.
+        snapshot
+            Is passed on to the callbacks: returns the state as a checkpoint.
 
         Raises
         ------
@@ -215,20 +153,24 @@ class Trainer:
             The loss is no longer finite: the run has diverged.
         """
         self.callbacks = callbacks
-        with np.errstate(over="ignore", invalid="ignore"):  # every step asks if it has diverged
+        self.snapshot = snapshot or _no_snapshot
+        with np.errstate(over="ignore", invalid="ignore"):  # every step checks the loss
             self._train_epochs()
         return self.progress
 
     def _train_epochs(self) -> None:
-        while self.progress.epoch < self.config.train.epochs and not self._enough():
+        while self.progress.epoch < self.epochs and not self._has_converged():
             if not self._train_epoch():
                 for callback in self.callbacks:
                     callback.on_stop(self.snapshot)
                 break
-            self._judge_epoch()
+            self._evaluate_epoch()
+
+    def _has_converged(self) -> bool:
+        return bool(self.patience) and self.progress.stale >= self.patience
 
     def _train_epoch(self) -> bool:
-        """Make the remaining steps of the current epoch; return False if asked to stop."""
+        """Make the remaining steps of the current epoch; return False if a signal stopped it."""
         progress, steps = self.progress, self.loader.steps_per_epoch
         done = progress.step - progress.epoch * steps
         started = time.perf_counter() - progress.seconds
@@ -250,17 +192,14 @@ class Trainer:
         return True
 
     def _step(self, batch: Batch) -> bool:
-        """Make one step; return whether any worker was asked to stop."""
+        """Make one step; return whether any worker received a signal."""
         figures = self._gradients(batch)
-        part, (loss, correct, *asked) = self.workers.sum(figures)
+        part, (loss, correct, *signals) = self.communicator.sum(figures)
         progress = self.progress
         lr = self.schedule(progress.step)
         if not math.isfinite(loss):
-            raise GateFailed(
-                f"the loss is {loss} at step {progress.step + 1} with learning rate {lr:g}: "
-                "training has diverged",
-                remedy="lower optimizer.lr, or begin with schedule.warmup",
-                key="optimizer.lr",
+            raise _diverged(
+                f"the loss is {loss} at step {progress.step + 1} with learning rate {lr:g}"
             )
         progress.step += 1
         progress.loss += loss * batch.size
@@ -269,30 +208,30 @@ class Trainer:
         self.optimizer.step(self.parameters, self.network.gradients, lr, progress.step, part)
         if self.average:
             self.average.update(self.parameters, progress.step, part)
-        self.workers.barrier()
-        for number, times in zip(SIGNALS, asked, strict=True):
+        self.communicator.barrier()
+        for number, times in zip(SIGNALS, signals, strict=True):
             if times:
                 self.stopped_by = number
         return self.stopped_by is not None
 
     def _gradients(self, batch: Batch) -> NDArray[np.float64]:
         """Set the gradients of this worker's part; return its loss, correct answers, signals."""
-        asked = [self.asked_to_stop.count(number) for number in SIGNALS]
+        signals = [self.signals.count(number) for number in SIGNALS]
         if not batch.labels.size:  # fewer images than workers
             self.network.gradients.fill(0)
-            return np.array([0.0, 0.0, *asked])
+            return np.array([0.0, 0.0, *signals])
         z = self.network.forward(batch.x)
         loss = self.loss.forward(z, batch.labels, batch.size)
         self.network.backward(self.loss.backward())
-        return np.array([loss, self.loss.correct, *asked])
+        return np.array([loss, self.loss.correct, *signals])
 
-    def _judge_epoch(self) -> None:
-        """Evaluate on the images held out, remember whether it is the best, tell the callbacks."""
+    def _evaluate_epoch(self) -> None:
+        """Evaluate on the validation images, update the progress, call the callbacks."""
         progress = self.progress
         result = self._validate()
-        best = result is None or (-result.mistakes, -result.loss) > (
-            -progress.best_mistakes,
-            -progress.best_loss,
+        best = result is None or (result.mistakes, result.loss) < (
+            progress.best_mistakes,
+            progress.best_loss,
         )
         seconds, images = progress.seconds, progress.images
         event = EpochEvent(
@@ -306,6 +245,12 @@ class Trainer:
             seconds,
             images / seconds,
         )
+        self.metrics = {
+            "train_loss": event.train_loss,
+            "train_accuracy": event.train_accuracy,
+            "val_loss": event.val_loss,
+            "val_accuracy": event.val_accuracy,
+        }
         progress.epoch += 1
         progress.stale = 0 if best else progress.stale + 1
         if best:
@@ -317,21 +262,17 @@ class Trainer:
             callback.on_epoch(event, best, self.snapshot)
 
     def _validate(self) -> Evaluation | None:
-        if not self.validation.count:
+        if self.validation is None or not self.validation.count:
             return None
         if self.average is None:
-            return evaluate(self.network, self.validation, self.workers)
+            return evaluate(self.network, self.validation, self.communicator)
         gradients = self.network.gradients
         self.network.bind(self.average.weights, gradients)
-        result = evaluate(self.network, self.validation, self.workers)
+        result = evaluate(self.network, self.validation, self.communicator)
         self.network.bind(self.parameters, gradients)
         return result
 
-    def _enough(self) -> bool:
-        patience = self.config.train.patience
-        return bool(patience) and self.progress.stale >= patience
-
-    def snapshot(self) -> Checkpoint:
+    def state(self) -> TrainerState:
         """Return the state between two steps.
 
         Raises
@@ -341,59 +282,66 @@ class Trainer:
         """
         weights = self.average.weights if self.average else self.parameters
         if not np.isfinite(weights).all() or not np.isfinite(self.parameters).all():
-            raise GateFailed(
-                f"weights are no longer finite after step {self.progress.step}: "
-                "training has diverged",
-                remedy="lower optimizer.lr, or begin with schedule.warmup",
-                key="optimizer.lr",
-            )
+            raise _diverged(f"weights are no longer finite after step {self.progress.step}")
         named, start = {}, 0
         for p in self.network.parameter_list:
             named[p.name] = weights[start : start + p.size].reshape(p.shape)
             start += p.size
-        return Checkpoint(
-            config=self.config,
+        return TrainerState(
             parameters=named,
-            preprocessing=asdict(self.preprocessing),
-            class_names=self.class_names,
-            dataset=self.config.data.name,
-            step=self.progress.step,
-            epoch=self.progress.epoch,
-            metrics={},
             training=Training(
                 parameters=self.parameters,
                 optimizer=self.optimizer.state(),
                 average=self.average.state() if self.average else {},
                 progress=asdict(self.progress),
             ),
-            facts=facts(workers=self.workers.size),
+            step=self.progress.step,
+            epoch=self.progress.epoch,
+            metrics=self.metrics,
         )
 
-    def _go_on_from(self, start: Checkpoint) -> None:
-        """Take over the state of a checkpoint that was read with ``resume``."""
-        training = start.training
-        assert training is not None  # noqa: S101 - reading it for resuming refuses others
-        self.progress = _progress(training.progress, self.loader, self.config)
+    def restore(self, training: Training, metrics: Mapping[str, float | None]) -> None:
+        """Take over the state of a checkpoint.
+
+        Raises
+        ------
+        CheckpointError
+            No run over these batches can be in that state, or another optimizer made it.
+        """
+        self.progress = self._checked_progress(training.progress)
+        self.metrics = dict(metrics)
         np.copyto(self.parameters, training.parameters)
         self.optimizer.restore(training.optimizer)
         if self.average:
             self.average.restore(training.average)
 
+    def _checked_progress(self, stored: Mapping[str, float | None]) -> Progress:
+        try:
+            kinds = {name: type(value) for name, value in asdict(Progress()).items()}
+            progress = Progress(**{name: kind(stored[name]) for name, kind in kinds.items()})
+        except (KeyError, TypeError) as error:
+            raise _impossible(f"lacks or spoils {error}") from None
+        steps = self.loader.steps_per_epoch
+        done = progress.step - progress.epoch * steps
+        if not (0 <= progress.epoch <= self.epochs and 0 <= done <= steps):
+            raise _impossible(
+                f"is epoch {progress.epoch}, step {progress.step} of {steps} an epoch"
+            )
+        if progress.images != min(done * self.loader.batch_size, self.loader.count):
+            raise _impossible(f"is {progress.images} images after {done} steps of an epoch")
+        return progress
 
-def _progress(held: Mapping[str, float | None], loader: Loader, config: Config) -> TrainingProgress:
-    """Return the progress that a checkpoint holds, if a run of this configuration can be there."""
-    try:
-        kinds = {name: type(value) for name, value in asdict(TrainingProgress()).items()}
-        progress = TrainingProgress(**{name: kind(held[name]) for name, kind in kinds.items()})
-    except (KeyError, TypeError) as error:
-        raise _impossible(f"lacks or spoils {error}") from None
-    steps = loader.steps_per_epoch
-    done = progress.step - progress.epoch * steps
-    if not (0 <= progress.epoch <= config.train.epochs and 0 <= done <= steps):
-        raise _impossible(f"says epoch {progress.epoch}, step {progress.step} of {steps} an epoch")
-    if progress.images != min(done * config.train.batch_size, loader.count):
-        raise _impossible(f"says {progress.images} images after {done} steps of an epoch")
-    return progress
+
+def _no_snapshot() -> NoReturn:
+    raise RuntimeError("Trainer.run was given no snapshot function")
+
+
+def _diverged(problem: str) -> GateFailed:
+    return GateFailed(
+        f"{problem}: training has diverged",
+        remedy="lower optimizer.lr, or begin with schedule.warmup",
+        key="optimizer.lr",
+    )
 
 
 def _impossible(problem: str) -> CheckpointError:
@@ -402,36 +350,3 @@ def _impossible(problem: str) -> CheckpointError:
         remedy="resume with the data that the run began with, or train again",
         key="progress",
     )
-
-
-def make_distorter(config: Config, preprocessing: Preprocessing) -> Distorter | None:
-    """Return what distorts the training images, or None where every range is zero."""
-    augment, size = config.augment, preprocessing.input_size
-    if not any(
-        (augment.rotation, augment.scale, augment.shear, augment.shift, augment.elastic_alpha)
-    ):
-        return None
-    return Distorter(
-        size,
-        size,
-        rotation=augment.rotation,
-        scale=augment.scale,
-        shear=augment.shear,
-        shift=augment.shift,
-        elastic_alpha=augment.elastic_alpha,
-        elastic_sigma=augment.elastic_sigma,
-        gain=preprocessing.scale,
-        offset=preprocessing.shift,
-    )
-
-
-def train_as_worker(
-    workers: Communicator,
-    arrays: dict[str, NDArray[np.uint8]],
-    job: tuple[Config, tuple[str, ...], Checkpoint | None],
-) -> None:
-    """Run the trainer in a worker process: the program that a team is given."""
-    config, class_names, start = job
-    trainer = Trainer(workers, config, arrays["images"], arrays["labels"], class_names, start)
-    receive_signals(trainer.asked_to_stop.append)
-    trainer.run()

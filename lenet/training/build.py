@@ -1,0 +1,319 @@
+"""From a configuration to objects: the only file that knows both.
+
+Data, network, loss, optimizer, schedule and loaders are built here; what they do with each other
+is the trainer's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from math import prod
+from os import PathLike
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lenet.config.schema import Augment, Config
+from lenet.data import datasets
+from lenet.data.augmentation import Distorter
+from lenet.data.loader import Loader, held_out
+from lenet.data.preprocessing import Preprocessing
+from lenet.models.lenet5 import lenet5, lenet5_layers
+from lenet.nn.gemm import DEFAULT_BLOCK
+from lenet.nn.layer import Shape
+from lenet.nn.losses import SoftmaxCrossEntropy
+from lenet.nn.network import Network
+from lenet.optim.averaging import Average
+from lenet.optim.optimizers import OPTIMIZERS, Optimizer, hyperparameter_names, make_optimizer
+from lenet.optim.schedules import Schedule, ScheduleOptions, make_schedule, scaled
+from lenet.parallel.communicator import Communicator, SingleProcess
+from lenet.system.errors import ConfigError, DataError
+from lenet.training.trainer import Trainer
+
+# --- Data ---------------------------------------------------------------------------------------
+
+
+def load_split(
+    config: Config, split: str, directory: str | PathLike[str] | None = None
+) -> datasets.Split:
+    """Return the ``train`` or ``test`` images of the configuration's data set.
+
+    Parameters
+    ----------
+    config
+        Of the run; its data set's classes must be those of its network.
+    split
+        ``train`` or ``test``; the validation images are part of ``train``.
+    directory
+        Where to look first, before ``data.dir``.
+
+    Raises
+    ------
+    ConfigError
+        The data set has another number of classes than the network.
+    DataError, SystemFailure
+        The files are missing or damaged, or cannot be fetched; their images are too large.
+    """
+    data = config.data
+    found = datasets.load_dataset(
+        data.name,
+        split,
+        directory=directory or data.dir,
+        files={role: getattr(data, role) for role in datasets.ROLES},
+        classes=config.model.classes if data.name == "idx" else None,
+    )
+    if len(found.class_names) != config.model.classes:
+        raise ConfigError(
+            f"is {config.model.classes}, but {data.name} has {len(found.class_names)} classes",
+            remedy=f"set model.classes to {len(found.class_names)}",
+            key="model.classes",
+        )
+    try:
+        Preprocessing(config.model.input_size).margins(*found.images.shape[1:])
+    except DataError as error:
+        error.file = getattr(data, f"{split}_images") or data.name
+        raise
+    return found
+
+
+def validation_indices(config: Config, count: int) -> NDArray[np.int64]:
+    """Return which of ``count`` training images are held out for validation."""
+    used = min(count, config.data.limit or count)
+    return held_out(used, config.data.validation, config.data.validation_seed)
+
+
+def split_indices(config: Config, split: str, count: int) -> dict[str, Any]:
+    """Return the arguments of :class:`Loader` that choose the images of a split.
+
+    Parameters
+    ----------
+    config
+        Says which images are held out.
+    split
+        ``test``, ``train`` (without the images held out) or ``validation``.
+    count
+        Images of the file that the split is taken from.
+
+    Raises
+    ------
+    ConfigError
+        No images were held out for validation.
+    """
+    if split == "test":
+        return {}
+    validation = validation_indices(config, count)
+    if split == "train":
+        return {"without": validation, "count": config.data.limit}
+    if not validation.size:
+        raise ConfigError(
+            "is 0: no images were held out",
+            remedy="choose --split test or train",
+            key="data.validation",
+        )
+    return {"only": validation}
+
+
+def build_preprocessing(config: Config) -> Preprocessing:
+    """Return how grey levels become the network's input."""
+    return Preprocessing(config.model.input_size)
+
+
+def build_distorter(
+    augment: Augment, preprocessing: Preprocessing, strength: float = 1.0
+) -> Distorter | None:
+    """Return the random distortion of images, or None where every range is zero.
+
+    Parameters
+    ----------
+    augment
+        The ranges.
+    preprocessing
+        Of the distorted images.
+    strength
+        Scales the affine ranges and the elastic field.
+    """
+    ranges = {
+        name: strength * getattr(augment, name)
+        for name in ("rotation", "scale", "shear", "shift", "elastic_alpha")
+    }
+    if not any(ranges.values()):
+        return None
+    return Distorter(
+        preprocessing.input_size,
+        preprocessing.input_size,
+        **ranges,
+        elastic_sigma=augment.elastic_sigma,
+        gain=preprocessing.scale,
+        offset=preprocessing.shift,
+    )
+
+
+# --- Network ------------------------------------------------------------------------------------
+
+
+def build_network(config: Config) -> Network:
+    """Return the network of a configuration, its weights still zero."""
+    model, train = config.model, config.train
+    return lenet5(
+        input_size=model.input_size,
+        fused=model.fuse == "auto",
+        dtype=train.precision,
+        activation=model.activation,
+        pooling=model.pooling,
+        channels=model.channels,
+        units=model.units,
+        classes=model.classes,
+        block=gemm_block(config),
+    )
+
+
+def gemm_block(config: Config) -> int:
+    """Return the limit on the multiply-adds of one matrix product."""
+    return DEFAULT_BLOCK if config.train.block == "auto" else int(config.train.block)
+
+
+def parameter_shapes(config: Config) -> dict[str, Shape]:
+    """Return the names and shapes of the parameters of a configuration's network.
+
+    Nothing is allocated: a checkpoint's configuration is somebody else's.
+    """
+    model = config.model
+    shape: Shape = (1, model.input_size, model.input_size)
+    shapes: dict[str, Shape] = {}
+    for layer in lenet5_layers(
+        activation=model.activation,
+        pooling=model.pooling,
+        channels=model.channels,
+        units=model.units,
+        classes=model.classes,
+    ):
+        shape = layer.build(shape)
+        shapes |= {p.name: p.shape for p in layer.parameters}
+    return shapes
+
+
+# --- Training -----------------------------------------------------------------------------------
+
+
+def build_trainer(
+    config: Config,
+    images: NDArray[np.uint8],
+    labels: NDArray[np.uint8],
+    communicator: Communicator | None = None,
+) -> Trainer:
+    """Return one worker's trainer, at the start of a run.
+
+    Parameters
+    ----------
+    config
+        The whole configuration; the same for all workers.
+    images, labels
+        The training set: uint8 (count,H,W) and (count,).
+    communicator
+        The other workers; by default there are none.
+
+    Raises
+    ------
+    ConfigError
+        The configuration does not fit the data.
+    """
+    communicator = communicator or SingleProcess()
+    network = build_network(config)
+    network.initialize(np.random.default_rng(config.seed), config.model.initializer)
+    _share_parameters(network, communicator)
+    optimizer = _build_optimizer(config, network, communicator)
+    decay = config.train.average
+    average = Average(network.parameters, decay, zeros=communicator.zeros) if decay else None
+    loader, validation = _build_loaders(config, images, labels, network, communicator)
+    return Trainer(
+        network,
+        SoftmaxCrossEntropy(config.model.classes, config.train.label_smoothing),
+        optimizer,
+        _build_schedule(config, loader.steps_per_epoch),
+        loader,
+        epochs=config.train.epochs,
+        validation=validation,
+        average=average,
+        patience=config.train.patience,
+        communicator=communicator,
+    )
+
+
+def parameter_count(config: Config) -> int:
+    """Return the number of parameters of a configuration's network; nothing is allocated."""
+    return sum(map(prod, parameter_shapes(config).values()))
+
+
+def shared_vectors(config: Config) -> int:
+    """Return how many vectors as long as the parameters the workers share."""
+    vectors = 1 + len(OPTIMIZERS[config.optimizer.name].remembers)
+    return vectors + bool(config.train.average)
+
+
+def _share_parameters(network: Network, communicator: Communicator) -> None:
+    """Move the parameters and gradients to vectors of the communicator."""
+    size, dtype = network.parameters.size, network.dtype
+    shared = communicator.zeros(size, dtype)
+    np.copyto(shared, network.parameters)
+    network.bind(shared, communicator.gradients(size, dtype))
+
+
+def _build_optimizer(config: Config, network: Network, communicator: Communicator) -> Optimizer:
+    optimizer = config.optimizer
+    names = hyperparameter_names(OPTIMIZERS[optimizer.name])
+    return make_optimizer(
+        optimizer.name,
+        network.parameters.size,
+        network.dtype,
+        weight_decay=optimizer.weight_decay,
+        decays=network.decays,
+        zeros=communicator.zeros,
+        **{name: getattr(optimizer, name) for name in names},
+    )
+
+
+def _build_schedule(config: Config, steps_per_epoch: int) -> Schedule:
+    options = fields(ScheduleOptions)
+    return make_schedule(
+        config.schedule.name,
+        scaled(config.optimizer.lr, config.train.batch_size, config.optimizer.lr_batch),
+        steps=config.train.epochs * steps_per_epoch,
+        steps_per_epoch=steps_per_epoch,
+        **{option.name: getattr(config.schedule, option.name) for option in options},
+    )
+
+
+def _build_loaders(
+    config: Config,
+    images: NDArray[np.uint8],
+    labels: NDArray[np.uint8],
+    network: Network,
+    communicator: Communicator,
+) -> tuple[Loader, Loader]:
+    """Return the loaders of the training and of the validation images."""
+    held_out_images = validation_indices(config, len(images))
+    preprocessing = build_preprocessing(config)
+    common: dict[str, Any] = {
+        "batch_size": config.train.batch_size,
+        "preprocessing": preprocessing,
+        "rank": communicator.rank,
+        "size": communicator.size,
+        "dtype": network.dtype,
+    }
+    loader = Loader(
+        images,
+        labels,
+        without=held_out_images,
+        count=config.data.limit,
+        seed=config.seed,
+        distorter=build_distorter(config.augment, preprocessing),
+        **common,
+    )
+    if loader.count < config.train.batch_size:
+        raise ConfigError(
+            f"is {config.train.batch_size}, but there are {loader.count} images to train on",
+            remedy=f"choose at most {loader.count}",
+            key="train.batch_size",
+        )
+    return loader, Loader(images, labels, only=held_out_images, **common)

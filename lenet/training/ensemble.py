@@ -1,0 +1,110 @@
+"""Evaluating stored networks on a data set: one, or several that average their probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from os import PathLike
+
+import numpy as np
+
+from lenet.config.schema import Config
+from lenet.data.augmentation import Distorter
+from lenet.data.loader import Loader
+from lenet.parallel.communicator import SingleProcess
+from lenet.system.errors import ConfigError
+from lenet.training.build import build_distorter, load_split, split_indices
+from lenet.training.checkpoint import Checkpoint
+from lenet.training.evaluation import evaluate, evaluate_probabilities, probabilities
+from lenet.training.metrics import Evaluation
+from lenet.training.restore import preprocessing_of, restore_network
+
+EVALUATION_BATCH = 128
+
+
+def evaluate_checkpoints(
+    checkpoints: Sequence[Checkpoint],
+    split: str,
+    config: Config | None = None,
+    directory: str | PathLike[str] | None = None,
+    views: int = 0,
+) -> tuple[Evaluation, tuple[str, ...]]:
+    """Evaluate a checkpoint, or several as an ensemble, on a split of a data set.
+
+    Parameters
+    ----------
+    checkpoints
+        One, or several whose probabilities are averaged; each knows how it wants its images.
+    split
+        ``test``, ``train`` (without the images held out) or ``validation``.
+    config
+        Whose data set to use, by default that of the first checkpoint.
+    directory
+        Where to look for files first.
+    views
+        Test-time augmentation: so many distorted views of every image beside the plain one, by
+        half the affine ranges that the network was trained with; their probabilities are averaged.
+
+    Returns
+    -------
+    The evaluation and the names of the classes.
+
+    Raises
+    ------
+    ConfigError
+        The networks have other classes than each other or than the data, or there is nothing
+        to evaluate on.
+    """
+    config = config or checkpoints[0].config
+    for other in checkpoints[1:]:
+        if other.class_names != checkpoints[0].class_names:
+            raise ConfigError(
+                "the networks of an ensemble have different classes",
+                remedy="give checkpoints of the same data set",
+                key="model.classes",
+            )
+    classes = checkpoints[0].config.model.classes
+    found = load_split(
+        config.with_values({"model.classes": classes}),
+        "test" if split == "test" else "train",
+        directory,
+    )
+    chosen = split_indices(config, split, len(found.images))
+
+    def loader(checkpoint: Checkpoint, distorter: Distorter | None = None) -> Loader:
+        return Loader(
+            found.images,
+            found.labels,
+            batch_size=EVALUATION_BATCH,
+            preprocessing=preprocessing_of(checkpoint),
+            dtype=checkpoint.config.train.precision,
+            distorter=distorter,
+            **chosen,
+        )
+
+    if len(checkpoints) == 1 and not views:
+        network = restore_network(checkpoints[0])
+        return evaluate(network, loader(checkpoints[0]), SingleProcess()), found.class_names
+    predicted = []
+    for checkpoint in checkpoints:
+        network = restore_network(checkpoint)
+        predicted.append(probabilities(network, loader(checkpoint)))
+        if views:
+            distorted = loader(checkpoint, _view(checkpoint))
+            # Every epoch brings other distortions.
+            predicted += [probabilities(network, distorted, epoch) for epoch in range(views)]
+    labels = np.concatenate([batch.labels.copy() for batch in loader(checkpoints[0]).epoch()])
+    return evaluate_probabilities(np.mean(predicted, axis=0), labels), found.class_names
+
+
+def _view(checkpoint: Checkpoint) -> Distorter:
+    """Return the distortion of test-time augmentation: half the affine ranges of the training."""
+    augment = replace(checkpoint.config.augment, elastic_alpha=0.0)
+    distorter = build_distorter(augment, preprocessing_of(checkpoint), strength=0.5)
+    if distorter is None:
+        raise ConfigError(
+            "asks for distorted views of a network that was trained without distortions",
+            remedy="leave it out, or train with augment.rotation and the like",
+            key="--tta",
+        )
+    return distorter

@@ -1,0 +1,59 @@
+"""From a checkpoint to objects: the stored network, and how it wants its images prepared."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from importlib.resources import as_file, files
+from os import PathLike, fspath
+from pathlib import Path
+
+import numpy as np
+
+from lenet.data.preprocessing import Preprocessing
+from lenet.nn.network import Network
+from lenet.training.build import build_network, parameter_shapes
+from lenet.training.checkpoint import Checkpoint, load_checkpoint
+
+PRETRAINED = "pretrained"
+
+
+def read_checkpoint(path: str | PathLike[str], *, resume: bool = False) -> Checkpoint:
+    """Return a checkpoint whose arrays are exactly those that its configuration needs.
+
+    The name ``pretrained`` means the model that comes with the package.
+
+    Raises
+    ------
+    CheckpointError
+        It is missing, damaged or hostile; with ``resume``, also if it cannot be resumed.
+    """
+    if fspath(path) == PRETRAINED:
+        with packaged() as file:
+            return load_checkpoint(file, parameter_shapes, resume=resume)
+    return load_checkpoint(path, parameter_shapes, resume=resume)
+
+
+def packaged() -> AbstractContextManager[Path]:
+    """Return the file of the pretrained model, for as long as the context is open."""
+    return as_file(files("lenet") / "weights" / "lenet5-mnist.npz")
+
+
+def preprocessing_of(checkpoint: Checkpoint) -> Preprocessing:
+    """Return how the network of a checkpoint wants its images prepared."""
+    stored = checkpoint.preprocessing
+    return Preprocessing(int(stored["input_size"]), stored["scale"], stored["shift"])
+
+
+def restore_network(checkpoint: Checkpoint) -> Network:
+    """Return the network that a checkpoint holds."""
+    network = build_network(checkpoint.config)
+    for p in network.parameter_list:
+        np.copyto(p.value, checkpoint.parameters[p.name])
+    return network
+
+
+def plain_network(checkpoint: Checkpoint) -> Network:
+    """Return a checkpoint's network, layer by layer and in float32."""
+    values = {"model.fuse": "off", "train.precision": "float32"}
+    return restore_network(replace(checkpoint, config=checkpoint.config.with_values(values)))
