@@ -12,19 +12,7 @@ from functools import partial
 from os import PathLike, fspath
 from typing import ClassVar
 
-
-def printable(text: object) -> str:
-    r"""Return ``text`` on one line, with control and other unprintable characters escaped.
-
-    Examples
-    --------
-    >>> printable("digit\x1b[2J.png")
-    'digit\\x1b[2J.png'
-    """
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii")
-        for c in str(text)
-    )
+from lenet.system.text import printable as printable  # most who need it report an error
 
 
 class LenetError(Exception):

@@ -1,0 +1,117 @@
+r"""Text for a terminal: printable characters only, and aligned tables.
+
+Nothing here knows what is shown; the caller formats its numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import chain, repeat
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def printable(text: object) -> str:
+    r"""Return ``text`` on one line, with control and other unprintable characters escaped.
+
+    Examples
+    --------
+    >>> printable("digit\x1b[2J.png")
+    'digit\\x1b[2J.png'
+    """
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii")
+        for c in str(text)
+    )
+
+
+def table(
+    rows: Iterable[Sequence[object]],
+    align: str = "<",
+    *,
+    gap: str = "  ",
+    min_widths: Sequence[int] = (0,),
+) -> str:
+    """Return rows of cells as lines of text, each column as wide as its longest cell.
+
+    Parameters
+    ----------
+    rows
+        The heading, if there is one, is the first row. All rows have the same length.
+    align
+        ``<`` (left) or ``>`` (right) for each column; the last one also for all columns after it.
+    gap
+        What stands between two columns.
+    min_widths
+        The smallest width of each column; the last one also for all columns after it.
+
+    Raises
+    ------
+    ValueError
+        The rows differ in length, or ``align`` has another character.
+
+    Examples
+    --------
+    >>> print(table([("layer", "weights"), ("conv1", "156"), ("fc2", "10,164")], "<>"))
+    layer  weights
+    conv1      156
+    fc2     10,164
+    """
+    return "\n".join(gap.join(line).rstrip() for line in _padded(rows, align, min_widths))
+
+
+def markdown_table(rows: Iterable[Sequence[object]], align: str = "<") -> str:
+    r"""Return rows of cells as a Markdown table that is aligned as text, too; ``|`` is escaped.
+
+    Parameters
+    ----------
+    rows
+        The first one is the heading.
+    align
+        As for :func:`table`.
+
+    Raises
+    ------
+    ValueError
+        The rows differ in length, or ``align`` has another character.
+
+    Examples
+    --------
+    >>> print(markdown_table([("layer", "weights"), ("conv1", 156), ("fc2", 10164)], "<>"))
+    | layer | weights |
+    | ----- | ------: |
+    | conv1 |     156 |
+    | fc2   |   10164 |
+    """
+    escaped = ([str(cell).replace("|", r"\|") for cell in row] for row in rows)
+    head, *body = _padded(escaped, align, (3,))
+    rule = [
+        "-" * (len(cell) - 1) + (":" if side == ">" else "-")
+        for cell, side in zip(head, _extended(align), strict=False)
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *body))
+
+
+def _padded(
+    rows: Iterable[Sequence[object]], align: str, min_widths: Sequence[int]
+) -> list[list[str]]:
+    if not align or set(align) - set("<>"):
+        raise ValueError(f"align is {align!r}; use < and >, one for each column")
+    cells = [list(map(str, row)) for row in rows]
+    widths = [
+        max(least, *map(len, column))
+        for column, least in zip(zip(*cells, strict=True), _extended(min_widths), strict=False)
+    ]
+    return [
+        [
+            cell.ljust(width) if side == "<" else cell.rjust(width)
+            for cell, width, side in zip(row, widths, _extended(align), strict=False)
+        ]
+        for row in cells
+    ]
+
+
+def _extended(values: Sequence[T]) -> Iterable[T]:
+    """Return ``values``, then the last one again and again."""
+    return chain(values, repeat(values[-1]))
