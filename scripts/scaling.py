@@ -79,11 +79,11 @@ def be_a_rank() -> None:
 
     from lenet.config.schema import Config
     from lenet.parallel.communicator import SingleProcess
-    from lenet.parallel.mpi import Ranks
+    from lenet.parallel.mpi import MPICommunicator
     from lenet.training.build import build_trainer
     from lenet.training.events import Callback, EpochEvent
 
-    comm, ranks = MPI.COMM_WORLD, Ranks(MPI)
+    comm, ranks = MPI.COMM_WORLD, MPICommunicator(MPI)
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (STEPS * BATCH * comm.size, 28, 28), dtype=np.uint8)
     labels = rng.integers(0, 10, len(images), dtype=np.uint8)
@@ -92,7 +92,7 @@ def be_a_rank() -> None:
         def on_epoch(self, event: EpochEvent, best: bool, snapshot: object) -> None:  # noqa: ARG002
             self.seconds = event.seconds
 
-    def step(workers: Ranks | SingleProcess) -> float:
+    def step(workers: MPICommunicator | SingleProcess) -> float:
         """Return the seconds of a step, without the first epoch, which makes the buffers."""
         count = STEPS * BATCH * workers.size
         values = {

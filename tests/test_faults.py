@@ -849,8 +849,8 @@ def takes_too_much(workers: Communicator, arrays: object, job: object) -> None:
 
 
 def test_56_out_of_memory_in_a_worker():
-    with pytest.raises(MemoryError), ProcessGroup(2) as team:
-        takes_too_much(team.begin(takes_too_much, {}, None, 1 << 16), {}, None)
+    with pytest.raises(MemoryError), ProcessGroup(2) as group:
+        takes_too_much(group.start(takes_too_much, {}, None, 1 << 16), {}, None)
 
 
 def test_57_divergence_leaves_the_last_finite_checkpoint(refuses, halfway):

@@ -523,8 +523,8 @@ def test_a_signal_while_the_workers_are_sent_away_leaves_no_memory(monkeypatch):
         signal.raise_signal(signal.SIGINT)
         unlink(segment)
 
-    with pytest.raises(KeyboardInterrupt), ProcessGroup(2) as team:  # noqa: PT012 - when the team is left
-        team.share(np.zeros(9, np.uint8))
+    with pytest.raises(KeyboardInterrupt), ProcessGroup(2) as group:  # noqa: PT012 - when the team is left
+        group.share(np.zeros(9, np.uint8))
         monkeypatch.setattr(SharedMemory, "unlink", interrupted)
     assert not list(Path("/dev/shm").glob(f"lenet-{os.getpid()}-*"))
 
@@ -535,8 +535,8 @@ def test_too_little_shared_memory(monkeypatch):
         pytest.skip("this system has no /dev/shm")
     usage = shutil.disk_usage("/")._replace(free=8 << 20)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(SystemFailure) as caught, ProcessGroup(2) as team:
-        team.share(np.zeros((16, 1 << 20), np.uint8))
+    with pytest.raises(SystemFailure) as caught, ProcessGroup(2) as group:
+        group.share(np.zeros((16, 1 << 20), np.uint8))
     assert str(caught.value) == (
         "train.workers: the images need 16 MiB of shared memory, 8 MiB are free; enlarge it "
         "(docker run --shm-size=256m) or use --workers 1"

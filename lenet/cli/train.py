@@ -110,7 +110,7 @@ def _followed() -> bool:
 
     job = MPIGroup()
     if job.rank:
-        job.follow()
+        job.run_worker()
     return bool(job.rank)
 
 

@@ -30,10 +30,10 @@ class Communicator(Protocol):
         All workers ask for the same vectors in the same order.
         """
 
-    def gradients(self, size: int, dtype: DTypeLike) -> Array:
-        """Return a vector of this worker's own that :meth:`sum` can add up over all."""
+    def gradient_buffer(self, size: int, dtype: DTypeLike) -> Array:
+        """Return a vector of this worker's own that :meth:`sum_gradients` can add up over all."""
 
-    def sum(self, figures: Array) -> tuple[slice, Array]:
+    def sum_gradients(self, figures: Array) -> tuple[slice, Array]:
         """Add up the gradients, and ``figures`` (a few float64), over all workers.
 
         Returns
@@ -42,7 +42,7 @@ class Communicator(Protocol):
         the sum of the figures, which everyone gets.
         """
 
-    def total(self, figures: Array) -> Array:
+    def sum_figures(self, figures: Array) -> Array:
         """Return the sum of ``figures`` (a vector of float64) over all workers."""
 
     def barrier(self) -> None:
@@ -57,13 +57,13 @@ class SingleProcess:
     def zeros(self, size: int, dtype: DTypeLike) -> Array:
         return np.zeros(size, dtype)
 
-    def gradients(self, size: int, dtype: DTypeLike) -> Array:
+    def gradient_buffer(self, size: int, dtype: DTypeLike) -> Array:
         return np.zeros(size, dtype)
 
-    def sum(self, figures: Array) -> tuple[slice, Array]:
+    def sum_gradients(self, figures: Array) -> tuple[slice, Array]:
         return slice(None), figures
 
-    def total(self, figures: Array) -> Array:
+    def sum_figures(self, figures: Array) -> Array:
         return figures
 
     def barrier(self) -> None:

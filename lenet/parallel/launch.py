@@ -66,13 +66,13 @@ def abort_job(code: int) -> NoReturn:
     """End this process, and the others of its job if MPI connects them, with an exit code."""
     mpi = sys.modules.get("mpi4py.MPI")
     if mpi is not None and mpi.Is_initialized() and mpi.COMM_WORLD.size > 1:
-        _let_stderr_be_read()
+        _wait_for_reader_of_stderr()
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what is to be said has been said
         mpi.COMM_WORLD.Abort(code)
     sys.exit(code)
 
 
-def _let_stderr_be_read(seconds: float = 5.0) -> None:
+def _wait_for_reader_of_stderr(seconds: float = 5.0) -> None:
     """Wait until mpiexec has read what was said: it passes on no more once the job is aborted."""
     with suppress(ImportError, OSError):  # Windows; a stderr that is no pipe
         from fcntl import ioctl

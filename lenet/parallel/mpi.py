@@ -48,18 +48,18 @@ class MPICommunicator:
     def zeros(self, size: int, dtype: DTypeLike) -> Array:
         return np.zeros(size, dtype)
 
-    def gradients(self, size: int, dtype: DTypeLike) -> Array:
+    def gradient_buffer(self, size: int, dtype: DTypeLike) -> Array:
         self._gradients: Array = np.zeros(size, dtype)
         return self._gradients
 
-    def sum(self, figures: Array) -> tuple[slice, Array]:
+    def sum_gradients(self, figures: Array) -> tuple[slice, Array]:
         total = np.empty_like(figures)
         request = self._comm.Iallreduce(figures, total)  # on its way beside the gradients
         self._comm.Allreduce(self._in_place, self._gradients)
         request.Wait()
         return slice(None), total
 
-    def total(self, figures: Array) -> Array:
+    def sum_figures(self, figures: Array) -> Array:
         total = np.empty_like(figures)
         self._comm.Allreduce(figures, total)
         return total
@@ -69,7 +69,7 @@ class MPICommunicator:
 
 
 class MPIGroup:
-    """All ranks of the job: rank 0 hands out the work, the others :meth:`follow`.
+    """All ranks of the job: rank 0 hands out the work, the others :meth:`run_worker`.
 
     A context manager like :class:`lenet.parallel.process_group.ProcessGroup`.
 
@@ -90,8 +90,8 @@ class MPIGroup:
                 "--workers auto",
                 key="train.workers",
             )
-        _leave_the_processor()
-        mpi = _load()
+        _sleep_while_waiting()
+        mpi = load_mpi()
         self._comm = mpi.COMM_WORLD
         self.rank, self.size = self._comm.rank, self._comm.size
         if started[1] != self.size:
@@ -101,7 +101,7 @@ class MPIGroup:
                 remedy=f"use the mpiexec of {library}, which mpi4py has loaded",
                 key="train.workers",
             )
-        self.workers = MPICommunicator(mpi)
+        self.communicator = MPICommunicator(mpi)
 
     def __enter__(self) -> Self:
         return self
@@ -110,18 +110,18 @@ class MPIGroup:
         """Return ``array``, and what all ranks get it from: a mapped file's place, or itself."""
         return array, ArrayHandle.of(array) or array
 
-    def begin(
+    def start(
         self,
         program: Program,
         arrays: dict[str, SharedArray],
         job: object,
         nbytes: int,  # noqa: ARG002 (nothing is shared)
     ) -> MPICommunicator:
-        """Set the other ranks to work and return this one's place; see ``ProcessGroup.begin``."""
+        """Set the other ranks to work and return this one's place; see ``ProcessGroup.start``."""
         self._comm.bcast((program, arrays, job))
-        return self.workers
+        return self.communicator
 
-    def done(self) -> None:
+    def finish(self) -> None:
         """Declare that the work is complete; the others know by themselves."""
 
     def __exit__(
@@ -132,11 +132,11 @@ class MPIGroup:
     ) -> None:
         pass  # ending the others comes after the message: lenet.launch.abort_job
 
-    def follow(self) -> None:
+    def run_worker(self) -> None:
         """Be one of the others: wait for work and do it; an error of this rank's ends the job."""
         try:
             program, handles, job = self._comm.bcast(None)
-            program(self.workers, {key: _opened(handles[key]) for key in handles}, job)
+            program(self.communicator, {key: _opened(handles[key]) for key in handles}, job)
         except (GateFailed, KeyboardInterrupt):
             pass  # rank 0 has met it too, and says it
         except Exception as error:
@@ -146,7 +146,7 @@ class MPIGroup:
             abort_job(error.exit_code if isinstance(error, LenetError) else 1)
 
 
-def forget_memory(world: Any) -> None:  # noqa: ANN401 - mpi4py's Comm, which may be missing
+def unlink_shared_memory(world: Any) -> None:  # noqa: ANN401 - mpi4py's Comm, which may be missing
     """Remove the name of the memory that MPICH shares on a machine: all ranks have it open.
 
     MPICH removes it when a job ends. One that is killed or aborted would leave it behind. All
@@ -160,7 +160,7 @@ def forget_memory(world: Any) -> None:  # noqa: ANN401 - mpi4py's Comm, which ma
 
 
 @cache
-def _load() -> Any:  # noqa: ANN401 - a module has no better type
+def load_mpi() -> Any:  # noqa: ANN401 - a module has no better type
     """Import mpi4py.MPI, which loads the MPI library and connects this process, once for all."""
     require("mpi4py", extra="mpi")
     try:
@@ -169,11 +169,11 @@ def _load() -> Any:  # noqa: ANN401 - a module has no better type
             mpi = require("mpi4py.MPI", extra="mpi")
     except (ImportError, RuntimeError) as error:
         raise SystemFailure(
-            f"mpi4py finds no MPI library ({str(error).splitlines()[0]})",
+            f"finds no MPI library ({str(error).splitlines()[0]})",
             remedy="pip install 'lenet[mpi]', or load the module of your cluster's MPI",
-            key="train.workers",
+            file="mpi4py",
         ) from error
-    forget_memory(mpi.COMM_WORLD)
+    unlink_shared_memory(mpi.COMM_WORLD)
     return mpi
 
 
@@ -190,7 +190,7 @@ def _opened(held: ArrayHandle | Array) -> Array:
         ) from error
 
 
-def _leave_the_processor() -> None:
+def _sleep_while_waiting() -> None:
     """Let MPICH sleep while it waits if there are more ranks on this machine than processors.
 
     Else a rank that waits looks all the time, on the processor that the awaited one needs. What

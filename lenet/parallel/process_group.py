@@ -35,7 +35,7 @@ from lenet.parallel.shared_memory import (
 from lenet.system.errors import LenetError, SystemFailure
 
 Program = Callable[..., None]
-"""``program(workers, arrays, job)``: what every worker runs."""
+"""``program(communicator, arrays, job)``: what every worker runs."""
 
 
 class ProcessGroup:
@@ -56,7 +56,7 @@ class ProcessGroup:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.workers: Communicator = SingleProcess()
+        self.communicator: Communicator = SingleProcess()
         self._segments: list[SharedMemory] = []
         self._processes: list[Any] = []
         self._pipes: list[Connection] = []
@@ -64,8 +64,10 @@ class ProcessGroup:
         context = get_context("spawn")
         for rank in range(1, size):
             here, there = context.Pipe()
-            process = context.Process(target=_run, args=(there,), name=f"lenet-{rank}", daemon=True)
-            with _signals_held_back():
+            process = context.Process(
+                target=_run_worker, args=(there,), name=f"lenet-{rank}", daemon=True
+            )
+            with signals_blocked():
                 try:
                     process.start()
                 except OSError as error:
@@ -96,7 +98,7 @@ class ProcessGroup:
         np.copyto(shared, array)
         return shared, ArrayHandle(segment.name, array.shape, array.dtype.str, None)
 
-    def begin(
+    def start(
         self, program: Program, arrays: dict[str, SharedArray], job: object, nbytes: int
     ) -> Communicator:
         """Set the other processes to work and return this one's place among them.
@@ -104,7 +106,7 @@ class ProcessGroup:
         Parameters
         ----------
         program
-            What they run: ``program(workers, arrays, job)``, with ``arrays`` opened.
+            What they run: ``program(communicator, arrays, job)``, with ``arrays`` opened.
         arrays, job
             What it is given; ``job`` is pickled.
         nbytes
@@ -112,18 +114,18 @@ class ProcessGroup:
             (:meth:`SharedMemoryCommunicator.bytes_needed`).
         """
         if self.size == 1:
-            return self.workers
+            return self.communicator
         segment = self._segment(nbytes, "the workers")
         for rank, pipe in enumerate(self._pipes, start=1):
             with suppress(BrokenPipeError):  # it is dead: the first barrier says so
                 pipe.send((rank, self.size, segment.name, program, arrays, job))
-        self.workers = SharedMemoryCommunicator(0, self.size, segment, self._check)
-        self.workers.barrier()  # all have opened what is shared
-        with _signals_held_back():
-            self._forget_names()
-        return self.workers
+        self.communicator = SharedMemoryCommunicator(0, self.size, segment, self._check)
+        self.communicator.barrier()  # all have opened what is shared
+        with signals_blocked():
+            self._unlink_segments()
+        return self.communicator
 
-    def done(self) -> None:
+    def finish(self) -> None:
         """Declare that the work is complete: the others are left to end by themselves."""
         self._failed = False
 
@@ -134,12 +136,12 @@ class ProcessGroup:
         trace: TracebackType | None,
     ) -> None:
         if self.size > 1:
-            with _signals_held_back():  # else memory might remain
+            with signals_blocked():  # else memory might remain
                 self._end()
 
     def _end(self) -> None:
-        if isinstance(self.workers, SharedMemoryCommunicator) and self._failed:
-            self.workers.abandon()
+        if isinstance(self.communicator, SharedMemoryCommunicator) and self._failed:
+            self.communicator.abort()
         for pipe in self._pipes:
             pipe.close()
         deadline = time.monotonic() + (1.0 if self._failed else 10.0)
@@ -148,14 +150,14 @@ class ProcessGroup:
             if process.is_alive():
                 process.kill()
                 process.join()
-        if isinstance(self.workers, SharedMemoryCommunicator):
-            self.workers.close()
-        self._forget_names()
+        if isinstance(self.communicator, SharedMemoryCommunicator):
+            self.communicator.close()
+        self._unlink_segments()
         for segment in self._segments:
             with suppress(BufferError):
                 segment.close()
 
-    def _forget_names(self) -> None:
+    def _unlink_segments(self) -> None:
         """Leave the segments to the processes that have them open: they go with the last one.
 
         Whatever kills these processes, one or all at once, no name is left that holds memory.
@@ -175,7 +177,7 @@ class ProcessGroup:
                     raise pipe.recv()
             if ended:
                 raise WorkerDied(
-                    f"worker {rank} (process {process.pid}) died, {_how(process.exitcode)}",
+                    f"worker {rank} (process {process.pid}) died, {_exit_reason(process.exitcode)}",
                     remedy="go on with --resume; if it was killed for memory, use fewer workers",
                 )
 
@@ -193,7 +195,7 @@ class ProcessGroup:
         except OSError as error:  # no address space; SharedMemory would stumble over it
             raise MemoryError from error
         name = f"lenet-{os.getpid()}-{secrets.token_hex(4)}"
-        with _signals_held_back():
+        with signals_blocked():
             if sys.platform != "win32":  # first: a kill between the two must not leave it behind
                 resource_tracker.register(f"/{name}", "shared_memory")
             try:
@@ -205,7 +207,7 @@ class ProcessGroup:
 
 
 @contextmanager
-def _signals_held_back() -> Iterator[None]:
+def signals_blocked() -> Iterator[None]:
     """Hold signals back from this process and, until it asks for them, from one that it starts.
 
     A worker that is not ready would die of them, with a traceback. Here they come when the block
@@ -231,7 +233,7 @@ def receive_signals(receive: Callable[[int], None]) -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
-def _how(exitcode: int) -> str:
+def _exit_reason(exitcode: int) -> str:
     if exitcode >= 0:
         return f"exit code {exitcode}"
     with suppress(ValueError):
@@ -239,7 +241,7 @@ def _how(exitcode: int) -> str:
     return f"killed by signal {-exitcode}"
 
 
-def _run(pipe: Connection) -> None:
+def _run_worker(pipe: Connection) -> None:
     """Be a worker: wait for work, do it, hand back the error if there is one."""
     try:
         rank, size, name, program, handles, job = pipe.recv()
@@ -253,9 +255,9 @@ def _run(pipe: Connection) -> None:
 
     try:
         opened = {key: handle.open() for key, handle in handles.items() if handle is not None}
-        workers = SharedMemoryCommunicator(rank, size, SharedMemory(name), alive)
-        workers.barrier()  # the segments' names are not needed any more
-        program(workers, {key: array for key, (array, _) in opened.items()}, job)
+        communicator = SharedMemoryCommunicator(rank, size, SharedMemory(name), alive)
+        communicator.barrier()  # the segments' names are not needed any more
+        program(communicator, {key: array for key, (array, _) in opened.items()}, job)
     except WorkerDied:
         os._exit(1)
     except BaseException as error:

@@ -58,7 +58,7 @@ class SharedMemoryCommunicator:
     def zeros(self, size: int, dtype: DTypeLike) -> Array:
         return self._take((size,), dtype)
 
-    def gradients(self, size: int, dtype: DTypeLike) -> Array:
+    def gradient_buffer(self, size: int, dtype: DTypeLike) -> Array:
         self._all = self._take((self.size, size), dtype)
         lo, hi = (size * r // self.size for r in (self.rank, self.rank + 1))
         self._part = slice(lo, hi)
@@ -66,7 +66,7 @@ class SharedMemoryCommunicator:
         own: Array = self._all[self.rank]
         return own
 
-    def sum(self, figures: Array) -> tuple[slice, Array]:
+    def sum_gradients(self, figures: Array) -> tuple[slice, Array]:
         self._figures[self.rank, : figures.size] = figures
         self.barrier()
         part = self._part
@@ -77,7 +77,7 @@ class SharedMemoryCommunicator:
         np.copyto(self._all[self.rank, part], self._sum)
         return part, self._figures[:, : figures.size].sum(axis=0)
 
-    def total(self, figures: Array) -> Array:
+    def sum_figures(self, figures: Array) -> Array:
         total = np.empty_like(figures)
         for start in range(0, figures.size, FIGURES):
             some = slice(start, start + FIGURES)
@@ -99,7 +99,7 @@ class SharedMemoryCommunicator:
         with self._fence:
             pass
 
-    def abandon(self) -> None:
+    def abort(self) -> None:
         """Tell the others to stop waiting: this worker will not come."""
         self._counters[self.size] = 1
 

@@ -41,7 +41,7 @@ from tqdm import tqdm
 
 from lenet.config.schema import Config
 from lenet.config.writer import to_yaml
-from lenet.parallel.mpi import forget_memory
+from lenet.parallel.mpi import load_mpi
 from lenet.sweep.plan import Plan, Point, SweepRun, as_word, changes, read_plan, short_names
 from lenet.system.errors import (
     CheckpointError,
@@ -272,20 +272,14 @@ def mpi_ranks() -> Iterator[Start | None]:
     SystemFailure
         The extra ``mpi`` is not installed, or finds no MPI.
     """
-    try:
-        world = require("mpi4py.MPI", extra="mpi").COMM_WORLD
-        futures = require("mpi4py.futures", extra="mpi")
-    except (ImportError, RuntimeError) as error:
-        raise SystemFailure(
-            "finds no MPI library", remedy="pip install 'lenet[mpi]'", file="mpi4py"
-        ) from error
+    world = load_mpi().COMM_WORLD
+    futures = require("mpi4py.futures", extra="mpi")
     if world.size < 2:
         raise ConfigError(
             "needs two ranks or more: one hands out the runs, the others train",
             remedy="start it as mpiexec -n 4 lenet sweep",
             key="--executor mpi",
         )
-    forget_memory(world)
     if world.rank:  # they stop when the first one says so
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)

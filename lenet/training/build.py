@@ -256,7 +256,7 @@ def _share_parameters(network: Network, communicator: Communicator) -> None:
     size, dtype = network.parameters.size, network.dtype
     shared = communicator.zeros(size, dtype)
     np.copyto(shared, network.parameters)
-    network.bind(shared, communicator.gradients(size, dtype))
+    network.bind(shared, communicator.gradient_buffer(size, dtype))
 
 
 def _build_optimizer(config: Config, network: Network, communicator: Communicator) -> Optimizer:

@@ -26,7 +26,7 @@ def evaluate(network: Network, loader: Loader, workers: Communicator) -> Evaluat
             z = network.forward(batch.x)
             entropy += loss.forward(z, batch.labels, 1)
             confusion += confusion_matrix(batch.labels, z.argmax(axis=0), classes)
-    figures = workers.total(np.append(confusion.ravel().astype(np.float64), entropy))
+    figures = workers.sum_figures(np.append(confusion.ravel().astype(np.float64), entropy))
     confusion = figures[:-1].reshape(classes, classes).astype(np.int64)
     count = int(confusion.sum())
     return Evaluation(float(figures[-1]) / count, count, confusion)

@@ -97,7 +97,7 @@ def run_training(
     output = Path(config.output.dir)
     mpi = MPIGroup() if config.train.workers == "mpi" else None
     if mpi and mpi.rank:
-        mpi.follow()
+        mpi.run_worker()
         return TrainingResult(None, None, workers, None)
     with (
         RunDirectory(output, resume=resume, overwrite=overwrite) as run,
@@ -116,7 +116,7 @@ def run_training(
             workers, shared_vectors(config) * size, size, dtype.itemsize
         )
         handles = {"images": image_handle, "labels": label_handle}
-        communicator = group.begin(_run_worker, handles, (config, start), nbytes)
+        communicator = group.start(_run_worker, handles, (config, start), nbytes)
         try:
             trainer = _trainer(communicator, config, images, labels, start)
         except CheckpointError as error:
@@ -137,7 +137,7 @@ def run_training(
             except BrokenPipeError:  # nobody reads the output any more: save the state
                 checkpoints.on_stop(snapshot)
                 raise
-        group.done()
+        group.finish()
         stopped = trainer.stopped_by
     return TrainingResult(best_and_last.best, best_and_last.last, workers, stopped)
 

@@ -194,7 +194,7 @@ class Trainer:
     def _step(self, batch: Batch) -> bool:
         """Make one step; return whether any worker received a signal."""
         figures = self._gradients(batch)
-        part, (loss, correct, *signals) = self.communicator.sum(figures)
+        part, (loss, correct, *signals) = self.communicator.sum_gradients(figures)
         progress = self.progress
         lr = self.schedule(progress.step)
         if not math.isfinite(loss):
