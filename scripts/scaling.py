@@ -16,7 +16,6 @@ import heapq
 import json
 import math
 import os
-import platform
 import select
 import shutil
 import signal
@@ -291,13 +290,15 @@ COMPARED = "ranks | compute µs | allreduce µs, predicted | step µs, predicted
 
 
 def figures() -> str:
+    from lenet.system.machine import processor_name
+
     alone, two, four = (measure(ranks) for ranks in (1, 2, 4))
     tcp = measure(2, **TCP)
     shared, network = link_of(two), link_of(tcp)
     gbit = {r: Link(network.alpha, max(8e-9 / r, network.beta), network.gamma) for r in RATES}
     load = os.getloadavg()[0]
     parts = [
-        f"`python scripts/scaling.py`, {time.strftime('%Y-%m-%d')}; {_processor()}, "
+        f"`python scripts/scaling.py`, {time.strftime('%Y-%m-%d')}; {processor_name()}, "
         f"{os.cpu_count()} cores, load {load:.1f} at the end.\n",
         f"Compute: {us(alone['compute'])} µs for a step of {BATCH} images on one rank alone, "
         f"{1e6 * alone['compute'] / BATCH:.1f} µs an image. A message of m bytes takes α + β·m:\n",
@@ -359,14 +360,6 @@ def _second_check() -> list[str]:
         f"(the switch itself: α {us(switch.alpha)} µs, β {1e9 * switch.beta:.2f} ns a byte):\n",
         table(COMPARED, rows),
     ]
-
-
-def _processor() -> str:
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def main() -> None:

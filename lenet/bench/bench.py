@@ -36,8 +36,7 @@ from lenet.config.schema import Config
 from lenet.data.idx import header
 from lenet.parallel.launch import choose_workers
 from lenet.system.errors import ConfigError, DataError, GateFailed, LenetError, SystemFailure
-from lenet.system.machine import THREAD_VARIABLES, usable_cores
-from lenet.version import __version__
+from lenet.system.machine import THREAD_VARIABLES, describe_machine, usable_cores
 
 SCHEMA_VERSION = 1
 REST_SECONDS = 0.3  # between two turns: the threads of the one before must stop spinning
@@ -120,7 +119,7 @@ def bench(
     if against_torch:
         _check_comparable(config)
         cases += [case for batch in batches for case in _torch_cases(batch)]
-    machine = describe_machine(with_torch=against_torch)
+    machine = machine_facts(with_torch=against_torch)
     with TemporaryDirectory(prefix="lenet-bench-") as name:
         folder = Path(name)
         config = _prepared(config, write_digits(folder, images, config.model.classes), rounds)
@@ -168,7 +167,7 @@ def bench_scale(
     """
     workers = choose_workers(config.train.workers, config.train.batch_size)
     case = Case("lenet", config.train.batch_size, workers, usable_cores() if workers == 1 else 1)
-    machine = describe_machine(with_torch=False)
+    machine = machine_facts(with_torch=False)
     with TemporaryDirectory(prefix="lenet-bench-") as name, ExitStack() as stack:
         folder, classes = Path(name), config.model.classes
         small = write_digits(folder, images, classes)
@@ -205,7 +204,7 @@ def bench_scale(
     }
 
 
-def describe_machine(*, with_torch: bool) -> dict[str, Any]:
+def machine_facts(*, with_torch: bool) -> dict[str, Any]:
     """Return processor, cores, how busy they are, system and versions.
 
     Raises
@@ -213,29 +212,18 @@ def describe_machine(*, with_torch: bool) -> dict[str, Any]:
     SystemFailure
         PyTorch is asked for and not installed.
     """
-    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    here = describe_machine()
     machine = {
-        "cpu": _cpu(),
+        "cpu": here["processor"],
         "cores": usable_cores(),
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "lenet": __version__,
-        "numpy": np.__version__,
-        "blas": f"{blas['name']} {blas['version']}",
+        **{name: here[name] for name in ("python", "lenet", "numpy", "blas")},
     }
     if with_torch:
         with Program("torch_version", threads=1) as program:
             machine["torch"] = program.answer()["version"]
     return machine
-
-
-def _cpu() -> str:
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or "unknown"
 
 
 # --- What is measured ---------------------------------------------------------------------------

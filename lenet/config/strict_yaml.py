@@ -12,7 +12,6 @@ the same on every machine.
 from __future__ import annotations
 
 import re
-import stat
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeAlias
 
@@ -20,6 +19,7 @@ import yaml
 from yaml.reader import ReaderError
 
 from lenet.system.errors import ConfigError, SystemFailure
+from lenet.system.files import open_regular
 
 Value: TypeAlias = "bool | int | float | str | list[Value] | dict[str, Value] | None"
 
@@ -203,14 +203,13 @@ def _scalar(node: yaml.ScalarNode) -> bool | int | float | str | None:
 
 
 def _read_small_file(path: Path) -> bytes:
-    """Return the content of a regular file; a pipe or a device is refused before it can block."""
     try:
-        mode = path.stat().st_mode
-        if stat.S_ISDIR(mode):
-            raise ConfigError("is a directory", remedy="name a YAML file in it")
-        if not stat.S_ISREG(mode):
-            raise ConfigError("is not a regular file", remedy="save the configuration to a file")
-        with path.open("rb") as stream:
+        with open_regular(
+            path,
+            ConfigError,
+            remedy="save the configuration to a file",
+            directory_remedy="name a YAML file in it",
+        ) as stream:
             content = stream.read(MAX_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):
         raise ConfigError(

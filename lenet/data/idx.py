@@ -13,7 +13,6 @@ from __future__ import annotations
 import gzip
 import math
 import os
-import stat
 import struct
 import zlib
 from io import BufferedReader
@@ -24,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet.system.errors import DataError, SystemFailure
-from lenet.system.files import replacing
+from lenet.system.files import open_regular, replacing
 
 TYPES: dict[int, np.dtype[Any]] = {
     0x08: np.dtype("u1"),
@@ -74,8 +73,8 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
     """
     path = Path(path)
     try:
-        size = _size_of_regular(path)
-        with path.open("rb") as file:
+        with open_regular(path, DataError) as file:
+            size = os.fstat(file.fileno()).st_size
             if file.read(2) == GZIP_MAGIC:
                 file.seek(0)
                 array = _read_compressed(file, size, path)
@@ -130,15 +129,6 @@ def header(array: NDArray[Any]) -> bytes:
     if not codes or array.size == 0 or array.ndim == 0:
         raise ValueError(f"IDX has no array of type {array.dtype} and shape {array.shape}")
     return bytes([0, 0, codes[0], array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
-
-
-def _size_of_regular(path: Path) -> int:
-    """Bytes of ``path``, asked before it is opened: to open a FIFO would wait for its writer."""
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        kind = "a directory" if stat.S_ISDIR(status.st_mode) else "a pipe, socket or device"
-        raise DataError(f"is {kind}", remedy="name a regular file", file=path)
-    return status.st_size
 
 
 def _read_plain(file: BufferedReader, size: int, path: Path) -> NDArray[Any]:

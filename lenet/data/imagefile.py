@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import math
 import re
-import stat
 import warnings
 from collections.abc import Iterator
 from os import PathLike
@@ -32,6 +31,7 @@ from numpy.typing import NDArray
 from lenet.data.idx import GZIP_MAGIC, TYPES, read_idx
 from lenet.system.errors import ImageError, LenetError, SystemFailure
 from lenet.system.extras import require
+from lenet.system.files import open_regular
 
 Pixels: TypeAlias = NDArray[np.float32]
 
@@ -74,7 +74,7 @@ def read_images(path: str | PathLike[str]) -> Iterator[tuple[str, Pixels]]:
     """
     path = Path(path)
     try:
-        start = _start_of_regular(path)
+        start = _first_bytes(path)
         if start.startswith(NPY_MAGIC):
             yield from _of_array(path, _read_npy(path))
         elif start[:2] == GZIP_MAGIC or (start[:2] == b"\0\0" and start[2] in TYPES):
@@ -94,14 +94,8 @@ def read_images(path: str | PathLike[str]) -> Iterator[tuple[str, Pixels]]:
         raise
 
 
-def _start_of_regular(path: Path) -> bytes:
-    """Return the first bytes, having asked what it is: to open a FIFO would wait for a writer."""
-    mode = path.stat().st_mode
-    if stat.S_ISDIR(mode):
-        raise ImageError("is a directory", remedy="name the image files in it")
-    if not stat.S_ISREG(mode):
-        raise ImageError("is a pipe, socket or device", remedy="name a regular file")
-    with path.open("rb") as file:
+def _first_bytes(path: Path) -> bytes:
+    with open_regular(path, ImageError, directory_remedy="name the image files in it") as file:
         start = file.read(16)
     if len(start) < 8:
         raise ImageError("is too short for an image" if start else "is empty", remedy=REMEDY)

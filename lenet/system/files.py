@@ -1,7 +1,7 @@
-"""Writing files so that each is, at every moment, the whole old one or the whole new one.
+"""Reading regular files only, and writing each so that it is always the whole old or new one.
 
-A new file is written beside the old one under a temporary name, put on the disk, and renamed.
-Temporaries of processes that were killed are told by their names.
+A new file is written beside the old one under a temporary name, synced, and renamed.
+Temporary files of processes that were killed are recognised by their names.
 """
 
 from __future__ import annotations
@@ -13,10 +13,54 @@ import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import IO
 
-from lenet.system.errors import SystemFailure
+from lenet.system.errors import LenetError, SystemFailure
+
+
+@contextmanager
+def open_regular(
+    path: Path,
+    failure: type[LenetError],
+    *,
+    remedy: str = "name a regular file",
+    directory_remedy: str | None = None,
+) -> Iterator[BufferedReader]:
+    """Open a file for reading in binary, unless it is a directory, pipe, socket or device.
+
+    Opening a FIFO would wait for its writer, so the kind is checked first; the file is then opened
+    without blocking and checked again, in case a FIFO has taken its place meanwhile.
+
+    Parameters
+    ----------
+    path
+        The file.
+    failure
+        The class of the error for what is not a regular file.
+    remedy, directory_remedy
+        What the user can do about it; for a directory ``directory_remedy``, if given.
+
+    Raises
+    ------
+    LenetError
+        A ``failure``: ``path`` is not a regular file.
+    OSError
+        It cannot be opened, or does not exist.
+    """
+
+    def check(mode: int) -> None:
+        if stat.S_ISDIR(mode):
+            raise failure("is a directory", remedy=directory_remedy or remedy, file=path)
+        if not stat.S_ISREG(mode):
+            raise failure("is a pipe, socket or device", remedy=remedy, file=path)
+
+    check(path.stat().st_mode)
+    nonblocking = getattr(os, "O_NONBLOCK", 0)
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | nonblocking)) as file:
+        check(os.fstat(file.fileno()).st_mode)
+        yield file
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""How many processors this process may use, and how many of them BLAS takes.
+"""The machine: its processors, how many of them this process and its BLAS may use, its software.
 
 A BLAS reads the number of its threads when NumPy is first imported, so the command line asks this
 file before it imports anything that computes.
@@ -7,8 +7,14 @@ file before it imports anything that computes.
 from __future__ import annotations
 
 import os
+import platform
+from collections.abc import Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
+from typing import Any
+
+from lenet.version import __version__
 
 THREAD_VARIABLES = (
     "OPENBLAS_NUM_THREADS",
@@ -42,3 +48,36 @@ def usable_cores() -> int:
         if quota_us > 0:
             cores = min(cores, max(1, quota_us // period_us))
     return cores
+
+
+def processor_name() -> str:
+    """Return the processor's name, as far as the system tells it."""
+    with suppress(OSError):  # Linux
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine() or "unknown"
+
+
+@cache
+def describe_machine() -> dict[str, str]:
+    """Return the software and hardware on which the last bits of a result depend.
+
+    Examples
+    --------
+    >>> list(describe_machine())
+    ['lenet', 'numpy', 'blas', 'simd', 'processor', 'platform', 'python']
+    """
+    import numpy as np
+
+    build: Mapping[str, Any] = np.show_config(mode="dicts") or {}
+    blas = build.get("Build Dependencies", {}).get("blas", {})
+    return {
+        "lenet": __version__,
+        "numpy": np.__version__,
+        "blas": f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip(),
+        "simd": " ".join(build.get("SIMD Extensions", {}).get("found", [])) or "baseline",
+        "processor": processor_name(),
+        "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "python": platform.python_version(),
+    }

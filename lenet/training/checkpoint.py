@@ -21,13 +21,10 @@ import hashlib
 import json
 import math
 import os
-import platform
 import re
-import stat
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from io import BufferedReader
@@ -39,8 +36,8 @@ from numpy.typing import NDArray
 
 from lenet.config.schema import Config
 from lenet.system.errors import CheckpointError, ConfigError, GateFailed, LenetError, SystemFailure
-from lenet.system.files import replacing
-from lenet.version import __version__
+from lenet.system.files import open_regular, replacing
+from lenet.system.machine import describe_machine
 
 Array: TypeAlias = NDArray[np.floating[Any]]
 Shape: TypeAlias = tuple[int, ...]
@@ -152,7 +149,7 @@ def load_checkpoint(
     """
     path = Path(path)
     try:
-        with _open_regular(path) as file:
+        with open_regular(path, CheckpointError) as file:
             checkpoint = _read(file, shapes)
         if resume and checkpoint.training is None:
             remedy = "resume from last.npz, or start a new run"
@@ -168,16 +165,6 @@ def load_checkpoint(
         remedy = "check its permissions and the disk"
         raise SystemFailure(f"cannot be read: {reason}", remedy=remedy, file=path) from error
     return checkpoint
-
-
-def _open_regular(path: Path) -> BufferedReader:
-    mode = path.stat().st_mode
-    if not stat.S_ISREG(mode):
-        kind = "a directory" if stat.S_ISDIR(mode) else "a pipe, socket or device"
-        _refuse(None, f"is {kind}", "name a regular file")
-    # A pipe that has taken the file's place by now must not block either.
-    nonblocking = getattr(os, "O_NONBLOCK", 0)
-    return open(path, "rb", opener=lambda name, flags: os.open(name, flags | nonblocking))
 
 
 def _read(file: BufferedReader, shapes: Callable[[Config], Mapping[str, Shape]]) -> Checkpoint:
@@ -579,23 +566,5 @@ def facts(workers: int) -> Mapping[str, str | int]:
     >>> list(facts(workers=2))
     ['lenet', 'numpy', 'blas', 'simd', 'processor', 'platform', 'python', 'workers']
     """
-    numpy: Mapping[str, Any] = np.show_config(mode="dicts") or {}
-    blas = numpy.get("Build Dependencies", {}).get("blas", {})
-    texts = {
-        "lenet": __version__,
-        "numpy": np.__version__,
-        "blas": f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip(),
-        "simd": " ".join(numpy.get("SIMD Extensions", {}).get("found", [])) or "baseline",
-        "processor": _processor(),
-        "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "python": platform.python_version(),
-    }
+    texts = describe_machine()
     return {**{name: text[:MAX_TEXT] for name, text in texts.items()}, "workers": workers}
-
-
-def _processor() -> str:
-    with suppress(OSError):  # Linux only; elsewhere the platform module knows
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine() or "unknown"
