@@ -127,7 +127,9 @@ def sweep(
         else:
             plan, problems = make_plan(load_config(file, overrides), grid, count, seeds)
             _refuse(problems)
-        directory = engine.SweepDirectory(output, plan, resume=resume, overwrite=overwrite)
+        directory = engine.SweepDirectory(
+            output, plan, resume=resume, overwrite=overwrite, warn=_warn
+        )
         if picture is not None:
             from lenet.inspect import plots
 
@@ -153,6 +155,10 @@ def sweep(
         if picture is not None:
             plots.write_picture(picture, lambda: plots.sweep(results.to_dict()))
         _conclude(results, plan, output, as_json)
+
+
+def _warn(line: str) -> None:
+    click.echo(f"lenet: warning: {line}", err=True)
 
 
 def _refuse(problems: Sequence[ConfigError]) -> None:

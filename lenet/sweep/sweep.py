@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
@@ -52,16 +53,16 @@ from lenet.system.errors import (
     SystemFailure,
 )
 from lenet.system.extras import require
-from lenet.system.files import clean_leftovers, replacing
+from lenet.system.files import replacing
+from lenet.system.lock import LOCK_FILE, lock_directory
 from lenet.system.terminal import supports_progress_bar
 from lenet.training.build import build_trainer, load_split
 from lenet.training.callbacks import ChanceWarning, Checkpoints, Display
 from lenet.training.events import Callback, Snapshot, StepEvent
 from lenet.training.run import run_training, signals_to
-from lenet.training.run_directory import lock
 
 LOOK_SECONDS: Final = 0.25  # between two looks at the other side's files
-PLAN, RESULT, STOP, LOCK = "sweep.json", "result.json", ".stop", ".lock"
+PLAN, RESULT, STOP = "sweep.json", "result.json", ".stop"
 BAR: Final = "{l_bar}{bar}| {n_fmt}/{total_fmt} epochs [{elapsed}<{remaining}{postfix}]"
 
 # --- One run --------------------------------------------------------------------------------------
@@ -301,6 +302,8 @@ class SweepDirectory:
         What is to be run in it.
     resume, overwrite
         Go on with the sweep in it, or replace it.
+    warn
+        Takes a line where the file system has no locks.
 
     Raises
     ------
@@ -313,9 +316,17 @@ class SweepDirectory:
         It cannot be made or written to, or a sweep is running in it right now.
     """
 
-    def __init__(self, path: Path, plan: Plan, *, resume: bool, overwrite: bool) -> None:
-        self.path, self.plan = path, plan
-        held = {entry.name for entry in path.iterdir()} - {LOCK} if path.is_dir() else set()
+    def __init__(
+        self,
+        path: Path,
+        plan: Plan,
+        *,
+        resume: bool,
+        overwrite: bool,
+        warn: Callable[[str], None] = warnings.warn,
+    ) -> None:
+        self.path, self.plan, self._warn = path, plan, warn
+        held = {entry.name for entry in path.iterdir()} - {LOCK_FILE} if path.is_dir() else set()
         self._before = read_plan(path / PLAN) if PLAN in held else None
         problem, remedy = "", "choose another --output"
         if held and self._before is None:
@@ -334,23 +345,7 @@ class SweepDirectory:
         self._replaced = self._before if overwrite else None
 
     def __enter__(self) -> Self:
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = (self.path / LOCK).open("a+b")
-        except OSError as error:
-            raise SystemFailure(
-                f"cannot be written to: {error.strerror}",
-                remedy="choose another --output",
-                file=self.path,
-            ) from error
-        if not lock(self._lock):
-            self._lock.close()
-            raise SystemFailure(
-                "a sweep is running in this directory right now",
-                remedy="wait for it or choose another --output",
-                file=self.path,
-            )
-        clean_leftovers(self.path)
+        self._lock = lock_directory(self.path, user="another sweep", warn=self._warn)
         (self.path / STOP).unlink(missing_ok=True)
         if self._replaced is not None:
             (self.path / PLAN).unlink()

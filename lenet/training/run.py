@@ -100,7 +100,7 @@ def run_training(
         mpi.run_worker()
         return TrainingResult(None, None, workers, None)
     with (
-        RunDirectory(output, resume=resume, overwrite=overwrite) as run,
+        RunDirectory(output, resume=resume, overwrite=overwrite, warn=warn) as run,
         mpi or ProcessGroup(workers) as group,
     ):
         start = run.last(config, warn) if resume else None

@@ -6,16 +6,17 @@ A directory holds ``config.yaml``, ``log.jsonl``, ``log.csv``, ``last.npz``, ``p
 
 from __future__ import annotations
 
-import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import Self
 
 from lenet.config.schema import Config, differences
 from lenet.config.writer import to_yaml
-from lenet.system.errors import CheckpointError, ConfigError, SystemFailure
-from lenet.system.files import clean_leftovers, replacing
+from lenet.system.errors import CheckpointError, ConfigError
+from lenet.system.files import replacing
+from lenet.system.lock import lock_directory
 from lenet.training.checkpoint import Checkpoint
 from lenet.training.restore import read_checkpoint
 
@@ -38,6 +39,8 @@ class RunDirectory:
         Go on with the run in it.
     overwrite
         Replace the run in it.
+    warn
+        Takes a line where the file system has no locks.
 
     Raises
     ------
@@ -47,8 +50,15 @@ class RunDirectory:
         The directory cannot be made or written to, or another run is in it right now.
     """
 
-    def __init__(self, path: Path, *, resume: bool = False, overwrite: bool = False) -> None:
-        self.path, self.resume, self.overwrite = path, resume, overwrite
+    def __init__(
+        self,
+        path: Path,
+        *,
+        resume: bool = False,
+        overwrite: bool = False,
+        warn: Callable[[str], None] = warnings.warn,
+    ) -> None:
+        self.path, self.resume, self.overwrite, self.warn = path, resume, overwrite, warn
 
     def __enter__(self) -> Self:
         held = [name for name in FILES if (self.path / name).exists()]
@@ -63,23 +73,7 @@ class RunDirectory:
                 "--output",
                 file=self.path,
             )
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = (self.path / ".lock").open("a+b")
-        except OSError as error:
-            raise SystemFailure(
-                f"cannot be written to: {error.strerror}",
-                remedy="choose another --output",
-                file=self.path,
-            ) from error
-        if not lock(self._lock):
-            self._lock.close()
-            raise SystemFailure(
-                "another run is in this directory right now",
-                remedy="wait for it or choose another --output",
-                file=self.path,
-            )
-        clean_leftovers(self.path)
+        self._lock = lock_directory(self.path, user="another run", warn=self.warn)
         return self
 
     def __exit__(
@@ -126,19 +120,3 @@ class RunDirectory:
                 key=", ".join(changed),
             )
         return checkpoint
-
-
-def lock(file: IO[bytes]) -> bool:
-    """Lock the file for this process; return False if another has it."""
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
