@@ -77,9 +77,7 @@ def prepare(
             remedy="give grey levels from 0, the background, to 255",
             key="images",
         )
-    preprocessing = preprocessing or Preprocessing()
-    x = preprocessing.blank(len(images), dtype)
-    preprocessing.apply(images, out=x)
+    x = (preprocessing or Preprocessing()).prepare(images, dtype)
     return x.transpose(3, 0, 1, 2)
 
 

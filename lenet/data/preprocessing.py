@@ -39,8 +39,26 @@ class Preprocessing:
             )
         return (self.input_size - height) // 2, (self.input_size - width) // 2
 
+    def prepare(self, images: NDArray[np.uint8], dtype: DTypeLike = np.float32) -> Array:
+        """Return images (N,H,W) as input (1,S,S,N) of the network.
+
+        Raises
+        ------
+        DataError
+            The images are larger than the input of the network.
+
+        Examples
+        --------
+        >>> x = Preprocessing().prepare(np.full((5, 28, 28), 255, np.uint8))
+        >>> x.shape, f"{x[0, 0, 0, 0]:.3f}", f"{x[0, 16, 16, 0]:.3f}"
+        ((1, 32, 32, 5), '-0.100', '1.175')
+        """
+        x = self.blank(len(images), dtype)
+        self.apply(images, out=x)
+        return x
+
     def apply(self, images: NDArray[np.uint8], out: Array) -> None:
-        """Write images (N,H,W) into out (1,S,S,N), whose padding holds the background already."""
+        """Write images (N,H,W) into out (1,S,S,N), whose padding is already the background."""
         _, H, W = images.shape
         top, left = self.margins(H, W)
         inside = out[0, top : top + H, left : left + W]
