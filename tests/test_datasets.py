@@ -26,8 +26,9 @@ import pytest
 from click.testing import CliRunner
 
 from lenet.cli.data import data
-from lenet.data import datasets
-from lenet.data.datasets import DATASETS, Archive, Source, fetch, load_dataset, locate
+from lenet.data import datasets, download
+from lenet.data.catalogue import CATALOGUE, Archive, Source
+from lenet.data.datasets import fetch, load_dataset, locate
 from lenet.system.errors import ConfigError, DataError, LenetError, SystemFailure
 
 NAMES = {
@@ -69,7 +70,7 @@ def cache(tmp_path, monkeypatch) -> Path:
         role: Archive(NAMES[role], content_sha256=hashlib.sha256(content).hexdigest())
         for role, content in CONTENT.items()
     }
-    monkeypatch.setitem(DATASETS, "tiny", Source("tiny", ("a", "b", "c"), archives))
+    monkeypatch.setitem(CATALOGUE, "tiny", Source("tiny", ("a", "b", "c"), archives))
     return tmp_path / "cache" / "lenet"
 
 
@@ -144,7 +145,7 @@ def test_md5_is_of_the_archive_and_an_unpacked_file_passes(tmp_path, monkeypatch
         role: Archive(NAMES[role], gzip_md5=hashlib.md5(GZ[f"{NAMES[role]}.gz"]).hexdigest())
         for role in CONTENT
     }
-    monkeypatch.setitem(DATASETS, "tiny", replace(DATASETS["tiny"], archives=archives))
+    monkeypatch.setitem(CATALOGUE, "tiny", replace(CATALOGUE["tiny"], archives=archives))
     (tmp_path / "here").mkdir()
     for file_name, content in GZ.items():
         (tmp_path / "here" / file_name).write_bytes(content)
@@ -159,14 +160,14 @@ def test_md5_is_of_the_archive_and_an_unpacked_file_passes(tmp_path, monkeypatch
 
 def test_an_unpacked_file_of_another_data_set_is_told_by_its_content(tmp_path, monkeypatch):
     archives = {role: Archive(NAMES[role], gzip_md5="0" * 32) for role in CONTENT}
-    monkeypatch.setitem(DATASETS, "other", replace(DATASETS["tiny"], archives=archives))
+    monkeypatch.setitem(CATALOGUE, "other", replace(CATALOGUE["tiny"], archives=archives))
     (tmp_path / "train-images-idx3-ubyte").write_bytes(CONTENT["train_images"])
     with pytest.raises(DataError, match="is not the published file: it is that of tiny"):
         load_dataset("other", "train", directory=tmp_path)
 
 
 def test_published_sums_are_whole():
-    for source in DATASETS.values():
+    for source in CATALOGUE.values():
         assert set(source.archives) in (set(), set(CONTENT))
         for archive in source.archives.values():
             assert len(archive.content_sha256 or archive.gzip_md5 * 2) == 64
@@ -368,13 +369,13 @@ BAD = {
 
 @pytest.fixture
 def limits(monkeypatch):
-    monkeypatch.setattr(datasets, "SECONDS_PER_WAIT", 0.3)
-    monkeypatch.setattr(datasets, "SECONDS_IN_ALL", 0.8)
-    monkeypatch.setattr(datasets, "MAX_DOWNLOAD", 1 << 17)
+    monkeypatch.setattr(download, "SECONDS_PER_WAIT", 0.3)
+    monkeypatch.setattr(download, "SECONDS_IN_ALL", 0.8)
+    monkeypatch.setattr(download, "MAX_DOWNLOAD", 1 << 17)
 
 
 def use(monkeypatch, *mirrors: str) -> None:
-    monkeypatch.setitem(DATASETS, "tiny", replace(DATASETS["tiny"], mirrors=mirrors))
+    monkeypatch.setitem(CATALOGUE, "tiny", replace(CATALOGUE["tiny"], mirrors=mirrors))
 
 
 def test_what_is_missing_is_fetched_once_and_only_what_is_asked_for(monkeypatch, cache):
@@ -540,7 +541,7 @@ def test_list_as_json(cache):
     listed = json.loads(run("list", "--json").stdout)
     assert listed["schema_version"] == 1
     by_name = {entry["name"]: entry for entry in listed["datasets"]}
-    assert set(by_name) == set(DATASETS)
+    assert set(by_name) == set(CATALOGUE)
     assert by_name["mnist"]["files"] == dict.fromkeys(CONTENT)
     assert by_name["tiny"]["files"]["test_labels"] == str(cache / "tiny/t10k-labels-idx1-ubyte.gz")
     assert by_name["tiny"]["bytes"] == sum(map(len, tree(cache).values()))

@@ -39,7 +39,8 @@ from lenet.cli import main
 from lenet.config.reader import load_config
 from lenet.config.schema import Config
 from lenet.config.writer import to_yaml
-from lenet.data import datasets
+from lenet.data import download
+from lenet.data.catalogue import CATALOGUE, ROLES
 from lenet.data.idx import write_idx
 from lenet.parallel.communicator import Communicator
 from lenet.parallel.process_group import ProcessGroup
@@ -973,7 +974,7 @@ def test_61_a_broken_pipe_for_results():
 def test_62_a_dead_proxy(refuses, tmp_path, monkeypatch, dead_proxy):
     """Every mirror is tried, in at most 60 s; then the line says what to do by hand."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    sums = [datasets.DATASETS["mnist"].archives[role].content_sha256 for role in datasets.ROLES]
+    sums = [CATALOGUE["mnist"].archives[role].content_sha256 for role in ROLES]
     refuses(
         *(4, "data", "fetch", "mnist"),
         words=(
@@ -981,7 +982,7 @@ def test_62_a_dead_proxy(refuses, tmp_path, monkeypatch, dead_proxy):
             *(f"put them into {tmp_path / 'lenet' / 'mnist'} (SHA-256", *(s[:12] for s in sums)),
         ),
     )
-    assert datasets.SECONDS_PER_WAIT < datasets.SECONDS_IN_ALL <= 60
+    assert download.SECONDS_PER_WAIT < download.SECONDS_IN_ALL <= 60
 
 
 @POSIX

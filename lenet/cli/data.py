@@ -25,14 +25,15 @@ def data() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the table.")
 def list_(data_dir: Path | None, as_json: bool) -> None:
     """List the data sets and where their files are."""
-    from lenet.data.datasets import DATASETS, locate
+    from lenet.data.catalogue import CATALOGUE
+    from lenet.data.datasets import locate
 
-    found = {name: locate(name, data_dir) for name in DATASETS}
+    found = {name: locate(name, data_dir) for name in CATALOGUE}
     if as_json:
         entries = [
             {
                 "name": name,
-                "description": DATASETS[name].description,
+                "description": CATALOGUE[name].description,
                 "files": {role: path and str(path) for role, path in files.items()},
                 "bytes": _size(files),
             }
@@ -50,7 +51,7 @@ def list_(data_dir: Path | None, as_json: bool) -> None:
                 f"{count} of {len(files)}" if files else "-",
                 f"{_size(files) / 1e6:.1f} MB" if here else "-",
                 ", ".join(here) or ("not here" if files else "-"),
-                DATASETS[name].description,
+                CATALOGUE[name].description,
             )
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -80,7 +80,7 @@ def eval_(
     """  # noqa: D301 - click's mark for lines to leave as they are
     limit_blas_threads(1)  # the products are small: more threads would only wait for each other
 
-    from lenet.data.datasets import ROLES
+    from lenet.data.catalogue import ROLES
     from lenet.system.errors import GateFailed
     from lenet.training.ensemble import evaluate_checkpoints
     from lenet.training.restore import read_checkpoint

@@ -32,7 +32,7 @@ from lenet.config.rules import (
     shown,
     whole,
 )
-from lenet.data.datasets import DATASETS
+from lenet.data.catalogue import CATALOGUE
 from lenet.models.lenet5 import POOLINGS
 from lenet.nn.activations import FUNCTIONS
 from lenet.nn.initializers import INITIALIZERS
@@ -66,7 +66,7 @@ class Data(_Checked):
 
     name: str = setting(
         "strokes",
-        choice(*DATASETS),
+        choice(*CATALOGUE),
         "Data set; strokes is built in and needs no download, idx means files of your own",
     )
     dir: str | None = setting(

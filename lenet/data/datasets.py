@@ -1,7 +1,7 @@
 """MNIST and its family by name, one's own IDX files by path: found, fetched, checked.
 
 A file is looked for in the directory that the user names, then in the cache, then on the mirrors
-that publish it. Only the split asked for is touched. What is published is held against its
+that publish it. Only the split asked for is touched. A published file is compared with its
 published checksum every time that it is read: MNIST by the SHA-256 of its uncompressed content, so
 that any recompression passes, the others by the MD5 of the archive. A wrong file of the user's is
 an error; a wrong file in the cache is fetched again.
@@ -14,26 +14,21 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-import time
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet.data.catalogue import CATALOGUE, ROLES, Archive, find_source
+from lenet.data.download import NotFetched
+from lenet.data.download import download as fetch_files
 from lenet.data.idx import GZIP_MAGIC, header, read_idx
 from lenet.data.strokes import load_strokes
 from lenet.system.errors import ConfigError, DataError, LenetError, SystemFailure
-from lenet.system.files import replacing
-from lenet.system.terminal import supports_progress_bar
-
-T = TypeVar("T")
-
-SECONDS_PER_WAIT = 10.0  # to connect, and for every answer
-SECONDS_IN_ALL = 60.0  # for all files from all mirrors
-MAX_DOWNLOAD = 1 << 26  # bytes; the largest archive has 26 million
 
 
 @dataclass(frozen=True)
@@ -55,101 +50,6 @@ class Split:
     class_names: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Archive:
-    """A published file: its name without ``.gz`` and the checksum it was published with."""
-
-    name: str
-    content_sha256: str | None = None
-    gzip_md5: str | None = None
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a data set comes from. One that is not downloaded has neither archives nor mirrors."""
-
-    description: str
-    class_names: tuple[str, ...] = ()
-    archives: Mapping[str, Archive] = field(default_factory=dict)
-    mirrors: tuple[str, ...] = ()
-
-
-ROLES = ("train_images", "train_labels", "test_images", "test_labels")
-NAMES = (
-    "train-images-idx3-ubyte",
-    "train-labels-idx1-ubyte",
-    "t10k-images-idx3-ubyte",
-    "t10k-labels-idx1-ubyte",
-)
-
-
-def _by_sha256(*sums: str) -> dict[str, Archive]:
-    return {r: Archive(n, content_sha256=s) for r, n, s in zip(ROLES, NAMES, sums, strict=True)}
-
-
-def _by_md5(*sums: str) -> dict[str, Archive]:
-    return {r: Archive(n, gzip_md5=s) for r, n, s in zip(ROLES, NAMES, sums, strict=True)}
-
-
-DATASETS = {
-    "mnist": Source(
-        "handwritten digits, 60,000 + 10,000 images of 28×28 (12 MB)",
-        tuple("0123456789"),
-        _by_sha256(
-            "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-            "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-            "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-            "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-        ),
-        (
-            "https://storage.googleapis.com/cvdf-datasets/mnist/",
-            "https://ossci-datasets.s3.amazonaws.com/mnist/",
-        ),
-    ),
-    "fashion-mnist": Source(
-        "clothes, 60,000 + 10,000 images of 28×28 (31 MB)",
-        (
-            "T-shirt/top",
-            "Trouser",
-            "Pullover",
-            "Dress",
-            "Coat",
-            "Sandal",
-            "Shirt",
-            "Sneaker",
-            "Bag",
-            "Ankle boot",
-        ),
-        _by_md5(
-            "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
-            "25c81989df183df01b3e8a0aad5dffbe",
-            "bef4ecab320f06d8554ea6380940ec79",
-            "bb300cfdad3c16e7a12a480ee83cd310",
-        ),
-        (
-            "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
-            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
-        ),
-    ),
-    "kmnist": Source(
-        "cursive Japanese, 60,000 + 10,000 images of 28×28 (21 MB)",
-        ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
-        _by_md5(
-            "bdb82020997e1d708af4cf47b453dcf7",
-            "e144d726b3acfaa3e44228e80efcd344",
-            "5c965bf0a639b31b8f53240b1b52f4d7",
-            "7320c461ea6c1c855c0b718fb2a4b134",
-        ),
-        (
-            "https://codh.rois.ac.jp/kmnist/dataset/kmnist/",
-            "http://codh.rois.ac.jp/kmnist/dataset/kmnist/",
-        ),
-    ),
-    "strokes": Source("built-in digits drawn from a seed, 60,000 + 10,000", tuple("0123456789")),
-    "idx": Source("IDX files of your own: data.train_images and so on"),
-}
-
-
 def load_dataset(
     name: str,
     split: str,
@@ -164,7 +64,7 @@ def load_dataset(
     Parameters
     ----------
     name
-        A key of ``DATASETS``.
+        A name in the catalogue.
     split
         ``"train"`` or ``"test"``.
     directory
@@ -196,8 +96,8 @@ def load_dataset(
         images_path = labels_path = Path(name)
         images, labels = load_strokes(split, cache_dir=cache_directory())
     else:
-        held, _ = _hold(name, roles, _places(directory), download=download)
-        (images_path, images), (labels_path, labels) = (held[role] for role in roles)
+        found, _ = _find_or_fetch(name, roles, _places(directory), download=download)
+        (images_path, images), (labels_path, labels) = (found[role] for role in roles)
     _check_shape(images, images_path, "images", "(N, H, W)", axes=3)
     _check_shape(labels, labels_path, "labels", "(N,)", axes=1)
     _check_labels(labels, labels_path, len(images), classes or len(source.class_names) or 256)
@@ -223,11 +123,11 @@ def fetch(name: str, directory: str | os.PathLike[str] | None = None) -> dict[Pa
         The network or the disk fails.
     """
     if not find_source(name).archives:
-        published = ", ".join(key for key, source in DATASETS.items() if source.archives)
+        published = ", ".join(key for key, source in CATALOGUE.items() if source.archives)
         raise ConfigError("is not downloaded", remedy=f"choose one of {published}", key=name)
     place = cache_directory() if directory is None else Path(directory)
-    held, fetched = _hold(name, ROLES, [place])
-    return {held[role][0]: role in fetched for role in ROLES}
+    found, fetched = _find_or_fetch(name, ROLES, [place])
+    return {found[role][0]: role in fetched for role in ROLES}
 
 
 def locate(name: str, directory: str | os.PathLike[str] | None = None) -> dict[str, Path | None]:
@@ -241,17 +141,6 @@ def locate(name: str, directory: str | os.PathLike[str] | None = None) -> dict[s
             except DataError:
                 found[role] = None
     return found
-
-
-def find_source(name: str) -> Source:
-    """Return the entry of ``DATASETS``; an unknown name is a :class:`ConfigError`."""
-    if name not in DATASETS:
-        from difflib import get_close_matches
-
-        near = get_close_matches(name, DATASETS, 1)
-        remedy = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(DATASETS)}"
-        raise ConfigError(f"there is no data set {name}", remedy=remedy, key="data.name")
-    return DATASETS[name]
 
 
 def cache_directory() -> Path:
@@ -271,32 +160,32 @@ def cache_directory() -> Path:
 
 # --- found on disk -------------------------------------------------------------------------------
 
-Held = dict[str, tuple[Path, NDArray[Any]]]  # by role
+Files = dict[str, tuple[Path, NDArray[Any]]]  # path and content, by role
 
 
-def _hold(
+def _find_or_fetch(
     name: str, roles: Iterable[str], places: list[Path], *, download: bool = True
-) -> tuple[Held, Held]:
+) -> tuple[Files, Files]:
     """Return the files of ``roles``, and those of them that had to be fetched, into the last place.
 
     What is wrong in the cache is fetched again; what is wrong elsewhere is the user's.
     """
-    held: Held = {}
+    found: Files = {}
     wanting = {}
     for role in roles:
-        archive = DATASETS[name].archives[role]
+        archive = CATALOGUE[name].archives[role]
         path = _find(name, archive, places)
         if path is None:
             wanting[role] = "missing"
             continue
         try:
-            held[role] = path, _read(archive, path)
+            found[role] = path, _read(archive, path)
         except DataError as error:
             if not path.is_relative_to(cache_directory()):
                 raise
             wanting[role] = f"damaged: {error.problem}"
     fetched = _download(name, wanting, places, download=download) if wanting else {}
-    return held | fetched, fetched
+    return found | fetched, fetched
 
 
 def _places(directory: str | os.PathLike[str] | None) -> list[Path]:
@@ -314,7 +203,7 @@ def _find(name: str, archive: Archive, places: Iterable[Path]) -> Path | None:
 
 
 def _read(archive: Archive, path: Path) -> NDArray[Any]:
-    """Read a published file and hold it against its checksum."""
+    """Read a published file and compare it with its checksum."""
     array = read_idx(path)
     content = hashlib.sha256(header(array))
     content.update(array.data)
@@ -327,10 +216,10 @@ def _read(archive: Archive, path: Path) -> NDArray[Any]:
             packed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
             file.seek(0)
             md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-        # An unpacked file has no published sum; it can only be told from those that have.
+        # An unpacked file has no published sum; it can only be recognised as another set's.
         if packed and md5 != archive.gzip_md5:
             raise _wrong(path, f"MD5 is {md5[:12]}…, should be {archive.gzip_md5[:12]}…")
-        for name, source in DATASETS.items():
+        for name, source in CATALOGUE.items():
             if sha256 in (other.content_sha256 for other in source.archives.values()):
                 raise _wrong(path, f"it is that of {name}")
     return array
@@ -341,7 +230,7 @@ def _wrong(path: Path, why: str) -> DataError:
     return DataError(f"is not the published file: {why}", remedy=remedy, file=path)
 
 
-# --- held against each other ---------------------------------------------------------------------
+# --- images and labels, compared with each other --------------------------------------------------
 
 
 def _own_path(files: Mapping[str, str | os.PathLike[str] | None], role: str) -> Path:
@@ -382,111 +271,25 @@ def _check_labels(labels: NDArray[Any], path: Path, count: int, classes: int) ->
 # --- fetched -------------------------------------------------------------------------------------
 
 
-def _download(name: str, wanting: Mapping[str, str], places: list[Path], *, download: bool) -> Held:
-    """Fetch the files that are ``wanting``, checked, from the first mirrors that have them."""
-    from http.client import HTTPException
-    from urllib.parse import urlsplit
-
-    source = DATASETS[name]
-    folder = places[-1] / name
-    deadline = time.monotonic() + SECONDS_IN_ALL
-    fetched: Held = {}
-    failures = []
-    for mirror in source.mirrors if download else ():
-        try:
-            for role in wanting:
-                if role not in fetched:
-                    archive = source.archives[role]
-                    fetched[role] = _fetch_one(archive, mirror, folder, deadline)
-        except (OSError, HTTPException, ValueError) as error:
-            failures.append(f"{urlsplit(mirror).hostname}: {getattr(error, 'reason', error)}")
-        except DataError as error:
-            failures.append(f"{urlsplit(mirror).hostname}: {error.problem}")
-        else:
-            return fetched
-    raise _not_to_be_had(name, wanting, places, failures)
-
-
-def _fetch_one(
-    archive: Archive, mirror: str, folder: Path, deadline: float
-) -> tuple[Path, NDArray[Any]]:
-    from tqdm import tqdm
-
-    file_name = f"{archive.name}.gz"
-    content = bytearray()
-    shown = supports_progress_bar(sys.stderr)
-    with tqdm(desc=file_name, unit="B", unit_scale=True, leave=False, disable=not shown) as bar:
-        for total, chunk in _with_time_limits(_answer(mirror + file_name), deadline):
-            content += chunk
-            bar.total = total
-            bar.update(len(chunk))
-    path = folder / file_name
-    with replacing(path) as file:
-        file.write(content)
-        file.flush()
-        return path, _read(archive, Path(file.name))
-
-
-def _answer(url: str) -> Iterator[tuple[int | None, bytes]]:
-    """Yield the length announced, and a piece of the answer, until its end."""
-    from urllib.error import HTTPError
-    from urllib.request import Request, urlopen
-
-    request = Request(url, headers={"User-Agent": "lenet"})  # noqa: S310 - from our own list
+def _download(
+    name: str, wanting: Mapping[str, str], places: list[Path], *, download: bool
+) -> Files:
+    """Fetch the files of the roles that are ``wanting`` into the last place."""
+    source, folder = CATALOGUE[name], places[-1] / name
+    files = {role: f"{source.archives[role].name}.gz" for role in wanting}
+    checks = {files[role]: partial(_read, source.archives[role]) for role in wanting}
     try:
-        with urlopen(request, timeout=SECONDS_PER_WAIT) as answer:  # noqa: S310
-            total = int(answer.headers.get("Content-Length", 0)) or None
-            received = 0
-            while chunk := answer.read1():
-                received += len(chunk)
-                if received > MAX_DOWNLOAD:
-                    raise OSError("sends more than any archive has")
-                yield total, chunk
-    except HTTPError as error:
-        with error:
-            raise OSError(f"HTTP {error.code} {error.reason}") from None
-
-
-def _with_time_limits(parts: Iterator[T], deadline: float) -> Iterator[T]:
-    """Yield the ``parts``, waiting for none too long, for all no longer than ``deadline``.
-
-    They are taken in a thread: a look-up of a host name, and an answer that comes byte by byte,
-    know no time limit of their own.
-    """
-    from queue import Empty, SimpleQueue
-    from threading import Thread
-
-    taken: SimpleQueue[T | Exception | None] = SimpleQueue()
-
-    def take() -> None:
-        try:
-            for part in parts:
-                taken.put(part)
-                if time.monotonic() > deadline:
-                    return
-            taken.put(None)
-        except Exception as error:  # raised again where the parts are wanted
-            taken.put(error)
-
-    Thread(target=take, daemon=True).start()
-    while (left := deadline - time.monotonic()) > 0:
-        try:
-            part = taken.get(timeout=min(SECONDS_PER_WAIT, left))
-        except Empty:
-            break
-        if isinstance(part, Exception):
-            raise part
-        if part is None:
-            return
-        yield part
-    raise TimeoutError("timed out")
+        fetched = fetch_files(source.mirrors if download else (), folder, checks)
+    except NotFetched as error:
+        raise _not_to_be_had(name, wanting, places, error.args) from None
+    return {role: (folder / file, fetched[file]) for role, file in files.items()}
 
 
 def _not_to_be_had(
-    name: str, wanting: Mapping[str, str], places: list[Path], failures: list[str]
+    name: str, wanting: Mapping[str, str], places: Sequence[Path], failures: Sequence[str]
 ) -> LenetError:
     """Say in one line which files, where they were looked for, and how to get them by hand."""
-    archives = [DATASETS[name].archives[role] for role in wanting]
+    archives = [CATALOGUE[name].archives[role] for role in wanting]
     files = ", ".join(
         f"{a.name}.gz ({why})" for a, why in zip(archives, wanting.values(), strict=True)
     )

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from lenet.config.schema import Augment, Config
 from lenet.data import datasets
 from lenet.data.augmentation import Distorter
+from lenet.data.catalogue import ROLES
 from lenet.data.loader import Loader, held_out
 from lenet.data.preprocessing import Preprocessing
 from lenet.models.lenet5 import lenet5, lenet5_layers
@@ -60,7 +61,7 @@ def load_split(
         data.name,
         split,
         directory=directory or data.dir,
-        files={role: getattr(data, role) for role in datasets.ROLES},
+        files={role: getattr(data, role) for role in ROLES},
         classes=config.model.classes if data.name == "idx" else None,
     )
     if len(found.class_names) != config.model.classes:
