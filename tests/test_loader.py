@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from lenet.data.loader import Loader, held_out
+from lenet.data.augmentation import Distorter
+from lenet.data.loader import SHUFFLE_BLOCK, Loader, held_out
 from lenet.data.preprocessing import Preprocessing
 from lenet.system.errors import ConfigError
 
 
-def numbered(total, epoch: int = 0, **options):
-    """Load images that are told apart by their first two grey levels; return their numbers."""
+def numbered_batches(total, epoch: int = 0, batch_size: int = 64, **options):
+    """Load images with their numbers in two pixels, labels too; return numbers and batches."""
     images = np.zeros((total, 28, 28), np.uint8)
     images[:, 0, 0], images[:, 0, 1] = np.divmod(np.arange(total), 256)
-    plain = Preprocessing(28, 1.0, 0.0)
     loader = Loader(
-        images, np.zeros(total, np.uint8), batch_size=64, preprocessing=plain, **options
+        images,
+        np.arange(total).astype(np.uint8),
+        batch_size=batch_size,
+        preprocessing=Preprocessing(28, 1.0, 0.0),
+        **options,
     )
-    batches = [256 * b.x[0, 0, 0] + b.x[0, 0, 1] for b in loader.epoch(epoch)]
-    assert [b.size for b in batches[:-1]] == [64] * (loader.steps_per_epoch - 1)
-    return np.concatenate(batches).astype(int)
+    batches = [replace(b, x=b.x.copy(), labels=b.labels.copy()) for b in loader.epoch(epoch)]
+    assert [b.size for b in batches[:-1]] == [batch_size] * (loader.steps_per_epoch - 1)
+    return [((256 * b.x[0, 0, 0] + b.x[0, 0, 1]).astype(int), b) for b in batches]
+
+
+def numbered(total, epoch: int = 0, **options):
+    """Return the numbers of the images of an epoch, in order."""
+    return np.concatenate([numbers for numbers, _ in numbered_batches(total, epoch, **options)])
 
 
 def test_held_out_and_the_rest_are_a_partition_fixed_by_its_seed():
@@ -53,3 +64,90 @@ def test_the_order_is_that_of_seed_and_epoch():
 def test_something_is_left_to_train_on(validation):
     with pytest.raises(ConfigError, match=r"^data.validation: .* choose 0 to 9"):
         held_out(10, validation, seed=0)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_the_parts_of_the_workers_are_every_batch_once(workers):
+    """Concatenated in the order of the ranks, they are the batch of a single process."""
+    held = held_out(203, 9, seed=0)  # 194 images: the last batch of 64 has 2
+    options = {"batch_size": 64, "without": held, "seed": 1}
+    whole = [(numbers, b.labels) for numbers, b in numbered_batches(203, **options)]
+    shards = [numbered_batches(203, rank=rank, size=workers, **options) for rank in range(workers)]
+    assert len(whole) == 4
+    for (numbers, labels), *parts in zip(whole, *shards, strict=True):
+        assert {b.size for _, b in parts} == {numbers.size}
+        assert max(n.size for n, _ in parts) - min(n.size for n, _ in parts) <= 1
+        np.testing.assert_array_equal(np.concatenate([n for n, _ in parts]), numbers)
+        np.testing.assert_array_equal(np.concatenate([b.labels for _, b in parts]), labels)
+        np.testing.assert_array_equal(labels, numbers % 256)
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_the_parts_of_the_workers_are_distorted_as_the_whole(workers):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (75, 12, 12), np.uint8)
+
+    def load(rank: int, size: int) -> list[np.ndarray]:
+        loader = Loader(
+            images,
+            np.zeros(75, np.uint8),
+            batch_size=75,
+            preprocessing=Preprocessing(16),
+            seed=3,
+            distorter=Distorter(16, 16, rotation=20, shift=1, elastic_alpha=4),
+            rank=rank,
+            size=size,
+        )
+        return [batch.x.copy() for batch in loader.epoch(2)]
+
+    (whole,) = load(0, 1)
+    parts = [load(rank, workers)[0] for rank in range(workers)]
+    np.testing.assert_array_equal(np.concatenate(parts, axis=3), whole)
+
+
+@pytest.fixture(scope="module")
+def many_orders():
+    """The orders of 150,001 images, three blocks of shuffling, by seed and epoch."""
+    images = np.arange(150_001, dtype="<u4").view(np.uint8).reshape(-1, 2, 2)
+
+    def order(seed: int | None, epoch: int) -> np.ndarray:
+        loader = Loader(
+            images,
+            np.zeros(len(images), np.uint8),
+            batch_size=1000,
+            preprocessing=Preprocessing(2, 1.0, 0.0),
+            seed=seed,
+        )
+        bytes_ = [batch.x.reshape(4, -1).astype(np.uint8).T.copy() for batch in loader.epoch(epoch)]
+        assert [len(b) for b in bytes_] == [1000] * 150 + [1]
+        return np.concatenate([b.view("<u4")[:, 0] for b in bytes_]).astype(int)
+
+    return {(s, e): order(s, e) for s, e in ((None, 0), (1, 0), (1, 1), (2, 0))} | {
+        "again": order(1, 0)
+    }
+
+
+def test_a_shuffle_of_several_blocks_has_every_image_once(many_orders):
+    np.testing.assert_array_equal(many_orders[None, 0], np.arange(150_001))
+    for key in ((1, 0), (1, 1), (2, 0)):
+        np.testing.assert_array_equal(np.sort(many_orders[key]), np.arange(150_001))
+
+
+def test_a_shuffle_of_several_blocks_is_a_function_of_seed_and_epoch(many_orders):
+    np.testing.assert_array_equal(many_orders["again"], many_orders[1, 0])
+    orders = [many_orders[key] for key in ((None, 0), (1, 0), (1, 1), (2, 0))]
+    assert len({order.tobytes() for order in orders}) == 4
+
+
+def test_blocks_are_shuffled_and_each_block_within(many_orders):
+    """Read one after another, so that mapped images are read from the disk a block at a time."""
+    seen = []
+    for key in ((1, 0), (1, 1), (2, 0)):
+        blocks = many_orders[key] // SHUFFLE_BLOCK
+        starts = np.flatnonzero(np.diff(blocks, prepend=-1))
+        assert sorted(blocks[starts]) == [0, 1, 2]  # each is one run
+        seen.append(tuple(blocks[starts]))
+        for part in np.split(many_orders[key], starts[1:]):
+            moved = np.abs(part - np.sort(part))
+            assert moved.mean() > part.size / 4  # a third, on average
+    assert len(set(seen)) > 1

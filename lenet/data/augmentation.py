@@ -1,8 +1,8 @@
 """Distortions: affine maps and elastic fields, for a whole batch in one resampling pass.
 
-A distorted image is the old one read at other places: pixel p of the new image is the old image at
-``map(p)``, between pixels by bilinear interpolation. Every map here is a sum of a few fixed maps
-over the pixels, so the maps of a block of B images are one matrix product:
+A distorted image is the original sampled at other positions: pixel p of the new image is the
+original at ``map(p)``, with bilinear interpolation between pixels. Every map here is a sum of a
+few fixed maps over the pixels, so the maps of a block of B images are one matrix product:
 
     coordinates  =  basis · coefficients          (HW × K) · (K × B), for rows and for columns
 
@@ -10,14 +10,14 @@ The basis is [1, row, column] for the affine part (rotation, scale, shear, shift
 elastic part (P. Simard, D. Steinkraus, J. Platt: Best practices for convolutional neural
 networks applied to visual document analysis, ICDAR 2003), the principal components of smoothed
 noise: a field smoothed over some pixels has few of them, so a fresh field for every image costs
-some thirty random numbers a direction, and no filtering.
+some thirty random numbers per direction, and no filtering.
 
-Coordinates are then rounded to 1/256 of a pixel and all that follows is exact in integers: the
-four neighbours of a place are the four bytes of one uint32, fetched at once.
+Coordinates are then rounded to 1/256 of a pixel, and everything after that is exact integer
+arithmetic: the four neighbours of a position are the four bytes of one uint32, fetched at once.
 
-Random numbers are addressed, not consumed: a batch is cut into blocks of ``BLOCK`` images by
-position, and each block has a generator of its own. A worker that holds a slice of the batch
-gets the same bits as one that holds all of it.
+Random numbers are a function of the position in the batch, not of what was drawn before: a batch
+is cut into blocks of ``BLOCK`` images by position, and each block has a generator of its own. A
+worker with a slice of the batch gets the same bits as one with all of it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ BLOCK = 32
 """Images that share a generator and a matrix product; their buffers fit in 1 MB of L2 cache."""
 
 KEPT_VARIANCE = 0.995
-"""Share of an elastic field's variance that its principal components must hold."""
+"""Share of an elastic field's variance that its principal components must explain."""
 
 MAX_STRAIN = 0.25
 """Largest standard deviation of a field's slope: a fold, at slope −1, is then 4 deviations off."""
@@ -105,9 +105,9 @@ def affine_coefficients(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 class Resampler:
-    """Reads ``count`` images at given coordinates, bilinearly, through buffers allocated once.
+    """Samples ``count`` images at given coordinates, bilinearly, through buffers allocated once.
 
-    Around the image all is background, and the border pixels blend into it.
+    Outside the image everything is background, and the border pixels blend into it.
 
     Parameters
     ----------
@@ -124,9 +124,9 @@ class Resampler:
     ) -> None:
         self.framed_height, self.framed_width = height + 2, width + 2
         self.gain, self.offset = np.float32(gain / PIXEL**2), np.float32(offset)
-        # The images framed by one pixel of background, end to end. The quad of a place is its own
-        # byte and those to its right, below it and below right; at the end of a row or an image
-        # they are another's, and of weight 0.
+        # The images framed by one pixel of background, end to end. The quad of a position is its
+        # own byte and those to the right, below, and below right; at the end of a row or an image
+        # these belong to the next one, and have weight 0.
         pixels = self.framed_height * self.framed_width
         self.framed = np.full(
             (count, self.framed_height, self.framed_width), background, dtype=np.uint32
@@ -142,7 +142,7 @@ class Resampler:
         self.values = np.empty((height, width, count), dtype=np.float32)
 
     def __call__(self, images: NDArray[np.uint8], coordinates: Float, out: Float) -> None:
-        """Write the images, read at ``coordinates``, into ``out``.
+        """Write the images, sampled at ``coordinates``, into ``out``.
 
         Parameters
         ----------
@@ -195,7 +195,7 @@ class Resampler:
         the sum never is, so modulo 2³² it comes out right. The result is 2¹⁶ times the value.
         """
         left, right = self.left, self.right
-        # No index is out of range; "wrap" is the mode that looks with the least work.
+        # No index is out of range; "wrap" is the mode with the cheapest check.
         np.take(self.quads, self.index, out=right, mode="wrap")
         np.bitwise_and(right, 0x00FF00FF, out=left)
         right >>= 8
@@ -215,7 +215,7 @@ class Resampler:
 
 
 class Distorter:
-    """Distorts batches of images, each image by random numbers of its own.
+    """Distorts batches of images, each image with its own random numbers.
 
     Parameters
     ----------
@@ -280,8 +280,8 @@ class Distorter:
         self._ranges = np.array(
             [[np.radians(rotation)], [scale], [scale], [shear], [shift], [shift]]
         )
-        # A place in an image, counted from its centre, in 1/256 pixels of the framed image; half
-        # a unit more makes rounding down into rounding to the nearest.
+        # A position in an image, from its centre, in 1/256 pixels of the framed image; half a unit
+        # more turns rounding down into rounding to nearest.
         centre = (np.array([height, width]) - 1) / 2
         self._origin = ((centre + 1) * PIXEL + 0.5)[:, None]
         row, column = np.indices((height, width)).reshape(2, -1) - centre[:, None]
@@ -305,11 +305,11 @@ class Distorter:
         out
             (H, W, n), batch innermost, any strides: the interior of a padded buffer will do.
         key
-            What makes this batch's numbers its own, such as (seed, step): integers, none negative.
-            The same key gives the same distortions, so the channels of an image can go one by one.
+            Seeds the random numbers of this batch, such as (seed, step): non-negative integers.
+            The same key gives the same distortions.
         start
-            Position of ``images[0]`` in the whole batch. Image i depends on the key and on
-            ``start + i`` alone, whatever the slice.
+            Position of ``images[0]`` in the whole batch. The distortion of image i depends on the
+            key and on ``start + i`` alone.
         """
         stop = start + len(images)
         for block in range(start // BLOCK, -(-stop // BLOCK)):
@@ -348,9 +348,24 @@ def _check_range(key: str, value: float, limit: float) -> None:
         )
 
 
+def max_elastic_alpha(sigma: float) -> float:
+    """Return the strongest elastic field, in pixels, of this ``sigma`` that folds no image.
+
+    The slope of the field has standard deviation alpha / (2·√(6π)·sigma²): that of uniform noise
+    is 1/√3, a Gaussian of sigma pixels leaves 1/(2√π·sigma) of it, and the slope is 1/(√2·sigma)
+    of the field. The image folds where the slope reaches −1; ``MAX_STRAIN`` keeps that four
+    standard deviations away.
+
+    Examples
+    --------
+    >>> round(max_elastic_alpha(4.0), 2)
+    34.73
+    """
+    return MAX_STRAIN * 2 * sqrt(6 * pi) * sigma**2
+
+
 def _check_folding(alpha: float, sigma: float) -> None:
-    """Refuse a field whose slope, of deviation alpha / (2·√(6π)·sigma²), often reaches −1."""
-    limit = MAX_STRAIN * 2 * sqrt(6 * pi) * sigma**2
+    limit = max_elastic_alpha(sigma)
     if not 0 <= alpha <= limit:
         raise ConfigError(
             f"must be from 0 to {limit:.4g} at an elastic_sigma of {sigma:g}, is {alpha}; "

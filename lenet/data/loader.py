@@ -1,9 +1,9 @@
-"""From images on disk or in memory to batches that a network takes.
+"""Batches of network input from images on disk or in memory.
 
-A batch is gathered, distorted where asked for, scaled, padded and turned batch innermost, straight
-from uint8 into one buffer (C,H,W,N). Which images are in which batch is a pure function of (seed,
-epoch, step), and so is every distortion: a run that goes on from a checkpoint, or is shared by any
-number of workers, sees the same images.
+A batch is gathered, distorted if requested, scaled, padded and transposed to batch innermost,
+straight from uint8 into one buffer (C,H,W,N). Which images are in which batch is a pure function
+of (seed, epoch, step), and so is every distortion: a resumed run, with any number of workers, sees
+the same images.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from lenet.data.preprocessing import Preprocessing
 from lenet.nn.im2col import Array
 from lenet.system.errors import ConfigError
 
-# Shuffling is within blocks of so many images, and of the blocks: data that does not fit into
-# memory is read in order, block after block, and MNIST is one block.
+# The order of the blocks is shuffled, and the order within each block: data that do not fit into
+# memory are read block by block. MNIST is one block.
 SHUFFLE_BLOCK = 65_536
 
-# The streams of random numbers that belong to one seed.
+# The streams of random numbers derived from one seed.
 ORDER, DISTORTION, HELD_OUT = range(3)
 
 
@@ -39,7 +39,7 @@ class Batch:
 
 
 def held_out(count: int, validation: int, seed: int) -> NDArray[np.int64]:
-    """Choose which ``validation`` of ``count`` training images are for validation: sorted indices.
+    """Return the sorted indices of the ``validation`` images held out of ``count``.
 
     Raises
     ------
@@ -68,19 +68,19 @@ class Loader:
     ----------
     images, labels
         uint8 (count,H,W) and (count,), in memory or mapped.
-    indices
+    only, without, count
         The images to use: ``only`` these, or all of the first ``count`` but ``without`` these;
-        both sorted. Nothing is kept for every image, so that millions cost no memory.
+        both sorted. No list of all images is stored, so that millions cost no memory.
     batch_size
         Images of a batch, over all workers; the last batch of an epoch may be smaller.
     preprocessing
         How grey levels become input.
     seed
-        Of order and distortion; None goes through the images in their own order.
+        Of shuffling and distortion; None yields the images in their stored order.
     distorter
-        Distorts every image anew each time, on the padded square.
+        Applies a new random distortion to every image in every epoch, on the padded input.
     rank, size
-        Which worker's part of every batch this is, of how many.
+        The rank of this worker and the number of workers: each gets its part of every batch.
     dtype
         Of the input.
     """
@@ -103,11 +103,12 @@ class Loader:
     ) -> None:
         self.images, self.labels = images, labels
         self.only = only
-        # What the k-th image that is left stands behind: without[j] − j of them come before it.
-        gaps = np.empty(0, np.int64) if without is None else without
-        self.gaps = gaps - np.arange(gaps.size)
+        # without[j] − j images are kept before the j-th that is left out, so the k-th image kept
+        # has index k + #{j: without[j] − j ≤ k}.
+        left_out = np.empty(0, np.int64) if without is None else without
+        self.kept_before = left_out - np.arange(left_out.size)
         total = len(images) if count is None else min(count, len(images))
-        self.count = len(only) if only is not None else total - gaps.size
+        self.count = len(only) if only is not None else total - left_out.size
         self.batch_size, self.seed, self.distorter = batch_size, seed, distorter
         self.rank, self.size, self.dtype = rank, size, dtype
         self.preprocessing = preprocessing
@@ -121,7 +122,7 @@ class Loader:
                 yield self._batch(numbers, epoch, step)
 
     def _numbers(self, epoch: int) -> Iterator[NDArray[np.int64]]:
-        """Yield the numbers of the images of every batch of an epoch."""
+        """Yield, for every batch of an epoch, the positions of its images among those used."""
         waiting = np.empty(0, np.int64)
         for block in self._blocks(epoch):
             waiting = np.concatenate([waiting, block])
@@ -133,7 +134,7 @@ class Loader:
             yield waiting
 
     def _blocks(self, epoch: int) -> Iterator[NDArray[np.int64]]:
-        """Yield the numbers 0 … count − 1 of an epoch, block by block, shuffled with a seed."""
+        """Yield 0 … count − 1 block by block, shuffled if there is a seed."""
         starts = np.arange(0, self.count, SHUFFLE_BLOCK)
         rng = None if self.seed is None else np.random.default_rng([self.seed, ORDER, epoch])
         if rng is not None:
@@ -150,7 +151,7 @@ class Loader:
         hi = (self.rank + 1) * numbers.size // self.size
         part = numbers[lo:hi]
         part = (
-            part + np.searchsorted(self.gaps, part, side="right")
+            part + np.searchsorted(self.kept_before, part, side="right")
             if self.only is None
             else self.only[part]
         )  # fmt: skip
@@ -179,7 +180,7 @@ class Loader:
         return self._buffers[n]
 
     def _release(self) -> None:
-        """Give the pages of mapped images back to the system: what has been read is not kept."""
+        """Return the pages of mapped images to the system, so that they do not fill the memory."""
         mapped: Any = getattr(self.images, "_mmap", None)
         if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
             mapped.madvise(mmap.MADV_DONTNEED)
