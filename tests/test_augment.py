@@ -291,3 +291,31 @@ def test_senseless_ranges_are_refused_by_name(key, value):
 def test_a_field_with_no_smoothing_folds():
     with pytest.raises(ConfigError, match=r"^augment.elastic_alpha: "):
         Distorter(28, 28, elastic_alpha=1, elastic_sigma=0)
+
+
+# Channels and rectangles
+
+
+def test_all_channels_of_an_image_are_distorted_alike():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (BLOCK + 3, 3, 20, 31), dtype=np.uint8)
+    distorter = Distorter(20, 31, **MILD | {"elastic_alpha": 10})
+    together = np.empty((3, 20, 31, len(images)), np.float32)
+    distorter.distort(images, together, key=(1, 2), start=5)
+    for c in range(3):
+        one = np.ascontiguousarray(images[:, c])
+        np.testing.assert_array_equal(distorted(distorter, one, key=(1, 2), start=5), together[c])
+
+
+def test_a_rectangle_is_turned_about_its_centre():
+    image = noise_images(1, 9, 15)
+    turned = read_at(image, half_turn((9, 15)))
+    np.testing.assert_array_equal(turned[..., 0], image[0, ::-1, ::-1])
+
+
+def half_turn(shape):
+    a = affine_coefficients(np.array([[pi, 0, 0, 0, 0, 0]]).T)[..., 0]
+    down, right = (np.array(shape) - 1) / 2
+    row, column = np.indices(shape) - np.array([down, right])[:, None, None]
+    rows, columns = (b[0] + b[1] * row + b[2] * column for b in a)
+    return np.stack([rows + down, columns + right])[..., None]

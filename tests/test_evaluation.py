@@ -100,7 +100,7 @@ def test_the_packaged_network_is_small_and_right_about_mnist(mnist_dir):
 @pytest.mark.parametrize(
     ("size", "classes", "words"),
     [
-        (40, 10, "40×40 do not fit a network of input size 32"),
+        (40, 10, "40×40 do not fit a network with an input of 32×32"),
         (28, 12, "the 10 classes are 0 to 9"),
     ],
 )

@@ -10,7 +10,7 @@ import pytest
 from lenet.data.augmentation import Distorter
 from lenet.data.loader import SHUFFLE_BLOCK, Loader, held_out
 from lenet.data.preprocessing import Preprocessing
-from lenet.system.errors import ConfigError
+from lenet.system.errors import ConfigError, DataError
 
 
 def numbered_batches(total, epoch: int = 0, batch_size: int = 64, **options):
@@ -21,7 +21,7 @@ def numbered_batches(total, epoch: int = 0, batch_size: int = 64, **options):
         images,
         np.arange(total).astype(np.uint8),
         batch_size=batch_size,
-        preprocessing=Preprocessing(28, 1.0, 0.0),
+        preprocessing=Preprocessing((1, 28, 28), 1.0, 0.0),
         **options,
     )
     batches = [replace(b, x=b.x.copy(), labels=b.labels.copy()) for b in loader.epoch(epoch)]
@@ -92,7 +92,7 @@ def test_the_parts_of_the_workers_are_distorted_as_the_whole(workers):
             images,
             np.zeros(75, np.uint8),
             batch_size=75,
-            preprocessing=Preprocessing(16),
+            preprocessing=Preprocessing((1, 16, 16)),
             seed=3,
             distorter=Distorter(16, 16, rotation=20, shift=1, elastic_alpha=4),
             rank=rank,
@@ -115,7 +115,7 @@ def many_orders():
             images,
             np.zeros(len(images), np.uint8),
             batch_size=1000,
-            preprocessing=Preprocessing(2, 1.0, 0.0),
+            preprocessing=Preprocessing((1, 2, 2), 1.0, 0.0),
             seed=seed,
         )
         bytes_ = [batch.x.reshape(4, -1).astype(np.uint8).T.copy() for batch in loader.epoch(epoch)]
@@ -151,3 +151,81 @@ def test_blocks_are_shuffled_and_each_block_within(many_orders):
             moved = np.abs(part - np.sort(part))
             assert moved.mean() > part.size / 4  # a third, on average
     assert len(set(seen)) > 1
+
+
+# --- Colour, rectangles, other scales ------------------------------------------------------------
+
+
+def colours(count: int, C: int = 3, H: int = 9, W: int = 14) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, C, H, W), np.uint8)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_colour_images_of_any_shape_are_centred_and_scaled(dtype):
+    images = colours(7)
+    preprocessing = Preprocessing((3, 12, 15), scale=1 / 256, shift=-0.5, background=64)
+    x = preprocessing.prepare(images, dtype)
+    assert (x.shape, x.dtype) == ((3, 12, 15, 7), dtype)
+    expected = np.pad(images, ((0, 0), (0, 0), (1, 2), (0, 1)), constant_values=64) / 256 - 0.5
+    np.testing.assert_array_equal(x, expected.transpose(1, 2, 3, 0))
+
+
+def test_lenet5_takes_28_by_28_centred_in_32_by_32():
+    images = np.random.default_rng(0).integers(0, 256, (4, 28, 28), np.uint8)
+    x = Preprocessing().prepare(images)
+    inside = images.astype(np.float32) * np.float32(1.275 / 255) + np.float32(-0.1)
+    np.testing.assert_array_equal(x[0, 2:30, 2:30], inside.transpose(1, 2, 0))
+    assert set(np.delete(x, np.s_[2:30], axis=1).ravel()) == {np.float32(-0.1)}
+    np.testing.assert_array_equal(Preprocessing().prepare(images[:, None]), x)
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        ((2, 3, 8, 8), r"images with 3 channels do not fit .* of 1 channel; give the network an "),
+        ((2, 9, 8), r"images of 9×8 do not fit a network with an input of 8×8"),
+        ((2, 1, 8, 9), r"images of 8×9 do not fit a network with an input of 8×8"),
+    ],
+)
+def test_images_that_do_not_fit_the_network(shape, words):
+    with pytest.raises(DataError, match=words):
+        Preprocessing((1, 8, 8)).prepare(np.zeros(shape, np.uint8))
+    with pytest.raises(DataError, match=words):
+        Loader(
+            np.zeros(shape, np.uint8),
+            np.zeros(2, np.uint8),
+            batch_size=1,
+            preprocessing=Preprocessing((1, 8, 8)),
+        )
+
+
+@pytest.mark.parametrize("distort", [False, True])
+def test_batches_of_colour_images(distort):
+    """A distorter whose ranges are all zero gives the images as they are."""
+    images, labels = colours(20), np.arange(300, 320, dtype=np.uint16)
+    preprocessing = Preprocessing((3, 12, 14), scale=0.5, shift=1, background=9)
+    loader = Loader(
+        images,
+        labels,
+        batch_size=8,
+        preprocessing=preprocessing,
+        distorter=Distorter(12, 14, background=9, gain=0.5, offset=1) if distort else None,
+    )
+    batches = [replace(b, x=b.x.copy(), labels=b.labels.copy()) for b in loader.epoch()]
+    assert [b.x.shape for b in batches] == [(3, 12, 14, n) for n in (8, 8, 4)]
+    np.testing.assert_array_equal(
+        np.concatenate([b.x for b in batches], axis=3), preprocessing.prepare(images)
+    )
+    np.testing.assert_array_equal(np.concatenate([b.labels for b in batches]), labels)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_a_batch_says_which_images_of_which_step_it_has(workers):
+    for rank in range(workers):
+        for epoch in (0, 3):
+            batches = numbered_batches(130, epoch, rank=rank, size=workers)
+            assert [b.step for _, b in batches] == [3 * epoch, 3 * epoch + 1, 3 * epoch + 2]
+            for numbers, batch in batches:
+                assert batch.first == rank * batch.size // workers
+                if numbers.size:
+                    assert numbers[0] == 64 * (batch.step - 3 * epoch) + batch.first

@@ -182,7 +182,7 @@ def train_torch(answer: Answer, config: dict[str, Any], channels_last: bool) -> 
     torch.set_num_threads(usable_cores())
     settings = Config.from_dict(config)
     data = load_split(settings, "train")
-    preprocessing = Preprocessing(settings.model.input_size)
+    preprocessing = Preprocessing((1, *2 * (settings.model.input_size,)))
     x = preprocessing.blank(len(data.images), np.float32)
     preprocessing.apply(data.images, x)
     images = torch.from_numpy(np.ascontiguousarray(x.transpose(3, 0, 1, 2)))

@@ -147,19 +147,22 @@ class Resampler:
         Parameters
         ----------
         images
-            (count, H, W).
+            (count, H, W), or (count, C, H, W): all channels of an image are sampled alike.
         coordinates
             (2, H·W, count), rows then columns, in 1/256 pixels from the framed image's corner and
             rounded down: pixel (0, 0) is at (256, 256). Overwritten.
         out
-            (H, W, count), any strides.
+            (H, W, count), or (C, H, W, count), any strides.
         """
-        self._pack(images)
+        if images.ndim == 3:
+            images, out = images[:, None], out[None]
         self._locate(coordinates)
-        self._blend()
-        np.copyto(self.values, self.left.view(np.int32).reshape(self.values.shape))
-        np.multiply(self.values, self.gain, out=self.values)
-        np.add(self.values, self.offset, out=out)
+        for c in range(len(out)):
+            self._pack(images[:, c])
+            self._blend()
+            np.copyto(self.values, self.left.view(np.int32).reshape(self.values.shape))
+            np.multiply(self.values, self.gain, out=self.values)
+            np.add(self.values, self.offset, out=out[c])
 
     def _pack(self, images: NDArray[np.uint8]) -> None:
         """quads[p] = [p] + [p + 1]·2⁸ + [p + width]·2¹⁶ + [p + width + 1]·2²⁴."""
@@ -301,9 +304,10 @@ class Distorter:
         Parameters
         ----------
         images
-            (n, H, W), a batch or a slice of one.
+            (n, H, W), a batch or a slice of one; or (n, C, H, W).
         out
-            (H, W, n), batch innermost, any strides: the interior of a padded buffer will do.
+            (H, W, n) or (C, H, W, n), batch innermost, any strides: the interior of a padded
+            buffer will do.
         key
             Seeds the random numbers of this batch, such as (seed, step): non-negative integers.
             The same key gives the same distortions.
@@ -318,7 +322,7 @@ class Distorter:
             self._resampler(last - first)(
                 images[first - start : last - start],
                 self._coordinates[:, :, first - block * BLOCK : last - block * BLOCK],
-                out[:, :, first - start : last - start],
+                out[..., first - start : last - start],
             )
 
     def _coefficients(self, key: Sequence[int], block: int) -> Float:

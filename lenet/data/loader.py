@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from lenet.data.augmentation import Distorter
-from lenet.data.preprocessing import Preprocessing
+from lenet.data.preprocessing import Preprocessing, image_shape
 from lenet.nn.im2col import Array
 from lenet.system.errors import ConfigError
 
@@ -31,11 +31,26 @@ ORDER, DISTORTION, HELD_OUT = range(3)
 
 @dataclass(frozen=True)
 class Batch:
-    """One worker's part of a batch: x (1,S,S,n) and labels (n,), overwritten by the next."""
+    """One worker's part of a batch, overwritten by the next.
+
+    Attributes
+    ----------
+    x, labels
+        (C,H,W,n) and (n,).
+    size
+        Images of the whole batch, over all workers.
+    first
+        Position of the first image of this part in the whole batch.
+    step
+        Number of the batch since the beginning of training: with ``first``, what random numbers
+        that are the same for any number of workers depend on.
+    """
 
     x: Array
-    labels: NDArray[np.uint8]
-    size: int  # of the whole batch, over all workers
+    labels: NDArray[np.integer[Any]]
+    size: int
+    first: int
+    step: int
 
 
 def held_out(count: int, validation: int, seed: int) -> NDArray[np.int64]:
@@ -67,7 +82,7 @@ class Loader:
     Parameters
     ----------
     images, labels
-        uint8 (count,H,W) and (count,), in memory or mapped.
+        uint8 (count,H,W) or (count,C,H,W), C-contiguous, in memory or mapped; integers (count,).
     only, without, count
         The images to use: ``only`` these, or all of the first ``count`` but ``without`` these;
         both sorted. No list of all images is stored, so that millions cost no memory.
@@ -88,7 +103,7 @@ class Loader:
     def __init__(
         self,
         images: NDArray[np.uint8],
-        labels: NDArray[np.uint8],
+        labels: NDArray[np.integer[Any]],
         *,
         batch_size: int,
         preprocessing: Preprocessing,
@@ -101,6 +116,7 @@ class Loader:
         size: int = 1,
         dtype: DTypeLike = np.float32,
     ) -> None:
+        preprocessing.check(images)
         self.images, self.labels = images, labels
         self.only = only
         # without[j] − j images are kept before the j-th that is left out, so the k-th image kept
@@ -113,7 +129,7 @@ class Loader:
         self.rank, self.size, self.dtype = rank, size, dtype
         self.preprocessing = preprocessing
         self.steps_per_epoch = -(-self.count // batch_size)
-        self._buffers: dict[int, tuple[Array, NDArray[np.uint8], NDArray[np.uint8]]] = {}
+        self._buffers: dict[int, tuple[Array, NDArray[np.uint8], NDArray[np.integer[Any]]]] = {}
 
     def epoch(self, epoch: int = 0, first: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch from step ``first`` on."""
@@ -155,27 +171,28 @@ class Loader:
             if self.only is None
             else self.only[part]
         )  # fmt: skip
-        x, grey, labels = self._buffer(part.size)
+        x, levels, labels = self._buffer(part.size)
         np.take(self.labels, part, out=labels, mode="clip")
-        _, H, W = self.images.shape
-        top, left = self.preprocessing.margins(H, W)
         if self.distorter is None:
-            np.take(self.images, part, axis=0, out=grey, mode="clip")
-            self.preprocessing.apply(grey, x)
+            np.take(self.images, part, axis=0, out=levels, mode="clip")
+            self.preprocessing.apply(levels, x)
         else:
-            grey[:, top : top + H, left : left + W] = self.images[part]
+            C, H, W = image_shape(self.images)
+            top, left = self.preprocessing.margins(H, W)
+            images = self.images[part].reshape(part.size, C, H, W)
+            levels[:, :, top : top + H, left : left + W] = images
             key = (self.seed or 0, DISTORTION, epoch, step)
-            self.distorter.distort(grey, x[0], key=key, start=lo)
-        return Batch(x, labels, numbers.size)
+            self.distorter.distort(levels, x, key=key, start=lo)
+        return Batch(x, labels, numbers.size, lo, epoch * self.steps_per_epoch + step)
 
-    def _buffer(self, n: int) -> tuple[Array, NDArray[np.uint8], NDArray[np.uint8]]:
+    def _buffer(self, n: int) -> tuple[Array, NDArray[np.uint8], NDArray[np.integer[Any]]]:
+        """Return input, levels and labels of n images; the levels padded if they are distorted."""
         if n not in self._buffers:
-            S = self.preprocessing.input_size
-            shape = (S, S) if self.distorter else self.images.shape[1:]
+            shape = self.preprocessing.input_shape if self.distorter else self.images.shape[1:]
             self._buffers[n] = (
                 self.preprocessing.blank(n, self.dtype),
-                np.zeros((n, *shape), np.uint8),
-                np.empty(n, np.uint8),
+                np.full((n, *shape), self.preprocessing.background, np.uint8),
+                np.empty(n, self.labels.dtype),
             )
         return self._buffers[n]
 

@@ -1,8 +1,10 @@
-"""From grey levels to a network's input: scaled, padded to a square, batch innermost."""
+"""From grey levels to the network's input: scaled, padded with background, batch innermost."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -13,15 +15,62 @@ from lenet.system.errors import DataError
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How grey levels become the network's input: scale·grey + shift, padded to a square.
+    """How levels from 0 to 255 become the network's input: scale·level + shift, padded.
 
     The defaults are those of Y. LeCun et al. (1998), section II-B: background −0.1, foreground
     1.175, so that mean and variance of the input are about 0 and 1.
+
+    Attributes
+    ----------
+    input_shape
+        (C,H,W) of the network's input.
+    scale, shift
+        An input is scale·level + shift.
+    background
+        The level around an image that is smaller than the input.
+
+    Examples
+    --------
+    Caffe's LeNet takes 28×28 pixels from 0 to 1:
+
+    >>> caffe = Preprocessing((1, 28, 28), scale=1 / 256, shift=0)
+    >>> float(caffe.prepare(np.full((1, 28, 28), 128, np.uint8)).max())
+    0.5
     """
 
-    input_size: int = 32
+    input_shape: tuple[int, int, int] = (1, 32, 32)
     scale: float = 1.275 / 255
     shift: float = -0.1
+    background: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the numbers as a checkpoint stores them: ``input_size`` for a square grey input.
+
+        Examples
+        --------
+        >>> Preprocessing((1, 32, 32), scale=1, shift=0).to_dict()
+        {'scale': 1, 'shift': 0, 'input_size': 32}
+        >>> Preprocessing((3, 32, 40), scale=1, shift=0).to_dict()
+        {'scale': 1, 'shift': 0, 'input_shape': [3, 32, 40], 'background': 0}
+        """
+        numbers = {"scale": self.scale, "shift": self.shift}
+        C, H, W = self.input_shape
+        if (C, H, self.background) == (1, W, 0):
+            return numbers | {"input_size": H}
+        return numbers | {"input_shape": [C, H, W], "background": self.background}
+
+    @classmethod
+    def from_dict(cls, numbers: Mapping[str, Any]) -> Preprocessing:
+        """Return what ``to_dict`` stored."""
+        C, H, W = numbers.get("input_shape") or (1, *2 * (numbers["input_size"],))
+        background = int(numbers.get("background", 0))
+        shape = int(C), int(H), int(W)
+        return cls(shape, numbers["scale"], numbers["shift"], background)
+
+    @property
+    def input_size(self) -> int:
+        """The height of the input; for a square one, its width too."""
+        return self.input_shape[1]
 
     def margins(self, height: int, width: int) -> tuple[int, int]:
         """Return the padding above and to the left of an image of height × width.
@@ -31,21 +80,40 @@ class Preprocessing:
         DataError
             The image is larger than the input of the network.
         """
-        if height > self.input_size or width > self.input_size:
+        _, H, W = self.input_shape
+        if height > H or width > W:
             raise DataError(
-                f"images of {height}×{width} do not fit a network of input size {self.input_size}",
+                f"images of {height}×{width} do not fit a network with an input of {H}×{W}",
                 remedy="scale the images down, or train with a larger model.input_size",
                 key="images",
             )
-        return (self.input_size - height) // 2, (self.input_size - width) // 2
+        return (H - height) // 2, (W - width) // 2
 
-    def prepare(self, images: NDArray[np.uint8], dtype: DTypeLike = np.float32) -> Array:
-        """Return images (N,H,W) as input (1,S,S,N) of the network.
+    def check(self, images: NDArray[np.uint8]) -> None:
+        """Refuse images (N,H,W) or (N,C,H,W) that this network cannot take.
 
         Raises
         ------
         DataError
-            The images are larger than the input of the network.
+            They have another number of channels, or are larger than the input.
+        """
+        C, H, W = image_shape(images)
+        if self.input_shape[0] != C:
+            raise DataError(
+                f"images with {_channels(C)} do not fit a network with an input of "
+                f"{_channels(self.input_shape[0])}",
+                remedy=f"give the network an input of {_channels(C)}, or convert the images",
+                key="images",
+            )
+        self.margins(H, W)
+
+    def prepare(self, images: NDArray[np.uint8], dtype: DTypeLike = np.float32) -> Array:
+        """Return images (N,H,W) or (N,C,H,W) as input (C,H,W,N) of the network.
+
+        Raises
+        ------
+        DataError
+            As for ``check``.
 
         Examples
         --------
@@ -58,14 +126,31 @@ class Preprocessing:
         return x
 
     def apply(self, images: NDArray[np.uint8], out: Array) -> None:
-        """Write images (N,H,W) into out (1,S,S,N), whose padding is already the background."""
-        _, H, W = images.shape
+        """Write images (N,H,W) or (N,C,H,W) into out (C,H,W,N), padded with background already."""
+        self.check(images)
+        C, H, W = image_shape(images)
         top, left = self.margins(H, W)
-        inside = out[0, top : top + H, left : left + W]
-        np.copyto(inside, images.transpose(1, 2, 0))
+        inside = out[:, top : top + H, left : left + W]
+        np.copyto(inside, images.reshape(len(images), C, H, W).transpose(1, 2, 3, 0))
         inside *= self.scale
         inside += self.shift
 
     def blank(self, N: int, dtype: DTypeLike) -> Array:
-        """Return N images (1,S,S,N) of background."""
-        return np.full((1, self.input_size, self.input_size, N), self.shift, dtype)
+        """Return N images (C,H,W,N) of background."""
+        return np.full((*self.input_shape, N), self.scale * self.background + self.shift, dtype)
+
+
+def image_shape(images: NDArray[np.uint8]) -> tuple[int, int, int]:
+    """Return (C,H,W) of images (N,H,W), which have one channel, or (N,C,H,W).
+
+    Examples
+    --------
+    >>> image_shape(np.zeros((60_000, 28, 28), np.uint8))
+    (1, 28, 28)
+    """
+    C = images.shape[1] if images.ndim == 4 else 1
+    return C, images.shape[-2], images.shape[-1]
+
+
+def _channels(C: int) -> str:
+    return "1 channel" if C == 1 else f"{C} channels"

@@ -71,7 +71,7 @@ def load_split(
             key="model.classes",
         )
     try:
-        Preprocessing(config.model.input_size).margins(*found.images.shape[1:])
+        build_preprocessing(config).check(found.images)
     except DataError as error:
         error.file = getattr(data, f"{split}_images") or data.name
         raise
@@ -117,7 +117,8 @@ def split_indices(config: Config, split: str, count: int) -> dict[str, Any]:
 
 def build_preprocessing(config: Config) -> Preprocessing:
     """Return how grey levels become the network's input."""
-    return Preprocessing(config.model.input_size)
+    size = config.model.input_size
+    return Preprocessing((1, size, size))
 
 
 def build_distorter(

@@ -41,8 +41,7 @@ def packaged() -> AbstractContextManager[Path]:
 
 def preprocessing_of(checkpoint: Checkpoint) -> Preprocessing:
     """Return how the network of a checkpoint wants its images prepared."""
-    stored = checkpoint.preprocessing
-    return Preprocessing(int(stored["input_size"]), stored["scale"], stored["shift"])
+    return Preprocessing.from_dict(checkpoint.preprocessing)
 
 
 def restore_network(checkpoint: Checkpoint) -> Network:

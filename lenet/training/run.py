@@ -9,7 +9,7 @@ import signal
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from types import FrameType
@@ -154,7 +154,7 @@ def checkpoint_of(trainer: Trainer, config: Config, class_names: tuple[str, ...]
     return Checkpoint(
         config=config,
         parameters=state.parameters,
-        preprocessing=asdict(build_preprocessing(config)),
+        preprocessing=build_preprocessing(config).to_dict(),
         class_names=class_names,
         dataset=config.data.name,
         step=state.step,
