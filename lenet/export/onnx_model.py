@@ -8,7 +8,6 @@ name of the layer that it comes from. Operators of opset 17, which runtimes have
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from typing import Any, Final
 
 import numpy as np
@@ -97,7 +96,13 @@ def _metadata(subject: Subject) -> dict[str, str]:
             "(background) to 255 (ink), not scaled, not padded"
         ),
         "preprocessing": json.dumps(
-            asdict(subject.preprocessing) | {"padding_before": before, "padding_after": after}
+            {
+                "input_size": subject.preprocessing.input_size,
+                "scale": subject.preprocessing.scale,
+                "shift": subject.preprocessing.shift,
+                "padding_before": before,
+                "padding_after": after,
+            }
         ),
         "preprocessing_where": "inside the graph: pad with 0, times scale, plus shift",
         "class_names": json.dumps(subject.class_names),
