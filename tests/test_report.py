@@ -23,6 +23,7 @@ from lenet.cli import main
 from lenet.config.schema import Config
 from lenet.report import report
 from lenet.report.charts import Line, epoch_ticks, line_chart, linear_ticks, log_ticks, png
+from lenet.training.mistakes import MAX_MISTAKES
 from lenet.training.run import run_training
 
 
@@ -109,7 +110,7 @@ def test_the_worst_mistakes_are_the_images_of_the_highest_loss(runs, truth):
     images, labels, p = truth
     wrong = np.flatnonzero(p.argmax(axis=1) != labels)
     assert wrong.size  # or the test shows nothing
-    worst = sorted(wrong, key=lambda i: p[i, labels[i]])[: report.WORST]
+    worst = sorted(wrong, key=lambda i: p[i, labels[i]])[:MAX_MISTAKES]
     page = parsed(report.to_html(runs[:1]))
     figures = [f for f in page.iter("figure") if f.find("img") is not None]
     assert len(figures) == len(worst)

@@ -125,7 +125,7 @@ def _meant(path: Path) -> list[Path]:
 
 def _draw_mistakes(picture: Path, checkpoint: Checkpoint, data_dir: Path | None) -> None:
     from lenet.inspect import plots
-    from lenet.report.report import evaluate_with_mistakes
+    from lenet.training.mistakes import evaluate_with_mistakes
 
     worst = evaluate_with_mistakes(checkpoint, str(data_dir) if data_dir else None).mistakes
     title = f"The {len(worst)} worst mistakes on {checkpoint.config.data.name}"

@@ -24,10 +24,10 @@ from lenet.data.preprocessing import Preprocessing
 from lenet.inspect import views
 from lenet.nn.im2col import Array
 from lenet.nn.network import Network
-from lenet.report.report import Mistake
 from lenet.system.errors import ConfigError, printable
 from lenet.system.extras import require
 from lenet.system.files import replacing
+from lenet.training.mistakes import Mistake
 
 FORMATS: Final = ("png", "svg")
 MOST: Final = 16  # maps, filters or channels shown side by side

@@ -9,7 +9,6 @@ In order: what is read, the page, its sections from the results down to the mach
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -22,19 +21,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet.config.schema import SETTINGS, Config
-from lenet.data.loader import Loader
 from lenet.report.charts import Line, line_chart, png
-from lenet.system.errors import DataError, LenetError, printable
-from lenet.training import evaluation
-from lenet.training.build import load_split
+from lenet.system.errors import LenetError, printable
 from lenet.training.checkpoint import Checkpoint
-from lenet.training.ensemble import EVALUATION_BATCH
 from lenet.training.events import EpochEvent
+from lenet.training.log import read_log
 from lenet.training.metrics import ClassScores, Evaluation
-from lenet.training.restore import preprocessing_of, read_checkpoint, restore_network
+from lenet.training.mistakes import EvaluationWithMistakes, evaluate_with_mistakes
+from lenet.training.restore import read_checkpoint
 from lenet.version import __version__
 
-WORST = 24  # mistakes that are shown
 COLOURS = 6  # of runs in the style; the seventh has the first again
 MAX_KERNELS = 512  # of a layer whose filters are shown
 POSITIVE, NEGATIVE = (0, 114, 178), (213, 94, 0)
@@ -47,33 +43,13 @@ SAFE = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 @dataclass(frozen=True, eq=False)
-class Mistake:
-    """An image that was given another class than its own."""
-
-    index: int
-    image: NDArray[np.uint8]
-    label: int
-    predicted: int
-    probability: float
-    """Of the class that it was given."""
-
-
-@dataclass(frozen=True, eq=False)
-class ReportEvaluation:
-    """What the test images showed: the figures, and the mistakes of the highest loss."""
-
-    evaluation: Evaluation
-    mistakes: Sequence[Mistake]
-
-
-@dataclass(frozen=True, eq=False)
 class RunSummary:
     """A run as the page needs it; without its test images, the reason stands in their place."""
 
     name: str
     log: Sequence[EpochEvent]
     checkpoint: Checkpoint
-    evaluated: ReportEvaluation | LenetError
+    evaluated: EvaluationWithMistakes | LenetError
 
     @property
     def classes(self) -> Sequence[str]:
@@ -92,51 +68,13 @@ def read_run(directory: Path, data_dir: str | None = None) -> RunSummary:
         ``best.npz`` is missing or damaged.
     """
     checkpoint = read_checkpoint(directory / "best.npz")
-    log = _read_log(directory / "log.jsonl")
-    evaluated: ReportEvaluation | LenetError
+    log = read_log(directory / "log.jsonl")
+    evaluated: EvaluationWithMistakes | LenetError
     try:
         evaluated = evaluate_with_mistakes(checkpoint, data_dir)
     except LenetError as error:
         evaluated = error
     return RunSummary(printable(directory.resolve().name), log, checkpoint, evaluated)
-
-
-def evaluate_with_mistakes(checkpoint: Checkpoint, data_dir: str | None = None) -> ReportEvaluation:
-    """Judge a checkpoint on the test images of its data set."""
-    found = load_split(checkpoint.config, "test", data_dir)
-    network = restore_network(checkpoint)
-    loader = Loader(
-        found.images,
-        found.labels,
-        batch_size=EVALUATION_BATCH,
-        preprocessing=preprocessing_of(checkpoint),
-        dtype=network.dtype,
-    )
-    p = evaluation.probabilities(network, loader)
-    labels, predicted = found.labels, p.argmax(axis=1)
-    told = np.take_along_axis(p, labels[:, None].astype(np.int64), axis=1)[:, 0]
-    wrong = np.flatnonzero(predicted != labels)
-    worst = wrong[np.argsort(told[wrong], kind="stable")][:WORST]
-    mistakes = [
-        Mistake(int(i), found.images[i], int(labels[i]), int(predicted[i]), float(p[i].max()))
-        for i in worst
-    ]
-    return ReportEvaluation(evaluation.evaluate_probabilities(p, labels), mistakes)
-
-
-def _read_log(path: Path) -> list[EpochEvent]:
-    try:
-        rows = path.read_text(encoding="utf-8").splitlines()
-        log = [EpochEvent(**json.loads(row)) for row in rows]
-    except FileNotFoundError:
-        raise DataError(
-            "there is no such file", remedy="name the directory of a run", file=path
-        ) from None
-    except (ValueError, TypeError):
-        raise DataError("is damaged", remedy="train again", file=path) from None
-    if not log:
-        raise DataError("holds no epoch", remedy="train for at least one epoch", file=path)
-    return log
 
 
 # --- The page -----------------------------------------------------------------------------------
@@ -232,7 +170,9 @@ def _percent(share: float | None) -> str:
 def _results(runs: Sequence[RunSummary]) -> str:
     def of_test(show: Callable[[Evaluation], str]) -> list[str]:
         return [
-            show(run.evaluated.evaluation) if isinstance(run.evaluated, ReportEvaluation) else "–"
+            show(run.evaluated.evaluation)
+            if isinstance(run.evaluated, EvaluationWithMistakes)
+            else "–"
             for run in runs
         ]
 

@@ -1,0 +1,85 @@
+"""The test images that a network got wrong, the worst first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lenet.data.loader import Loader
+from lenet.training.build import load_split
+from lenet.training.checkpoint import Checkpoint
+from lenet.training.ensemble import EVALUATION_BATCH
+from lenet.training.evaluation import evaluate_probabilities, probabilities
+from lenet.training.metrics import Evaluation
+from lenet.training.restore import preprocessing_of, restore_network
+
+MAX_MISTAKES = 24
+
+
+@dataclass(frozen=True, eq=False)
+class Mistake:
+    """An image that the network assigned to a wrong class."""
+
+    index: int
+    """Its number among the test images."""
+    image: NDArray[np.uint8]
+    """As in the data set."""
+    label: int
+    """Its class."""
+    predicted: int
+    """The class that the network assigned."""
+    probability: float
+    """Of the class ``predicted``."""
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationWithMistakes:
+    """The evaluation on all test images, and the mistakes with the highest loss."""
+
+    evaluation: Evaluation
+    mistakes: Sequence[Mistake]
+
+
+def evaluate_with_mistakes(
+    checkpoint: Checkpoint, data_dir: str | None = None
+) -> EvaluationWithMistakes:
+    """Evaluate a checkpoint on the test images of its data set.
+
+    Parameters
+    ----------
+    checkpoint
+        The network, and the data set that it was trained on.
+    data_dir
+        Where to look for the files first.
+
+    Returns
+    -------
+    The evaluation and up to :data:`MAX_MISTAKES` mistakes, the highest loss first.
+
+    Raises
+    ------
+    LenetError
+        The test images cannot be read, or do not fit the network.
+    """
+    test = load_split(checkpoint.config, "test", data_dir)
+    network = restore_network(checkpoint)
+    loader = Loader(
+        test.images,
+        test.labels,
+        batch_size=EVALUATION_BATCH,
+        preprocessing=preprocessing_of(checkpoint),
+        dtype=network.dtype,
+    )
+    p = probabilities(network, loader)
+    labels, predicted = test.labels, p.argmax(axis=1)
+    p_of_label = np.take_along_axis(p, labels[:, None].astype(np.int64), axis=1)[:, 0]
+    wrong = np.flatnonzero(predicted != labels)
+    worst = wrong[np.argsort(p_of_label[wrong], kind="stable")][:MAX_MISTAKES]
+    mistakes = [
+        Mistake(int(i), test.images[i], int(labels[i]), int(predicted[i]), float(p[i].max()))
+        for i in worst
+    ]
+    return EvaluationWithMistakes(evaluate_probabilities(p, labels), mistakes)
