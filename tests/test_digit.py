@@ -6,30 +6,11 @@ import math
 
 import numpy as np
 import pytest
+from drawn import drawn, inked
 
 from lenet.data import datasets
-from lenet.predict.finder import BOX, LOOK, SIZE, find_digit, resized, stroke_width
-
-# A 4 as lines between points of a box 60 wide and 100 high: not alike when turned or mirrored.
-FOUR = [((10, 0), (6, 50)), ((6, 50), (56, 50)), ((44, 10), (44, 100))]
-
-
-def drawn(side: int = 200, height: float = 0.6, width: float = 0.1, at=(0.5, 0.5)) -> np.ndarray:
-    """How much ink is where, (side,side) from 0 to 1: by the distance to the lines."""
-    v, u = np.mgrid[0:side, 0:side] + 0.5
-    scale = height * side / 100
-    x, y = (u - at[0] * side) / scale + 30, (v - at[1] * side) / scale + 50
-    nearest = np.full(x.shape, np.inf)
-    for (x0, y0), (x1, y1) in FOUR:
-        dx, dy = x1 - x0, y1 - y0
-        t = np.clip(((x - x0) * dx + (y - y0) * dy) / (dx * dx + dy * dy), 0, 1)
-        nearest = np.minimum(nearest, np.hypot(x - x0 - t * dx, y - y0 - t * dy))
-    return np.clip(0.5 + (width * 50 - nearest) * scale, 0, 1)
-
-
-def inked(amount: np.ndarray, ink=(0.1, 0.1, 0.1), paper=(0.95, 0.95, 0.95)) -> np.ndarray:
-    a = amount[..., None]
-    return (a * np.array(ink) + (1 - a) * np.array(paper)).astype(np.float32)
+from lenet.predict.finder import BOX, SIZE, WORKING_SIDE, find_digit, stroke_width
+from lenet.predict.resampling import fitted, resized
 
 
 @pytest.fixture(scope="module")
@@ -205,13 +186,31 @@ def test_resizing_is_a_mean_with_the_weights_of_a_tent():
     np.testing.assert_allclose(resized(x, 2, 4), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("shape", "expected"), [((64, 64), (32, 32)), ((90, 30), (32, 11)), ((3, 400), (1, 48))]
+)
+def test_a_fitted_image_keeps_its_shape(shape, expected):
+    pixels = np.random.default_rng(5).random((*shape, 3), np.float32)
+    image = fitted(pixels, 32, 48)
+    assert image.shape == (3, *expected)
+    assert image.dtype == np.uint8
+    colours = pixels.mean(axis=(0, 1)) * 255
+    np.testing.assert_allclose(image.mean(axis=(1, 2)), colours, atol=12)
+
+
+def test_a_picture_of_the_right_size_is_not_changed():
+    levels = np.random.default_rng(6).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    pixels = levels.astype(np.float32) / 255
+    np.testing.assert_array_equal(fitted(pixels, 20, 30), levels.transpose(2, 0, 1))
+
+
 def test_resizing_to_the_same_size_changes_nothing():
     x = np.random.default_rng(4).random((5, 7, 3), np.float32)
     np.testing.assert_allclose(resized(x, 5, 7), x, atol=1e-6)
 
 
 def test_stroke_width_of_a_ring():
-    v, u = np.mgrid[0:LOOK, 0:LOOK] - LOOK / 2
+    v, u = np.mgrid[0:WORKING_SIDE, 0:WORKING_SIDE] - WORKING_SIDE / 2
     for width in (6, 14, 30):
         ring = np.abs(np.hypot(u, v) - 80) < width / 2
         assert math.isclose(stroke_width(ring), width, rel_tol=0.15)

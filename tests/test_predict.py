@@ -10,13 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_digit import drawn, inked
+from drawn import drawn, inked
 from untrained import untrained
 
 from lenet.cli import main
 from lenet.data.idx import write_idx
 from lenet.predict.finder import Digit
-from lenet.predict.prediction import Predictor, sheet_row, warning_of
+from lenet.predict.prediction import Predictor, warning_of
+from lenet.predict.sheet import sheet_row
 from lenet.training.checkpoint import save_checkpoint
 from lenet.training.restore import read_checkpoint
 
@@ -220,7 +221,7 @@ def test_the_sheet_escapes_what_cannot_be_printed(network):
 
 def test_the_sheet_has_an_end(predict, tmp_path, monkeypatch):
     pytest.importorskip("PIL.Image", reason="Pillow is not installed")
-    monkeypatch.setattr("lenet.cli.predict.MAX_ROWS", 1)
+    monkeypatch.setattr("lenet.predict.sheet.MAX_ROWS", 1)
     write_idx(tmp_path / "stack", np.zeros((3, 28, 28), np.uint8))
     code, _, err = predict(tmp_path / "stack", "--show-input", tmp_path / "seen.png")
     assert code == 0

@@ -1,20 +1,10 @@
-"""``lenet predict``: which digit is in a picture, how sure that is, and what speaks against it."""
+"""``lenet predict``: the class of a picture, its probability, and reasons to doubt it."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
 
 import click
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from lenet.predict.prediction import Prediction
-
-MAX_ROWS: Final = 100  # images that --show-input shows
 
 
 @click.command()
@@ -22,19 +12,22 @@ MAX_ROWS: Final = 100  # images that --show-input shows
 @click.argument(
     "images", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="IMAGE..."
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line for every image.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per line for each image.")
 @click.option(
     "--show-input",
-    "sheet",
+    "sheet_file",
     type=click.Path(path_type=Path),
     metavar="FILE.png",
-    help="Write what the network saw, beside the pictures.",
+    help="Write each picture beside the image that the network was given.",
 )
-def predict(checkpoint: Path, images: tuple[Path, ...], as_json: bool, sheet: Path | None) -> None:
-    """Say which digit is in every IMAGE, by the network of CHECKPOINT.
+def predict(
+    checkpoint: Path, images: tuple[Path, ...], as_json: bool, sheet_file: Path | None
+) -> None:
+    """Predict the class of every IMAGE with the network of CHECKPOINT.
 
-    Photos, scans and drawings of any size and colour, dark on light or light on dark. PNG, JPEG
-    and other pictures want the extra image; .npy, PGM and IDX files do not.
+    Takes photos, scans and drawings of any size and colour, dark on light or light on dark. PNG,
+    JPEG and similar files need the extra image; .npy, PGM and IDX files do not. A network of one
+    channel is given the digit found in the picture, a network of three the whole picture.
 
     \b
         lenet predict pretrained photo.jpg
@@ -42,52 +35,37 @@ def predict(checkpoint: Path, images: tuple[Path, ...], as_json: bool, sheet: Pa
 
     Exits with 3 if an image could not be read; the others are predicted all the same.
     """  # noqa: D301 - click's mark for lines to leave as they are
-    if sheet is not None and sheet.suffix.lower() != ".png":
-        raise click.UsageError(f"--show-input writes a PNG, not {sheet}")
-    if sheet in images:
-        raise click.UsageError(f"--show-input would overwrite the image {sheet}")
+    if sheet_file is not None and sheet_file.suffix.lower() != ".png":
+        raise click.UsageError(f"--show-input writes a PNG, not {sheet_file}")
+    if sheet_file in images:
+        raise click.UsageError(f"--show-input would overwrite the image {sheet_file}")
 
     from lenet.data.imagefile import read_images
-    from lenet.predict.prediction import Predictor, sheet_row, write_sheet
+    from lenet.predict.prediction import Predictor
+    from lenet.predict.sheet import Sheet
     from lenet.system.errors import DataError, ImageError, printable
-    from lenet.system.extras import require
     from lenet.training.restore import read_checkpoint
 
-    if sheet is not None:
-        require("PIL", "image")
+    sheet = None if sheet_file is None else Sheet(sheet_file)
     predictor = Predictor(read_checkpoint(checkpoint))
-    rows: list[NDArray[np.uint8]] = []
-    failed, left_out = False, 0
+    failed = False
     for path in images:
         try:
             for name, pixels in read_images(path):
                 prediction = predictor(name, pixels)
-                _report(prediction, as_json)
-                if sheet is not None and len(rows) < MAX_ROWS:
-                    rows.append(sheet_row(pixels, prediction))
-                elif sheet is not None:
-                    left_out += 1
+                click.echo(prediction.to_json() if as_json else prediction.to_text())
+                if prediction.warning and not as_json:
+                    _warn(printable(f"{prediction.file}: {prediction.warning}"))
+                if sheet is not None:
+                    sheet.add(pixels, prediction)
         except (DataError, ImageError) as error:
             failed = True
             click.echo(f"lenet: error: {error}", err=True)
-    if sheet is not None and rows:
-        write_sheet(sheet, rows)
-    if left_out:
-        told = f"{sheet} shows the first {MAX_ROWS} images, {left_out:,} are left out"
-        click.echo(f"lenet: warning: {printable(told)}", err=True)
+    if sheet is not None and (warning := sheet.write()):
+        _warn(warning)
     if failed:
         raise SystemExit(3)
 
 
-def _report(prediction: Prediction, as_json: bool) -> None:
-    """Print a line for a prediction, and in words its warning on stderr."""
-    from lenet.system.errors import printable
-
-    if as_json:
-        click.echo(json.dumps(prediction.to_dict()))
-        return
-    found = ", ".join(f"{label} {probability:.1%}" for label, probability in prediction.top)
-    click.echo(printable(f"{prediction.file}: {found or 'no digit'}"))
-    if prediction.warning:
-        told = printable(f"{prediction.file}: {prediction.warning}")
-        click.echo(f"lenet: warning: {told}", err=True)
+def _warn(text: str) -> None:
+    click.echo(f"lenet: warning: {text}", err=True)
