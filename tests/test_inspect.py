@@ -1,4 +1,4 @@
-"""Pictures of a network: the numbers in them against definitions, and that nothing is cut off."""
+"""Plots of a network: their numbers against definitions, and that nothing is cut off."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from click.testing import CliRunner
 from numpy.testing import assert_allclose, assert_array_equal
 from oracles import batch_first, batch_last, correlate, max_pooling, patches
 from scipy.signal import correlate2d
+from stacks import colour_stack, dense_stack, max_stack
 from tiny import bars, write_bars
 from untrained import untrained
 
 from lenet.cli.inspect import TAKES, inspect
 from lenet.data.preprocessing import Preprocessing
-from lenet.inspect import plots, views
+from lenet.inspect import figures, plots, views
 from lenet.models.lenet5 import lenet5
 from lenet.system.errors import ConfigError, ImageError, SystemFailure
 from lenet.training import restore
@@ -35,7 +36,11 @@ def network(**options):
 
 
 def image(S=32, seed=0):
-    return np.random.default_rng([8, seed]).standard_normal((1, S, S, 1))
+    return any_image((1, S, S), seed)
+
+
+def any_image(shape, seed=0):
+    return np.random.default_rng([8, seed]).standard_normal((*shape, 1))
 
 
 def value(made, name):
@@ -49,8 +54,8 @@ def value(made, name):
 def test_the_plain_network_is_the_checkpoint_s(pooling):
     checkpoint = untrained(model__pooling=pooling)
     images, _ = bars(1, seed=3)
-    x = views.prepared(Preprocessing(), images)
-    outputs = views.activations(restore.plain_network(checkpoint), x)
+    x = Preprocessing().prepare(images, np.float32)
+    outputs = views.activations(evaluation.plain_network(checkpoint), x)
     names = "C1 C1.activation S2 C3 C3.activation S4 C5 C5.activation F6 F6.activation F7"
     assert " ".join(outputs) == names
     assert [outputs[name].shape for name in ("C1", "S4", "C5", "F7")] == [
@@ -63,8 +68,20 @@ def test_the_plain_network_is_the_checkpoint_s(pooling):
 def test_an_unknown_layer_is_answered_with_those_there_are():
     with pytest.raises(ConfigError, match="no layer C4; choose one of C1, C1"):
         views.find_layer(network(), "C4")
-    with pytest.raises(ConfigError, match="S2 is no convolution; choose one of C1, C3, C5"):
+    with pytest.raises(ConfigError, match="S2 is not a convolution; choose one of C1, C3, C5"):
         views.find_convolution(network(), "S2")
+
+
+def test_the_layers_that_plots_choose():
+    made = network()
+    assert views.convolutions(made) == ["C1", "C3", "C5"]
+    assert views.layers_of_maps(made) == ["C1", "S2", "C3", "S4", "C5"]
+    assert (views.last_pooling(made), views.last_hidden(made)) == ("S4", "F6.activation")
+    made = dense_stack()
+    assert views.layers_of_maps(made) == ["a", "b", "c"]
+    assert (views.last_pooling(made), views.last_hidden(made)) == ("c", "b")
+    with pytest.raises(ConfigError, match="the network has no convolution; "):
+        views.convolutions(made)
 
 
 # --- Receptive fields -----------------------------------------------------------------------------
@@ -94,6 +111,20 @@ def test_a_unit_sees_its_field_and_nothing_else(name, S):
         changed = x.copy()
         changed[0, top + i, left + j] += 1
         assert abs(output(changed) - before) > 1e-9
+
+
+@pytest.mark.parametrize("name", ["conv-1", "pool", "conv-2", "hidden"])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_field_of_a_unit_is_clipped_to_the_image(name, seed):
+    """Stride, padding and sides of different lengths; the gradient shows the pixels that count."""
+    made = colour_stack()
+    x = any_image(made.input_shape, seed)
+    unit = views.chosen_unit(made, x, name, seed % 4)
+    top, left, height, width = unit.field
+    depends = views.project(made, x, unit).any(axis=0)
+    rows, columns = (np.flatnonzero(depends.any(axis=axis)) for axis in (1, 0))
+    assert (rows[0], columns[0]) == (top, left)
+    assert (rows[-1], columns[-1]) == (top + height - 1, left + width - 1)
 
 
 def test_the_fields_of_lenet5():
@@ -137,7 +168,7 @@ def test_down_to_the_pixels_by_switches():
         _, c, i, j = source1[place]
         expected[i : i + 5, j : j + 5] += max(number, 0) * C1[c, 0]
 
-    assert_allclose(views.project(made, x, unit), expected, atol=1e-12)
+    assert_allclose(views.project(made, x, unit), expected[None], atol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["C1", "S2", "C3.activation", "S4", "C5", "F6.activation", "F7"])
@@ -148,17 +179,33 @@ def test_where_everything_is_smooth_it_is_the_gradient(name, S):
     x = image(S)
     unit = views.strongest_units(made, x, name, 1)[0]
     pixels = views.project(made, x, unit)
-    assert pixels.shape == (S, S)
+    assert pixels.shape == (1, S, S)
 
     def output(x):
         return float(np.atleast_2d(views.activations(made, x)[name][unit.index])[unit.place])
 
     direction = image(S, seed=2)
     slope = (output(x + 1e-5 * direction) - output(x - 1e-5 * direction)) / 2e-5
-    assert_allclose(np.vdot(pixels, direction[0, :, :, 0]), unit.value * slope, rtol=1e-6)
+    assert_allclose(np.vdot(pixels, direction[..., 0]), unit.value * slope, rtol=1e-6)
 
 
-# --- Patches, lines, clouds -----------------------------------------------------------------------
+@pytest.mark.parametrize("name", ["conv-1", "pool", "act-2", "hidden", "scores"])
+def test_a_colour_network_run_backwards_is_the_gradient(name):
+    made = colour_stack()
+    x = any_image(made.input_shape)
+    unit = views.strongest_units(made, x, name, 1)[0]
+    pixels = views.project(made, x, unit)
+    assert pixels.shape == made.input_shape
+
+    def output(x):
+        return float(np.atleast_2d(views.activations(made, x)[name][unit.index])[unit.place])
+
+    direction = any_image(made.input_shape, seed=2)
+    slope = (output(x + 1e-5 * direction) - output(x - 1e-5 * direction)) / 2e-5
+    assert_allclose(np.vdot(pixels, direction[..., 0]), unit.value * slope, rtol=1e-6)
+
+
+# --- Patches, lines, embeddings -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["C1", "C3", "C5"])
@@ -167,6 +214,17 @@ def test_the_product_is_the_convolution(name):
     seen = views.product(made, x, name)
     assert_array_equal(seen.patches.T, patches(seen.x[None], (5, 5), (1, 1), (0, 0)))
     z = seen.z.reshape(-1, seen.conv.Ho, seen.conv.Wo) + value(made, f"{name}.bias")[:, None, None]
+    assert_allclose(z, views.activations(made, x)[name], atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["conv-1", "conv-2"])
+def test_the_product_with_groups_and_turned_kernels(name):
+    made = colour_stack()
+    x = any_image(made.input_shape)
+    product = views.product(made, x, name)
+    assert product.weights.shape[1] == len(product.patches)
+    z = product.z.reshape(-1, product.conv.Ho, product.conv.Wo)
+    z += value(made, f"{name}.bias")[:, None, None]
     assert_allclose(z, views.activations(made, x)[name], atol=1e-12)
 
 
@@ -199,12 +257,12 @@ def test_the_embedding_is_that_of_the_covariance():
 
 
 def test_too_few_units_for_two_dimensions():
-    made = restore.plain_network(untrained(model__units=[6, 1]))
-    with pytest.raises(ConfigError, match="cannot be laid out"):
+    made = evaluation.plain_network(untrained(model__units=[6, 1]))
+    with pytest.raises(ConfigError, match="are too few for two dimensions"):
         views.embedding(made, Preprocessing(), bars(5, seed=0)[0], "F6.activation")
 
 
-# --- The pictures ---------------------------------------------------------------------------------
+# --- The plots ------------------------------------------------------------------------------------
 
 SIZES = {
     "small": {},
@@ -239,18 +297,18 @@ def run(*arguments):
 @pytest.fixture(autouse=True)
 def coarse(monkeypatch):
     """Draw pictures with few dots; the layout is in inches."""
-    monkeypatch.setitem(plots.SETTINGS, "savefig.dpi", 30)
+    monkeypatch.setitem(figures.SETTINGS, "savefig.dpi", 30)
 
 
 @pytest.mark.parametrize(("what", "size"), PICTURES)
 def test_every_picture_is_whole(place, tmp_path, monkeypatch, what, size):
     drawn = []
-    write = plots.write_picture
+    write = figures.write_figure
 
     def watched(path, draw):
         write(path, lambda: drawn.append(draw()) or drawn[0])
 
-    monkeypatch.setattr(plots, "write_picture", watched)
+    monkeypatch.setattr(figures, "write_figure", watched)
     out = tmp_path / "picture.png"
     named = [place / "one $1.npy"] if "IMAGE" in TAKES[what] and size == "small" else []
     result = run(place / f"{size}.npz", what, *named, "--out", out)
@@ -263,6 +321,42 @@ def test_every_picture_is_whole(place, tmp_path, monkeypatch, what, size):
     assert covered.ymin > -0.02
     assert covered.xmax < width + 0.02
     assert covered.ymax < height + 0.02
+
+
+STACKS = {"colour": colour_stack, "two channels": dense_stack, "maxima": max_stack}
+
+
+@pytest.mark.parametrize("stack", STACKS.values(), ids=STACKS)
+def test_plots_of_any_network(tmp_path, stack):
+    pytest.importorskip("matplotlib")
+    made = stack()
+    x = any_image(made.input_shape)
+    names = [f"class {k}" for k in range(made.output_shape[0])]
+    units = [views.strongest_units(made, x, n, 1)[0] for n in views.layers_of_maps(made)]
+    strongest = views.strongest_units(made, x, views.last_pooling(made), 4)
+    drawn = {
+        "maps": lambda: plots.maps(made, x, names, "an image"),
+        "field": lambda: plots.field(made, x, units, "an image"),
+        "deconv": lambda: plots.deconv(made, x, strongest, "an image"),
+    }
+    if stack is not dense_stack:
+        convs = views.convolutions(made)
+        drawn["filters"] = lambda: plots.filters(made, convs)
+        drawn["patches"] = lambda: plots.patches(made, x, convs[-1], "an image")
+    for what, draw in drawn.items():
+        figures.write_figure(tmp_path / f"{what}.png", draw)
+        assert (tmp_path / f"{what}.png").read_bytes().startswith(b"\x89PNG\r\n")
+
+
+def test_colour_images_are_drawn_in_colour():
+    pytest.importorskip("matplotlib")
+    images = np.random.default_rng(3).integers(0, 256, (6, 3, 5, 4), dtype=np.uint8)
+    labels = np.array([0, 1, 0, 1, 1, 0], np.uint8)
+    figure = plots.samples(images, labels, ("a", "b"), "colours")
+    drawn = [axes.images[0].get_array() for axes in figure.axes if axes.images]
+    assert len(drawn) == 6
+    for picture, index in zip(drawn, [0, 2, 5, 1, 3, 4], strict=True):
+        assert_allclose(picture, images[index].transpose(1, 2, 0) / 255)
 
 
 @pytest.mark.parametrize("what", ["maps", "embedding"])
@@ -304,7 +398,7 @@ def test_the_name_of_the_picture(place, tmp_path, monkeypatch):
         (["maps", "--digit", "100"], ConfigError, "--digit: is 100, but there are 100 test images"),
         (["maps", "blank.npy"], ImageError, "no digit found"),
         (["maps", "none.npy"], ImageError, "no such file"),
-        (["filters", "--layer", "F6"], ConfigError, "F6 is no convolution"),
+        (["filters", "--layer", "F6"], ConfigError, "F6 is not a convolution"),
         (["deconv", "--layer", "C3", "--unit", "4"], ConfigError, "--unit: is 4, but C3 has 4"),
         (["field", "--layer", "X"], ConfigError, "no layer X"),
         (["filters", "--out", "x.pdf"], ConfigError, "x.pdf: --out: ends neither in .png nor"),

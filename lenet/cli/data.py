@@ -99,12 +99,12 @@ def show(name: str, split: str, out: Path | None, data_dir: Path | None) -> None
         lenet data show mnist --split test --out mnist.png
     """  # noqa: D301 - click's mark for lines to leave as they are
     from lenet.data import datasets
-    from lenet.inspect import plots
+    from lenet.inspect import figures, plots
 
     found = datasets.load_dataset(name, split, directory=data_dir)
     path = out or Path(f"{name}.png")
     title = f"{name}, {split}: the first images of every class of {len(found.images):,}"
-    plots.write_picture(
+    figures.write_figure(
         path, lambda: plots.samples(found.images, found.labels, found.class_names, title)
     )
     click.echo(path)

@@ -131,9 +131,9 @@ def sweep(
             output, plan, resume=resume, overwrite=overwrite, warn=_warn
         )
         if picture is not None:
-            from lenet.inspect import plots
+            from lenet.inspect import figures, plots
 
-            plots.picture_format(picture)
+            figures.figure_format(picture)
         runs = plan.runs(output)
         ended = engine.ended_runs(runs) if resume else {}
         data = str(data_dir) if data_dir else None
@@ -153,7 +153,7 @@ def sweep(
             results = engine.Results.of(plan, runs, ended)
             results.write(output)
         if picture is not None:
-            plots.write_picture(picture, lambda: plots.sweep(results.to_dict()))
+            figures.write_figure(picture, lambda: plots.sweep(results.to_dict()))
         _conclude(results, plan, output, as_json)
 
 

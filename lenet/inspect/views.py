@@ -1,17 +1,19 @@
-"""Looking into a trained network: the numbers that its pictures show.
+"""Looking into a trained network: the numbers that :mod:`lenet.inspect.plots` draws.
 
-Drawn by :mod:`lenet.inspect.plots`. The network runs on one image with its plain
-layers, so that every layer can be seen.
+The network runs on one image, layer by layer and not fused, so that the output of every layer is
+there.
 
 From a unit back to the pixels (M. D. Zeiler, R. Fergus, "Visualizing and Understanding
-Convolutional Networks", 2014, section 2.1): of a layer's outputs the unit's strongest is kept,
-everything else is set to zero, and the layers are run backwards:
+Convolutional Networks", 2014, section 2.1): of a layer's outputs the unit's largest is kept,
+everything else is set to zero, and the layers are run backwards. That is their backward pass, but
+for one layer:
 
     max pooling        unpooling: the number goes to where the switches found it
-    average pooling    unpooling by repetition, a share for every pixel of the window
-    ReLU               ReLU; another activation passes on what its derivative leaves
+    average pooling    an equal share for every pixel of the window
     convolution        transposed convolution with the same kernels
     linear             Wᵀ
+    ReLU               ReLU, in the place of its derivative
+    other activations  multiplication by the derivative
 """
 
 from __future__ import annotations
@@ -29,9 +31,8 @@ from lenet.nn.im2col import Array, im2col
 from lenet.nn.layer import Layer
 from lenet.nn.linear import Linear
 from lenet.nn.network import Network
-from lenet.nn.pooling import AveragePooling, MaxPooling, MaxUnpooling
+from lenet.nn.pooling import AveragePooling, MaxPooling, Pooling
 from lenet.nn.summary import receptive_field
-from lenet.nn.transposed import TransposedConvolution
 from lenet.system.errors import ConfigError
 
 SOBEL: Final = np.array([[-1, -2, -1], [0, 0, 0], [1, 2, 1]], np.float32)
@@ -40,7 +41,7 @@ BATCH: Final = 256
 
 @dataclass(frozen=True)
 class Unit:
-    """A unit: a map of a layer (or a number of its vector) at the place where it is strongest.
+    """A map of a layer (or a number of its vector) at the place where it is largest.
 
     Attributes
     ----------
@@ -61,11 +62,7 @@ class Unit:
     field: tuple[int, int, int, int]
 
 
-def prepared(preprocessing: Preprocessing, images: NDArray[np.uint8]) -> Array:
-    """Return images (N,H,W) as the network's input (1,S,S,N)."""
-    x = preprocessing.blank(len(images), np.float32)
-    preprocessing.apply(images, out=x)
-    return x
+# --- Layers by name or by kind --------------------------------------------------------------------
 
 
 def find_layer(network: Network, name: str) -> Layer:
@@ -92,25 +89,68 @@ def find_convolution(network: Network, name: str) -> Convolution:
     Raises
     ------
     ConfigError
-        No layer has this name, or it is no convolution.
+        No layer has this name, or it is not a convolution.
     """
     layer = find_layer(network, name)
     if isinstance(layer, Convolution):
         return layer
     raise ConfigError(
-        f"{name} is no convolution",
+        f"{name} is not a convolution",
         remedy="choose one of " + ", ".join(convolutions(network)),
         key="--layer",
     )
 
 
 def convolutions(network: Network) -> list[str]:
-    """Return the names of the convolutions."""
-    return [layer.name for layer in network.layers if isinstance(layer, Convolution)]
+    """Return the names of the convolutions, of which there is at least one.
+
+    Raises
+    ------
+    ConfigError
+        There is none.
+    """
+    found = [layer.name for layer in network.layers if isinstance(layer, Convolution)]
+    if not found:
+        raise ConfigError(
+            "the network has no convolution",
+            remedy="inspect its maps or its embedding instead",
+            key="filters, patches",
+        )
+    return found
+
+
+def layers_of_maps(network: Network) -> list[str]:
+    """Return the names of the convolutions and poolings, or where there is none, of all layers."""
+    found = [x.name for x in network.layers if isinstance(x, Convolution | Pooling)]
+    return found or [layer.name for layer in network.layers]
+
+
+def last_pooling(network: Network) -> str:
+    """Return the name of the last pooling, or where there is none, of the last feature maps."""
+    poolings = [layer.name for layer in network.layers if isinstance(layer, Pooling)]
+    return (poolings or layers_of_maps(network))[-1]
+
+
+def last_hidden(network: Network) -> str:
+    """Return the name of the layer whose output the last layer with weights takes.
+
+    Raises
+    ------
+    ConfigError
+        The network has a single layer.
+    """
+    last = max(k for k, layer in enumerate(network.layers) if layer.parameters)
+    if last == 0:
+        raise ConfigError(
+            "the network has no hidden layer",
+            remedy="inspect its maps instead",
+            key="embedding",
+        )
+    return network.layers[last - 1].name
 
 
 def activations(network: Network, x: Array) -> dict[str, Array]:
-    """Return what every layer makes of one image x (1,S,S,1): (C,H,W) or (F,) by its name."""
+    """Return the output of every layer for one image x (C,H,W,1): (C,H,W) or (F,) by its name."""
     network.allocate(1)
     return {layer.name: (x := layer.forward(x))[..., 0] for layer in network.layers}
 
@@ -152,68 +192,57 @@ def _unit(network: Network, y: Array, name: str, index: int) -> Unit:
 
 
 def _field(network: Network, name: str, i: int, j: int) -> tuple[int, int, int, int]:
-    """Return top, left, height and width of what the unit at (i, j) of a layer sees."""
+    """Return top, left, height and width of the part of the image that a unit depends on."""
     windows = []
+    top = left = 0
     sh = sw = 1
     for layer in network.layers:
         kernel = layer.kernel
         if isinstance(layer, Linear) and len(layer.shape) == 3:
             kernel = layer.shape[1], layer.shape[2]
         windows.append((kernel, layer.stride))
+        ph, pw = getattr(layer, "padding", (0, 0))
+        top, left = top - sh * ph, left - sw * pw
         sh, sw = sh * layer.stride[0], sw * layer.stride[1]
         if layer.name == name:
             break
     height, width = receptive_field(windows)
-    return i * sh, j * sw, height, width
+    _, H, W = network.input_shape
+    first_row, last_row = max(top + i * sh, 0), min(top + i * sh + height, H)
+    first_column, last_column = max(left + j * sw, 0), min(left + j * sw + width, W)
+    return first_row, first_column, last_row - first_row, last_column - first_column
 
 
 def project(network: Network, x: Array, unit: Unit) -> Array:
-    """Return what drove a unit, as pixels (S,S): its layers run backwards, as described above."""
+    """Return the pixels (C,H,W) that contribute to a unit: its layers run backwards, as above."""
+    for layer in network.layers:
+        layer.needs_dx = True  # down to the pixels, which training never needs
     outputs = activations(network, x)
     names = list(outputs)
     y = np.zeros((*outputs[unit.layer].shape, 1), x.dtype)
     y[(unit.index, *unit.place)[: y.ndim - 1]] = unit.value
     for layer in reversed(network.layers[: names.index(unit.layer) + 1]):
-        y = _run_back(layer, y)
-    return y[0, :, :, 0]
+        y = _run_backwards(layer, y)
+    return y[..., 0].copy()  # the layers overwrite their own arrays
 
 
-def _run_back(layer: Layer, y: Array) -> Array:
-    shape = y.shape[:-1]
-    match layer:
-        case MaxPooling():
-            return Network([MaxUnpooling(f"{layer.name} undone", layer)], shape, y.dtype).forward(y)
-        case AveragePooling():
-            return layer.backward(y)
-        case Activation() if layer.function is ReLU:
-            return np.maximum(y, 0)
-        case Activation():
-            return layer.backward(y)
-        case Convolution():
-            turned = TransposedConvolution(
-                f"{layer.name} transposed",
-                layer.shape[0],
-                layer.kernel,
-                layer.stride,
-                layer.padding,
-            )
-            mirror = Network([turned], shape, y.dtype)
-            np.copyto(turned.weight.value, layer.weight.value)
-            return mirror.forward(y)
-        case Linear():
-            return (layer.weight.value.T @ y).reshape(*layer.shape, -1)
-        case _:
-            raise layer.misfit("cannot be run backwards")
+def _run_backwards(layer: Layer, y: Array) -> Array:
+    if isinstance(layer, Activation) and layer.function is ReLU:
+        return np.maximum(y, 0)
+    dx = layer.backward(y)
+    assert dx is not None  # noqa: S101 - needs_dx is True
+    return dx
 
 
-# --- Patches, edges, clouds -----------------------------------------------------------------------
+# --- Patches, lines, embeddings -------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Product:
     """A convolution of one image as a matrix product: weights (F,K) · patches (K,P) = z (F,P).
 
-    ``x`` (C,H,W) is the convolution's input; the bias is not in ``z``.
+    ``x`` (C,H,W) is the convolution's input with its padding, K = C·kh·kw; the bias is not in
+    ``z``.
     """
 
     conv: Convolution
@@ -227,48 +256,60 @@ class Product:
 
 
 def product(network: Network, x: Array, name: str) -> Product:
-    """Return the matrices of a convolution of one image x (1,S,S,1).
+    """Return the matrices of a convolution of one image x (C,H,W,1).
 
     Raises
     ------
     ConfigError
-        No layer has this name, or it is no convolution.
+        No layer has this name, or it is not a convolution.
     """
     conv = find_convolution(network, name)
     outputs = {"": x[..., 0], **activations(network, x)}
     names = list(outputs)
-    below = outputs[names[names.index(name) - 1]]
-    patches = im2col(below[None], conv.kernel, conv.stride, conv.padding).T
-    return Product(conv, below, conv.weight.value.reshape(conv.F, -1), patches)
+    ph, pw = conv.padding
+    padded = np.pad(outputs[names[names.index(name) - 1]], ((0, 0), (ph, ph), (pw, pw)))
+    return Product(
+        conv, padded, _filter_rows(conv), im2col(padded[None], conv.kernel, conv.stride).T
+    )
+
+
+def _filter_rows(conv: Convolution) -> Array:
+    """Return the filters as rows (F, C·kh·kw), zero for the channels of the other groups."""
+    C, g = conv.shape[0], conv.groups
+    w = conv.weight.value[:, :, ::-1, ::-1] if conv.flip else conv.weight.value
+    rows = np.zeros((g, conv.F // g, g, C // g, *conv.kernel), w.dtype)
+    for group, part in enumerate(np.split(w, g)):
+        rows[group, :, group] = part
+    return rows.reshape(conv.F, -1)
 
 
 def line_responses(image: NDArray[np.uint8], kernel: Array) -> dict[str, Array]:
-    """Return what a 3×3 kernel finds in an image (H,W) of grey levels, and both poolings of it.
+    """Return the outputs of a 3×3 kernel on an image (H,W), of ReLU, and of both poolings.
 
-    Grey levels count from 0 to 1; around the image is background.
+    Grey levels are scaled to 0 to 1; the image is surrounded by background.
     """
     x = (image[None, :, :, None] / 255).astype(np.float32)
     conv = Convolution("convolution", 1, kernel=3, padding=1)
     network = Network([conv, Activation("ReLU", "relu")], x.shape[:-1])
     conv.weight.value[...] = kernel
-    found = activations(network, x)
-    y = found["ReLU"][..., None]
+    outputs = activations(network, x)
+    y = outputs["ReLU"][..., None]
     for pooling in (MaxPooling("max pooling", 2), AveragePooling("average pooling", 2)):
-        found[pooling.name] = Network([pooling], y.shape[:-1]).forward(y)[..., 0]
-    return {name: maps[0] for name, maps in found.items()}
+        outputs[pooling.name] = Network([pooling], y.shape[:-1]).forward(y)[..., 0]
+    return {name: maps[0] for name, maps in outputs.items()}
 
 
 def embedding(
     network: Network, preprocessing: Preprocessing, images: NDArray[np.uint8], name: str
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Lay the outputs of a layer for many images out in two dimensions, by SVD.
+    """Reduce the outputs of a layer for many images to two dimensions, by SVD.
 
     Returns
     -------
     places, shares
         The images (N,2) on the first two right singular vectors of the centred outputs (N,D),
-        each turned so that its largest entry is positive; and the part of the variance that lies
-        along each.
+        with signs such that the largest entry of each vector is positive; and the part of the
+        variance along each.
 
     Raises
     ------
@@ -278,7 +319,7 @@ def embedding(
     find_layer(network, name)
     outputs = []
     for start in range(0, len(images), BATCH):
-        x = prepared(preprocessing, images[start : start + BATCH])
+        x = preprocessing.prepare(images[start : start + BATCH], np.float32)
         network.allocate(x.shape[-1])
         for layer in network.layers:
             x = layer.forward(x)
@@ -288,7 +329,7 @@ def embedding(
     A = np.concatenate(outputs)
     if min(A.shape) < 2:
         raise ConfigError(
-            f"{A.shape[1]} units of {A.shape[0]} images cannot be laid out in two dimensions",
+            f"{A.shape[1]} units of {A.shape[0]} images are too few for two dimensions",
             remedy="take a network with more units, or more images",
             key=f"layer {name}",
         )

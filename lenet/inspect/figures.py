@@ -1,0 +1,214 @@
+"""What all plots share: a figure, its file, and images drawn in grey or in colour.
+
+Needs the extra ``viz``. Figures are made without pyplot: no window, no global state. The user's
+Matplotlib settings are ignored, and neither time nor machine is written into the file: the same
+numbers give the same bytes.
+
+White is large and black is small everywhere. Where zero matters the scale is symmetric: zero is
+the middle grey.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from io import BytesIO
+from pathlib import Path
+from textwrap import wrap
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lenet.nn.im2col import Array
+from lenet.system.errors import ConfigError, printable
+from lenet.system.extras import require
+from lenet.system.files import replacing
+
+FORMATS: Final = ("png", "svg")
+SETTINGS: Final = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "figure.titlesize": 11,
+    "figure.dpi": 100,
+    "savefig.dpi": 125,
+    "image.cmap": "gray",
+    "image.interpolation": "nearest",
+    "svg.hashsalt": "lenet",
+}
+FRAMES: Final = ("#ff9500", "#00b3ff", "#ff4fd8")  # visible on black and on white
+
+
+def figure_format(path: Path) -> str:
+    """Return the format that ``path`` ends in, if a figure can be written in it.
+
+    Raises
+    ------
+    ConfigError
+        ``path`` ends neither in .png nor in .svg.
+    SystemFailure
+        The extra ``viz`` is not installed.
+    """
+    form = path.suffix[1:].lower()
+    if form not in FORMATS:
+        raise ConfigError(
+            f"ends neither in .{FORMATS[0]} nor in .{FORMATS[1]}",
+            remedy="give a file name with one of these endings",
+            file=path,
+            key="--out",
+        )
+    require("matplotlib", extra="viz")
+    return form
+
+
+def write_figure(path: Path, draw: Callable[[], Any]) -> None:
+    """Draw a figure and write it as PNG or SVG, by the ending of ``path``.
+
+    Parameters
+    ----------
+    path
+        The file.
+    draw
+        Called without arguments; returns the figure.
+
+    Raises
+    ------
+    ConfigError
+        ``path`` ends neither in .png nor in .svg.
+    SystemFailure
+        The extra ``viz`` is not installed, or the file cannot be written.
+    """
+    form = figure_format(path)
+    matplotlib = require("matplotlib", extra="viz")
+    content = BytesIO()
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(SETTINGS)
+        metadata = {"Date": None} if form == "svg" else {"Software": None}
+        draw().savefig(content, format=form, metadata=metadata)
+    if form == "png":
+        content = _with_palette(content)
+    with replacing(path) as file:
+        file.write(content.getvalue())
+
+
+def _with_palette(png: BytesIO) -> BytesIO:
+    """Return a PNG of at most half the size: greys and three colours fit a palette of 256."""
+    small = BytesIO()
+    with require("PIL.Image", extra="viz").open(png) as image:  # Matplotlib needs it too
+        image.convert("RGB").quantize(256).save(small, "PNG", optimize=True)
+    return small
+
+
+def new_figure(width: float, height: float, title: str) -> Any:  # noqa: ANN401 - Matplotlib is optional
+    """Return an empty figure with a title, ``width`` × ``height`` inches."""
+    figure = require("matplotlib.figure", extra="viz").Figure(
+        figsize=(width, height), layout="constrained"
+    )
+    figure.suptitle("\n".join(wrap(plain_text(title), int(12 * width))))
+    return figure
+
+
+def plain_text(text: str) -> str:
+    """Return ``text`` with what the font lacks escaped, and ``$``, which would start a formula."""
+    return (
+        printable(text).encode("latin-1", "backslashreplace").decode("latin-1").replace("$", r"\$")
+    )
+
+
+def times(shape: Sequence[int]) -> str:
+    """Return a shape as ``6×28×28``."""
+    return "×".join(map(str, shape))
+
+
+# --- Images ---------------------------------------------------------------------------------------
+
+
+def show(axes: Any, image: Array, limits: tuple[float, float], aspect: str = "equal") -> Any:  # noqa: ANN401
+    """Draw numbers (H,W) in grey between limits; NaN is white."""
+    grey = require("matplotlib", extra="viz").colormaps["gray"].with_extremes(bad="white")
+    low, high = limits
+    axes.set(xticks=[], yticks=[])
+    return axes.imshow(image, cmap=grey, vmin=low, vmax=high, aspect=aspect)
+
+
+def show_channels(axes: Any, image: Array, limits: tuple[float, float]) -> None:  # noqa: ANN401
+    """Draw (C,H,W) between limits: three channels as red, green and blue, else their mean."""
+    if len(image) != 3:
+        show(axes, image.mean(axis=0), limits)
+        return
+    low, high = limits
+    axes.set(xticks=[], yticks=[])
+    axes.imshow(np.clip((image.transpose(1, 2, 0) - low) / (high - low), 0, 1))
+
+
+def show_raw(axes: Any, image: NDArray[np.uint8]) -> None:  # noqa: ANN401
+    """Draw an image of a data set: uint8, (H,W) or (C,H,W)."""
+    show_channels(axes, image if image.ndim == 3 else image[None], (0, 255))
+
+
+def symmetric(numbers: Array) -> tuple[float, float]:
+    """Return limits with zero in the middle."""
+    largest = float(np.abs(numbers).max()) or 1.0
+    return -largest, largest
+
+
+def spanned(numbers: Array) -> tuple[float, float]:
+    """Return the smallest and the largest number as limits."""
+    low, high = float(numbers.min()), float(numbers.max())
+    return low, high if high > low else low + 1
+
+
+# --- Tiles and frames -----------------------------------------------------------------------------
+
+
+def tiles(images: Array) -> Array:
+    """Arrange images (rows, columns, H, W) side by side, with gaps of NaN."""
+    rows, columns, H, W = images.shape
+    gap = _gap(W)
+    sheet = np.full((rows * (H + gap) - gap, columns * (W + gap) - gap), np.nan, np.float32)
+    for i, j in np.ndindex(rows, columns):
+        top, left = i * (H + gap), j * (W + gap)
+        sheet[top : top + H, left : left + W] = images[i, j]
+    return sheet
+
+
+def _gap(size: int) -> int:
+    return max(1, size // 10)
+
+
+def outline_tiles(axes: Any, images: Array) -> None:  # noqa: ANN401
+    """Draw a line around every tile: both the gaps and the largest numbers are white."""
+    rows, columns, H, W = images.shape
+    for i, j in np.ndindex(rows, columns):
+        frame(axes, (i * (H + _gap(W)), j * (W + _gap(W)), H, W), "black", 0.6, halo=0)
+    axes.spines[:].set_visible(False)
+
+
+def number_tiles(axis: Any, count: int, size: int) -> None:  # noqa: ANN401
+    """Write the tiles' numbers on an axis."""
+    step = size + _gap(size)
+    axis.set_ticks([k * step + (size - 1) / 2 for k in range(count)], range(count))
+    axis.set_tick_params(length=0)
+
+
+def frame(
+    axes: Any,  # noqa: ANN401
+    box: tuple[int, int, int, int],
+    colour: str,
+    line: float = 2,
+    halo: float = 1.5,
+) -> None:
+    """Draw a frame around a box: top, left, height, width."""
+    top, left, height, width = box
+    axes.add_patch(
+        require("matplotlib.patches", extra="viz").Rectangle(
+            (left - 0.5, top - 0.5), width, height, fill=False, edgecolor=colour, linewidth=line,
+            clip_on=False, zorder=3, path_effects=outlined("black", line + halo),
+        )
+    )  # fmt: skip
+
+
+def outlined(colour: str, width: float) -> list[Any]:
+    """Return the effect of a wider line below: colours stay readable on any background."""
+    effects = require("matplotlib.patheffects", extra="viz")
+    return [effects.withStroke(linewidth=width, foreground=colour)]

@@ -1,0 +1,120 @@
+"""From a checkpoint and a request to a figure: which image, which layers and which units."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lenet.data.imagefile import read_images
+from lenet.inspect import plots, views
+from lenet.nn.layer import Shape
+from lenet.predict.finder import find_digit
+from lenet.predict.prediction import picture_channels
+from lenet.predict.resampling import fitted
+from lenet.system.errors import ConfigError, ImageError
+from lenet.training.build import load_split
+from lenet.training.checkpoint import Checkpoint
+from lenet.training.restore import plain_network, preprocessing_of
+
+MAX_UNITS: Final = 7  # units of a layer in one figure, beside the input
+MAX_LAYERS: Final = 7  # layers in the figure of receptive fields
+EMBEDDED: Final = 1000  # test images
+
+
+def inspect(
+    checkpoint: Checkpoint,
+    what: str,
+    *,
+    file: Path | None = None,
+    number: int = 0,
+    layer: str | None = None,
+    unit: int | None = None,
+    data_dir: str | None = None,
+) -> Callable[[], Any]:
+    """Compute what a plot shows, and return the function that draws its figure.
+
+    Parameters
+    ----------
+    checkpoint
+        The network.
+    what
+        ``filters``, ``embedding``, ``edges``, ``maps``, ``patches``, ``deconv`` or ``field``.
+    file
+        A picture; without it, a test image of the checkpoint's data set is taken.
+    number
+        Which test image.
+    layer, unit
+        A layer's name and the number of one of its units, in place of those that the plot chooses.
+    data_dir
+        Where to look for the data set first.
+
+    Raises
+    ------
+    ConfigError
+        The network has no such layer or unit, or the data set no such image.
+    ImageError
+        The picture cannot be read, or no digit is found in it.
+    """
+    network, preprocessing = plain_network(checkpoint), preprocessing_of(checkpoint)
+    class_names = checkpoint.class_names
+    if what == "filters":
+        names = [layer] if layer else views.convolutions(network)[:2]
+        return lambda: plots.filters(network, names)
+    if what == "embedding":
+        test = load_split(checkpoint.config, "test", data_dir)
+        images, labels = test.images[:EMBEDDED], test.labels[:EMBEDDED]
+        name = checkpoint.config.data.name
+        return lambda: plots.embedding(network, preprocessing, images, labels, class_names, name)
+    if file is None:
+        image, caption = _test_image(checkpoint, number, data_dir)
+    else:
+        image, caption = _image_in(file, network.input_shape), file.name
+    if what == "edges":
+        return lambda: plots.edges(image, caption)
+    x = preprocessing.prepare(image[None], np.float32)
+    if what == "maps":
+        return lambda: plots.maps(network, x, class_names, caption)
+    if what == "patches":
+        name = layer or views.convolutions(network)[0]
+        return lambda: plots.patches(network, x, name, caption)
+    if unit is not None and layer is not None:
+        units = [views.chosen_unit(network, x, layer, unit)]
+    elif what == "deconv":
+        units = views.strongest_units(network, x, layer or views.last_pooling(network), MAX_UNITS)
+    else:
+        names = [layer] if layer else views.layers_of_maps(network)[:MAX_LAYERS]
+        units = [views.strongest_units(network, x, name, 1)[0] for name in names]
+    draw = plots.deconv if what == "deconv" else plots.field
+    return lambda: draw(network, x, units, caption)
+
+
+def _test_image(
+    checkpoint: Checkpoint, number: int, data_dir: str | None
+) -> tuple[NDArray[np.uint8], str]:
+    """Return a test image of the checkpoint's data set, and its caption."""
+    test, name = load_split(checkpoint.config, "test", data_dir), checkpoint.config.data.name
+    if number >= len(test.images):
+        raise ConfigError(
+            f"is {number}, but there are {len(test.images)} test images",
+            remedy=f"give a number from 0 to {len(test.images) - 1}",
+            key="--digit",
+        )
+    label = checkpoint.class_names[test.labels[number]]
+    return test.images[number], f"test image {number} of {name}: {label}"
+
+
+def _image_in(file: Path, input_shape: Shape) -> NDArray[np.uint8]:
+    """Return the first image of a file as ``lenet predict`` gives it to a network."""
+    _, pixels = next(read_images(file))
+    if picture_channels(input_shape) == 3:
+        return fitted(pixels, *input_shape[1:])
+    digit = find_digit(pixels)
+    if digit is None:
+        raise ImageError(
+            "no digit found in it", remedy="give an image in which one stands out", file=file
+        )
+    return digit.image
