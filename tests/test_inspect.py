@@ -55,7 +55,7 @@ def test_the_plain_network_is_the_checkpoint_s(pooling):
     checkpoint = untrained(model__pooling=pooling)
     images, _ = bars(1, seed=3)
     x = Preprocessing().prepare(images, np.float32)
-    outputs = views.activations(evaluation.plain_network(checkpoint), x)
+    outputs = views.activations(restore.plain_network(checkpoint), x)
     names = "C1 C1.activation S2 C3 C3.activation S4 C5 C5.activation F6 F6.activation F7"
     assert " ".join(outputs) == names
     assert [outputs[name].shape for name in ("C1", "S4", "C5", "F7")] == [
@@ -257,7 +257,7 @@ def test_the_embedding_is_that_of_the_covariance():
 
 
 def test_too_few_units_for_two_dimensions():
-    made = evaluation.plain_network(untrained(model__units=[6, 1]))
+    made = restore.plain_network(untrained(model__units=[6, 1]))
     with pytest.raises(ConfigError, match="are too few for two dimensions"):
         views.embedding(made, Preprocessing(), bars(5, seed=0)[0], "F6.activation")
 
