@@ -1,12 +1,10 @@
 """Checkpoints: there and back to the bit, and every fault of faults.md 26-39, 42, 51, 54, 64.
 
-Broken files are real files, made by :func:`forge` below from docs/checkpoint.md with zipfile and
-json alone, with a right checksum too: the writer under test is no oracle for its own reader.
+Broken files are real files, made by forged.py.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import math
@@ -21,17 +19,20 @@ import threading
 import time
 import tracemalloc
 import zipfile
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from forged import Canary, forge, members_of, meta_of, npy, text_of, with_checksum, zipped
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lenet.config.schema import Config
 from lenet.system.errors import CheckpointError, ConfigError, GateFailed, SystemFailure
 from lenet.system.files import clean_leftovers
+from lenet.training import archive
 from lenet.training import checkpoint as module
 from lenet.training.checkpoint import Checkpoint, Training, facts, load_checkpoint, save_checkpoint
 
@@ -106,73 +107,7 @@ def same(a: Checkpoint, b: Checkpoint) -> bool:
     return plain(a) == plain(b)
 
 
-# --- the second implementation -------------------------------------------------------------------
-
-
-def npy(array: np.ndarray) -> bytes:
-    """The .npy form, with the header padded to 128 bytes."""
-    header = f"{{'descr': '{array.dtype.str}', 'fortran_order': False, 'shape': {array.shape}, }}"
-    return b"\x93NUMPY\x01\x00\x76\x00" + header.encode().ljust(117) + b"\n" + array.tobytes()
-
-
-def zipped(members: list[tuple[str, bytes]], compression: int = zipfile.ZIP_STORED) -> bytes:
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", compression) as archive:
-        for name, content in members:
-            info = zipfile.ZipInfo(name)  # dated 1980-01-01
-            info.create_system, info.external_attr = 3, 0o644 << 16
-            info.compress_type = compression
-            archive.writestr(info, content)
-    return stream.getvalue()
-
-
-def with_checksum(members: list[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
-    """SHA-256 over every byte before the header of the last member."""
-    plain = zipped([*members, ("sha256.npy", b"")])
-    before = plain[: plain.index(b"PK\x01\x02")][: -30 - len("sha256.npy")]
-    digest = np.frombuffer(hashlib.sha256(before).digest(), np.uint8)
-    return [*members, ("sha256.npy", npy(digest))]
-
-
-def forge(members: list[tuple[str, bytes]], **how: int) -> bytes:
-    return zipped(with_checksum(members), **how)
-
-
-def meta_of(checkpoint: Checkpoint) -> dict:
-    training = checkpoint.training
-    return {
-        "format": 1,
-        "needs": "0.1.0",
-        "config": checkpoint.config.to_dict(),
-        "preprocessing": checkpoint.preprocessing,
-        "class_names": list(checkpoint.class_names),
-        "dataset": checkpoint.dataset,
-        "step": checkpoint.step,
-        "epoch": checkpoint.epoch,
-        "metrics": checkpoint.metrics,
-        "training": training
-        and {
-            "optimizer": list(training.optimizer),
-            "average": list(training.average),
-            "progress": training.progress,
-        },
-        "facts": dict(checkpoint.facts),
-    }
-
-
-def text_of(meta: object) -> bytes:
-    return json.dumps(meta, separators=(",", ":"), ensure_ascii=False).encode()
-
-
-def members_of(checkpoint: Checkpoint, text: bytes | None = None) -> list[tuple[str, bytes]]:
-    text = text_of(meta_of(checkpoint)) if text is None else text
-    arrays = {f"parameters/{n}": a for n, a in checkpoint.parameters.items()}
-    if training := checkpoint.training:
-        arrays["training/parameters"] = training.parameters
-        arrays |= {f"training/optimizer/{n}": a for n, a in training.optimizer.items()}
-        arrays |= {f"training/average/{n}": a for n, a in training.average.items()}
-    first = ("meta.npy", npy(np.frombuffer(text, np.uint8)))
-    return [first, *((f"{name}.npy", npy(array)) for name, array in arrays.items())]
+# --- refusals -------------------------------------------------------------------------------------
 
 
 def refuse(path: Path, *words: str, error: type = CheckpointError, resume: bool = False) -> str:
@@ -215,6 +150,20 @@ def test_bytes_are_those_of_the_documented_format(tmp_path):
     for training in (True, False):
         checkpoint = make(training=training)
         assert saved(tmp_path / "a.npz", checkpoint) == forge(members_of(checkpoint))
+
+
+def test_headers_of_the_archive_field_by_field(tmp_path):
+    """Against the tables of APPNOTE.TXT, 4.3.7, 4.3.12 and 4.3.16, not against zipfile."""
+    content = saved(tmp_path / "a.npz", make(training=False))
+    first, last = content[: content.index(b"PK\3\4", 4)], content.index(b"PK\5\6")
+    crc, size = zlib.crc32(first[38:]), len(first) - 38
+    begun = (20, 0, 0, 0, 0x21, crc, size, size, 8, 0)
+    assert first[:38] == struct.pack("<4s5H3I2H8s", b"PK\3\4", *begun, b"meta.npy")
+    directory = content.index(b"PK\1\2")
+    listed = (3 << 8 | 20, *begun, 0, 0, 0, 0o644 << 16, 0, b"meta.npy")
+    assert content[directory:][:54] == struct.pack("<4s6H3I5H2I8s", b"PK\1\2", *listed)
+    end = (0, 0, 5, 5, last - directory, directory, 0)
+    assert content[last:] == struct.pack("<4s4H2IH", b"PK\5\6", *end)
 
 
 def test_numpy_and_zipfile_read_it_without_pickle(tmp_path):
@@ -395,14 +344,6 @@ def test_wrong_checksum_with_right_crc(tmp_path):
 # --- 29-35: what must not be let in --------------------------------------------------------------
 
 
-class Canary:
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (Path(self.path),)
-
-
 def test_documented_check_of_the_checksum(tmp_path, monkeypatch):
     """The example of docs/checkpoint.md does what it says."""
     monkeypatch.chdir(tmp_path)
@@ -558,14 +499,14 @@ def test_encrypted_and_compressed(tmp_path):
 
 def test_cut_short_between_checking_and_reading(tmp_path, monkeypatch):
     saved(tmp_path / "a.npz")
-    verified = module._verified
+    verified = archive._verified
 
     def cut(*arguments: object) -> object:
         start = verified(*arguments)
         os.truncate(tmp_path / "a.npz", 1700)
         return start
 
-    monkeypatch.setattr(module, "_verified", cut)
+    monkeypatch.setattr(archive, "_verified", cut)
     refuse(tmp_path / "a.npz", "cut short while it was read")
 
 
@@ -969,8 +910,9 @@ import signal
 import lenet.system.files
 folder, path = Path(sys.argv[1]), Path(sys.argv[1]) / "a.npz"
 old, new = make(seed=1), make(seed=2)
-files = {module.__file__, lenet.system.files.__file__}
-steps = {"save_checkpoint", "_write_archive", "put", "replacing", "_beside", "_sync_directory"}
+files = {module.__file__, archive.__file__, zipfile.__file__, lenet.system.files.__file__}
+steps = {"save_checkpoint", "write_archive", "put", "replacing", "_beside", "_sync_directory"}
+steps |= {"_open_to_write", "_write_end_record"}
 leftovers = states = kills = 0
 killed = True
 while killed:

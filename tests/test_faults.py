@@ -31,7 +31,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from test_checkpoint import Canary, forge, npy, zipped
+from forged import Canary, forge, npy, zipped
 from test_training import children
 from tiny import write_bars
 

@@ -1,35 +1,23 @@
-"""Checkpoints: one .npz file that is whole or not there, and that need not be trusted.
+"""Checkpoints: one .npz file that is complete or absent, and that need not be trusted.
 
-The file is described in docs/checkpoint.md, after the .npy format of NumPy
-(https://numpy.org/neps/nep-0001-npy-format.html) and the ZIP format of PKWARE (APPNOTE.TXT,
-sections 4.3.7, 4.3.12 and 4.3.16).
+The file is described in docs/checkpoint.md. Its first member is a JSON text, from which the names,
+types and shapes of all arrays follow; :mod:`lenet.training.archive` reads and writes the bytes.
 
-There is one way to write a given checkpoint: members stored, in a fixed order, with fixed
-headers. So the reader parses nothing but the JSON text of the first member. From the
-configuration in it follows what every other byte must be, except the numbers themselves; the
-reader compares, keeps to a fixed amount of memory, and makes arrays only when the checksum is
-right. What no network needs, a bomb, a pickle, a path, is not looked for: it is not what must be
-there.
-
-In order: what a checkpoint holds, saving, loading, the JSON text, the bytes of the archive, facts
-of the machine.
+In order: what a checkpoint contains, saving, loading, the arrays, the JSON text.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
 import re
-import struct
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any, Final, NoReturn, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,9 +26,16 @@ from lenet.config.schema import Config
 from lenet.system.errors import CheckpointError, ConfigError, GateFailed, LenetError, SystemFailure
 from lenet.system.files import open_regular, replacing
 from lenet.system.machine import describe_machine
+from lenet.training.archive import (
+    Array,
+    Member,
+    Shape,
+    read_arrays,
+    read_text,
+    refuse,
+    write_archive,
+)
 
-Array: TypeAlias = NDArray[np.floating[Any]]
-Shape: TypeAlias = tuple[int, ...]
 Number: TypeAlias = float | None
 
 FORMAT: Final = 1
@@ -48,12 +43,10 @@ NEEDS: Final = "0.1.0"  # the first version that reads this format
 MAX_META: Final = 64 * 1024
 MAX_TEXT: Final = 200
 MAX_BYTES: Final = 2**30
-CHUNK: Final = 2**20
 DTYPES: Final = {"float32": "<f4", "float64": "<f8"}
-REMEDY: Final = "take another checkpoint of the run, or train again"
 
 
-# --- What a checkpoint holds ---------------------------------------------------------------------
+# --- What a checkpoint contains ------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -113,7 +106,7 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
     try:
         content = _content(checkpoint)
         with replacing(path) as file:
-            _write_archive(file, content)
+            write_archive(file, content)
     except LenetError as error:
         error.file = str(path)
         raise
@@ -153,7 +146,7 @@ def load_checkpoint(
             checkpoint = _read(file, shapes)
         if resume and checkpoint.training is None:
             remedy = "resume from last.npz, or start a new run"
-            _refuse("training", "holds no training state: it can be evaluated, not resumed", remedy)
+            refuse("training", "holds no training state: it can be evaluated, not resumed", remedy)
     except LenetError as error:
         error.file = str(path)
         raise
@@ -168,15 +161,13 @@ def load_checkpoint(
 
 
 def _read(file: BufferedReader, shapes: Callable[[Config], Mapping[str, Shape]]) -> Checkpoint:
-    meta, text = _read_meta(file)
+    meta, text = read_text(file, "meta", MAX_META)
     values, config = _decoded(text)
     try:
         needed = shapes(config)
     except ConfigError as error:
-        _refuse(f"config.{error.key}", error.problem)
-    members = _layout(config, needed, values["training"])
-    start = _verified(file, [meta, *members, CHECKSUM])
-    arrays = {member.name: _read_array(file, member, start[member]) for member in members}
+        refuse(f"config.{error.key}", error.problem)
+    arrays = read_arrays(file, meta, _layout(config, needed, values["training"]))
 
     def under(group: str) -> dict[str, Array]:
         return {name[len(group) :]: a for name, a in arrays.items() if name.startswith(group)}
@@ -203,73 +194,60 @@ def _read(file: BufferedReader, shapes: Callable[[Config], Mapping[str, Shape]])
     )
 
 
-def _read_meta(file: BufferedReader) -> tuple[Member, bytes]:
-    """Read the first member, whose length alone is not known beforehand."""
-    head = file.read(len(Member("meta", "|u1", (0,)).head(crc=0)))
-    if not head:
-        _refuse(None, "is empty")
-    if not head.startswith(b"PK"):
-        _refuse(None, "is no npz archive", "name a file that lenet train has written")
-    crc, _, size = LOCAL_SIZES.unpack_from(head.ljust(30, b"\0"), 14)
-    meta = Member("meta", "|u1", (size - NPY_HEADER,))
-    if not 0 < meta.nbytes <= MAX_META or head != meta.head(crc):
-        _refuse("meta", "is not the first member, or is packed as lenet does not pack it")
-    text = file.read(meta.nbytes)
-    if zlib.crc32(text, zlib.crc32(head[-NPY_HEADER:])) != crc:
-        _refuse("meta", "is damaged or cut short")
-    return meta, text
+# --- The arrays ----------------------------------------------------------------------------------
 
 
-def _verified(file: BufferedReader, members: Sequence[Member]) -> dict[Member, int]:
-    """Hold the whole file against what it must be; return where each member's numbers start.
-
-    Reads a little at a time: a file that is not right costs no memory, however long it is.
-    """
-    file.seek(0)
-    digest, crcs, start = hashlib.sha256(), [], {}
-    for member in members:
-        checksum = digest.digest()
-        head = file.read(len(member.head(crc=0)))
-        crc, _, _ = LOCAL_SIZES.unpack_from(head.ljust(30, b"\0"), 14)
-        if head != member.head(crc):
-            _refuse(member.name, f"is missing, or is not the array that belongs here: {member}")
-        start[member] = file.tell()
-        digest.update(head)
-        actual = zlib.crc32(head[-NPY_HEADER:])
-        for chunk in _chunks(file, member.nbytes):
-            digest.update(chunk)
-            actual = zlib.crc32(chunk, actual)
-        if actual != crc:
-            _refuse(member.name, "is damaged or cut short")
-        crcs.append(crc)
-    directory = _directory(members, crcs)
-    if file.read(len(directory) + 1) != directory:
-        _refuse(None, "its archive is cut short, or has more in it than it should")
-    file.seek(start[CHECKSUM])
-    if file.read(CHECKSUM.nbytes) != checksum:
-        _refuse(CHECKSUM.name, "is not that of the content: the file was changed")
-    return start
+def _content(checkpoint: Checkpoint) -> list[tuple[Member, NDArray[Any]]]:
+    """Return the members with their arrays, held to the same rules as what is loaded."""
+    arrays = {f"parameters/{name}": a for name, a in checkpoint.parameters.items()}
+    progress: Mapping[str, Number] = {}
+    if (training := checkpoint.training) is not None:
+        arrays["training/parameters"] = training.parameters
+        arrays |= {f"training/optimizer/{name}": a for name, a in training.optimizer.items()}
+        arrays |= {f"training/average/{name}": a for name, a in training.average.items()}
+        progress = training.progress
+    _check_finite({**arrays, **checkpoint.metrics, **progress})
+    text = _encoded(checkpoint)
+    if len(text) > MAX_META:
+        refuse("meta", f"is over {MAX_META:,} bytes", "shorten the names of the classes")
+    values, config = _decoded(text)
+    shapes = {name: a.shape for name, a in checkpoint.parameters.items()}
+    members = _layout(config, shapes, values["training"])
+    return [
+        (Member("meta", "|u1", (len(text),)), np.frombuffer(text, np.uint8)),
+        *(
+            (member, array.astype(member.dtype, casting="equiv", copy=False).reshape(member.shape))
+            for member, array in zip(members, arrays.values(), strict=True)
+        ),
+    ]
 
 
-def _chunks(file: BufferedReader, count: int) -> Iterator[bytes]:
-    """Read ``count`` bytes, or to the end of the file, a little at a time."""
-    while count > 0 and (chunk := file.read(min(count, CHUNK))):
-        yield chunk
-        count -= len(chunk)
+def _check_finite(numbers: Mapping[str, Array | Number]) -> None:
+    for name, value in numbers.items():
+        if value is not None and not np.isfinite(value).all():
+            problem = "is NaN or infinite: training has diverged"
+            remedy = "lower optimizer.lr, or begin with schedule.warmup"
+            raise GateFailed(problem, remedy=remedy, key=name)
 
 
-def _read_array(file: BufferedReader, member: Member, start: int) -> Array:
-    array: Array = np.empty(member.shape, member.dtype)
-    file.seek(start)
-    if file.readinto(array.data) != member.nbytes:
-        _refuse(member.name, "was cut short while it was read")
-    if not np.isfinite(array).all():
-        _refuse(member.name, "holds NaN or infinite numbers")
-    return array.astype(array.dtype.newbyteorder("="), copy=False)
-
-
-def _refuse(key: str | None, problem: str, remedy: str = REMEDY) -> NoReturn:
-    raise CheckpointError(problem, remedy=remedy, key=key)
+def _layout(
+    config: Config, shapes: Mapping[str, Shape], training: Mapping[str, Any] | None
+) -> list[Member]:
+    """Return the members between the text and the checksum."""
+    dtype = DTYPES[config.train.precision]
+    size = sum(map(math.prod, shapes.values()))
+    members = [Member(f"parameters/{name}", dtype, shape) for name, shape in shapes.items()]
+    if training is not None:
+        vectors = [
+            "parameters",
+            *(f"optimizer/{name}" for name in training["optimizer"]),
+            *(f"average/{name}" for name in training["average"]),
+        ]
+        members += [Member(f"training/{name}", dtype, (size,)) for name in vectors]
+    if sum(member.nbytes for member in members) > MAX_BYTES:
+        problem = f"makes checkpoints of over {MAX_BYTES:,} bytes"
+        refuse("config.model", problem, "choose a smaller network")
+    return members
 
 
 # --- The JSON text -------------------------------------------------------------------------------
@@ -312,11 +290,11 @@ def _decoded(text: bytes) -> tuple[dict[str, Any], Config]:
     try:
         config = Config.from_dict(values["config"])
     except ConfigError as error:
-        _refuse(f"config.{error.key}", error.problem)
+        refuse(f"config.{error.key}", error.problem)
     if len(values["class_names"]) != config.model.classes:
-        _refuse("meta.class_names", f"must be as many as model.classes, {config.model.classes}")
+        refuse("meta.class_names", f"must be as many as model.classes, {config.model.classes}")
     if values["preprocessing"]["input_size"] != config.model.input_size:
-        _refuse("meta.preprocessing", f"must have the input_size {config.model.input_size}")
+        refuse("meta.preprocessing", f"must have the input_size {config.model.input_size}")
     return values, config
 
 
@@ -326,25 +304,25 @@ def _parsed(text: bytes) -> dict[str, Any]:
         values = json.loads(text)
         canonical = _canonical(values)
     except (ValueError, RecursionError):
-        _refuse("meta", "is not JSON")
+        refuse("meta", "is not JSON")
     if not isinstance(values, dict):
-        _refuse("meta", "is not a JSON object")
+        refuse("meta", "is not a JSON object")
     found: Any = values.get("format")
     if _is_count(found) and found > FORMAT:
         needs = values.get("needs")
         version = needs if _is_text(needs) else "a later version"
-        _refuse("format", f"is {found}, which needs lenet >= {version}", "update lenet")
+        refuse("format", f"is {found}, which needs lenet >= {version}", "update lenet")
     if canonical != text:  # repeated keys, numbers beyond the range, other spellings
-        _refuse("meta", "is not JSON as lenet writes it")
+        refuse("meta", "is not JSON as lenet writes it")
     return values
 
 
 def _check_fields(values: dict[str, Any]) -> None:
     if odd := sorted(set(values) ^ set(FIELDS)):
-        _refuse(f"meta.{odd[0][:40]}", "is missing" if odd[0] in FIELDS else "is unknown")
+        refuse(f"meta.{odd[0][:40]}", "is missing" if odd[0] in FIELDS else "is unknown")
     for name, (words, fits) in FIELDS.items():
         if not fits(values[name]):
-            _refuse(f"meta.{name}", f"must be {words}")
+            refuse(f"meta.{name}", f"must be {words}")
 
 
 def _is_count(value: object) -> bool:
@@ -412,146 +390,6 @@ FIELDS: Final[dict[str, tuple[str, Callable[[Any], bool]]]] = {
     "training": ("null, or the names of vectors and the progress", _is_training),
     "facts": ("short texts and counts by name", _are_facts),
 }
-
-
-# --- The bytes of the archive --------------------------------------------------------------------
-
-LOCAL: Final = struct.Struct("<4s5H3I2H")
-LOCAL_SIZES: Final = struct.Struct("<3I")  # at 14: CRC-32, length in the file, length
-CENTRAL: Final = struct.Struct("<4s6H3I5H2I")
-END: Final = struct.Struct("<4s4H2IH")
-VERSION: Final = 20
-UNIX: Final = 3 << 8
-READABLE: Final = 0o644 << 16
-FIRST_OF_1980: Final = 0x21  # no time of its own: the same content gives the same bytes
-NPY_HEADER: Final = 128
-
-
-@dataclass(frozen=True)
-class Member:
-    """An array in the archive: the bytes around its numbers follow from name, type and shape."""
-
-    name: str
-    dtype: str
-    shape: Shape
-
-    def __str__(self) -> str:
-        return f"{np.dtype(self.dtype)}, {'×'.join(map(str, self.shape))}"
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of its numbers."""
-        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
-
-    def head(self, crc: int) -> bytes:
-        """Return what stands before the numbers: the headers of ZIP and of NumPy."""
-        name = self.file_name
-        size = NPY_HEADER + self.nbytes
-        lengths = (crc, size, size, len(name), 0)
-        return LOCAL.pack(b"PK\3\4", VERSION, 0, 0, 0, FIRST_OF_1980, *lengths) + name + self.npy
-
-    def entry(self, crc: int, offset: int) -> bytes:
-        """Return the member's entry in the directory at the end."""
-        name = self.file_name
-        size = NPY_HEADER + self.nbytes
-        fields = (UNIX + VERSION, VERSION, 0, 0, 0, FIRST_OF_1980, crc, size, size, len(name))
-        return CENTRAL.pack(b"PK\1\2", *fields, 0, 0, 0, 0, READABLE, offset) + name
-
-    @property
-    def file_name(self) -> bytes:
-        """Its name in the archive, from which NumPy takes the suffix off again."""
-        return f"{self.name}.npy".encode("ascii")
-
-    @property
-    def npy(self) -> bytes:
-        """The header of its .npy file; any length that fits would do, this one is always it."""
-        text = f"{{'descr': '{self.dtype}', 'fortran_order': False, 'shape': {self.shape}, }}"
-        length = NPY_HEADER - 10
-        return b"\x93NUMPY\1\0" + struct.pack("<H", length) + f"{text:{length - 1}}\n".encode()
-
-
-CHECKSUM: Final = Member("sha256", "|u1", (32,))
-
-
-def _content(checkpoint: Checkpoint) -> list[tuple[Member, NDArray[Any]]]:
-    """Return the members with their arrays, held to the same rules as what is loaded."""
-    arrays = {f"parameters/{name}": a for name, a in checkpoint.parameters.items()}
-    progress: Mapping[str, Number] = {}
-    if (training := checkpoint.training) is not None:
-        arrays["training/parameters"] = training.parameters
-        arrays |= {f"training/optimizer/{name}": a for name, a in training.optimizer.items()}
-        arrays |= {f"training/average/{name}": a for name, a in training.average.items()}
-        progress = training.progress
-    _check_finite({**arrays, **checkpoint.metrics, **progress})
-    text = _encoded(checkpoint)
-    if len(text) > MAX_META:
-        _refuse("meta", f"is over {MAX_META:,} bytes", "shorten the names of the classes")
-    values, config = _decoded(text)
-    shapes = {name: a.shape for name, a in checkpoint.parameters.items()}
-    members = _layout(config, shapes, values["training"])
-    return [
-        (Member("meta", "|u1", (len(text),)), np.frombuffer(text, np.uint8)),
-        *(
-            (member, array.astype(member.dtype, casting="equiv", copy=False).reshape(member.shape))
-            for member, array in zip(members, arrays.values(), strict=True)
-        ),
-    ]
-
-
-def _check_finite(numbers: Mapping[str, Array | Number]) -> None:
-    for name, value in numbers.items():
-        if value is not None and not np.isfinite(value).all():
-            problem = "is NaN or infinite: training has diverged"
-            remedy = "lower optimizer.lr, or begin with schedule.warmup"
-            raise GateFailed(problem, remedy=remedy, key=name)
-
-
-def _layout(
-    config: Config, shapes: Mapping[str, Shape], training: Mapping[str, Any] | None
-) -> list[Member]:
-    """Return the members between the text and the checksum."""
-    dtype = DTYPES[config.train.precision]
-    size = sum(map(math.prod, shapes.values()))
-    members = [Member(f"parameters/{name}", dtype, shape) for name, shape in shapes.items()]
-    if training is not None:
-        vectors = [
-            "parameters",
-            *(f"optimizer/{name}" for name in training["optimizer"]),
-            *(f"average/{name}" for name in training["average"]),
-        ]
-        members += [Member(f"training/{name}", dtype, (size,)) for name in vectors]
-    if sum(member.nbytes for member in members) > MAX_BYTES:
-        problem = f"makes checkpoints of over {MAX_BYTES:,} bytes"
-        _refuse("config.model", problem, "choose a smaller network")
-    return members
-
-
-def _write_archive(file: IO[bytes], content: Iterable[tuple[Member, NDArray[Any]]]) -> None:
-    digest, members, crcs = hashlib.sha256(), [], []
-
-    def put(member: Member, array: NDArray[Any]) -> None:
-        numbers = array.tobytes()
-        crc = zlib.crc32(numbers, zlib.crc32(member.npy))
-        for part in (member.head(crc), numbers):
-            digest.update(part)
-            file.write(part)
-        members.append(member)
-        crcs.append(crc)
-
-    for member, array in content:
-        put(member, array)
-    put(CHECKSUM, np.frombuffer(digest.digest(), np.uint8))
-    file.write(_directory(members, crcs))
-
-
-def _directory(members: Sequence[Member], crcs: Sequence[int]) -> bytes:
-    """Return the directory at the end of the archive."""
-    entries, offset = b"", 0
-    for member, crc in zip(members, crcs, strict=True):
-        entries += member.entry(crc, offset)
-        offset += len(member.head(crc)) + member.nbytes
-    count = len(members)
-    return entries + END.pack(b"PK\5\6", 0, 0, count, count, len(entries), offset, 0)
 
 
 # --- Facts of the machine ------------------------------------------------------------------------
