@@ -1,14 +1,13 @@
-"""How good predictions are: the confusion matrix, and what follows from it.
+"""Classification metrics: the confusion matrix, and the scores computed from it.
 
-Everything but the loss is read off the confusion matrix: rows are true classes, columns predicted
-ones. A score that is 0/0 (the precision of a class that was never predicted, the recall of one
-that never occurs) is undefined: None in Python, null in JSON, ``-`` in the table; never a 0 that
-would count as a failure.
+Rows of the confusion matrix are true classes, columns are predicted classes. A score that is 0/0
+(the precision of a class that was never predicted, the recall of one that never occurs) is
+undefined: None in Python, null in JSON, ``-`` in the table; a 0 would count as a failure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet.system.errors import DataError
+from lenet.system.text import table
 
 SCHEMA_VERSION = 1
 
@@ -23,7 +23,7 @@ SCHEMA_VERSION = 1
 def confusion_matrix(
     labels: NDArray[np.integer[Any]], predicted: NDArray[np.integer[Any]], classes: int
 ) -> NDArray[np.int64]:
-    """Count the items of every true class (row) that were given every class (column).
+    """Count the items of each true class (row) by their predicted class (column).
 
     Parameters
     ----------
@@ -66,18 +66,18 @@ class ClassScores:
 
     label: int
     precision: float | None
-    """Of the items given this class, the share that has it."""
+    """Share of the items predicted as this class that belong to it."""
     recall: float | None
-    """Of the items that have this class, the share that was given it."""
+    """Share of the items of this class that were predicted as it."""
     f1: float | None
     """Harmonic mean of the two: 2·hits / (occurrences + predictions)."""
     support: int
-    """Items that have this class."""
+    """Number of items of this class."""
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    r"""What an evaluation found.
+    r"""The result of an evaluation.
 
     Parameters
     ----------
@@ -112,22 +112,22 @@ class Evaluation:
 
     @property
     def accuracy(self) -> float:
-        """Share of the items that were given their class."""
+        """Share of the items whose class was predicted."""
         return int(self.confusion.trace()) / self.count
 
     @property
     def error(self) -> float:
-        """Share of the items that were not."""
+        """Share of the items whose class was not predicted."""
         return self.mistakes / self.count
 
     @property
     def mistakes(self) -> int:
-        """Number of the items that were not."""
+        """Number of the items whose class was not predicted."""
         return self.count - int(self.confusion.trace())
 
     @property
     def per_class(self) -> tuple[ClassScores, ...]:
-        """The scores of every class, in order."""
+        """The scores of each class, in order."""
         hits = self.confusion.diagonal().tolist()
         predictions = self.confusion.sum(axis=0).tolist()
         occurrences = self.confusion.sum(axis=1).tolist()
@@ -149,34 +149,34 @@ class Evaluation:
         }
 
     def to_table(self, class_names: Sequence[str] | None = None) -> str:
-        """Return aligned text: a summary, the scores by class, the confusion matrix.
+        """Return a summary line, a table of the scores by class, and the confusion matrix.
 
         Ten classes with names of up to 18 characters fit into 80 columns. A zero in the matrix
         is a dot, so that the mistakes stand out.
         """
-        classes = len(self.confusion)
-        labels = _row_labels(class_names or [str(i) for i in range(classes)])
+        labels = _row_labels(class_names or [str(i) for i in range(len(self.confusion))])
         summary = (
             f"accuracy {_percent(self.accuracy)}   error {_percent(self.error)} "
             f"({self.mistakes} of {self.count})   loss {self.loss:.4f}"
         )
 
-        scores = [_columns(("precision", "recall", "f1", "support"), 10)]
-        for s in self.per_class:
+        scores: list[Sequence[object]] = [("class", "precision", "recall", "f1", "support")]
+        for label, s in zip(labels, self.per_class, strict=True):
             shares = (_percent(s.precision), _percent(s.recall), _percent(s.f1))
-            scores.append(_columns((*shares, s.support), 10))
+            scores.append((label, *shares, s.support))
 
-        width = max(len(str(self.confusion.max())), len(str(classes - 1)), 3) + 2
-        matrix = [_columns(range(classes), width)]
-        matrix += [_columns((n or "." for n in row), width) for row in self.confusion.tolist()]
+        matrix: list[Sequence[object]] = [("", *range(len(self.confusion)))]
+        for label, row in zip(labels, self.confusion.tolist(), strict=True):
+            matrix.append((label, *(count or "." for count in row)))
+        width = max(len(str(self.confusion.max())), 3) + 1
         return "\n".join(
             [
                 summary,
                 "",
-                *_beside(["class", *labels], scores),
+                table(scores, "<>", gap=" ", min_widths=(0, 9)),
                 "",
                 "true \\ predicted",
-                *_beside(["", *labels], matrix),
+                table(matrix, "<>", gap=" ", min_widths=(0, width)),
             ]
         )
 
@@ -192,13 +192,3 @@ def _percent(share: float | None) -> str:
 def _row_labels(names: Sequence[str]) -> list[str]:
     """Put a class's number before its name, unless the name is the number."""
     return [name if name == str(i) else f"{i} {name}" for i, name in enumerate(names)]
-
-
-def _columns(cells: Iterable[object], width: int) -> str:
-    return "".join(f"{cell!s:>{width}}" for cell in cells)
-
-
-def _beside(labels: Sequence[str], rows: Sequence[str]) -> list[str]:
-    """Set labels, padded to the longest, before rows."""
-    width = max(map(len, labels))
-    return [f"{label:<{width}}{row}" for label, row in zip(labels, rows, strict=True)]
