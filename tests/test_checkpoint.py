@@ -255,9 +255,9 @@ def test_pipe_does_not_block(tmp_path, monkeypatch):
 
     def read() -> None:
         messages.append(refuse(tmp_path / "pipe", "is a pipe, socket or device"))
-        # a pipe that takes the place of the file after it was looked at
+        # a pipe that replaces the file after its kind was checked
         regular = Path(__file__).stat()
-        monkeypatch.setattr(Path, "stat", lambda self, **_: regular)
+        monkeypatch.setattr(os, "stat", lambda *_, **__: regular)
         with pytest.raises(CheckpointError, match="is a pipe, socket or device"):
             load_checkpoint(tmp_path / "pipe", shapes)
         messages.append("done")

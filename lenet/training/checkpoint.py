@@ -3,7 +3,7 @@
 The file is described in docs/checkpoint.md. Its first member is a JSON text, from which the names,
 types and shapes of all arrays follow; :mod:`lenet.training.archive` reads and writes the bytes.
 
-In order: what a checkpoint contains, saving, loading, the arrays, the JSON text.
+In order: what a checkpoint contains, saving, loading, the arrays, the JSON text, where it was made.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -41,7 +40,7 @@ Number: TypeAlias = float | None
 FORMAT: Final = 1
 NEEDS: Final = "0.1.0"  # the first version that reads this format
 MAX_META: Final = 64 * 1024
-MAX_TEXT: Final = 200
+MAX_STRING: Final = 200
 MAX_BYTES: Final = 2**30
 DTYPES: Final = {"float32": "<f4", "float64": "<f8"}
 
@@ -51,9 +50,9 @@ DTYPES: Final = {"float32": "<f4", "float64": "<f8"}
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Training:
-    """What going on with a run needs beyond evaluating it.
+    """What resuming a run needs beyond what evaluation needs.
 
-    There is no random state: what is random is a pure function of seed, epoch and step.
+    There is no random state: random numbers are a pure function of seed, epoch and step.
     """
 
     parameters: Array
@@ -68,11 +67,11 @@ class Training:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Checkpoint:
-    """A network with all that judging it, using it and training it further needs."""
+    """A trained network with all that is needed to evaluate it, use it and train it further."""
 
     config: Config
     parameters: Mapping[str, Array]
-    """What is evaluated, by name in the layers' order: the averaged weights, if there are."""
+    """The weights to evaluate (averaged if training averages) by name, in the layers' order."""
     preprocessing: Mapping[str, float]
     """``scale``, ``shift``, ``input_size``: an input is grey · scale + shift, padded to size."""
     class_names: tuple[str, ...]
@@ -80,6 +79,10 @@ class Checkpoint:
     step: int
     epoch: int
     metrics: Mapping[str, Number]
+    """``train_loss``, ``train_accuracy``, ``val_loss`` and ``val_accuracy`` of the last full epoch.
+
+    ``val_*`` are None without a validation set; empty before the first epoch is complete.
+    """
     training: Training | None
     facts: Mapping[str, str | int]
     """Versions and machine; see :func:`facts`."""
@@ -89,7 +92,7 @@ class Checkpoint:
 
 
 def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
-    """Write ``checkpoint`` to ``path``: until it is whole and on the disk, the old file stays.
+    """Write ``checkpoint`` to ``path``; the old file stays until the new one is complete on disk.
 
     A symbolic link at ``path`` is replaced, never followed.
 
@@ -98,7 +101,7 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
     GateFailed
         A number is NaN or infinite.
     CheckpointError
-        The network is too large for a checkpoint (1 GiB), or the texts are (64 KiB).
+        The arrays are larger than 1 GiB, or the strings larger than 64 KiB.
     SystemFailure
         The disk is full, or the directory cannot be written.
     """
@@ -121,32 +124,33 @@ def load_checkpoint(
     *,
     resume: bool = False,
 ) -> Checkpoint:
-    """Read a checkpoint, which may come from anywhere.
+    """Read a checkpoint, which need not come from a trusted source.
 
     Parameters
     ----------
     path
         A regular file, or a symbolic link to one.
     shapes
-        Gives the names and shapes of the parameters of a configuration, in the layers' order.
+        Returns the names and shapes of the parameters of a configuration, in the order of the
+        layers.
     resume
-        The training state is needed.
+        Require the training state.
 
     Raises
     ------
     CheckpointError
         The file is missing, damaged, of a later format, or anything but what
-        :func:`save_checkpoint` writes; or ``resume`` is asked of one without training state.
+        :func:`save_checkpoint` writes; or ``resume`` is set and there is no training state.
     SystemFailure
-        The file is there and cannot be read.
+        The file exists and cannot be read.
     """
     path = Path(path)
     try:
         with open_regular(path, CheckpointError) as file:
             checkpoint = _read(file, shapes)
         if resume and checkpoint.training is None:
-            remedy = "resume from last.npz, or start a new run"
-            refuse("training", "holds no training state: it can be evaluated, not resumed", remedy)
+            problem = "contains no training state: it can be evaluated, not resumed"
+            refuse(None, problem, "resume from last.npz, or start a new run")
     except LenetError as error:
         error.file = str(path)
         raise
@@ -198,7 +202,7 @@ def _read(file: BufferedReader, shapes: Callable[[Config], Mapping[str, Shape]])
 
 
 def _content(checkpoint: Checkpoint) -> list[tuple[Member, NDArray[Any]]]:
-    """Return the members with their arrays, held to the same rules as what is loaded."""
+    """Return the members with their arrays, checked by the rules of loading."""
     arrays = {f"parameters/{name}": a for name, a in checkpoint.parameters.items()}
     progress: Mapping[str, Number] = {}
     if (training := checkpoint.training) is not None:
@@ -278,13 +282,13 @@ def _encoded(checkpoint: Checkpoint) -> bytes:
 
 
 def _canonical(values: object) -> bytes:
-    """Return the one text of these values; ValueError for what JSON or UTF-8 do not know."""
+    """Return the only accepted JSON of these values; ValueError for what JSON cannot express."""
     text = json.dumps(values, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     return text.encode()
 
 
 def _decoded(text: bytes) -> tuple[dict[str, Any], Config]:
-    """Read and check the text, the only thing in a checkpoint that is parsed."""
+    """Read and check the JSON text, the only part of a checkpoint that is parsed."""
     values = _parsed(text)
     _check_fields(values)
     try:
@@ -292,14 +296,17 @@ def _decoded(text: bytes) -> tuple[dict[str, Any], Config]:
     except ConfigError as error:
         refuse(f"config.{error.key}", error.problem)
     if len(values["class_names"]) != config.model.classes:
-        refuse("meta.class_names", f"must be as many as model.classes, {config.model.classes}")
+        refuse(
+            "meta.class_names",
+            f"must be {config.model.classes} names, one for each of model.classes",
+        )
     if values["preprocessing"]["input_size"] != config.model.input_size:
-        refuse("meta.preprocessing", f"must have the input_size {config.model.input_size}")
+        refuse("meta.preprocessing", f"must have input_size {config.model.input_size}")
     return values, config
 
 
 def _parsed(text: bytes) -> dict[str, Any]:
-    """Read a JSON object of this format; of a later one, only what it needs."""
+    """Read a JSON object of this format; of a later one, only the version that it needs."""
     try:
         values = json.loads(text)
         canonical = _canonical(values)
@@ -310,7 +317,7 @@ def _parsed(text: bytes) -> dict[str, Any]:
     found: Any = values.get("format")
     if _is_count(found) and found > FORMAT:
         needs = values.get("needs")
-        version = needs if _is_text(needs) else "a later version"
+        version = needs if _is_string(needs) else "a later version"
         refuse("format", f"is {found}, which needs lenet >= {version}", "update lenet")
     if canonical != text:  # repeated keys, numbers beyond the range, other spellings
         refuse("meta", "is not JSON as lenet writes it")
@@ -333,8 +340,8 @@ def _is_number(value: object) -> bool:
     return type(value) is float or (type(value) is int and abs(value) < 2**63)
 
 
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= MAX_TEXT
+def _is_string(value: object) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= MAX_STRING
 
 
 def _are_numbers(value: object) -> bool:
@@ -342,7 +349,7 @@ def _are_numbers(value: object) -> bool:
 
 
 def _are_facts(value: object) -> bool:
-    return isinstance(value, dict) and all(_is_text(f) or _is_count(f) for f in value.values())
+    return isinstance(value, dict) and all(_is_string(f) or _is_count(f) for f in value.values())
 
 
 def _is_preprocessing(value: object) -> bool:
@@ -376,33 +383,32 @@ def _is_training(value: object) -> bool:
 
 FIELDS: Final[dict[str, tuple[str, Callable[[Any], bool]]]] = {
     "format": (f"{FORMAT}", lambda value: _is_count(value) and value == FORMAT),
-    "needs": ("a version", _is_text),
+    "needs": ("a version", _is_string),
     "config": ("an object", lambda value: isinstance(value, dict)),
     "preprocessing": ("the numbers scale, shift and input_size", _is_preprocessing),
     "class_names": (
-        "a list of short texts",
-        lambda value: isinstance(value, list) and all(map(_is_text, value)),
+        "a list of short strings",
+        lambda value: isinstance(value, list) and all(map(_is_string, value)),
     ),
-    "dataset": ("a short text", _is_text),
+    "dataset": ("a short string", _is_string),
     "step": ("a count", _is_count),
     "epoch": ("a count", _is_count),
     "metrics": ("numbers by name", _are_numbers),
     "training": ("null, or the names of vectors and the progress", _is_training),
-    "facts": ("short texts and counts by name", _are_facts),
+    "facts": ("short strings and counts by name", _are_facts),
 }
 
 
-# --- Facts of the machine ------------------------------------------------------------------------
+# --- Where it was made ---------------------------------------------------------------------------
 
 
-@cache
 def facts(workers: int) -> Mapping[str, str | int]:
-    """Return what the last bits of a run depend on beyond its configuration.
+    """Return what the last bits of a run depend on besides its configuration.
 
     Examples
     --------
     >>> list(facts(workers=2))
     ['lenet', 'numpy', 'blas', 'simd', 'processor', 'platform', 'python', 'workers']
     """
-    texts = describe_machine()
-    return {**{name: text[:MAX_TEXT] for name, text in texts.items()}, "workers": workers}
+    machine = describe_machine()
+    return {**{name: fact[:MAX_STRING] for name, fact in machine.items()}, "workers": workers}
