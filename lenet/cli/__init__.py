@@ -1,8 +1,8 @@
-"""The command line. A file a command; parse, call, exit code.
+"""The command line: one file per command, which parses, calls the library and sets the exit code.
 
-A command's module is imported when the command runs, and imports what computes inside its
-function: ``lenet --help`` needs neither NumPy nor SciPy. Results go to stdout, everything else to
-stderr. An error is one line, ``lenet: error: <file>: <key>: <problem>; <what to do>``.
+A command's module is imported only when that command runs, and its numerical imports are inside
+its function, so ``lenet --help`` loads neither NumPy nor SciPy. Results go to stdout, everything
+else to stderr. An error is one line: ``lenet: error: <file>: <key>: <problem>; <what to do>``.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from lenet.system.errors import LenetError, printable
 from lenet.system.machine import limit_blas_threads
 from lenet.version import __version__
 
-# The commands in the order in which a new user meets them, with their lines in the help.
+# The commands in the order in which a new user needs them, with their lines in ``lenet --help``.
 COMMANDS = {
     "train": "Train a network.",
-    "sweep": "Train over a grid of settings and seeds, choose the best.",
-    "eval": "Judge a checkpoint on a test set.",
-    "predict": "Say which digit is in a picture.",
-    "summary": "Show layers, shapes, patch matrices and weights.",
+    "sweep": "Train over a grid of settings and seeds and select the best.",
+    "eval": "Evaluate a checkpoint on a test set.",
+    "predict": "Recognise the digit in an image file.",
+    "summary": "Show the layers, shapes, patch matrices and weights of a network.",
     "config": "Print the complete configuration.",
-    "inspect": "Draw what a network has learnt and what it does with an image.",
-    "export": "Hand a network on as ONNX or as a C file.",
-    "gradcheck": "Check gradients and the identities of the derivation.",
-    "bench": "Measure speed, per layer and whole, against the processor and PyTorch.",
-    "report": "Write a page on one run, or several side by side.",
-    "regress": "Hold a short training to a baseline, for continuous integration.",
-    "data": "List data sets, fetch their files.",
+    "inspect": "Plot filters, activations, patches and receptive fields.",
+    "export": "Export a network to ONNX or C.",
+    "gradcheck": "Check gradients numerically, and the identities of the derivation.",
+    "bench": "Measure training speed, by layer and overall; compare with PyTorch.",
+    "report": "Write an HTML report on one run, or on several side by side.",
+    "regress": "Compare a short training run with a baseline, for CI.",
+    "data": "List, download and show data sets.",
 }
 
 
@@ -69,7 +69,7 @@ class Commands(click.Group):
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.version_option(__version__, prog_name="lenet", message="%(prog)s %(version)s")
 def cli(debug: bool) -> None:
-    """LeNet-5 in plain NumPy: train it, judge it, look inside.
+    """Train, evaluate and inspect LeNet-5 in plain NumPy.
 
     \b
     lenet train                              built-in digits, no download

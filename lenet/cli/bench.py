@@ -1,4 +1,4 @@
-"""``lenet bench``: what training costs on this machine, as Markdown tables or one JSON object."""
+"""``lenet bench``: training speed on this machine, as Markdown tables or one JSON object."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _numbers(_: click.Context, param: click.Parameter, value: str) -> list[int |
     callback=_numbers,
     default="32,64,128,256",
     show_default=True,
-    help="Batch sizes; the parts of a step are those of the first.",
+    help="Batch sizes. The first one is also used for the table of the parts of a step.",
 )
 @click.option(
     "--workers",
@@ -44,29 +44,33 @@ def _numbers(_: click.Context, param: click.Parameter, value: str) -> list[int |
     callback=_numbers,
     default="1,auto",
     show_default=True,
-    help="Numbers of workers.",
+    help="Worker counts.",
 )
-@click.option("--against", type=click.Choice(["torch"]), help="Compare, turn by turn.")
+@click.option(
+    "--against",
+    type=click.Choice(["torch"]),
+    help="Also measure this framework, in alternating rounds.",
+)
 @click.option(
     "--rounds",
     type=click.IntRange(1, 1000),
     default=5,
     show_default=True,
-    help="Turns, of which the median counts.",
+    help="Number of rounds; the median is reported.",
 )
 @click.option(
     "--images",
     type=click.IntRange(1, 10**6),
     default=16_384,
     show_default=True,
-    help="Images of a turn.",
+    help="Images per round.",
 )
 @click.option(
     "--scale",
     type=click.IntRange(1, 10**8),
     metavar="IMAGES",
-    help="Instead, train an epoch over a file of so many images, 784 bytes each, made on the spot "
-    "in the temporary directory; batch size and workers are those of the configuration.",
+    help="Instead, train one epoch on a generated file of this many images, 784 bytes each, in the "
+    "temporary directory. Batch size and workers come from the configuration.",
 )
 @JSON
 def bench(
@@ -80,7 +84,7 @@ def bench(
     scale: int | None,
     as_json: bool,
 ) -> None:
-    """Measure speed and memory of training, on images made on the spot.
+    """Measure the speed and memory use of training, on generated images.
 
     \b
         lenet bench

@@ -1,4 +1,4 @@
-"""``lenet config``: print the configuration that a run would use, complete and with comments."""
+"""``lenet config``: print the complete, commented configuration that a run would use."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ from lenet.config.writer import to_yaml
 @CONFIG
 @SET
 def config(file: Path | None, overrides: tuple[str, ...]) -> None:
-    """Print the complete configuration, with a comment over every key.
+    """Print the complete configuration, with a comment above each key.
 
-    Without options it is the default. What is printed can be saved, edited and given to
-    lenet train:
+    Without options, prints the defaults. Save the output, edit it and pass it to lenet train:
 
     \b
         lenet config --set optimizer.lr=0.1 > mine.yaml
         lenet train --config mine.yaml
     """  # noqa: D301 - click's mark for lines to leave as they are
-    # Bytes, so that the file is UTF-8 whatever the terminal's encoding.
+    # Bytes, so that the output is UTF-8 whatever the terminal's encoding.
     click.echo(to_yaml(load_config(file, overrides)).encode(), nl=False)

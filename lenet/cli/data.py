@@ -1,4 +1,4 @@
-"""``lenet data``: which data sets there are, where their files are, and how to get them."""
+"""``lenet data``: list, download and show the data sets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lenet.cli.options import DATA_DIR
 
 @click.group()
 def data() -> None:
-    """List the data sets, fetch their files.
+    """List, download and show data sets.
 
     \b
         lenet data list
@@ -22,9 +22,9 @@ def data() -> None:
 
 @data.command("list")
 @DATA_DIR
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the table.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the table.")
 def list_(data_dir: Path | None, as_json: bool) -> None:
-    """List the data sets and where their files are."""
+    """List the data sets and the locations of their files."""
     from lenet.data.catalogue import CATALOGUE
     from lenet.data.datasets import locate
 
@@ -68,7 +68,7 @@ def _size(files: dict[str, Path | None]) -> int:
 @click.argument("name")
 @DATA_DIR
 def fetch(name: str, data_dir: Path | None) -> None:
-    """Fetch the files of NAME into the cache, or into --data-dir."""
+    """Download the files of data set NAME to the cache, or to --data-dir."""
     from lenet.data import datasets
 
     for path, fetched in datasets.fetch(name, data_dir).items():
@@ -82,17 +82,19 @@ def fetch(name: str, data_dir: Path | None) -> None:
     type=click.Choice(["train", "test"]),
     default="train",
     show_default=True,
-    help="Which images.",
+    help="Which split of the data set to show.",
 )
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="PNG or SVG to write; NAME.png by default.",
+    help="PNG or SVG file to write.  [default: NAME.png]",
 )
 @DATA_DIR
 def show(name: str, split: str, out: Path | None, data_dir: Path | None) -> None:
-    """Draw the first images of every class of NAME, a row a class (extra viz).
+    """Plot the first images of data set NAME, one row per class.
+
+    Needs the extra viz.
 
     \b
         lenet data show strokes

@@ -1,4 +1,4 @@
-"""``lenet eval``: the figures of a checkpoint on a set of images, and whether they suffice."""
+"""``lenet eval``: evaluate checkpoints on a data set; optionally require a minimum accuracy."""
 
 from __future__ import annotations
 
@@ -29,9 +29,11 @@ if TYPE_CHECKING:
     type=click.Choice(["test", "validation", "train"]),
     default="test",
     show_default=True,
-    help="Which images of the data set.",
+    help="Which split of the data set to use.",
 )
-@click.option("--data", "name", metavar="NAME", help="Another data set than the checkpoint's own.")
+@click.option(
+    "--data", "name", metavar="NAME", help="Data set to use instead of the checkpoint's own."
+)
 @DATA_DIR
 @click.option(
     "--tta",
@@ -39,20 +41,20 @@ if TYPE_CHECKING:
     type=click.IntRange(0, 1000),
     default=0,
     metavar="N",
-    help="Average over N distorted views of every image, too.",
+    help="Test-time augmentation: also average over N distorted views of each image.",
 )
 @click.option(
     "--min-accuracy",
     type=click.FloatRange(0, 1),
     metavar="A",
-    help="Exit with 5 if the accuracy is below this, such as 0.99.",
+    help="Exit with code 5 if the accuracy is below A, e.g. 0.99.",
 )
 @click.option(
     "--mistakes",
     "picture",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Draw the worst mistakes on the test images as PNG or SVG (extra viz).",
+    help="Plot the worst mistakes on the test images, as PNG or SVG (needs the extra viz).",
 )
 @JSON
 def eval_(
@@ -65,11 +67,11 @@ def eval_(
     picture: Path | None,
     as_json: bool,
 ) -> None:
-    """Judge a checkpoint, or several as an ensemble that averages their probabilities.
+    """Evaluate a checkpoint, or several as an ensemble that averages their probabilities.
 
-    Prints loss, accuracy, precision and recall and the confusion matrix. A checkpoint knows its
-    network, its preprocessing and its data set; pretrained is the network in the package. The
-    directory of a sweep stands for the networks of its chosen configuration, one a seed.
+    Prints loss, accuracy, precision, recall and the confusion matrix. A checkpoint contains its
+    network, preprocessing and data set; pretrained is the model that ships with the package. A
+    sweep directory means the networks of its selected configuration, one per seed.
 
     \b
         lenet eval runs/mnist/best.npz

@@ -1,4 +1,4 @@
-"""``lenet export``: hand a network on as an ONNX model or as a C file."""
+"""``lenet export``: write a network as an ONNX model or as C source."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import click
     "onnx_file",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Write an ONNX model; wants the extra onnx.",
+    help="Write an ONNX model (needs the extra onnx).",
 )
 @click.option(
     "--c",
     "c_directory",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Write lenet.c and lenet.h into this directory.",
+    help="Write lenet.c and lenet.h to this directory.",
 )
 @click.option(
     "--image-size",
@@ -34,11 +34,12 @@ import click
 def export(
     checkpoint: Path, onnx_file: Path | None, c_directory: Path | None, image_size: int
 ) -> None:
-    """Hand the network of CHECKPOINT on, for use without this package.
+    """Export the network of CHECKPOINT for use without this package.
 
-    Both forms take raw grey images, 0 (background) to 255 (ink); scaling and padding are inside.
-    The ONNX model takes any number of images at once; it is checked by ONNX's checker and
-    compared with this package before it is written. The C file needs nothing but the C library.
+    Both formats take raw greyscale images, 0 (background) to 255 (ink); scaling and padding are
+    included. The ONNX model takes batches of any size. Before it is written, it is validated by
+    ONNX's checker and its output is compared with this package's. The C code needs only the C
+    library.
 
     \b
         lenet export runs/mnist/best.npz --onnx lenet.onnx

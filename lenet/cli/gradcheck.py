@@ -1,4 +1,4 @@
-"""``lenet gradcheck``: the backward passes against central differences, and the identities."""
+"""``lenet gradcheck``: backward passes against central differences, and the identities."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 @click.command()
 @CONFIG
 @SET
-@click.option("--layer", metavar="NAME", help="Only the layer of this name, such as C1.")
+@click.option("--layer", metavar="NAME", help="Check only the layer with this name, e.g. C1.")
 @JSON
 def gradcheck(
     file: Path | None, overrides: tuple[str, ...], layer: str | None, as_json: bool
 ) -> None:
-    """Check the gradients of a configuration's network; needs no data and no training.
+    """Check the gradients of a network numerically. Needs no data and no training.
 
-    In float64, every layer by itself, the fused layers, the loss and the network as a whole are
-    held to central differences; kinks are left out. A second table holds the identities of the
-    derivation: im2col and col2im are adjoint, the data gradient is a convolution with the
-    rotated kernel, the fused layer is the plain ones. Exits with 5 if one fails.
+    Compares each layer, the fused layers, the loss and the whole network with central differences
+    in float64; kinks are skipped. A second table checks the identities of the derivation: im2col
+    and col2im are adjoint, the data gradient is a convolution with the rotated kernel, and the
+    fused layer equals the plain layers. Exits with code 5 if a check fails.
 
     \b
         lenet gradcheck

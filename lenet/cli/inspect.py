@@ -29,15 +29,15 @@ TAKES: Final[dict[str, set[str]]] = {
     "--digit",
     type=click.IntRange(min=0),
     metavar="N",
-    help="The N-th test image of the checkpoint's data set in place of IMAGE.  [default: 0]",
+    help="Instead of IMAGE, test image N of the checkpoint's data set.  [default: 0]",
 )
-@click.option("--layer", metavar="NAME", help="Name of a layer, such as C3 or S4.")
-@click.option("--unit", type=int, metavar="N", help="Number of a unit of the layer.")
+@click.option("--layer", metavar="NAME", help="Name of the layer, e.g. C3 or S4.")
+@click.option("--unit", type=int, metavar="N", help="Index of the unit in the layer.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="PNG or SVG, by its ending.  [default: WHAT.png]",
+    help="PNG or SVG file to write.  [default: WHAT.png]",
 )
 @DATA_DIR
 def inspect(
@@ -50,16 +50,18 @@ def inspect(
     out: Path | None,
     data_dir: Path | None,
 ) -> None:
-    """Draw WHAT of the network of CHECKPOINT; needs the extra viz.
+    """Plot what the network of CHECKPOINT has learnt. Needs the extra viz.
+
+    WHAT is one of:
 
     \b
     filters          the kernels of the first two convolutions, or of --layer
-    maps IMAGE       the output of every layer, and the shapes of the patch matrices
-    patches IMAGE    how im2col arranges the patches of the first convolution, or of --layer
-    deconv IMAGE     the pixels that drive the strongest units of the last pooling, or of
+    maps IMAGE       the output of each layer, with the shapes of the patch matrices
+    patches IMAGE    the patch matrix of the first convolution, or of --layer
+    deconv IMAGE     the input pixels behind the strongest units of the last pooling, or of
                      --layer, or one --unit
-    field IMAGE      the receptive field of a unit of every convolution and pooling, or of --layer
-    edges IMAGE      kernels that detect lines, average and max pooling
+    field IMAGE      the receptive field of a unit of each convolution and pooling, or of --layer
+    edges IMAGE      edge kernels, and average compared with max pooling
     embedding        the last hidden layer for 1,000 test images, in two dimensions
 
     \b

@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options shared by several commands."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ CONFIG = click.option(
     "file",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Configuration in YAML.",
+    help="Configuration file (YAML).",
 )
 SET = click.option(
     "--set",
     "overrides",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Override one key, such as optimizer.lr=0.1; may be repeated.",
+    help="Override one key, e.g. optimizer.lr=0.1. Repeatable.",
 )
 DATA_DIR = click.option(
     "--data-dir",
     type=click.Path(path_type=Path),
     envvar="LENET_DATA_DIR",
     show_envvar=True,
-    help="Directory of the files, or of a subdirectory for every data set.",
+    help="Directory with the data files, directly or in one subdirectory per data set.",
 )
-JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object to stdout.")

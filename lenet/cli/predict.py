@@ -1,4 +1,4 @@
-"""``lenet predict``: the class of a picture, its probability, and reasons to doubt it."""
+"""``lenet predict``: the class of an image file, with probabilities and warnings."""
 
 from __future__ import annotations
 
@@ -12,28 +12,31 @@ import click
 @click.argument(
     "images", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="IMAGE..."
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per line for each image.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object per image, one per line."
+)
 @click.option(
     "--show-input",
     "sheet_file",
     type=click.Path(path_type=Path),
     metavar="FILE.png",
-    help="Write each picture beside the image that the network was given.",
+    help="Write a contact sheet of the images, each beside the network input made from it.",
 )
 def predict(
     checkpoint: Path, images: tuple[Path, ...], as_json: bool, sheet_file: Path | None
 ) -> None:
-    """Predict the class of every IMAGE with the network of CHECKPOINT.
+    """Predict the class of each IMAGE with the network of CHECKPOINT.
 
-    Takes photos, scans and drawings of any size and colour, dark on light or light on dark. PNG,
-    JPEG and similar files need the extra image; .npy, PGM and IDX files do not. A network of one
-    channel is given the digit found in the picture, a network of three the whole picture.
+    IMAGE is a photo, scan or drawing of any size and colour, dark on light or light on dark. PNG,
+    JPEG and most other formats need the extra image; .npy, PGM and IDX files do not. For a network
+    with one input channel, the digit is found in the image and cut out; a network with three
+    channels gets the whole image.
 
     \b
         lenet predict pretrained photo.jpg
         lenet predict runs/mnist/best.npz *.png --show-input seen.png
 
-    Exits with 3 if an image could not be read; the others are predicted all the same.
+    Exits with code 3 if an image cannot be read; the remaining images are still processed.
     """  # noqa: D301 - click's mark for lines to leave as they are
     if sheet_file is not None and sheet_file.suffix.lower() != ".png":
         raise click.UsageError(f"--show-input writes a PNG, not {sheet_file}")

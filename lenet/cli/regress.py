@@ -1,4 +1,4 @@
-"""``lenet regress``: the gate of continuous integration, in one verdict."""
+"""``lenet regress``: the regression gate for continuous integration."""
 
 from __future__ import annotations
 
@@ -21,12 +21,20 @@ from lenet.system.machine import limit_blas_threads
     default=Path("baseline.json"),
     show_default=True,
     metavar="FILE",
-    help="What to hold the training against.",
+    help="Baseline to compare with.",
 )
-@click.option("--update", is_flag=True, help="Write the baseline anew; its limits stay.")
-@click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Verdict in XML.")
+@click.option("--update", is_flag=True, help="Rewrite the baseline, keeping its limits.")
 @click.option(
-    "--markdown", type=click.Path(path_type=Path), metavar="FILE", help="Verdict in Markdown."
+    "--junit",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the result as JUnit XML.",
+)
+@click.option(
+    "--markdown",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the result as Markdown.",
 )
 @DATA_DIR
 @JSON
@@ -40,10 +48,10 @@ def regress(
     data_dir: Path | None,
     as_json: bool,
 ) -> None:
-    """Train for some seconds and hold accuracy, loss, bits, gradients and speed to a baseline.
+    """Compare a short training run with a baseline: accuracy, loss, bits, gradients and speed.
 
-    Exits with 5 if anything falls short. The limits are in the baseline file, for its owner to
-    change; --update keeps them.
+    Trains for a few seconds. Exits with code 5 if a check fails. The limits are in the baseline
+    file and may be edited there; --update keeps them.
 
     \b
         lenet regress --config configs/ci.yaml --baseline baseline.json --update

@@ -1,4 +1,4 @@
-"""``lenet report``: runs as a page to read in a browser."""
+"""``lenet report``: an HTML page about one or several runs."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from lenet.cli.options import DATA_DIR
     default=Path("report.html"),
     show_default=True,
     metavar="FILE",
-    help="The page to write.",
+    help="HTML file to write.",
 )
 @DATA_DIR
 def report(runs: tuple[Path, ...], out: Path, data_dir: Path | None) -> None:
-    """Write a page on one RUN, or several side by side, that needs no network to be read.
+    """Write a self-contained HTML page about one RUN, or several side by side.
 
-    A RUN is the output directory of lenet train. The page holds results, curves, confusion matrix,
-    scores by class, the worst mistakes, filters, configuration and machine.
+    RUN is an output directory of lenet train. The page shows results, learning curves, confusion
+    matrix, per-class scores, the worst mistakes, filters, configuration and machine.
 
     \b
         lenet report runs/mnist

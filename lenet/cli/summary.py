@@ -1,4 +1,4 @@
-"""``lenet summary``: the layers of a network with their shapes, weights and work."""
+"""``lenet summary``: the layers of a network with their shapes, weights and multiply-adds."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def summary(
 ) -> None:
     """Show layers, shapes, patch matrices, weights, receptive fields and multiply-adds.
 
-    Of CHECKPOINT's network, or of the one that a configuration describes. N stands for the images
-    of a batch; the multiply-adds are those of the forward pass of one image.
+    Describes the network of CHECKPOINT or, without it, of a configuration. N is the batch size;
+    multiply-adds are counted for the forward pass of one image.
 
     \b
         lenet summary

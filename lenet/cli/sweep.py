@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     "--grid",
     multiple=True,
     metavar="KEY=VALUES",
-    help="Values to try, such as optimizer.lr=0.01,0.03; may be repeated for other keys. With "
-    "--random also a range, such as optimizer.lr=log:0.001:0.1 or linear:0.01:0.05.",
+    help="Values to try for one key, e.g. optimizer.lr=0.01,0.03. Repeatable. With --random also a "
+    "range, e.g. optimizer.lr=log:0.001:0.1 or linear:0.01:0.05.",
 )
 @click.option(
     "--random",
     "count",
     type=click.IntRange(1, 10_000),
     metavar="N",
-    help="Draw N points from the grid instead of taking them all.",
+    help="Sample N points of the grid instead of running all of them.",
 )
 @click.option(
     "--seeds",
@@ -42,39 +42,39 @@ if TYPE_CHECKING:
     default=1,
     show_default=True,
     metavar="N",
-    help="Runs of every point, with seeds counted up from the configuration's.",
+    help="Runs per point, with consecutive seeds from the configuration's seed on.",
 )
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
     metavar="DIR",
     required=True,
-    help="Directory of the sweep.",
+    help="Sweep directory.",
 )
-@click.option("--resume", is_flag=True, help="Go on with the sweep in the output directory.")
+@click.option("--resume", is_flag=True, help="Resume the sweep in the output directory.")
 @click.option("--overwrite", is_flag=True, help="Replace the sweep in the output directory.")
 @click.option(
     "--executor",
     type=click.Choice(["local", "mpi"]),
     default="local",
     show_default=True,
-    help="Processes of this machine, or the ranks of mpiexec (extra mpi).",
+    help="Run on local processes, or on the ranks of mpiexec (needs the extra mpi).",
 )
 @click.option(
     "--jobs",
     type=click.IntRange(1, 1024),
     metavar="N",
-    help="Runs at a time, a core each; by default as many as there are cores.",
+    help="Concurrent runs, one core each.  [default: number of cores]",
 )
 @click.option(
     "--plot",
     "picture",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Draw the runs' errors over every key as PNG or SVG (extra viz).",
+    help="Plot the errors of the runs over each key, as PNG or SVG (needs the extra viz).",
 )
 @DATA_DIR
-@click.option("--quiet", is_flag=True, help="Neither bar nor lines, but for what fails.")
+@click.option("--quiet", is_flag=True, help="Show no progress, only failed runs.")
 @JSON
 def sweep(
     file: Path | None,
@@ -92,13 +92,14 @@ def sweep(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Train over a grid of settings and seeds, and choose the best on validation.
+    """Train over a grid of settings and seeds and select the best by validation.
 
-    Every run has a directory of its own in DIR, as of lenet train, and one core. A run that fails
-    does not stop the others; its exit code is the sweep's. After an interruption, the same
-    command with --resume, or --resume and --output alone, goes on with what is missing. Ends with
-    a table, results.csv, results.json, and best.yaml for lenet train. The test images are left to
-    lenet eval DIR, which judges the chosen networks as an ensemble.
+    Each run uses one core and writes its own run directory in DIR, as lenet train does. A failed
+    run does not stop the others; its exit code becomes the sweep's. After an interruption, repeat
+    the command with --resume, or give only --resume and --output, to do the missing runs. At the
+    end the sweep prints a table and writes results.csv, results.json and best.yaml, which is the
+    selected configuration. The sweep does not use the test images: lenet eval DIR evaluates the
+    selected networks on them as an ensemble.
 
     \b
         lenet sweep --grid optimizer.lr=0.01,0.03 --grid train.batch_size=64,128 \\

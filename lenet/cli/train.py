@@ -1,4 +1,4 @@
-"""``lenet train``: from a configuration to a trained network in a directory."""
+"""``lenet train``: train a network and write it to a run directory."""
 
 from __future__ import annotations
 
@@ -26,21 +26,23 @@ if TYPE_CHECKING:
     "--output",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Directory of the run (output.dir).",
+    help="Run directory (output.dir).",
 )
-@click.option("--resume", is_flag=True, help="Go on with the run in the output directory.")
+@click.option("--resume", is_flag=True, help="Resume the run in the output directory.")
 @click.option("--overwrite", is_flag=True, help="Replace the run in the output directory.")
 @DATA_DIR
-@click.option("--seed", type=int, help="Seed of weights, order and distortions (seed).")
+@click.option(
+    "--seed", type=int, help="Seed for initial weights, shuffling and augmentation (seed)."
+)
 @click.option(
     "--workers",
     metavar="N|auto|mpi",
-    help="Processes that share every batch; mpi: those of mpiexec (train.workers).",
+    help="Number of processes that share each batch; mpi: the ranks of mpiexec (train.workers).",
 )
 @click.option(
-    "--tensorboard", is_flag=True, help="Write scalars into tensorboard/ in the directory."
+    "--tensorboard", is_flag=True, help="Write scalars to tensorboard/ in the run directory."
 )
-@click.option("--quiet", is_flag=True, help="Neither bar nor lines while training.")
+@click.option("--quiet", is_flag=True, help="Show no progress during training.")
 @JSON
 def train(
     file: Path | None,
@@ -55,10 +57,10 @@ def train(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Train a network; without --config on built-in digits, with no download.
+    """Train a network. Without --config: on built-in digits, no download needed.
 
-    Writes config.yaml, log.jsonl, log.csv, last.npz and best.npz, the epoch that is best on the
-    images held out for validation, into the output directory.
+    Writes config.yaml, log.jsonl, log.csv, last.npz and best.npz to the output directory; best.npz
+    is the epoch with the best validation result.
 
     \b
         lenet train --config configs/mnist.yaml --set train.epochs=3 --output runs/short
