@@ -1,4 +1,4 @@
-"""The command line through its front door: exit codes, one-line errors, what is printed where."""
+"""The command line as a user calls it: exit codes, one-line errors, what is printed where."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Ended(NamedTuple):
 
 @pytest.fixture
 def lenet(capsys):
-    """Call the command line in this process; the streams are no terminal."""
+    """Call the command line in this process; the streams are not a terminal."""
 
     def call(*arguments: object) -> Ended:
         with pytest.raises(SystemExit) as end:
@@ -165,7 +165,7 @@ def test_missing_data_file_is_exit_3(lenet, config, tmp_path):
     fails(ended, 3, str(tmp_path / "none"))
 
 
-def test_images_and_labels_that_do_not_belong_together_are_exit_3(lenet, config, tmp_path):
+def test_images_and_labels_that_do_not_match_are_exit_3(lenet, config, tmp_path):
     labels = config.parent / "test-labels"
     ended = lenet(
         "train", "--config", config, "--output", tmp_path / "run",
@@ -179,12 +179,14 @@ def test_output_below_a_file_is_exit_4(lenet, config, tmp_path):
     fails(lenet("train", "--config", config, "--output", tmp_path / "file" / "run"), 4, "file")
 
 
-def test_a_bug_is_exit_1_with_a_line_and_a_traceback_only_on_demand(lenet, config, monkeypatch):
+def test_an_internal_error_is_one_line_and_exit_1_with_a_traceback_on_demand(
+    lenet, config, monkeypatch
+):
     def broken(*arguments, **options):
-        raise ZeroDivisionError("what nobody foresaw")
+        raise ZeroDivisionError("not foreseen")
 
     monkeypatch.setattr("lenet.training.run.run_training", broken)
-    fails(lenet("train", "--config", config), 1, "bug", "what nobody foresaw", "--debug")
+    fails(lenet("train", "--config", config), 1, "internal error", "not foreseen", "--debug")
     assert "Traceback" in lenet("--debug", "train", "--config", config).err
 
 
@@ -217,7 +219,7 @@ def test_train_leaves_configuration_log_and_checkpoints(run, config):
     assert resolved == load_config(config).with_values({"output.dir": str(run)})
 
 
-def test_both_logs_have_the_same_columns_and_figures(run):
+def test_both_logs_have_the_same_columns_and_values(run):
     rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     with (run / "log.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
@@ -247,7 +249,7 @@ def test_quiet_and_json(lenet, config, tmp_path):
     assert Path(result["checkpoint"]).exists()
 
 
-def test_options_win_over_the_file(lenet, config, tmp_path):
+def test_options_override_the_file(lenet, config, tmp_path):
     output = tmp_path / "run"
     ended = lenet(
         "train", "--config", config, "--output", output, "--quiet", "--seed", "7",
@@ -258,7 +260,7 @@ def test_options_win_over_the_file(lenet, config, tmp_path):
     assert (resolved.seed, resolved.train.epochs, resolved.optimizer.lr) == (7, 1, 0.02)
 
 
-def test_a_run_is_not_replaced_unasked(lenet, config, run):
+def test_a_run_is_not_replaced_without_overwrite(lenet, config, run):
     before = {path.name: path.read_bytes() for path in run.iterdir()}
     ended = lenet("train", "--config", config, "--output", run)
     fails(ended, 2, str(run), "--resume", "--overwrite")
@@ -281,14 +283,14 @@ def test_nothing_to_resume(lenet, config, tmp_path, with_config):
     assert not (tmp_path / "none").exists()
 
 
-def test_resume_of_a_finished_run_changes_nothing_that_counts(lenet, run):
+def test_resume_of_a_finished_run_changes_neither_weights_nor_log(lenet, run):
     def state() -> tuple[bytes, str]:
         return (run / "last.npz").read_bytes(), (run / "log.jsonl").read_text()
 
     before = state()
     ended = lenet("train", "--output", run, "--resume", "--quiet")
     assert (ended.code, ended.err) == (0, "")
-    assert ended.out == f"{run}: this run has ended already, there is nothing left to train\n"
+    assert ended.out == f"{run}: this run is already complete, nothing to train\n"
     assert state() == before
 
 
@@ -324,7 +326,7 @@ def test_divergence_is_exit_5_with_step_and_learning_rate(lenet, config, tmp_pat
 # --- Eval ---------------------------------------------------------------------------------------
 
 
-def test_eval_prints_figures_and_confusion_matrix(lenet, run):
+def test_eval_prints_metrics_and_confusion_matrix(lenet, run):
     ended = lenet("eval", run / "best.npz")
     assert (ended.code, ended.err) == (0, "")
     assert "test images" in ended.out.splitlines()[0]
@@ -356,7 +358,7 @@ def test_splits_do_not_overlap(lenet, run, split, count):
     )
 
 
-def test_validation_figures_of_eval_are_those_of_the_log(lenet, run):
+def test_eval_on_validation_agrees_with_the_log(lenet, run):
     rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     best = min(rows, key=lambda row: (-row["val_accuracy"], row["val_loss"]))
     result = json.loads(lenet("eval", run / "best.npz", "--split", "validation", "--json").out)
@@ -365,12 +367,12 @@ def test_validation_figures_of_eval_are_those_of_the_log(lenet, run):
     assert read_checkpoint(run / "best.npz").epoch == best["epoch"]
 
 
-def test_the_worst_mistakes_as_a_picture(lenet, run, tmp_path):
-    """Of a network that takes everything for class 0: every other image is a mistake."""
+def test_the_worst_mistakes_as_a_figure(lenet, run, tmp_path):
+    """The network predicts class 0 for every image: all others are mistakes."""
     pytest.importorskip("matplotlib", reason="Matplotlib is not installed")
-    held = read_checkpoint(run / "best.npz")
-    zeros = {name: np.zeros_like(value) for name, value in held.parameters.items()}
-    save_checkpoint(tmp_path / "zero.npz", replace(held, parameters=zeros, training=None))
+    trained = read_checkpoint(run / "best.npz")
+    zeros = {name: np.zeros_like(value) for name, value in trained.parameters.items()}
+    save_checkpoint(tmp_path / "zero.npz", replace(trained, parameters=zeros, training=None))
     ended = lenet("eval", tmp_path / "zero.npz", "--mistakes", tmp_path / "worst.svg")
     assert (ended.code, ended.err) == (0, "")
     drawn = (tmp_path / "worst.svg").read_text(encoding="utf-8")
@@ -389,7 +391,7 @@ def test_min_accuracy_is_a_gate(lenet, run):
     assert failed.code == (0 if accuracy["accuracy"] == 1 else 5)
 
 
-def test_below_the_gate_the_figures_are_printed_all_the_same(lenet, run, config, tmp_path):
+def test_below_the_gate_the_results_are_still_printed(lenet, run, config, tmp_path):
     wrong = tmp_path / "run"
     trained = lenet(
         "train", "--config", config, "--output", wrong, "--quiet", "--set", "optimizer.lr=1e-7",
@@ -421,7 +423,7 @@ def test_eval_of_a_moved_checkpoint_needs_nothing_else(run, tmp_path):
     assert json.loads(done.stdout)["checkpoint"] == "moved.npz"
 
 
-# --- The others ---------------------------------------------------------------------------------
+# --- Other commands -----------------------------------------------------------------------------
 
 
 def test_printed_configuration_loads_and_is_the_default(lenet, tmp_path):

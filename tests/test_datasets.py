@@ -533,7 +533,7 @@ def test_list(tmp_path):
         assert "3 of 4" in tiny
         assert str(tmp_path / "here") in tiny
         assert tiny.index("3 of 4") == lines[0].index("FILES")
-        assert "not here" in next(line for line in lines if line.startswith("kmnist "))
+        assert "not present" in next(line for line in lines if line.startswith("kmnist "))
 
 
 def test_list_as_json(cache):
@@ -554,7 +554,7 @@ def test_fetch_says_where_it_put_them(tmp_path, monkeypatch, cache):
             ((), cache),
             (("--data-dir", str(tmp_path / "d")), tmp_path / "d"),
         ):
-            for state in ("fetched", "already here"):
+            for state in ("fetched", "already present"):
                 result = run("fetch", "tiny", *arguments)
                 assert result.exit_code == 0
                 assert result.stdout.splitlines() == [
@@ -570,7 +570,7 @@ def test_show_draws_a_row_a_class(tmp_path):
     result = run("show", "tiny", "--data-dir", str(tmp_path / "here"), "--out", str(picture))
     assert (result.exit_code, result.stdout) == (0, f"{picture}\n")
     drawn = picture.read_text(encoding="utf-8")
-    assert "tiny, train: the first images of every class of 5" in drawn
+    assert "tiny, train: the first images of each class of 5" in drawn
     assert drawn.count("<image ") == 5
 
 

@@ -748,7 +748,7 @@ def test_53_a_second_signal_ends_at_once(lenet, tiny, tmp_path, monkeypatch, num
     monkeypatch.setattr(Display, "on_step", receive_two)
     ended = lenet("train", "--config", tiny, "--output", tmp_path / "run")
     assert (ended.code, ended.out) == (128 + number, "")
-    assert ended.err.endswith("\nlenet: error: interrupted; the last checkpoint is whole\n")
+    assert ended.err.endswith("\nlenet: error: interrupted; the last checkpoint is complete\n")
     assert read_checkpoint(tmp_path / "run" / "last.npz", resume=True).step == 8
     assert not list(tmp_path.rglob(".*.part"))
 

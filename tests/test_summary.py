@@ -179,7 +179,7 @@ def test_a_checkpoint_speaks_for_itself(tmp_path, monkeypatch):
 def test_what_is_refused(tmp_path):
     result = run("best.npz", "--set", "model.classes=3")
     assert result.exit_code == 2
-    assert "CHECKPOINT has a configuration of its own" in result.output
+    assert "CHECKPOINT contains its own configuration" in result.output
     result = run("--set", "model.input_size=28")
     assert isinstance(result.exception, ConfigError)
     assert str(result.exception).startswith("layer C5: a window of 5 does not fit 4 pixels")

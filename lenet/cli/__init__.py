@@ -41,7 +41,7 @@ COMMANDS = {
 
 
 class Commands(click.Group):
-    """A group that imports a command's module only when the command is used."""
+    """A group that imports a command's module only when that command is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -57,7 +57,7 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt as error:  # at which click itself would print an empty line
+        except KeyboardInterrupt as error:  # for which click would print an empty line
             raise click.Abort(*error.args) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -79,13 +79,13 @@ def cli(debug: bool) -> None:
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """Run the command line and exit with the code of what happened."""
+    """Run the command line and exit with the matching exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     signal.signal(signal.SIGTERM, _interrupt)
     limit_blas_threads(1)  # before NumPy is imported: the products are small, a worker is a core
     try:
         cli.main(arguments, prog_name="lenet", standalone_mode=False)
-        with suppress(AttributeError):  # there is no stdout
+        with suppress(AttributeError):  # stdout may be None
             sys.stdout.flush()
         code, failed = 0, False
     except BaseException as error:
@@ -96,24 +96,24 @@ def main(arguments: list[str] | None = None) -> NoReturn:
             traceback.print_exc()
         code = _explain(error)
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # too late to stop: all is done and said
+        signal.signal(number, signal.SIG_IGN)  # too late to stop: the result is already printed
     if failed:
         abort_job(code)
     sys.exit(code)
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
-    """End as Ctrl-C does: nothing temporary is left, no process, no shared memory."""
+    """Treat SIGTERM as Ctrl-C, so that temporary files, processes and shared memory are removed."""
     raise KeyboardInterrupt(number)
 
 
 def _explain(error: BaseException) -> int:
-    """Print the one line for an error and return its exit code."""
+    """Print the error as one line and return its exit code."""
     match error:
         case click.exceptions.Exit():
             return error.exit_code
         case BrokenPipeError() | SystemExit(code=1):  # the second is what click makes of it
-            # Nobody reads any more; neither must the interpreter try again when it ends.
+            # The reader is gone; stop the interpreter from flushing to the closed pipe at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             return 141
         case SystemExit():
@@ -128,21 +128,21 @@ def _explain(error: BaseException) -> int:
             return _fail(f"{error.format_message()}; see lenet --help", 2)
         case KeyboardInterrupt() | click.Abort():
             number = error.args[0] if error.args else signal.SIGINT
-            return _fail("interrupted; the last checkpoint is whole", 128 + number)
+            return _fail("interrupted; the last checkpoint is complete", 128 + number)
         case MemoryError():
             return _fail("out of memory; use a smaller train.batch_size or fewer train.workers", 4)
         case OSError():
             where = f"{error.filename}: " if error.filename else ""
             return _fail(f"{where}{error.strerror or error}; check disk, path and permissions", 4)
     return _fail(
-        f"a bug of ours: {type(error).__name__}: {error}; please report it, with the output of "
+        f"internal error: {type(error).__name__}: {error}; please report it, with the output of "
         "the same command with lenet --debug",
         1,
     )
 
 
 def _fail(line: str, code: int) -> int:
-    with suppress(AttributeError, OSError):  # stderr may be closed too
+    with suppress(AttributeError, OSError):  # stderr may be None or closed
         if is_rank_zero():
             click.echo(f"lenet: error: {printable(line)}", err=True)
     return code

@@ -50,7 +50,7 @@ def list_(data_dir: Path | None, as_json: bool) -> None:
                 name,
                 f"{count} of {len(files)}" if files else "-",
                 f"{_size(files) / 1e6:.1f} MB" if here else "-",
-                ", ".join(here) or ("not here" if files else "-"),
+                ", ".join(here) or ("not present" if files else "-"),
                 CATALOGUE[name].description,
             )
         )
@@ -72,7 +72,7 @@ def fetch(name: str, data_dir: Path | None) -> None:
     from lenet.data import datasets
 
     for path, fetched in datasets.fetch(name, data_dir).items():
-        click.echo(f"{path}  {'fetched' if fetched else 'already here'}")
+        click.echo(f"{path}  {'fetched' if fetched else 'already present'}")
 
 
 @data.command()
@@ -105,7 +105,7 @@ def show(name: str, split: str, out: Path | None, data_dir: Path | None) -> None
 
     found = datasets.load_dataset(name, split, directory=data_dir)
     path = out or Path(f"{name}.png")
-    title = f"{name}, {split}: the first images of every class of {len(found.images):,}"
+    title = f"{name}, {split}: the first images of each class of {len(found.images):,}"
     figures.write_figure(
         path, lambda: plots.samples(found.images, found.labels, found.class_names, title)
     )

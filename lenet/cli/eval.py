@@ -80,42 +80,42 @@ def eval_(
         lenet eval runs/sweep
         lenet eval pretrained --data mnist
     """  # noqa: D301 - click's mark for lines to leave as they are
-    limit_blas_threads(1)  # the products are small: more threads would only wait for each other
+    limit_blas_threads(1)  # the products are small: more threads would only add waiting
 
     from lenet.data.catalogue import ROLES
     from lenet.system.errors import GateFailed
     from lenet.training.ensemble import evaluate_checkpoints
     from lenet.training.restore import read_checkpoint
 
-    checkpoints = tuple(path for given in checkpoints for path in _meant(given))
+    checkpoints = tuple(path for given in checkpoints for path in _expand(given))
     if picture is not None and (len(checkpoints) > 1 or split != "test"):
         raise click.UsageError("--mistakes takes one checkpoint and its test images")
-    held = [read_checkpoint(path) for path in checkpoints]
-    config = held[0].config
+    loaded = [read_checkpoint(path) for path in checkpoints]
+    config = loaded[0].config
     if name:
         no_files = {f"data.{role}": None for role in ROLES}
         config = config.with_values({"data.name": name, **no_files})
-    result, class_names = evaluate_checkpoints(held, split, config, data_dir, views)
-    judged = ", ".join(map(str, checkpoints))
+    result, class_names = evaluate_checkpoints(loaded, split, config, data_dir, views)
+    evaluated = ", ".join(map(str, checkpoints))
     if as_json:
-        facts = {"checkpoint": judged, "data": config.data.name, "split": split, "tta": views}
+        facts = {"checkpoint": evaluated, "data": config.data.name, "split": split, "tta": views}
         click.echo(json.dumps(result.to_dict() | facts))
     else:
-        click.echo(f"{judged} on {config.data.name}, {split} images")
+        click.echo(f"{evaluated} on {config.data.name}, {split} images")
         click.echo(result.to_table(class_names))
     if picture is not None:
-        _draw_mistakes(picture, replace(held[0], config=config), data_dir)
+        _draw_mistakes(picture, replace(loaded[0], config=config), data_dir)
     if min_accuracy is not None and result.accuracy < min_accuracy:
         raise GateFailed(
             f"accuracy is {result.accuracy:.4f}, below {min_accuracy:g}",
             remedy="train longer, or lower --min-accuracy",
-            file=judged,
+            file=evaluated,
             key="accuracy",
         )
 
 
-def _meant(path: Path) -> list[Path]:
-    """Return the checkpoints that a path stands for: itself, or those of a sweep's choice."""
+def _expand(path: Path) -> list[Path]:
+    """Return the path itself or, for a sweep directory, the checkpoints it selected."""
     from lenet.training.restore import PRETRAINED
 
     if str(path) == PRETRAINED or not path.is_dir():

@@ -31,7 +31,7 @@ def summary(
     """  # noqa: D301 - click's mark for lines to leave as they are
     if checkpoint and (file or overrides):
         raise click.UsageError(
-            "CHECKPOINT has a configuration of its own: give neither --config nor --set with it"
+            "CHECKPOINT contains its own configuration: leave out --config and --set"
         )
     from dataclasses import asdict
 

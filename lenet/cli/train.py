@@ -106,7 +106,7 @@ def train(
 
 
 def _followed() -> bool:
-    """Join the MPI job: of all its processes only the first comes back before the work is done."""
+    """Join the MPI job; return False on rank 0 at once, and True on the others after the job."""
     limit_blas_threads(1)  # before NumPy is imported
     from lenet.parallel.mpi import MPIGroup
 
@@ -128,7 +128,7 @@ def _resolved(config: Config, output: Path | None, seed: int | None, workers: st
 
 
 def _opening(config: Config, workers: int) -> str:
-    """Return the line that says what begins: what is not in every line of the log."""
+    """Return the line that is printed before the first epoch."""
     from lenet.nn.gemm import DEFAULT_BLOCK
 
     block = DEFAULT_BLOCK if config.train.block == "auto" else config.train.block
@@ -143,7 +143,7 @@ def _warn(line: str) -> None:
 
 
 def _conclude(config: Config, outcome: TrainingResult, as_json: bool) -> None:
-    """Print how the run ended, and end the process as the signal would have that stopped it."""
+    """Print the result of the run; exit with 128 + N if signal N stopped it."""
     best, last = outcome.best, outcome.last
     directory = Path(config.output.dir)
     if as_json:
@@ -161,18 +161,20 @@ def _conclude(config: Config, outcome: TrainingResult, as_json: bool) -> None:
         }
         click.echo(json.dumps(result))
     elif best is not None and last is not None:
-        judged = (
+        accuracy = (
             f"validation accuracy {best.val_accuracy:.2%}"
             if best.val_accuracy is not None
             else f"training accuracy {best.train_accuracy:.2%}, no validation"
         )
-        click.echo(f"best epoch {best.epoch} of {last.epoch}: {judged}")
-        click.echo(f"{directory / 'best.npz'}: judge it with lenet eval {directory / 'best.npz'}")
+        click.echo(f"best epoch {best.epoch} of {last.epoch}: {accuracy}")
+        click.echo(
+            f"{directory / 'best.npz'}: evaluate it with lenet eval {directory / 'best.npz'}"
+        )
     elif outcome.signal is None:
-        click.echo(f"{directory}: this run has ended already, there is nothing left to train")
+        click.echo(f"{directory}: this run is already complete, nothing to train")
     if outcome.signal is not None:
         click.echo(
-            f"lenet: stopped by signal {outcome.signal}; go on with lenet train --resume "
+            f"lenet: stopped by signal {outcome.signal}; resume with lenet train --resume "
             f"--output {directory}",
             err=True,
         )
