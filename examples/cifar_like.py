@@ -1,12 +1,11 @@
-"""Another network from the same layers: a small one for colour images of 3×32×32, as CIFAR has.
+"""A different network from the same layers, for colour images of 3×32×32 as in CIFAR-10.
 
 python examples/cifar_like.py
 
-The layers are those of Caffe's ``cifar10_quick``, with half the filters: padding, pooling windows
-of 3×3 that overlap, maximum and mean. The images are not CIFAR's, which would have to be
-downloaded: the built-in digits, each in a light colour of its own, on clouds of darker
-colours. What is learnt here is to see shapes through colours, not to tell frogs from horses. With
-CIFAR-10 in arrays of the same shapes, the rest of the script is the same.
+The layers are those of Caffe's ``cifar10_quick`` with half the filters: padding, overlapping 3×3
+pooling windows, max and average pooling. CIFAR-10 would have to be downloaded, so the images are
+built-in digits instead, each in a random light colour on clouds of darker colours. To use CIFAR-10,
+load it into arrays of the same shapes; the rest of the script stays the same.
 """
 
 import numpy as np
@@ -21,7 +20,7 @@ from lenet.optim.schedules import cosine
 
 
 def colour_network():
-    """Return the network for images (3,32,32), with its weights drawn."""
+    """Return an initialised network for images (3,32,32)."""
     network = Network(
         [
             Convolution("conv1", 16, kernel=5, padding=2),
@@ -44,12 +43,12 @@ def colour_network():
 
 
 def colour_digits(count, stream):
-    """Return images (count,3,32,32) with numbers from −1 to 1, and the digits (count,) on them."""
+    """Return images (count,3,32,32) with values from −1 to 1, and their labels (count,)."""
     digits, labels = draw(count, seed=0, stream=stream)
     rng = np.random.default_rng([0, stream])
     ink = np.pad(digits / np.float32(255), ((0, 0), (2, 2), (2, 2)))[:, None]
     colour = rng.uniform(0, 1, (count, 3, 1, 1)).astype(np.float32)
-    # Clouds: 4×4 random colours, darker ones, enlarged by repetition, and some noise.
+    # Clouds: 4×4 random dark colours, enlarged by repetition, plus noise.
     clouds = -rng.random((count, 3, 4, 4), np.float32)
     paper = clouds.repeat(8, axis=2).repeat(8, axis=3)
     paper += rng.normal(0, 0.1, paper.shape).astype(np.float32)
@@ -76,7 +75,7 @@ def main(count=10_000, epochs=4, batch=50, target=0.80):
 
     images, labels = colour_digits(2_000, stream=1)
     accuracy = np.mean(network.predict(images).argmax(axis=1) == labels)
-    print(f"{accuracy:.1%} of {len(labels):,} other images are right")
+    print(f"{accuracy:.1%} of {len(labels):,} other images are correct")
     assert accuracy > target, f"the target is {target:.0%}"
 
 

@@ -1,4 +1,4 @@
-"""Train LeNet-5 with the Python API on digits that are drawn on the spot, and judge it.
+"""Train LeNet-5 with the Python API on built-in digits, and evaluate it.
 
 python examples/train.py
 """
@@ -30,9 +30,9 @@ def main(count=20_000, epochs=4, batch=64, target=0.90):
             total += train_step(network, loss, optimizer, x, labels[chosen], rate(t - 1), t)
         print(f"epoch {epoch + 1}  loss {total / steps:.4f}")
 
-    images, labels = draw(5_000, seed=0, stream=1)  # others
+    images, labels = draw(5_000, seed=0, stream=1)  # different digits
     accuracy = np.mean(network.predict(prepare(images)).argmax(axis=1) == labels)
-    print(f"{accuracy:.1%} of {len(labels):,} other digits are right")
+    print(f"{accuracy:.1%} of {len(labels):,} other digits are correct")
     assert accuracy > target, f"the target is {target:.0%}"
 
 

@@ -16,12 +16,12 @@ import train  # noqa: E402
 
 def test_lenet_learns_drawn_digits(capsys):
     train.main(count=3_000, epochs=4, batch=32, target=0.75)
-    assert "% of 5,000 other digits are right" in capsys.readouterr().out
+    assert "% of 5,000 other digits are correct" in capsys.readouterr().out
 
 
 def test_another_network_learns_colour_images(capsys):
     cifar_like.main(count=1_500, epochs=4, batch=25, target=0.40)
-    assert "% of 2,000 other images are right" in capsys.readouterr().out
+    assert "% of 2,000 other images are correct" in capsys.readouterr().out
 
 
 def test_an_example_fails_below_its_target():
