@@ -10,6 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from oracles import ready
 
 from lenet.nn.activations import FUNCTIONS, Activation
+from lenet.system.errors import ConfigError
 
 TEXTBOOK = {
     "relu": lambda x: max(x, 0.0),
@@ -71,6 +72,13 @@ def test_in_place(name):
     function.apply(x, out=y)
     function.apply(place, out=place)
     assert_array_equal(y, place)
+
+
+@pytest.mark.parametrize(("name", "remedy"), [("rellu", r"did you mean relu\?"), ("x", "choose")])
+def test_an_unknown_function(name, remedy):
+    message = f"^layer A: activation: must be relu, .* or lecun_tanh, is '{name}'; {remedy}"
+    with pytest.raises(ConfigError, match=message):
+        Activation("A", name)
 
 
 def test_lecun_tanh_keeps_plus_and_minus_one():

@@ -10,6 +10,7 @@ from scipy.special import log_softmax, softmax
 
 from lenet.nn.layer import Parameter
 from lenet.nn.losses import SoftmaxCrossEntropy, weight_penalty
+from lenet.system.errors import DataError, OrderError
 
 SMOOTHING = pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
 
@@ -92,6 +93,40 @@ def test_the_parts_of_a_batch_add_up(smoothing):
     ]
     assert sum(sums) == pytest.approx(total, rel=1e-12)
     assert_allclose(np.hstack([loss.backward() for loss in losses]), whole.backward(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("label", [-1, 10, 255])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64])
+def test_labels_out_of_range(label, dtype):
+    z, labels = scores(N=7)
+    labels = labels.astype(dtype)
+    labels[4] = np.array(label).astype(dtype)
+    message = f"^label 4: is {labels[4]}, not a class from 0 to 9; "
+    with pytest.raises(DataError, match=message):
+        SoftmaxCrossEntropy(10).forward(z, labels)
+
+
+@pytest.mark.parametrize(
+    "labels", [np.zeros(1, int), np.zeros((20, 1), int), np.zeros(20), np.int64(3), [[1]]]
+)
+def test_labels_that_are_not_an_integer_an_image(labels):
+    with pytest.raises(DataError, match=r"^labels: must be 20 integers, one an image, are "):
+        SoftmaxCrossEntropy(10).forward(np.zeros((10, 20)), labels)
+
+
+def test_a_tie_is_correct_for_the_first_class_only():
+    """As in evaluation, where argmax takes the first of equals."""
+    loss = SoftmaxCrossEntropy(3)
+    z = np.array([[1.0, 1, 0], [1, 1, 2], [0, 1, 2]])
+    answers = z.argmax(axis=0)
+    for labels in ([0, 0, 1], [1, 0, 2], [1, 2, 2], [2, 1, 0]):
+        loss.forward(z, np.array(labels))
+        assert loss.correct == np.sum(answers == labels)
+
+
+def test_backward_before_forward():
+    with pytest.raises(OrderError, match=r"^loss: backward was called before forward; "):
+        SoftmaxCrossEntropy(10).backward()
 
 
 def test_the_penalty_is_on_weights_only():

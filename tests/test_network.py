@@ -18,7 +18,7 @@ from lenet.nn.linear import Linear
 from lenet.nn.losses import SoftmaxCrossEntropy, weight_penalty
 from lenet.nn.network import Network
 from lenet.nn.pooling import AveragePooling, MaxPooling
-from lenet.system.errors import ConfigError
+from lenet.system.errors import ConfigError, OrderError
 
 plain_and_fused = pytest.mark.parametrize("fused", [False, True], ids=["plain", "fused"])
 
@@ -283,3 +283,38 @@ def test_what_does_not_fit_is_refused_by_name():
         Network(small_layers(), (2, 6, 6))
     with pytest.raises(ConfigError, match=r"^layer C: takes images .* given the shape \(3,\)"):
         Network([Linear("F", 3), Convolution("C", 2, 3)], (2, 6, 6))
+
+
+def test_two_layers_or_parameters_of_one_name_are_refused():
+    with pytest.raises(ConfigError, match=r"^layer F: 2 layers have this name; give every layer"):
+        Network([Linear("F", 3), Linear("G", 2), Linear("F", 3)], (2, 6, 6))
+    layer = Linear("F", 3)
+    with pytest.raises(ConfigError, match=r"^layer F: 2 layers"):
+        Network([layer, layer], (3,))
+
+    class Renamed(Linear):
+        def build(self, shape):
+            shape = super().build(shape)
+            self.weight.name = "F.weight"
+            return shape
+
+    with pytest.raises(ConfigError, match=r"^parameter F\.weight: 2 parameters have this name"):
+        Network([Linear("F", 3), Renamed("G", 2)], (2, 6, 6))
+
+
+def test_calls_in_the_wrong_order():
+    network = small()
+    with pytest.raises(OrderError, match=r"^network: backward was called before forward; "):
+        network.backward(np.zeros((3, 2)))
+    layer = Linear("F", 3)
+    for problem in ("D", "x"):
+        with pytest.raises(OrderError, match=rf"^layer F: has no '{problem}', or not yet; call "):
+            layer.forward(np.zeros((4, 2))) if problem == "D" else layer.backward(np.zeros((3, 2)))
+        layer.build((4,))
+        layer.allocate(2, np.float64)
+
+
+def test_an_unknown_initializer():
+    message = r"^initializer: must be lecun, glorot or he, is 'glorott'; did you mean glorot\?$"
+    with pytest.raises(ConfigError, match=message):
+        small().initialize(np.random.default_rng(0), "glorott")

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field
 from typing import Any, Final
 
 from lenet.system.errors import ConfigError
+from lenet.system.text import clipped, listed, nearest
 
 _REFUSED: Final = object()
 
@@ -164,30 +165,6 @@ def shown(value: object) -> str:
     if isinstance(value, int) and abs(value) >= 10**21:
         return "a number of more than 21 digits"
     return clipped(repr(value))
-
-
-def clipped(text: str) -> str:
-    """Cut ``text`` to what a line has room for."""
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def listed(names: Iterable[str], conjunction: str) -> str:
-    """Join names as a sentence does.
-
-    Examples
-    --------
-    >>> listed(["max", "average", "none"], "or")
-    'max, average or none'
-    """
-    *most, last = names
-    return f"{', '.join(most)} {conjunction} {last}" if most else last
-
-
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Return the known word that is most like ``word``, where one is like it."""
-    from difflib import get_close_matches  # needed for an error only
-
-    return next(iter(get_close_matches(clipped(word), list(known), n=1)), None)
 
 
 def _number_in(text: str) -> float | None:

@@ -22,10 +22,7 @@ from lenet.config.rules import (
     TEXT,
     accepted,
     choice,
-    clipped,
     either,
-    listed,
-    nearest,
     number,
     pair,
     setting,
@@ -39,6 +36,7 @@ from lenet.nn.initializers import INITIALIZERS
 from lenet.optim.optimizers import OPTIMIZERS, SGD, Adam
 from lenet.optim.schedules import SCHEDULES, ScheduleOptions
 from lenet.system.errors import ConfigError
+from lenet.system.text import clipped, listed, nearest
 
 if TYPE_CHECKING:
     pass

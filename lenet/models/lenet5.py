@@ -29,6 +29,7 @@ from lenet.nn.layer import Layer
 from lenet.nn.linear import Linear
 from lenet.nn.network import Network
 from lenet.nn.pooling import AveragePooling, MaxPooling
+from lenet.system.registry import lookup
 
 POOLINGS = {"max": MaxPooling, "average": AveragePooling}
 
@@ -43,7 +44,7 @@ def lenet5_layers(
     block: int = DEFAULT_BLOCK,
 ) -> list[Layer]:
     """Return the layers of LeNet-5, to read or to change before a network is made of them."""
-    pool = POOLINGS[pooling]
+    pool = lookup(POOLINGS, pooling, key="pooling")
     return [
         Convolution("C1", channels[0], kernel=5, block=block),
         Activation("C1.activation", activation),

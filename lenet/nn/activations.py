@@ -1,8 +1,8 @@
-"""Activations: pointwise functions whose derivative is read off their own output.
+"""Activations: pointwise functions whose derivative is computed from their own output.
 
 Every function here is non-decreasing, so that it commutes with the maximum of max pooling, and its
 derivative is a function of y = f(x) alone: only the output is kept for ``backward``. The functions
-are apart from the layer because the fused layer applies them too.
+are classes of their own because the fused layers apply them too.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from numpy.typing import DTypeLike
 
 from lenet.nn.im2col import Array
 from lenet.nn.layer import Layer, Shape
+from lenet.system.registry import lookup
 
 
 class Function(ABC):
@@ -106,11 +107,17 @@ FUNCTIONS: dict[str, type[Function]] = {
 
 
 class Activation(Layer):
-    """One of :data:`FUNCTIONS` applied to every number."""
+    """One of :data:`FUNCTIONS` applied to every number.
+
+    Raises
+    ------
+    ConfigError
+        There is no function of this name.
+    """
 
     def __init__(self, name: str, function: str) -> None:
         super().__init__(name)
-        self.function = FUNCTIONS[function]
+        self.function = lookup(FUNCTIONS, function, key=f"layer {name}: activation")
 
     def build(self, shape: Shape) -> Shape:
         self.shape = shape

@@ -32,6 +32,7 @@ but costs 36/25 of the multiplications; docs/benchmarks.md compares the two.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -50,7 +51,7 @@ Place: TypeAlias = tuple[int | slice, ...]
 
 
 class FusedConvolution(Layer):
-    """A convolution of stride 1, its activation and its 2×2 max pooling.
+    """A convolution of stride 1, its activation and its 2×2 pooling, of either kind.
 
     An odd last row or column of the convolution, which no pooling window covers, is not computed.
     """
@@ -129,43 +130,17 @@ class FusedConvolution(Layer):
             np.copyto(self.dx[there], self.dhalves[here].swapaxes(0, 1))
         return self.dx
 
+    @abstractmethod
     def _allocate_pooling(self, N: int, dtype: DTypeLike) -> None:
-        """Make what ``_pool`` and ``_unpool`` work on, once y and z are there."""
-        self.f = self.activation.function(self.y.shape, dtype)
-        self.corners = _corners(self.z)
-        upper = self.corners[0]
-        self.pooled = upper.reshape(self.Hp, self.F, self.Wp, N).swapaxes(0, 1)
-        self.lower, self.right, self.right_below = (
-            self.buffer(name, upper.shape, np.bool_) for name in ("lower", "right", "right below")
-        )
+        """Allocate what ``_pool`` and ``_unpool`` work on, once y and z are allocated."""
 
+    @abstractmethod
     def _pool(self) -> Array:
-        """Return y = f(max z + b), and remember where in its window each maximum is.
+        """Return y, given z = W · cols without its bias."""
 
-        A later number wins only if it is larger, so that the first of equals does.
-        """
-        upper, upper_right, lower, lower_right = self.corners
-        np.greater(upper_right, upper, out=self.right)
-        np.maximum(upper, upper_right, out=upper)
-        np.greater(lower_right, lower, out=self.right_below)
-        np.maximum(lower, lower_right, out=lower)
-        np.greater(lower, upper, out=self.lower)
-        np.maximum(upper, lower, out=upper)
-        np.add(self.pooled, self.conv.bias.value[:, None, None, None], out=self.y)
-        self.f.apply(self.y, out=self.y)
-        return self.y
-
+    @abstractmethod
     def _unpool(self, dy: Array) -> None:
-        """Put dz in the place of z: dy ⊙ f′ where the maxima were, zeros elsewhere."""
-        upper, upper_right, lower, lower_right = self.corners
-        self.f.derive(self.y, dy, out=self.pooled)
-        np.sum(upper, axis=(0, 2), out=self.conv.bias.gradient)
-        np.multiply(upper, self.lower, out=lower)
-        np.subtract(upper, lower, out=upper)
-        np.multiply(upper, self.right, out=upper_right)
-        np.subtract(upper, upper_right, out=upper)
-        np.multiply(lower, self.right_below, out=lower_right)
-        np.subtract(lower, lower_right, out=lower)
+        """Set z to ∂E/∂z and the bias's gradient, given ∂E/∂y."""
 
     def _parts_of_x(self) -> list[tuple[Place, Place]]:
         """Return for even and odd columns: where they stand in ``halves``, and where in x."""
@@ -209,7 +184,51 @@ class FusedConvolution(Layer):
         return products
 
 
-class FusedAverageConvolution(FusedConvolution):
+class FusedMaxPooling(FusedConvolution):
+    """A convolution of stride 1, its activation and its 2×2 max pooling.
+
+    Bias and activation, being non-decreasing, come after the maximum, on a quarter of the numbers.
+    """
+
+    def _allocate_pooling(self, N: int, dtype: DTypeLike) -> None:
+        self.f = self.activation.function(self.y.shape, dtype)
+        self.corners = _corners(self.z)
+        upper = self.corners[0]
+        self.pooled = upper.reshape(self.Hp, self.F, self.Wp, N).swapaxes(0, 1)
+        self.lower, self.right, self.right_below = (
+            self.buffer(name, upper.shape, np.bool_) for name in ("lower", "right", "right below")
+        )
+
+    def _pool(self) -> Array:
+        """Return y = f(max z + b), and remember where in its window each maximum is.
+
+        A later number wins only if it is larger, so that the first of equals does.
+        """
+        upper, upper_right, lower, lower_right = self.corners
+        np.greater(upper_right, upper, out=self.right)
+        np.maximum(upper, upper_right, out=upper)
+        np.greater(lower_right, lower, out=self.right_below)
+        np.maximum(lower, lower_right, out=lower)
+        np.greater(lower, upper, out=self.lower)
+        np.maximum(upper, lower, out=upper)
+        np.add(self.pooled, self.conv.bias.value[:, None, None, None], out=self.y)
+        self.f.apply(self.y, out=self.y)
+        return self.y
+
+    def _unpool(self, dy: Array) -> None:
+        """Put dz in the place of z: dy ⊙ f′ where the maxima were, zeros elsewhere."""
+        upper, upper_right, lower, lower_right = self.corners
+        self.f.derive(self.y, dy, out=self.pooled)
+        np.sum(upper, axis=(0, 2), out=self.conv.bias.gradient)
+        np.multiply(upper, self.lower, out=lower)
+        np.subtract(upper, lower, out=upper)
+        np.multiply(upper, self.right, out=upper_right)
+        np.subtract(upper, upper_right, out=upper)
+        np.multiply(lower, self.right_below, out=lower_right)
+        np.subtract(lower, lower_right, out=lower)
+
+
+class FusedAveragePooling(FusedConvolution):
     """A convolution of stride 1, its activation and its 2×2 average pooling.
 
     A mean is not a maximum: the activation comes before it, on all four blocks.
@@ -308,7 +327,10 @@ class AveragedConvolution(Layer):
         return [wide[:, :, a : a + kh, b : b + kw] for a in (0, 1) for b in (0, 1)]
 
 
-FUSED = {MaxPooling: FusedConvolution, AveragePooling: FusedAverageConvolution}
+FUSED: dict[type[Pooling], type[FusedConvolution]] = {
+    MaxPooling: FusedMaxPooling,
+    AveragePooling: FusedAveragePooling,
+}
 
 
 def fuse(layers: Sequence[Layer]) -> list[Layer]:

@@ -18,13 +18,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from math import prod
-from typing import TypeAlias
+from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from lenet.nn.im2col import Array, output_size
-from lenet.system.errors import ConfigError
+from lenet.system.errors import ConfigError, OrderError
 
 Shape: TypeAlias = tuple[int, ...]
 
@@ -62,6 +62,18 @@ class Layer(ABC):
         self.parameters: tuple[Parameter, ...] = ()
         self.needs_dx = True
         self._memory: dict[str, Array] = {}
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Explain an attribute that ``build``, ``allocate`` or ``forward`` would have set."""
+            if name.startswith("_") or "name" not in self.__dict__:
+                raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+            raise OrderError(
+                f"has no {name!r}, or not yet",
+                remedy="call build, allocate, forward and backward in this order",
+                key=f"layer {self.name}",
+            )
 
     @abstractmethod
     def build(self, shape: Shape) -> Shape:

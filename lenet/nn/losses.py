@@ -16,6 +16,7 @@ from numpy.typing import DTypeLike
 
 from lenet.nn.im2col import Array
 from lenet.nn.layer import Parameter
+from lenet.system.errors import DataError, OrderError
 
 
 class SoftmaxCrossEntropy:
@@ -28,7 +29,8 @@ class SoftmaxCrossEntropy:
     label_smoothing
         ε of C. Szegedy et al. (2016): the target is 1 − ε for the label plus ε/classes for all.
 
-    After ``forward``, ``correct`` is the number of images whose label has the highest score.
+    After ``forward``, ``correct`` is the number of images whose label has the highest score: the
+    first of equal ones, as in evaluation.
     """
 
     def __init__(self, classes: int, label_smoothing: float = 0.0) -> None:
@@ -42,18 +44,27 @@ class SoftmaxCrossEntropy:
         self.probs = np.empty_like(self.dz)
         self.row, self.chosen, self.uniform = (np.empty(N, dtype) for _ in range(3))
         self.images = np.arange(N)
-        self.targets = np.empty(N, self.images.dtype)
+        self.targets, self.answers = np.empty((2, N), np.intp)
 
     def forward(self, z: Array, labels: Array, batch: int | None = None) -> float:
         """Return the sum of the cross-entropies divided by ``batch``, the images of the batch.
 
         ``batch`` is N unless z is only a worker's part of the batch: then the parts' losses and
         gradients add up to those of the whole.
+
+        Raises
+        ------
+        DataError
+            The labels are not N integers from 0 to classes − 1.
         """
         N = z.shape[1]
         if self.dz.shape[1] != N or self.dz.dtype != z.dtype:
             self.allocate(N, z.dtype)
         self.batch = batch or N
+        labels = np.asarray(labels)
+        check_labels(labels, N, self.classes)
+        np.argmax(z, axis=0, out=self.answers)
+        self.correct = int(np.count_nonzero(self.answers == labels))
         np.multiply(labels, N, out=self.targets, dtype=self.targets.dtype)
         self.targets += self.images  # where in the flat (classes × N) each label's score stands
         np.max(z, axis=0, out=self.row)
@@ -61,8 +72,7 @@ class SoftmaxCrossEntropy:
         np.exp(self.dz, out=self.probs)
         np.sum(self.probs, axis=0, out=self.row)
         self.probs /= self.row
-        np.take(self.dz, self.targets, out=self.chosen, mode="clip")
-        self.correct = N - np.count_nonzero(self.chosen)
+        np.take(self.dz, self.targets, out=self.chosen, mode="clip")  # "raise" would make a copy
         if self.smoothing:
             np.mean(self.dz, axis=0, out=self.uniform)
             self.uniform -= self.chosen
@@ -73,11 +83,47 @@ class SoftmaxCrossEntropy:
         return float(self.row.sum(dtype=np.float64)) / self.batch
 
     def backward(self) -> Array:
-        """Return ∇z = (probs − Y)/N of the last forward pass."""
+        """Return ∇z = (probs − Y)/N of the last forward pass.
+
+        Raises
+        ------
+        OrderError
+            There has been no forward pass.
+        """
+        if not self.dz.shape[1]:
+            raise OrderError(
+                "backward was called before forward",
+                remedy="call forward with scores and labels first",
+                key="loss",
+            )
         np.subtract(self.probs, self.smoothing / self.classes, out=self.dz)
         self.dz.reshape(-1)[self.targets] -= 1 - self.smoothing
         self.dz /= self.batch
         return self.dz
+
+
+def check_labels(labels: Array, N: int, classes: int) -> None:
+    """Refuse labels that are not N integers from 0 to classes − 1.
+
+    Raises
+    ------
+    DataError
+        The message names the first label that is out of range.
+    """
+    if labels.shape != (N,) or labels.dtype.kind not in "iu":
+        raise DataError(
+            f"must be {N} integers, one an image, are {labels.dtype} of shape {labels.shape}",
+            remedy="give an integer array (N,) for scores (classes, N)",
+            key="labels",
+        )
+    signed = labels.dtype.kind == "i"
+    if labels.max(initial=0) >= classes or (signed and labels.min(initial=0) < 0):
+        index = int(np.argmax((labels < 0) | (labels >= classes)))
+        raise DataError(
+            f"is {labels[index]}, not a class from 0 to {classes - 1}",
+            remedy="number the classes from 0, or give the network an output for every class",
+            key=f"label {index}",
+        )
 
 
 def softmax(z: Array) -> Array:

@@ -6,7 +6,8 @@ a checkpoint or a sum over workers sees one array and knows no layer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -15,6 +16,8 @@ from lenet.nn.im2col import Array
 from lenet.nn.initializers import INITIALIZERS
 from lenet.nn.layer import Layer, Parameter, Shape
 from lenet.nn.losses import softmax
+from lenet.system.errors import ConfigError, OrderError
+from lenet.system.registry import lookup
 
 
 class Network:
@@ -32,7 +35,7 @@ class Network:
     Raises
     ------
     ConfigError
-        A layer does not fit the output of the one before it.
+        A layer does not fit the output of the one before it, or two have the same name.
 
     Examples
     --------
@@ -47,14 +50,16 @@ class Network:
         self, layers: Sequence[Layer], input_shape: Shape, dtype: DTypeLike = np.float32
     ) -> None:
         self.layers, self.input_shape, self.dtype = list(layers), input_shape, np.dtype(dtype)
+        _refuse_equal_names("layers", (layer.name for layer in self.layers))
         shape = input_shape
         for layer in self.layers:
             shape = layer.build(shape)
         self.output_shape = shape
         self.parameter_list: list[Parameter] = [p for layer in layers for p in layer.parameters]
+        _refuse_equal_names("parameters", (p.name for p in self.parameter_list))
         size = sum(p.size for p in self.parameter_list)
         self.bind(np.zeros(size, self.dtype), np.zeros(size, self.dtype))
-        # Nothing below the first layer with parameters has any use for a gradient.
+        # No gradient is needed below the first layer with parameters.
         trained = [i for i, layer in enumerate(self.layers) if layer.parameters]
         self.first_trained = trained[0] if trained else 0
         self.layers[self.first_trained].needs_dx = False
@@ -71,8 +76,14 @@ class Network:
         self.parameters, self.gradients = parameters, gradients
 
     def initialize(self, rng: np.random.Generator, initializer: str = "he") -> None:
-        """Draw the weights by one of :data:`INITIALIZERS`; set the biases to zero."""
-        draw = INITIALIZERS[initializer]
+        """Draw the weights by one of :data:`INITIALIZERS`; set the biases to zero.
+
+        Raises
+        ------
+        ConfigError
+            There is no initializer of this name.
+        """
+        draw = lookup(INITIALIZERS, initializer, key="initializer")
         for p in self.parameter_list:
             p.value[...] = draw(rng, p.shape, p.fan_in, p.fan_out, self.dtype) if p.decays else 0
 
@@ -98,7 +109,19 @@ class Network:
         return x
 
     def backward(self, dz: Array) -> None:
-        """Overwrite the gradients of all parameters, given ∂E/∂ scores (classes, N)."""
+        """Overwrite the gradients of all parameters, given ∂E/∂ scores (classes, N).
+
+        Raises
+        ------
+        OrderError
+            There has been no forward pass.
+        """
+        if not self.N:
+            raise OrderError(
+                "backward was called before forward",
+                remedy="call forward with a batch of images first",
+                key="network",
+            )
         dy: Array | None = dz
         for layer in reversed(self.layers[self.first_trained :]):
             assert dy is not None  # noqa: S101 - only the first trained layer returns None
@@ -113,3 +136,14 @@ class Network:
             )  # fmt: skip
             probabilities[start : start + batch] = softmax(self.forward(x)).T
         return probabilities
+
+
+def _refuse_equal_names(what: str, names: Iterable[str]) -> None:
+    """Refuse two layers or two parameters of one name: a checkpoint could not tell them apart."""
+    name, times = max(Counter(names).items(), key=lambda item: item[1], default=("", 1))
+    if times > 1:
+        raise ConfigError(
+            f"{times} {what} have this name",
+            remedy="give every layer a name of its own",
+            key=f"{what.removesuffix('s')} {name}",
+        )

@@ -18,10 +18,11 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 
-from lenet.config.rules import accepted, as_yaml, clipped, shown
+from lenet.config.rules import accepted, as_yaml, shown
 from lenet.config.schema import SETTINGS, Config, differences
 from lenet.config.strict_yaml import parse
 from lenet.system.errors import CheckpointError, ConfigError, LenetError
+from lenet.system.text import clipped
 from lenet.training.run_directory import FREE_TO_CHANGE
 
 MAX_RUNS: Final = 10_000

@@ -1,8 +1,8 @@
 """Errors a user can cause or meet, each with its exit code and one line that says what to do.
 
 Every error that reaches the command line as a :class:`LenetError` is printed as ``lenet: error:
-<file>: <key>: <problem>; <what to do>``; anything else that reaches it is a bug of ours (exit code
-1).
+<file>: <key>: <problem>; <what to do>``; anything else that reaches it is an internal error (exit
+code 1).
 """
 
 from __future__ import annotations
@@ -65,6 +65,10 @@ class ConfigError(LenetError):
     """The configuration or the command line is wrong (exit code 2)."""
 
     exit_code = 2
+
+
+class OrderError(ConfigError, AttributeError):
+    """A network or a layer was called in the wrong order, such as backward before forward."""
 
 
 class DataError(LenetError):

@@ -1,4 +1,4 @@
-r"""Text for a terminal: printable characters only, and aligned tables.
+r"""Text for a terminal: printable characters only, words of messages, and aligned tables.
 
 Nothing here knows what is shown; the caller formats its numbers.
 """
@@ -115,3 +115,27 @@ def _padded(
 def _extended(values: Sequence[T]) -> Iterable[T]:
     """Return ``values``, then the last one again and again."""
     return chain(values, repeat(values[-1]))
+
+
+def clipped(text: str) -> str:
+    """Cut ``text`` to what a line has room for."""
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def listed(names: Iterable[str], conjunction: str) -> str:
+    """Join names as a sentence does.
+
+    Examples
+    --------
+    >>> listed(["max", "average", "none"], "or")
+    'max, average or none'
+    """
+    *most, last = names
+    return f"{', '.join(most)} {conjunction} {last}" if most else last
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """Return the known word that is most like ``word``, where one is like it."""
+    from difflib import get_close_matches  # needed for an error only
+
+    return next(iter(get_close_matches(clipped(word), list(known), n=1)), None)

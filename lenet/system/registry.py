@@ -1,0 +1,44 @@
+"""Registries: tables of what there is, by name; and the error for a name that is not in one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+from lenet.system.errors import ConfigError
+from lenet.system.text import clipped, listed, nearest
+
+T = TypeVar("T")
+
+
+def lookup(registry: Mapping[str, T], name: str, key: str) -> T:
+    """Return the entry of a registry.
+
+    Parameters
+    ----------
+    registry
+        What there is, by name.
+    name
+        The name to look up.
+    key
+        What the name was given for, for the message: ``initializer``, ``layer C1``.
+
+    Raises
+    ------
+    ConfigError
+        The registry has no such name; the message lists the names, and suggests the nearest.
+
+    Examples
+    --------
+    >>> lookup({"max": max, "sum": sum}, "maxx", key="pooling")
+    Traceback (most recent call last):
+    lenet.system.errors.ConfigError: pooling: must be max or sum, is 'maxx'; did you mean max?
+    """
+    if isinstance(name, str) and name in registry:
+        return registry[name]
+    near = nearest(name, registry) if isinstance(name, str) else None
+    raise ConfigError(
+        f"must be {listed(registry, 'or')}, is {clipped(repr(name))}",
+        remedy=f"did you mean {near}?" if near else "choose one of these",
+        key=key,
+    )
