@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lenet.config.schema import Config as Config
     from lenet.models.lenet5 import lenet5 as lenet5
     from lenet.models.lenet5 import lenet5_layers as lenet5_layers
+    from lenet.nn.gradcheck import check_layer as check_layer
     from lenet.nn.im2col import col2im as col2im
     from lenet.nn.im2col import im2col as im2col
     from lenet.nn.im2col import output_size as output_size
@@ -43,6 +44,7 @@ _MODULES = {
     "lenet5": "lenet.models.lenet5",
     "lenet5_layers": "lenet.models.lenet5",
     "SoftmaxCrossEntropy": "lenet.nn.losses",
+    "check_layer": "lenet.nn.gradcheck",
     "make_optimizer": "lenet.optim.optimizers",
     "load_data": "lenet.api",
     "prepare": "lenet.api",

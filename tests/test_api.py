@@ -25,6 +25,7 @@ EXPORTED = [
     "Network",
     "SoftmaxCrossEntropy",
     "__version__",
+    "check_layer",
     "col2im",
     "evaluate",
     "im2col",

@@ -1,4 +1,4 @@
-"""The fused layer, held to the three plain layers that it stands for."""
+"""The fused layers, compared with the plain layers that they stand for."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from lenet.nn.fused import FUSED, fuse
 from lenet.nn.linear import Linear
 from lenet.nn.losses import SoftmaxCrossEntropy
 from lenet.nn.network import Network
-from lenet.nn.pooling import AveragePooling, MaxPooling, MaxUnpooling
+from lenet.nn.pooling import AveragePooling, MaxPooling
+from lenet.nn.unpooling import MaxUnpooling
 from lenet.system.errors import ConfigError
 
 N = 3
@@ -21,11 +22,8 @@ both_poolings = pytest.mark.parametrize("pooling", FUSED, ids=lambda pooling: po
 
 
 def three(F=3, kernel=3, function="relu", pooling=MaxPooling, **options):
-    return [
-        Convolution("C", F, kernel, **options),
-        Activation("A", function),
-        pooling("S", 2),
-    ]
+    between = [Activation("A", function)] if function else []
+    return [Convolution("C", F, kernel, **options), *between, pooling("S", 2)]
 
 
 def step(layers, x, draw, asked=True):
@@ -69,6 +67,43 @@ def test_outputs_and_gradients(kernel, padding, function, pooling):
     for H, W in [(6, 8), (7, 6), (6, 7), (9, 7)]:
         x = np.random.default_rng(0).standard_normal((2, H, W, N))
         assert_same(x, kernel=kernel, padding=padding, function=function, pooling=pooling)
+
+
+@pytest.mark.parametrize("padding", [0, 2, (0, 3)])
+@pytest.mark.parametrize("kernel", KERNELS, ids=str)
+def test_max_pooling_directly_after_the_convolution(kernel, padding):
+    """Caffe's LeNet has no activation between them."""
+    for H, W in [(6, 8), (9, 7)]:
+        x = np.random.default_rng(0).standard_normal((2, H, W, N))
+        assert_same(x, kernel=kernel, padding=padding, function=None)
+        assert_same(np.round(x), whole_numbers, kernel=kernel, padding=padding, function=None)
+
+
+def test_the_layers_of_caffes_lenet():
+    layers = [
+        Convolution("conv1", 20, 5),
+        MaxPooling("pool1", 2),
+        Convolution("conv2", 50, 5),
+        MaxPooling("pool2", 2),
+        Linear("ip1", 500),
+        Activation("relu1", "relu"),
+        Linear("ip2", 10),
+    ]
+    plain = Network(layers, (1, 28, 28), np.float64)
+    plain.initialize(np.random.default_rng(0))
+    fused = plain.rebuilt(fused=True)
+    assert [type(layer).__name__ for layer in fused.layers[:3]] == [
+        "FusedMaxPooling",
+        "FusedMaxPooling",
+        "Linear",
+    ]
+    assert fused.parameters.size == 431_080
+    x = np.random.default_rng(1).random((1, 28, 28, 2))
+    dz = np.random.default_rng(2).standard_normal((10, 2))
+    for network in (plain, fused):
+        network.forward(x)
+        network.backward(dz)
+    assert_allclose(fused.gradients, plain.gradients, rtol=1e-9, atol=1e-12)
 
 
 @both_poolings
@@ -196,8 +231,17 @@ LEFT_ALONE = {
     "groups and average pooling": three(groups=2, F=4, pooling=AveragePooling),
     "overlapping windows": [*three()[:2], MaxPooling("S", 2, stride=1)],
     "larger windows": [*three()[:2], MaxPooling("S", 3)],
-    "no activation": [three()[0], three()[2]],
-    "pooling first": [three()[0], three()[2], three()[1]],
+    "dilation": three(dilation=2),
+    "a table of connections": three(table=[[0], [1], [0, 1]]),
+    "other padding below than above": three(padding=(0, 1, 1, 1)),
+    "pooling with padding": [*three()[:2], MaxPooling("S", 2, padding=1)],
+    "pooling that rounds up": [*three()[:2], AveragePooling("S", 2, round_up=True)],
+    "pooling with dilation": [*three()[:2], MaxPooling("S", 2, dilation=2)],
+    "no activation, groups": three(groups=2, F=4, function=None),
+    "no activation, overlapping windows": [three()[0], MaxPooling("S", 3, stride=2)],
+    "the mean of a table": three(table=[[0], [1], [0, 1]], function=None, pooling=AveragePooling),
+    "a derived class": [*three()[:2], type("Own", (MaxPooling,), {})("S", 2)],
+    "a layer between": [three()[0], three()[1], Activation("B", "tanh"), three()[2]],
     "a linear layer": [Linear("F", 3), *three()[1:]],
 }
 
@@ -205,6 +249,12 @@ LEFT_ALONE = {
 @pytest.mark.parametrize("layers", LEFT_ALONE.values(), ids=LEFT_ALONE)
 def test_what_the_fused_layer_cannot_do_is_left_as_it_is(layers):
     assert fuse(layers) == layers
+
+
+def test_pooling_before_the_activation():
+    [fused, activation] = fuse([three()[0], three()[2], three()[1]])
+    assert isinstance(fused, FUSED[MaxPooling])
+    assert isinstance(activation, Activation)
 
 
 def test_a_pooling_layer_whose_switches_are_wanted_is_left_as_it_is():

@@ -15,8 +15,9 @@ from lenet.nn.activations import FUNCTIONS, Activation
 from lenet.nn.convolution import Convolution
 from lenet.nn.fused import FUSED
 from lenet.nn.linear import Linear
-from lenet.nn.pooling import AveragePooling, MaxPooling, RepeatUnpooling
+from lenet.nn.pooling import AveragePooling, MaxPooling
 from lenet.nn.transposed import TransposedConvolution
+from lenet.nn.unpooling import RepeatUnpooling
 
 IMAGE = (2, 6, 7)
 

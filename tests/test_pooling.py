@@ -16,7 +16,8 @@ from oracles import (
 )
 
 from lenet.nn.network import Network
-from lenet.nn.pooling import AveragePooling, MaxPooling, MaxUnpooling, RepeatUnpooling
+from lenet.nn.pooling import AveragePooling, MaxPooling
+from lenet.nn.unpooling import MaxUnpooling, RepeatUnpooling
 from lenet.system.errors import ConfigError
 
 WINDOWS = [

@@ -146,11 +146,13 @@ def test_json():
     assert found["model"]["channels"] == [4, 8]
     assert found["layers"][2] == {
         "layer": "C3",
+        "type": "Convolution",
         "output_shape": [8, 12, 12],
         "patch_matrix": [144, 100],
         "weights": 808,
         "receptive_field": [14, 14],
         "multiply_adds": 144 * 100 * 8,
+        "connections": 144 * 101 * 8,
     }
     assert found["layers"][5]["receptive_field"] == [36, 36]
     for key, total in found["totals"].items():

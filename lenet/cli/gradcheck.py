@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,7 @@ from lenet.cli.options import CONFIG, JSON, SET
 from lenet.config.reader import load_config
 
 if TYPE_CHECKING:
-    from lenet.training.gradcheck import Gradient, Identity
+    from lenet.nn.gradcheck import Gradient, Identity
 
 
 @click.command()
@@ -35,17 +34,26 @@ def gradcheck(
         lenet gradcheck
         lenet gradcheck --config configs/mnist.yaml --layer C3
     """  # noqa: D301 - click's mark for lines to leave as they are
-    from lenet.system.errors import GateFailed
-    from lenet.training.gradcheck import (
+    import numpy as np
+
+    from lenet.nn.gradcheck import (
         ROUNDING,
         TOLERANCE,
         check_gradients,
         check_identities,
         to_dict,
+        to_table,
     )
+    from lenet.nn.losses import SoftmaxCrossEntropy
+    from lenet.system.errors import GateFailed
+    from lenet.training.build import build_network
 
     config = load_config(file, overrides)
-    gradients, identities = check_gradients(config, layer), check_identities(config, layer)
+    network = build_network(config)
+    network.initialize(np.random.default_rng([config.seed, 0]), config.model.initializer)
+    loss = SoftmaxCrossEntropy(config.model.classes, config.train.label_smoothing)
+    gradients = check_gradients(network, loss, seed=config.seed, layer=layer)
+    identities = check_identities(network, seed=config.seed, layer=layer)
     checks: list[Gradient | Identity] = [*gradients, *identities]
     failed = [check for check in checks if not check.passed]
     if as_json:
@@ -59,33 +67,11 @@ def gradcheck(
         }
         click.echo(json.dumps(facts))
     else:
-        click.echo("\n".join(_gradient_table(gradients, TOLERANCE)))
-        if identities:
-            click.echo("\n" + "\n".join(_identity_table(identities, ROUNDING)))
+        click.echo(to_table(gradients, identities))
     if failed:
         raise GateFailed(
             f"{len(failed)} of {len(checks)} checks failed, the first with "
             f"an error of {failed[0].error:.1e}",
             remedy="its forward and backward pass disagree: correct the one that is wrong",
             key=f"layer {failed[0].layer}",
-        )
-
-
-def _gradient_table(gradients: Iterable[Gradient], tolerance: float) -> Iterable[str]:
-    yield f"gradients against central differences, float64, tolerance {tolerance:.0e}"
-    yield f"{'layer':14}  {'kind':19}  {'checked':>7}  {'kinks':>5}  {'largest error':>13}  in"
-    for check in gradients:
-        yield (
-            f"{check.layer:14}  {check.kind:19}  {check.checked:7}  {check.kinks:5}  "
-            f"{check.error:13.1e}  {check.array}{'' if check.passed else '  FAILED'}"
-        )
-
-
-def _identity_table(identities: Iterable[Identity], tolerance: float) -> Iterable[str]:
-    yield f"identities, float64, tolerance {tolerance:.0e}"
-    yield f"{'identity':14}  {'layer':36}  {'largest error':>13}"
-    for check in identities:
-        yield (
-            f"{check.name:14}  {check.layer:36}  {check.error:13.1e}"
-            f"{'' if check.passed else '  FAILED'}"
         )

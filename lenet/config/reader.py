@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from lenet.config.rules import clipped
 from lenet.config.schema import Config, built, check_known, flattened
 from lenet.config.strict_yaml import parse, read_mapping
 from lenet.system.errors import ConfigError
+from lenet.system.text import clipped
 
 
 def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:

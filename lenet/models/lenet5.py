@@ -23,7 +23,6 @@ from numpy.typing import DTypeLike
 
 from lenet.nn.activations import Activation
 from lenet.nn.convolution import Convolution
-from lenet.nn.fused import fuse
 from lenet.nn.gemm import DEFAULT_BLOCK
 from lenet.nn.layer import Layer
 from lenet.nn.linear import Linear
@@ -95,4 +94,4 @@ def lenet5(
         classes=classes,
         block=block,
     )
-    return Network(fuse(layers) if fused else layers, (1, input_size, input_size), dtype)
+    return Network(layers, (1, input_size, input_size), dtype, fused=fused)

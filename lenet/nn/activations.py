@@ -98,6 +98,17 @@ class LeCunTanh(Function):
         out *= dy
 
 
+class Identity(Function):
+    """f(x) = x, for a fused layer without an activation."""
+
+    def apply(self, x: Array, out: Array) -> None:
+        if out is not x:
+            np.copyto(out, x)
+
+    def derive(self, y: Array, dy: Array, out: Array) -> None:  # noqa: ARG002
+        np.copyto(out, dy)
+
+
 FUNCTIONS: dict[str, type[Function]] = {
     "relu": ReLU,
     "sigmoid": Sigmoid,
@@ -125,9 +136,9 @@ class Activation(Layer):
 
     def allocate(self, N: int, dtype: DTypeLike) -> None:
         shape = (*self.shape, N)
-        self.f = self.function(shape, dtype)
         self.y = self.buffer("y", shape, dtype)
         self.dx = self.buffer("dx", shape, dtype)
+        self.f = self.function(shape, dtype)
 
     def forward(self, x: Array) -> Array:
         self.f.apply(x, out=self.y)

@@ -12,18 +12,26 @@ product here. With g groups the filters of a group see only its C/g channels: th
 g times, on K = C/g·kh·kw rows. Where a patch is a pixel (1×1, stride 1) or the whole image, the
 patch matrix *is* the input, and neither im2col nor col2im runs.
 
+With a table of connections the missing ones are zeros in W, and only the others are parameters.
+
 The products are cross-correlations; ``flip=True`` turns the kernel by 180° and makes them true
 convolutions (docs/derivation.md, 8).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Final, TypeAlias
+
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import DTypeLike, NDArray
 
 from lenet.nn.gemm import DEFAULT_BLOCK, block_count, column_blocks
-from lenet.nn.im2col import Array, Pair, add_windows, pair, windows
-from lenet.nn.layer import Layer, Parameter, Shape
+from lenet.nn.im2col import Array, Padding, Pair, add_windows, extent, shortest, windows
+from lenet.nn.initializers import Fan
+from lenet.nn.layer import Layer, Multipliers, Shape
+
+Table: TypeAlias = Sequence[Sequence[int]]
 
 
 class Convolution(Layer):
@@ -35,14 +43,24 @@ class Convolution(Layer):
         The name that parameters, summaries and messages carry.
     F
         The number of filters.
-    kernel, stride, padding
-        A number, or a pair (vertical, horizontal).
+    kernel, stride, dilation
+        A number, or a pair (vertical, horizontal). With a dilation d the kernel's pixels are d
+        apart on the image, and it covers d·(k − 1) + 1.
+    padding
+        Zeros around the image: a number, a pair (vertical, horizontal), or four numbers (top,
+        left, bottom, right).
     groups
         Into how many groups channels and filters are divided; divides both.
+    table
+        For every filter, the list of the channels that it is connected to, counted from 0; None
+        connects all with all. Only these have weights. C3 of the first LeNet-5 has such a table
+        (Y. LeCun et al. (1998), table I; :data:`LECUN_TABLE`).
     flip
         True convolution instead of cross-correlation.
     block
         The most multiply-adds of one matrix product (:mod:`lenet.nn.gemm`).
+    initializer, lr_mult, decay_mult
+        See :meth:`Layer.training_options`.
     """
 
     def __init__(
@@ -51,14 +69,23 @@ class Convolution(Layer):
         F: int,
         kernel: Pair,
         stride: Pair = 1,
-        padding: Pair = 0,
+        padding: Padding = 0,
         groups: int = 1,
         flip: bool = False,
         block: int = DEFAULT_BLOCK,
+        *,
+        dilation: Pair = 1,
+        table: Table | None = None,
+        initializer: str | None = None,
+        lr_mult: Multipliers = 1.0,
+        decay_mult: Multipliers = (1.0, 0.0),
     ) -> None:
         super().__init__(name)
-        self.F, self.groups, self.flip, self.block = F, groups, flip, block
-        self.kernel, self.stride, self.padding = pair(kernel, 1), pair(stride, 1), pair(padding)
+        self.F, self.groups = self.count("F", F), self.count("groups", groups)
+        self.flip, self.block, self.table = flip, block, table
+        self.kernel, self.stride = self.pair("kernel", kernel), self.pair("stride", stride)
+        self.dilation, self.edges = self.pair("dilation", dilation), self.padding_edges(padding)
+        self.training_options(initializer, lr_mult, decay_mult)
 
     def build(self, shape: Shape) -> Shape:
         C, H, W = self.shape = self.image_shape(shape)
@@ -66,22 +93,45 @@ class Convolution(Layer):
             raise self.misfit(
                 f"{self.groups} groups do not divide {C} channels and {self.F} filters"
             )
-        self.Ho, self.Wo = self.output_image(shape, self.padding)
+        self.Ho, self.Wo = self.output_image(shape, self.edges)
         kh, kw = self.kernel
         self.K = C // self.groups * kh * kw
         a_patch_is_a_pixel = self.kernel == self.stride == (1, 1)
-        a_patch_is_the_image = self.kernel == (H, W)
-        self.direct = self.padding == (0, 0) and (a_patch_is_a_pixel or a_patch_is_the_image)
-        fan_out = self.F // self.groups * kh * kw
-        self.weight = Parameter(
-            f"{self.name}.weight", (self.F, C // self.groups, kh, kw), self.K, fan_out, True
+        a_patch_is_the_image = self.kernel == (H, W) == extent(self.kernel, self.dilation)
+        self.direct = not any(self.edges) and (a_patch_is_a_pixel or a_patch_is_the_image)
+        weight: Shape = (self.F, C // self.groups, kh, kw)
+        fan_in: Fan = self.K
+        fan_out: Fan = self.F // self.groups * kh * kw
+        if self.table is not None:
+            self.filters, self.maps = self._connected(self.table)
+            weight = (len(self.maps), kh, kw)
+            fan_in = np.bincount(self.filters)[self.filters, None, None] * kh * kw
+            fan_out = np.bincount(self.maps)[self.maps, None, None] * kh * kw
+        self.weight, self.bias = self.parameters = self.weight_and_bias(
+            weight, (self.F,), fan_in, fan_out
         )
-        self.bias = Parameter(f"{self.name}.bias", (self.F,), self.K, fan_out, False)
-        self.parameters = (self.weight, self.bias)
         return self.F, self.Ho, self.Wo
 
+    def _connected(self, table: Table) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Return filter and channel of every connection of the table, in its order."""
+        C = self.shape[0]
+        if self.groups > 1:
+            raise self.wrong_option("table", "excludes groups", "give one or the other")
+        if len(table) != self.F:
+            problem = f"has {len(table)} rows for {self.F} filters"
+            raise self.wrong_option("table", problem, "give the channels of every filter")
+        for f, maps in enumerate(table):
+            if not maps or len(set(maps)) < len(maps) or not set(maps) <= set(range(C)):
+                problem = f"filter {f} has {list(maps)}"
+                remedy = f"give one or more different channels from 0 to {C - 1}"
+                raise self.wrong_option("table", problem, remedy)
+        pairs = [(f, c) for f, maps in enumerate(table) for c in maps]
+        filters, channels = np.array(pairs, np.intp).T
+        return filters, channels
+
     def allocate(self, N: int, dtype: DTypeLike) -> None:
-        (C, H, W), (kh, kw), (ph, pw), g = self.shape, self.kernel, self.padding, self.groups
+        (C, H, W), (kh, kw), g = self.shape, self.kernel, self.groups
+        top, left, bottom, right = self.edges
         P = self.Ho * self.Wo * N
         self.z = self.buffer("z", (self.F, self.Ho, self.Wo, N), dtype)
         # A long patch matrix is cut into blocks, and its weight gradient is faster as (cols·dZᵀ)ᵀ.
@@ -91,40 +141,47 @@ class Convolution(Layer):
             self.dw = self.buffer("dw", (g, self.blocks, self.K, self.F // g), dtype)
         if not self.direct:
             self.cols = self.buffer("cols", (C, kh, kw, self.Ho, self.Wo, N), dtype)
-        if self.padding != (0, 0):
-            self.padded = self.buffer("padded", (C, H + 2 * ph, W + 2 * pw, N), dtype)
-            self.inside = slice(None), slice(ph, ph + H), slice(pw, pw + W)
+        if any(self.edges):
+            padded = (C, H + top + bottom, W + left + right, N)
+            self.padded = self.buffer("padded", padded, dtype)
+            self.inside = slice(None), slice(top, top + H), slice(left, left + W)
         if self.needs_dx:
             self.dx = self.buffer("dx", (C, H, W, N), dtype)
             self.dcols = self.dx if self.direct else self.buffer("dcols", self.cols.shape, dtype)
-            self.dpadded = self.buffer("dpadded", self.padded.shape, dtype) if ph or pw else self.dx
+            self.dpadded = self.buffer("dpadded", padded, dtype) if any(self.edges) else self.dx
+        if self.table is not None:
+            self.all_to_all = self.buffer("all to all", (self.F, C, kh, kw), dtype)
+            self.dall_to_all = self.buffer("dall to all", self.all_to_all.shape, dtype)
 
     def forward(self, x: Array) -> Array:
         self.rows = column_blocks(self._patches(x).reshape(self.groups, self.K, -1), self.blocks)
-        self.w = self._turned(self.weight.value).reshape(self.groups, 1, -1, self.K)
+        self.w = self._turned(self._dense_kernels()).reshape(self.groups, 1, -1, self.K)
         np.matmul(self.w, self.rows, out=self._by_filter(self.z))  # (F × K) · (K × P)
         self.z += self.bias.value[:, None, None, None]
         return self.z
 
     def backward(self, dz: Array) -> Array | None:
         by_filter = self._by_filter(dz)
+        gradient = self.weight.gradient if self.table is None else self.dall_to_all
         if self.long:
             np.matmul(self.rows, by_filter.swapaxes(-1, -2), out=self.dw)  # (K × P) · (P × F)
-            dw = self.dw.sum(axis=1).swapaxes(-1, -2).reshape(self.weight.shape)
-            np.copyto(self.weight.gradient, self._turned(dw))
+            dw = self.dw.sum(axis=1).swapaxes(-1, -2).reshape(gradient.shape)
+            np.copyto(gradient, self._turned(dw))
         else:
-            dw = self.weight.gradient.reshape(self.w.shape)
+            dw = gradient.reshape(self.w.shape)
             np.matmul(by_filter, self.rows.swapaxes(-1, -2), out=dw)  # (F × P) · (P × K)
             if self.flip:
-                np.copyto(self.weight.gradient, self._turned(self.weight.gradient).copy())
+                np.copyto(gradient, self._turned(gradient).copy())
+        if self.table is not None:
+            np.copyto(self.weight.gradient, gradient[self.filters, self.maps])
         np.sum(dz.reshape(self.F, -1), axis=1, out=self.bias.gradient)
         if not self.needs_dx:
             return None
         dcols = column_blocks(self.dcols.reshape(self.groups, self.K, -1), self.blocks)
         np.matmul(self.w.swapaxes(-1, -2), by_filter, out=dcols)  # (K × F) · (F × P)
         if not self.direct:
-            add_windows(self.dcols, self.stride, out=self.dpadded)
-        if self.padding != (0, 0):
+            add_windows(self.dcols, self.stride, self.dpadded, self.dilation)
+        if any(self.edges):
             np.copyto(self.dx, self.dpadded[self.inside])
         return self.dx
 
@@ -132,11 +189,18 @@ class Convolution(Layer):
         """Return the patch matrix of x, with axes that flatten to (C·kh·kw, Ho·Wo·N)."""
         if self.direct:
             return x
-        if self.padding != (0, 0):
+        if any(self.edges):
             np.copyto(self.padded[self.inside], x)
             x = self.padded
-        np.copyto(self.cols, windows(x, self.kernel, self.stride))
+        np.copyto(self.cols, windows(x, self.kernel, self.stride, self.dilation))
         return self.cols
+
+    def _dense_kernels(self) -> Array:
+        """Return :attr:`kernels` without allocating."""
+        if self.table is None:
+            return self.weight.value
+        self.all_to_all[self.filters, self.maps] = self.weight.value
+        return self.all_to_all
 
     def _by_filter(self, z: Array) -> Array:
         """View z (F,Ho,Wo,N) as blocks (g, blocks, F/g, P/blocks), the rows of the products."""
@@ -147,9 +211,40 @@ class Convolution(Layer):
         return weight[:, :, ::-1, ::-1] if self.flip else weight
 
     @property
+    def kernels(self) -> Array:
+        """The weights (F, C/groups, kh, kw), with zeros where the table connects nothing."""
+        if self.table is None:
+            return self.weight.value
+        kernels = np.zeros((self.F, self.shape[0], *self.kernel), self.weight.value.dtype)
+        kernels[self.filters, self.maps] = self.weight.value
+        return kernels
+
+    @property
+    def padding(self) -> tuple[int, ...]:
+        """Vertical and horizontal padding; (top, left, bottom, right) where sides differ."""
+        return shortest(self.edges)
+
+    @property
     def patch_matrix(self) -> tuple[int, int]:
         return self.Ho * self.Wo, self.K * self.groups
 
     @property
     def multiply_adds(self) -> int:
         return self.F * self.K * self.Ho * self.Wo
+
+    @property
+    def connections(self) -> int:
+        return (self.weight.size + self.F) * self.Ho * self.Wo
+
+
+LECUN_TABLE: Final = (
+    *((0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (0, 4, 5), (0, 1, 5)),
+    *((0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5), (0, 3, 4, 5), (0, 1, 4, 5), (0, 1, 2, 5)),
+    *((0, 1, 3, 4), (1, 2, 4, 5), (0, 2, 3, 5)),
+    (0, 1, 2, 3, 4, 5),
+)
+"""The maps of S2 that each map of C3 is connected to: Y. LeCun et al. (1998), table I.
+
+Six maps see three neighbours, six see four, three see two pairs with a gap, and one sees all: 60
+connections of 5×5 weights and 16 biases, 1,516 in all.
+"""

@@ -40,12 +40,13 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import DTypeLike
 
-from lenet.nn.activations import Activation
+from lenet.nn.activations import Activation, Identity
 from lenet.nn.convolution import Convolution
 from lenet.nn.gemm import block_count, column_blocks
 from lenet.nn.im2col import Array
 from lenet.nn.layer import Layer, Shape
-from lenet.nn.pooling import AveragePooling, MaxPooling, MaxUnpooling, Pooling
+from lenet.nn.pooling import AveragePooling, MaxPooling, Pooling
+from lenet.nn.unpooling import MaxUnpooling
 
 Place: TypeAlias = tuple[int | slice, ...]
 
@@ -56,9 +57,10 @@ class FusedConvolution(Layer):
     An odd last row or column of the convolution, which no pooling window covers, is not computed.
     """
 
-    def __init__(self, conv: Convolution, activation: Activation, pooling: Pooling) -> None:
+    def __init__(self, conv: Convolution, activation: Activation | None, pooling: Pooling) -> None:
         super().__init__(conv.name)
         self.conv, self.activation, self.pooling = conv, activation, pooling
+        self.function = activation.function if activation else Identity
 
     def build(self, shape: Shape) -> Shape:
         self.shape = self.image_shape(shape)
@@ -142,9 +144,21 @@ class FusedConvolution(Layer):
     def _unpool(self, dy: Array) -> None:
         """Set z to ∂E/∂z and the bias's gradient, given ∂E/∂y."""
 
+    @property
+    def parts(self) -> tuple[Layer, ...]:
+        return tuple(filter(None, (self.conv, self.activation, self.pooling)))
+
+    @property
+    def patch_matrix(self) -> tuple[int, int]:
+        return self.conv.patch_matrix
+
+    @property
+    def multiply_adds(self) -> int:
+        return self.conv.multiply_adds
+
     def _parts_of_x(self) -> list[tuple[Place, Place]]:
         """Return for even and odd columns: where they stand in ``halves``, and where in x."""
-        (_, H, W), (ph, pw), half = self.shape, self.conv.padding, self.halves.shape[3]
+        (_, H, W), (ph, pw, *_), half = self.shape, self.conv.edges, self.halves.shape[3]
         rows = min(H, self.H - ph)
         parts: list[tuple[Place, Place]] = []
         for parity in (0, 1):
@@ -191,7 +205,7 @@ class FusedMaxPooling(FusedConvolution):
     """
 
     def _allocate_pooling(self, N: int, dtype: DTypeLike) -> None:
-        self.f = self.activation.function(self.y.shape, dtype)
+        self.f = self.function(self.y.shape, dtype)
         self.corners = _corners(self.z)
         upper = self.corners[0]
         self.pooled = upper.reshape(self.Hp, self.F, self.Wp, N).swapaxes(0, 1)
@@ -235,7 +249,7 @@ class FusedAveragePooling(FusedConvolution):
     """
 
     def _allocate_pooling(self, N: int, dtype: DTypeLike) -> None:
-        self.f = self.activation.function(self.z.shape, dtype)
+        self.f = self.function(self.z.shape, dtype)
         self.a = self.buffer("a", self.z.shape, dtype)
         self.corners = _corners(self.a)
         self.sum = self.buffer("sum", (self.Hp, self.F, self.Wp * N), dtype)
@@ -321,6 +335,18 @@ class AveragedConvolution(Layer):
         gradient *= 0.25
         return dx
 
+    @property
+    def parts(self) -> tuple[Layer, ...]:
+        return self.conv, self.pooling
+
+    @property
+    def patch_matrix(self) -> tuple[int, int]:
+        return self.wide.patch_matrix
+
+    @property
+    def multiply_adds(self) -> int:
+        return self.wide.multiply_adds
+
     def _offsets(self, wide: Array) -> list[Array]:
         """Return the four windows of the size of W in the large kernel."""
         kh, kw = self.conv.kernel
@@ -336,10 +362,12 @@ FUSED: dict[type[Pooling], type[FusedConvolution]] = {
 def fuse(layers: Sequence[Layer]) -> list[Layer]:
     """Return the layers with every fusable run replaced by one layer.
 
-    A convolution of stride 1, then an activation, then 2×2 max or average pooling; and a
-    convolution of stride 1 directly followed by 2×2 average pooling. What does not fit is left as
-    it is: the first form wants one group and no flipped kernel, the second no flipped kernel, and
-    a pooling layer whose switches an unpooling layer wants keeps them.
+    A convolution of stride 1, then an activation, then 2×2 max or average pooling; or the
+    convolution and the pooling without an activation between. The other options of the convolution
+    must be the usual ones: no dilation, no table of connections, no flipped kernel, equal padding
+    on opposite sides and, but for a mean directly after it, one group. So must those of the
+    pooling: no padding, no rounding up; and no unpooling layer may use its switches. Whatever does
+    not fit is left as it is, and so are classes derived from these.
     """
     unpooled = [layer.pooling for layer in layers if isinstance(layer, MaxUnpooling)]
     fused: list[Layer] = []
@@ -349,6 +377,9 @@ def fuse(layers: Sequence[Layer]) -> list[Layer]:
             case [*_, Convolution() as conv, Activation() as activation, Pooling() as pooling]:
                 if _fits(conv, pooling) and conv.groups == 1 and pooling not in unpooled:
                     fused[-3:] = [FUSED[type(pooling)](conv, activation, pooling)]
+            case [*_, Convolution() as conv, MaxPooling() as pooling]:
+                if _fits(conv, pooling) and conv.groups == 1 and pooling not in unpooled:
+                    fused[-2:] = [FusedMaxPooling(conv, None, pooling)]
             case [*_, Convolution() as conv, AveragePooling() as mean]:
                 if _fits(conv, mean):
                     fused[-2:] = [AveragedConvolution(conv, mean)]
@@ -356,5 +387,9 @@ def fuse(layers: Sequence[Layer]) -> list[Layer]:
 
 
 def _fits(conv: Convolution, pooling: Pooling) -> bool:
-    two_by_two = pooling.kernel == pooling.stride == (2, 2)
-    return two_by_two and conv.stride == (1, 1) and not conv.flip
+    kinds = type(conv) is Convolution and type(pooling) in FUSED  # a subclass may do otherwise
+    usual = conv.stride == conv.dilation == (1, 1) and conv.table is None and not conv.flip
+    symmetric = len(conv.padding) == 2
+    two_by_two = pooling.kernel == pooling.stride == (2, 2) and pooling.dilation == (1, 1)
+    cut = not any(pooling.edges) and not pooling.round_up
+    return kinds and usual and symmetric and two_by_two and cut

@@ -10,8 +10,8 @@ Notation, used as variable names throughout the package:
     N         images in a batch              kh, kw    height and width of the kernel
     C         channels of the input          s         stride
     H, W      height and width of the input  p         padding with zeros, on each side
-    F         filters, channels of the output
-    Ho, Wo    height and width of the output: Ho = ⌊(H + 2p − kh)/s⌋ + 1
+    F         filters: output channels       d         dilation: a pixel of the kernel every d
+    Ho, Wo    height and width of the output: Ho = ⌊(H + 2p − d·(kh − 1) − 1)/s⌋ + 1
     K         C·kh·kw, the length of a patch
     P         Ho·Wo·N, the number of patches of a batch
 
@@ -28,6 +28,7 @@ Two layouts of the same matrix:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -35,7 +36,10 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 Array: TypeAlias = NDArray[Any]
-Pair: TypeAlias = int | tuple[int, int]
+Pair: TypeAlias = int | tuple[int, ...]
+Padding: TypeAlias = int | tuple[int, ...]
+Edges: TypeAlias = tuple[int, int, int, int]
+"""Zeros above, to the left, below and to the right of an image."""
 
 
 def pair(value: Pair, least: int = 0) -> tuple[int, int]:
@@ -51,17 +55,68 @@ def pair(value: Pair, least: int = 0) -> tuple[int, int]:
     >>> pair(5), pair((3, 1))
     ((5, 5), (3, 1))
     """
-    both = value if isinstance(value, tuple) else (value, value)
+    both = value if isinstance(value, tuple | list) else (value, value)
     if len(both) != 2 or not all(isinstance(v, int | np.integer) and v >= least for v in both):
         raise ValueError(f"wants one or two integers of {least} or more, not {value!r}")
     return int(both[0]), int(both[1])
 
 
-def output_size(size: int, kernel: int, stride: int = 1, padding: int = 0) -> int:
-    """Return ⌊(size + 2·padding − kernel)/stride⌋ + 1, the positions of a kernel along an axis.
+def padding_edges(padding: Padding) -> Edges:
+    """Return ``padding`` as (top, left, bottom, right).
 
-    It is the largest n for which the last window still lies on the padded axis:
-    (n − 1)·stride + kernel ≤ size + 2·padding.
+    Parameters
+    ----------
+    padding
+        A number for all sides, a pair (vertical, horizontal), or all four.
+
+    Raises
+    ------
+    ValueError
+        Not one, two or four integers, or one below 0.
+
+    Examples
+    --------
+    >>> padding_edges(1), padding_edges((2, 0)), padding_edges((0, 0, 1, 1))
+    ((1, 1, 1, 1), (2, 0, 2, 0), (0, 0, 1, 1))
+    """
+    if isinstance(padding, tuple | list) and len(padding) == 4:
+        return (*pair(padding[:2]), *pair(padding[2:]))
+    vertical, horizontal = pair(padding)
+    return vertical, horizontal, vertical, horizontal
+
+
+def shortest(edges: Edges) -> tuple[int, ...]:
+    """Return edges as the pair (vertical, horizontal) where opposite sides are equal.
+
+    Examples
+    --------
+    >>> shortest((1, 2, 1, 2)), shortest((0, 0, 1, 1))
+    ((1, 2), (0, 0, 1, 1))
+    """
+    top, left, bottom, right = edges
+    return (top, left) if (top, left) == (bottom, right) else edges
+
+
+def extent(kernel: tuple[int, int], dilation: tuple[int, int]) -> tuple[int, int]:
+    """Return height and width of the patch that a dilated kernel covers: d·(k − 1) + 1.
+
+    Examples
+    --------
+    >>> extent((3, 3), (1, 2))
+    (3, 5)
+    """
+    (kh, kw), (dh, dw) = kernel, dilation
+    return dh * (kh - 1) + 1, dw * (kw - 1) + 1
+
+
+def output_size(
+    size: int, kernel: int, stride: int = 1, padding: int | tuple[int, int] = 0, dilation: int = 1
+) -> int:
+    """Return ⌊(size + 2·padding − extent)/stride⌋ + 1, the positions of a kernel along an axis.
+
+    The extent of the kernel is dilation·(kernel − 1) + 1. The result is the largest n for which
+    the last window still lies on the padded axis: (n − 1)·stride + extent ≤ size + 2·padding. A
+    pair of paddings is that before and that after the axis.
 
     Raises
     ------
@@ -73,45 +128,73 @@ def output_size(size: int, kernel: int, stride: int = 1, padding: int = 0) -> in
     >>> output_size(32, kernel=5), output_size(5, kernel=3, stride=2, padding=1)
     (28, 3)
     """
-    if kernel > size + 2 * padding:
-        raise ValueError(f"a window of {kernel} does not fit {size} pixels with padding {padding}")
-    return (size + 2 * padding - kernel) // stride + 1
+    before, after = padding if isinstance(padding, tuple) else (padding, padding)
+    covered = dilation * (kernel - 1) + 1
+    if covered > size + before + after:
+        raise ValueError(f"a window of {covered} does not fit {size} pixels with padding {padding}")
+    return (size + before + after - covered) // stride + 1
 
 
-def pad(x: Array, padding: tuple[int, int]) -> Array:
+def pad(x: Array, padding: Padding) -> Array:
     """Return x (C,H,W,N) with zeros around every image; x itself where there is no padding."""
-    (ph, pw), (C, H, W, N) = padding, x.shape
-    if not ph and not pw:
+    edges = top, left, bottom, right = padding_edges(padding)
+    if not any(edges):
         return x
-    padded = np.zeros((C, H + 2 * ph, W + 2 * pw, N), x.dtype)
-    padded[:, ph : ph + H, pw : pw + W] = x
+    C, H, W, N = x.shape
+    padded = np.zeros((C, H + top + bottom, W + left + right, N), x.dtype)
+    padded[:, top : top + H, left : left + W] = x
     return padded
 
 
-def windows(x: Array, kernel: tuple[int, int], stride: tuple[int, int]) -> Array:
+def windows(
+    x: Array, kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int] = (1, 1)
+) -> Array:
     """Return all patches of x (C,H,W,N) as a view (C,kh,kw,Ho,Wo,N): no number is copied.
 
-    Entry [c,m,n,i,j,·] is x[c, i·s + m, j·s + n, ·]. The view's memory overlaps: read only.
+    Entry [c,m,n,i,j,·] is x[c, i·s + m·d, j·s + n·d, ·]. The view's memory overlaps: read only.
     """
-    (C, H, W, N), (kh, kw), (sh, sw) = x.shape, kernel, stride
-    Ho, Wo = output_size(H, kh, sh), output_size(W, kw, sw)
+    (C, H, W, N), (kh, kw), (sh, sw), (dh, dw) = x.shape, kernel, stride, dilation
+    Ho, Wo = output_size(H, kh, sh, dilation=dh), output_size(W, kw, sw, dilation=dw)
     c, h, w, n = x.strides
     return as_strided(
-        x, (C, kh, kw, Ho, Wo, N), (c, h, w, sh * h, sw * w, n), writeable=False
+        x, (C, kh, kw, Ho, Wo, N), (c, dh * h, dw * w, sh * h, sw * w, n), writeable=False
     )  # fmt: skip
 
 
-def add_windows(patches: Array, stride: tuple[int, int], out: Array) -> None:
+def places(
+    x: Array,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    output: tuple[int, int],
+    dilation: tuple[int, int] = (1, 1),
+) -> Iterator[Array]:
+    """Yield, for every place of the window in row order, its pixels in x (C,H,W,N): (C,Ho,Wo,N)."""
+    (kh, kw), (sh, sw), (Ho, Wo), (dh, dw) = kernel, stride, output, dilation
+    for m in range(0, dh * kh, dh):
+        for n in range(0, dw * kw, dw):
+            yield x[:, m : m + sh * Ho : sh, n : n + sw * Wo : sw]
+
+
+def add_windows(
+    patches: Array, stride: tuple[int, int], out: Array, dilation: tuple[int, int] = (1, 1)
+) -> None:
     """Set out (C,H,W,N) to the sum of patches (C,kh,kw,Ho,Wo,N), each added where it belongs."""
-    (_, kh, kw, Ho, Wo, _), (sh, sw) = patches.shape, stride
+    (_, kh, kw, Ho, Wo, _), (sh, sw), (dh, dw) = patches.shape, stride, dilation
     out.fill(0)
     for m in range(kh):
         for n in range(kw):
-            out[:, m : m + sh * Ho : sh, n : n + sw * Wo : sw] += patches[:, m, n]
+            h, w = m * dh, n * dw
+            out[:, h : h + sh * Ho : sh, w : w + sw * Wo : sw] += patches[:, m, n]
 
 
 def im2col(
-    x: Array, kernel: Pair, stride: Pair = 1, padding: Pair = 0, out: Array | None = None
+    x: Array,
+    kernel: Pair,
+    stride: Pair = 1,
+    padding: Padding = 0,
+    out: Array | None = None,
+    *,
+    dilation: Pair = 1,
 ) -> Array:
     """Write every patch of a batch of images as a row of a matrix.
 
@@ -119,8 +202,9 @@ def im2col(
     ----------
     x
         Images (N,C,H,W), of any strides; the type of the numbers is kept.
-    kernel, stride, padding
-        A number for both directions, or a pair (vertical, horizontal).
+    kernel, stride, padding, dilation
+        A number for both directions, or a pair (vertical, horizontal); of the padding also all
+        four sides, (top, left, bottom, right).
     out
         Where to write: (N·Ho·Wo, C·kh·kw) of x's type, any strides; allocated if None.
 
@@ -150,8 +234,11 @@ def im2col(
     if x.ndim != 4:
         raise ValueError(f"images have the four axes N,C,H,W, not the shape {x.shape}")
     patches = windows(
-        pad(x.transpose(1, 2, 3, 0), pair(padding)), pair(kernel, 1), pair(stride, 1)
-    )  # fmt: skip
+        pad(x.transpose(1, 2, 3, 0), padding),
+        pair(kernel, 1),
+        pair(stride, 1),
+        pair(dilation, 1),
+    )
     C, kh, kw, Ho, Wo, N = patches.shape
     if out is None:
         out = np.empty((N * Ho * Wo, C * kh * kw), x.dtype)
@@ -164,8 +251,10 @@ def col2im(
     shape: tuple[int, int, int, int],
     kernel: Pair,
     stride: Pair = 1,
-    padding: Pair = 0,
+    padding: Padding = 0,
     out: Array | None = None,
+    *,
+    dilation: Pair = 1,
 ) -> Array:
     """Add every row of a patch matrix back onto the images: the adjoint of :func:`im2col`.
 
@@ -177,7 +266,7 @@ def col2im(
         A matrix (N·Ho·Wo, C·kh·kw), of any strides.
     shape
         The shape (N,C,H,W) of the images that the patches were taken from.
-    kernel, stride, padding
+    kernel, stride, padding, dilation
         As given to im2col.
     out
         Where to write: (N,C,H,W) of the type of ``cols``, any strides; allocated if None.
@@ -197,15 +286,16 @@ def col2im(
            [1., 2., 1.]])
     """
     N, C, H, W = shape
-    (ph, pw), size, step = pair(padding), pair(kernel, 1), pair(stride, 1)
-    padded = np.zeros((C, H + 2 * ph, W + 2 * pw, N), cols.dtype)
-    patches = _by_patch(cols, windows(padded, size, step), cols.dtype)
-    add_windows(patches, step, out=padded)
+    top, left, bottom, right = padding_edges(padding)
+    size, step, spread = pair(kernel, 1), pair(stride, 1), pair(dilation, 1)
+    padded = np.zeros((C, H + top + bottom, W + left + right, N), cols.dtype)
+    patches = _by_patch(cols, windows(padded, size, step, spread), cols.dtype)
+    add_windows(patches, step, padded, spread)
     if out is None:
         out = np.empty(shape, cols.dtype)
     elif out.shape != shape or out.dtype != cols.dtype:
         raise ValueError(f"out must be {cols.dtype} of shape {shape}, is {out.dtype} {out.shape}")
-    np.copyto(out, padded[:, ph : ph + H, pw : pw + W].transpose(3, 0, 1, 2))
+    np.copyto(out, padded[:, top : top + H, left : left + W].transpose(3, 0, 1, 2))
     return out
 
 

@@ -1,10 +1,10 @@
-"""Where the weights start: LeCun, Glorot and He initialisation.
+"""Initial weights: LeCun, Glorot and He initialisation.
 
 A weighted sum of ``fan_in`` inputs of variance 1 has the variance ``fan_in · Var[w]``, and on the
 way back a sum of ``fan_out`` gradients multiplies theirs by ``fan_out · Var[w]``. Each rule below
-picks Var[w] so that neither grows nor dies from layer to layer. For a convolution with F filters
-of C×kh×kw in g groups, fan_in = C/g·kh·kw and fan_out = F/g·kh·kw; for a linear layer they are its
-inputs and outputs. Biases start at zero.
+chooses Var[w] so that neither grows nor vanishes from layer to layer. For a convolution with F
+filters of C×kh×kw in g groups, fan_in = C/g·kh·kw and fan_out = F/g·kh·kw; for a linear layer they
+are its inputs and outputs. Biases start at zero.
 
 Every rule draws in float64 and rounds once, so that one seed gives the same network in float32
 and float64, to rounding.
@@ -18,8 +18,11 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+Fan: TypeAlias = int | NDArray[np.int64]
+"""The inputs or outputs that one unit is connected to: of all units, or an array of each."""
+
 Initializer: TypeAlias = Callable[
-    [np.random.Generator, tuple[int, ...], int, int, DTypeLike], NDArray[Any]
+    [np.random.Generator, tuple[int, ...], Fan, Fan, DTypeLike], NDArray[Any]
 ]
 """``(rng, shape, fan_in, fan_out, dtype) -> weights of that shape and type``."""
 
@@ -27,8 +30,8 @@ Initializer: TypeAlias = Callable[
 def lecun(
     rng: np.random.Generator,
     shape: tuple[int, ...],
-    fan_in: int,
-    _fan_out: int,
+    fan_in: Fan,
+    _fan_out: Fan,
     dtype: DTypeLike = np.float32,
 ) -> NDArray[Any]:
     """Draw normal weights of variance 1 / fan_in: for LeCun's scaled tanh.
@@ -49,8 +52,8 @@ def lecun(
 def glorot(
     rng: np.random.Generator,
     shape: tuple[int, ...],
-    fan_in: int,
-    fan_out: int,
+    fan_in: Fan,
+    fan_out: Fan,
     dtype: DTypeLike = np.float32,
 ) -> NDArray[Any]:
     """Draw uniform weights in ±√(6 / (fan_in + fan_out)): for sigmoid, tanh and softmax.
@@ -75,8 +78,8 @@ def glorot(
 def he(
     rng: np.random.Generator,
     shape: tuple[int, ...],
-    fan_in: int,
-    _fan_out: int,
+    fan_in: Fan,
+    _fan_out: Fan,
     dtype: DTypeLike = np.float32,
 ) -> NDArray[Any]:
     """Draw normal weights of variance 2 / fan_in: for ReLU, which halves the variance.
@@ -94,4 +97,33 @@ def he(
     return rng.normal(0.0, (2 / fan_in) ** 0.5, shape).astype(dtype)
 
 
-INITIALIZERS: dict[str, Initializer] = {"lecun": lecun, "glorot": glorot, "he": he}
+def lecun1998(
+    rng: np.random.Generator,
+    shape: tuple[int, ...],
+    fan_in: Fan,
+    _fan_out: Fan,
+    dtype: DTypeLike = np.float32,
+) -> NDArray[Any]:
+    """Draw uniform weights in ±2.4 / fan_in: those of the first LeNet-5.
+
+    References
+    ----------
+    LeCun, Bottou, Bengio, Haffner (1998), Gradient-based learning applied to document
+    recognition, appendix A.
+
+    Examples
+    --------
+    >>> weights = lecun1998(np.random.default_rng(0), (1000, 100), 100, 1000)
+    >>> round(float(abs(weights).max()), 3)  # 2.4 / 100
+    0.024
+    """
+    bound = 2.4 / fan_in
+    return rng.uniform(-bound, bound, shape).astype(dtype)
+
+
+INITIALIZERS: dict[str, Initializer] = {
+    "lecun": lecun,
+    "lecun1998": lecun1998,
+    "glorot": glorot,
+    "he": he,
+}

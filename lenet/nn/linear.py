@@ -18,21 +18,40 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from lenet.nn.im2col import Array
-from lenet.nn.layer import Layer, Parameter, Shape
+from lenet.nn.layer import Layer, Multipliers, Shape, Window
 
 
 class Linear(Layer):
-    """F weighted sums of all inputs, each with a bias."""
+    """F weighted sums of all inputs, each with a bias.
 
-    def __init__(self, name: str, F: int) -> None:
+    Parameters
+    ----------
+    name
+        The name that parameters, summaries and messages carry.
+    F
+        The number of outputs.
+    initializer, lr_mult, decay_mult
+        See :meth:`Layer.training_options`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        F: int,
+        *,
+        initializer: str | None = None,
+        lr_mult: Multipliers = 1.0,
+        decay_mult: Multipliers = (1.0, 0.0),
+    ) -> None:
         super().__init__(name)
-        self.F = F
+        self.F = self.count("F", F)
+        self.training_options(initializer, lr_mult, decay_mult)
 
     def build(self, shape: Shape) -> Shape:
         self.shape, self.D = shape, prod(shape)
-        self.weight = Parameter(f"{self.name}.weight", (self.F, self.D), self.D, self.F, True)
-        self.bias = Parameter(f"{self.name}.bias", (self.F,), self.D, self.F, False)
-        self.parameters = (self.weight, self.bias)
+        self.weight, self.bias = self.parameters = self.weight_and_bias(
+            (self.F, self.D), (self.F,), self.D, self.F
+        )
         return (self.F,)
 
     def allocate(self, N: int, dtype: DTypeLike) -> None:
@@ -60,3 +79,12 @@ class Linear(Layer):
     @property
     def multiply_adds(self) -> int:
         return self.F * self.D
+
+    @property
+    def connections(self) -> int:
+        return self.F * (self.D + 1)
+
+    @property
+    def window(self) -> Window:
+        size = (self.shape[1], self.shape[2]) if len(self.shape) == 3 else (1, 1)
+        return size, (1, 1)

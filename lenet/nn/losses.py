@@ -9,6 +9,7 @@ For scores z (classes × N) and labels y, as in docs/derivation.md, 5:
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
 import numpy as np
@@ -19,7 +20,46 @@ from lenet.nn.layer import Parameter
 from lenet.system.errors import DataError, OrderError
 
 
-class SoftmaxCrossEntropy:
+class Loss(ABC):
+    """What a batch costs, given the outputs of the last layer and the labels.
+
+    Attributes
+    ----------
+    classes
+        The number of outputs of an image.
+    correct
+        After ``forward``, the number of images whose label has the highest score: the first of
+        equal ones, as in evaluation.
+    """
+
+    classes: int
+    correct: int
+
+    @abstractmethod
+    def forward(self, z: Array, labels: Array, batch: int | None = None) -> float:
+        """Return the sum of the losses of the images divided by ``batch``, those of the batch.
+
+        ``batch`` is N unless z (classes, N) is only a worker's part of the batch: then the parts'
+        losses and gradients add up to those of the whole.
+
+        Raises
+        ------
+        DataError
+            The labels are not N integers from 0 to classes − 1.
+        """
+
+    @abstractmethod
+    def backward(self) -> Array:
+        """Return ∂E/∂z of the last forward pass.
+
+        Raises
+        ------
+        OrderError
+            There has been no forward pass.
+        """
+
+
+class SoftmaxCrossEntropy(Loss):
     """The mean cross-entropy of a batch and its gradient with respect to the scores.
 
     Parameters
@@ -28,9 +68,6 @@ class SoftmaxCrossEntropy:
         The number of scores of an image.
     label_smoothing
         ε of C. Szegedy et al. (2016): the target is 1 − ε for the label plus ε/classes for all.
-
-    After ``forward``, ``correct`` is the number of images whose label has the highest score: the
-    first of equal ones, as in evaluation.
     """
 
     def __init__(self, classes: int, label_smoothing: float = 0.0) -> None:
@@ -47,16 +84,6 @@ class SoftmaxCrossEntropy:
         self.targets, self.answers = np.empty((2, N), np.intp)
 
     def forward(self, z: Array, labels: Array, batch: int | None = None) -> float:
-        """Return the sum of the cross-entropies divided by ``batch``, the images of the batch.
-
-        ``batch`` is N unless z is only a worker's part of the batch: then the parts' losses and
-        gradients add up to those of the whole.
-
-        Raises
-        ------
-        DataError
-            The labels are not N integers from 0 to classes − 1.
-        """
         N = z.shape[1]
         if self.dz.shape[1] != N or self.dz.dtype != z.dtype:
             self.allocate(N, z.dtype)
@@ -83,23 +110,21 @@ class SoftmaxCrossEntropy:
         return float(self.row.sum(dtype=np.float64)) / self.batch
 
     def backward(self) -> Array:
-        """Return ∇z = (probs − Y)/N of the last forward pass.
-
-        Raises
-        ------
-        OrderError
-            There has been no forward pass.
-        """
+        # ∇z = (probs − Y)/N
         if not self.dz.shape[1]:
-            raise OrderError(
-                "backward was called before forward",
-                remedy="call forward with scores and labels first",
-                key="loss",
-            )
+            raise _not_forward()
         np.subtract(self.probs, self.smoothing / self.classes, out=self.dz)
         self.dz.reshape(-1)[self.targets] -= 1 - self.smoothing
         self.dz /= self.batch
         return self.dz
+
+
+def _not_forward() -> OrderError:
+    return OrderError(
+        "backward was called before forward",
+        remedy="call forward with scores and labels first",
+        key="loss",
+    )
 
 
 def check_labels(labels: Array, N: int, classes: int) -> None:
@@ -141,6 +166,6 @@ def softmax(z: Array) -> Array:
 
 
 def weight_penalty(parameters: Iterable[Parameter], decay: float) -> float:
-    """Return ½·λ·Σ‖W‖² over the weights; biases are free. Its gradient is +λW."""
-    squares = (float(np.vdot(p.value, p.value)) for p in parameters if p.decays)
+    """Return ½·λ·Σ m·‖W‖² over the weights, m being ``decay_mult``; its gradient is +λ·m·W."""
+    squares = (p.decay_mult * float(np.vdot(p.value, p.value)) for p in parameters if p.decays)
     return 0.5 * decay * sum(squares)

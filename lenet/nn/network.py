@@ -7,21 +7,30 @@ a checkpoint or a sum over workers sees one array and knows no layer.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from lenet.nn.fused import fuse
 from lenet.nn.im2col import Array
 from lenet.nn.initializers import INITIALIZERS
 from lenet.nn.layer import Layer, Parameter, Shape
 from lenet.nn.losses import softmax
+from lenet.nn.randomness import RandomKey
+from lenet.nn.summary import describe, to_table
 from lenet.system.errors import ConfigError, OrderError
 from lenet.system.registry import lookup
 
 
 class Network:
     """Layers run one after the other, forward and backward.
+
+    A network can be copied (``copy.deepcopy``) and pickled; buffers are not part of the copy.
+    ``repr`` is the table of :mod:`lenet.nn.summary`.
 
     Parameters
     ----------
@@ -31,6 +40,16 @@ class Network:
         The shape (C,H,W) of an image.
     dtype
         float32 or float64, of parameters and activations alike.
+    fused
+        Put fast layers in the place of convolution, activation and pooling, where one fits
+        (:func:`lenet.nn.fused.fuse`): the same parameters and, to rounding, the same results.
+
+    Attributes
+    ----------
+    plain
+        The layers as they were given.
+    layers
+        The layers that are run.
 
     Raises
     ------
@@ -47,23 +66,47 @@ class Network:
     """
 
     def __init__(
-        self, layers: Sequence[Layer], input_shape: Shape, dtype: DTypeLike = np.float32
+        self,
+        layers: Sequence[Layer],
+        input_shape: Shape,
+        dtype: DTypeLike = np.float32,
+        *,
+        fused: bool = False,
     ) -> None:
-        self.layers, self.input_shape, self.dtype = list(layers), input_shape, np.dtype(dtype)
-        _refuse_equal_names("layers", (layer.name for layer in self.layers))
-        shape = input_shape
-        for layer in self.layers:
-            shape = layer.build(shape)
-        self.output_shape = shape
-        self.parameter_list: list[Parameter] = [p for layer in layers for p in layer.parameters]
+        if not layers:
+            raise ConfigError("has no layers", remedy="give at least one", key="network")
+        self.input_shape, self.dtype = tuple(input_shape), np.dtype(dtype)
+        self.plain = [part for layer in layers for part in layer.parts]
+        self.layers = fuse(self.plain) if fused else list(layers)
+        _refuse_equal_names("layers", (layer.name for layer in self.plain))
+        self.output_shapes = self._build(self.plain)
+        if self.fused:
+            self._build(self.layers)
+        self.output_shape = self.output_shapes[-1]
+        self.parameter_list: list[Parameter] = [
+            p for layer in self.layers for p in layer.parameters
+        ]
         _refuse_equal_names("parameters", (p.name for p in self.parameter_list))
         size = sum(p.size for p in self.parameter_list)
         self.bind(np.zeros(size, self.dtype), np.zeros(size, self.dtype))
         # No gradient is needed below the first layer with parameters.
         trained = [i for i, layer in enumerate(self.layers) if layer.parameters]
         self.first_trained = trained[0] if trained else 0
-        self.layers[self.first_trained].needs_dx = False
+        for i, layer in enumerate(self.layers):
+            layer.needs_dx = i != self.first_trained
+        self.training = True
+        self.set_step()
         self.N = 0
+
+    def _build(self, layers: Sequence[Layer]) -> list[Shape]:
+        """Build the layers one after the other; return the shapes of their outputs."""
+        shapes, shape = [], self.input_shape
+        for layer in layers:
+            shape = layer.build(shape)
+            shapes.append(shape)
+        return shapes
+
+    # --- Parameters and state ---------------------------------------------------------------------
 
     def bind(self, parameters: Array, gradients: Array) -> None:
         """Let all parameters be views of these two vectors from now on; no number is copied."""
@@ -78,21 +121,90 @@ class Network:
     def initialize(self, rng: np.random.Generator, initializer: str = "he") -> None:
         """Draw the weights by one of :data:`INITIALIZERS`; set the biases to zero.
 
+        A parameter that names an initializer or a number of its own (``Parameter.initial``) is
+        set by that.
+
         Raises
         ------
         ConfigError
             There is no initializer of this name.
         """
-        draw = lookup(INITIALIZERS, initializer, key="initializer")
         for p in self.parameter_list:
-            p.value[...] = draw(rng, p.shape, p.fan_in, p.fan_out, self.dtype) if p.decays else 0
+            initial = p.initial
+            if initial is None:
+                initial = initializer if p.decays else 0.0
+            if isinstance(initial, str):
+                draw = lookup(INITIALIZERS, initial, key="initializer")
+                p.value[...] = draw(rng, p.shape, p.fan_in, p.fan_out, self.dtype)
+            else:
+                p.value[...] = initial
 
     @property
-    def decays(self) -> NDArray[np.bool_]:
-        """Which numbers of the flat vector are weights, to which weight decay applies."""
-        return np.repeat(
-            [p.decays for p in self.parameter_list], [p.size for p in self.parameter_list]
-        )
+    def decays(self) -> NDArray[Any]:
+        """Which numbers of the flat vector are weights, to which weight decay applies.
+
+        A mask, or factors of the weight decay where a parameter has one other than 1.
+        """
+        if all(p.decay_mult == 1 for p in self.parameter_list):
+            return self._by_parameter([p.decays for p in self.parameter_list])
+        return self._by_parameter([p.decays * p.decay_mult for p in self.parameter_list])
+
+    @property
+    def lr_multipliers(self) -> NDArray[Any] | None:
+        """The factors of the learning rate for the flat vector, or None where all are 1."""
+        if all(p.lr_mult == 1 for p in self.parameter_list):
+            return None
+        return self._by_parameter([p.lr_mult for p in self.parameter_list]).astype(self.dtype)
+
+    def _by_parameter(self, values: Sequence[float]) -> NDArray[Any]:
+        return np.repeat(values, np.array([p.size for p in self.parameter_list], np.intp))
+
+    def state_arrays(self) -> dict[str, Array]:
+        """Return the arrays that are stored but not trained, by name: themselves, not copies."""
+        return {
+            f"{layer.name}.{name}": array
+            for layer in self.plain
+            for name, array in layer.state.items()
+        }
+
+    # --- Training and evaluation ------------------------------------------------------------------
+
+    @property
+    def training(self) -> bool:
+        """Whether the layers are in training mode: True from the start, False in evaluation."""
+        return self._training
+
+    @training.setter
+    def training(self, training: bool) -> None:
+        self._training = training
+        for layer in self.layers:
+            layer.training = training
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Be in evaluation mode inside a ``with`` block, and as before after it."""
+        before, self.training = self.training, False
+        try:
+            yield
+        finally:
+            self.training = before
+
+    def set_step(self, seed: int = 0, step: int = 0, first_image: int = 0) -> None:
+        """Set what the random numbers of the next forward passes depend on.
+
+        Parameters
+        ----------
+        seed
+            Of the run.
+        step
+            The number of the training step.
+        first_image
+            The number in the whole batch of the first image of this worker's part.
+        """
+        for i, layer in enumerate(self.plain):
+            layer.random = RandomKey(seed, step, first_image, i)
+
+    # --- Forward and backward ---------------------------------------------------------------------
 
     def allocate(self, N: int) -> None:
         """Size all buffers for batches of N images; ``forward`` calls it when N changes."""
@@ -130,12 +242,60 @@ class Network:
     def predict(self, images: Array, batch: int = 256) -> Array:
         """Return the class probabilities (N, classes) of preprocessed images (N,C,H,W)."""
         probabilities = np.empty((len(images), *self.output_shape), self.dtype)
-        for start in range(0, len(images), batch):
-            x = np.ascontiguousarray(
-                images[start : start + batch].transpose(1, 2, 3, 0), self.dtype
-            )  # fmt: skip
-            probabilities[start : start + batch] = softmax(self.forward(x)).T
+        with self.evaluating():
+            for start in range(0, len(images), batch):
+                x = np.ascontiguousarray(
+                    images[start : start + batch].transpose(1, 2, 3, 0), self.dtype
+                )
+                probabilities[start : start + batch] = softmax(self.forward(x)).T
         return probabilities
+
+    # --- Copies -----------------------------------------------------------------------------------
+
+    @property
+    def fused(self) -> bool:
+        """Whether one of the layers is fused of several."""
+        return any(len(layer.parts) > 1 for layer in self.layers)
+
+    def rebuilt(self, *, dtype: DTypeLike | None = None, fused: bool | None = None) -> Network:
+        """Return an independent network of the same layers, parameters and state.
+
+        Parameters
+        ----------
+        dtype
+            Its precision; by default the same.
+        fused
+            Whether to fuse its layers; by default if this network's are.
+        """
+        other = Network(
+            deepcopy(self.plain),
+            self.input_shape,
+            self.dtype if dtype is None else dtype,
+            fused=self.fused if fused is None else fused,
+        )
+        np.copyto(other.parameters, self.parameters)
+        state = self.state_arrays()
+        for name, array in other.state_arrays().items():
+            np.copyto(array, state[name])
+        other.training = self.training
+        for layer, original in zip(other.plain, self.plain, strict=True):
+            layer.random = original.random
+        return other
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the flat vectors: the parameters have copies of their parts."""
+        return {k: v for k, v in vars(self).items() if k not in ("parameters", "gradients")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.N = 0  # nothing is allocated
+        values = [p.value.ravel() for p in self.parameter_list]
+        gradients = [p.gradient.ravel() for p in self.parameter_list]
+        none = np.empty(0, self.dtype)
+        self.bind(np.concatenate([none, *values]), np.concatenate([none, *gradients]))
+
+    def __repr__(self) -> str:
+        return to_table(describe(self.plain, self.output_shapes))
 
 
 def _refuse_equal_names(what: str, names: Iterable[str]) -> None:

@@ -1,7 +1,7 @@
-"""Pooling: one number for every window; and unpooling, its way back.
+"""Pooling: one number for every window.
 
 Windows may overlap (stride below the kernel) or leave a rest at the edge that no window covers.
-Both poolings walk over the kh·kw places of a window, not over the windows: each place is one large
+Both poolings loop over the kh·kw places of a window, not over the windows: each place is one large
 strided view of the image.
 
 Max pooling sends the gradient to the first maximum of a window in row order, as argmax does.
@@ -12,40 +12,124 @@ unpooling puts the numbers back where they came from (docs/derivation.md, 9 and 
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from math import prod
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from lenet.nn.im2col import Array, Pair, pair
+from lenet.nn.im2col import Array, Padding, Pair, extent, places, shortest
 from lenet.nn.layer import Layer, Shape
 
 
 class Pooling(Layer):
-    """What max and average pooling share: the windows."""
+    """What max and average pooling share: the windows.
 
-    def __init__(self, name: str, kernel: Pair = 2, stride: Pair | None = None) -> None:
+    Parameters
+    ----------
+    name
+        The name that summaries and messages carry.
+    kernel, stride, dilation
+        A number, or a pair (vertical, horizontal); the stride is the kernel unless given.
+    padding
+        Around the image: a number, a pair (vertical, horizontal), or four numbers (top, left,
+        bottom, right).
+    round_up
+        Round the number of windows up, so that the last one may reach beyond the padding, as in
+        Caffe; it must still begin on the image or on the padding before it.
+    """
+
+    outside: ClassVar[float]
+    """What stands around the image."""
+
+    def __init__(
+        self,
+        name: str,
+        kernel: Pair = 2,
+        stride: Pair | None = None,
+        padding: Padding = 0,
+        *,
+        dilation: Pair = 1,
+        round_up: bool = False,
+    ) -> None:
         super().__init__(name)
-        self.kernel = pair(kernel, 1)
-        self.stride = self.kernel if stride is None else pair(stride, 1)
+        self.kernel, self.dilation = self.pair("kernel", kernel), self.pair("dilation", dilation)
+        self.stride = self.kernel if stride is None else self.pair("stride", stride)
+        self.edges, self.round_up = self.padding_edges(padding), round_up
 
     def build(self, shape: Shape) -> Shape:
-        self.shape = self.image_shape(shape)
-        self.output_shape = (self.shape[0], *self.output_image(shape))
+        C, H, W = self.shape = self.image_shape(shape)
+        top, left, bottom, right = self.edges
+        Ho, Wo = self.output_image(shape, self.edges)
+        if self.round_up:
+            Ho, Wo = self._rounded_up(0, Ho), self._rounded_up(1, Wo)
+        self.output_shape = C, Ho, Wo
+        eh, ew = extent(self.kernel, self.dilation)
+        (sh, sw), (H_padded, W_padded) = self.stride, (top + H + bottom, left + W + right)
+        # As large as the windows need; larger than the padded image where one reaches beyond it.
+        self.surrounded = max(H_padded, (Ho - 1) * sh + eh), max(W_padded, (Wo - 1) * sw + ew)
+        self.padded = self.surrounded != (H, W)
+        self.inside = slice(None), slice(top, top + H), slice(left, left + W)
+        if (self._count(self.inside) == 0).any():
+            raise self.wrong_option(
+                "padding", "leaves windows without a pixel of the image", "use less padding"
+            )
         return self.output_shape
 
+    def _rounded_up(self, axis: int, n: int) -> int:
+        """Return the windows along an axis, of which n fit, if one more begins on the image."""
+        size, before, after = self.shape[1 + axis], self.edges[axis], self.edges[2 + axis]
+        last = (n - 1) * self.stride[axis]
+        whole = last + extent(self.kernel, self.dilation)[axis] == before + size + after
+        return n if whole or last + self.stride[axis] >= before + size else n + 1
+
+    def _count(self, part: tuple[slice, ...]) -> Array:
+        """Return how many places of each window (Ho,Wo) are in a part of the surrounded image."""
+        ones = np.zeros((1, *self.surrounded, 1), np.intp)
+        ones[part] = 1
+        count: Array = sum(self.places(ones), np.zeros((), np.intp))
+        return count[0, :, :, 0]
+
     def allocate(self, N: int, dtype: DTypeLike) -> None:
+        C = self.shape[0]
         self.y = self.buffer("y", (*self.output_shape, N), dtype)
         self.dx = self.buffer("dx", (*self.shape, N), dtype)
         self.share = self.buffer("share", self.y.shape, dtype)
+        self.dpadded = self.dx
+        if self.padded:
+            self.x_padded = self.buffer("padded", (C, *self.surrounded, N), dtype)
+            self.x_padded.fill(self.outside)
+            self.dpadded = self.buffer("dpadded", self.x_padded.shape, dtype)
+        self.allocate_masks()
+
+    @abstractmethod
+    def allocate_masks(self) -> None:
+        """Allocate what only one kind of pooling needs, once y is allocated."""
+
+    def surround(self, x: Array) -> Array:
+        """Return x with its padding around it; x itself where there is none."""
+        if not self.padded:
+            return x
+        np.copyto(self.x_padded[self.inside], x)
+        return self.x_padded
+
+    def uncover(self) -> Array:
+        """Return dx, the inside of dpadded."""
+        if self.padded:
+            np.copyto(self.dx, self.dpadded[self.inside])
+        return self.dx
 
     def places(self, x: Array) -> Iterator[Array]:
         """Yield, for every place of the window in row order, its pixels in x: (C,Ho,Wo,N)."""
-        (kh, kw), (sh, sw), (_, Ho, Wo) = self.kernel, self.stride, self.output_shape
-        for m in range(kh):
-            for n in range(kw):
-                yield x[:, m : m + sh * Ho : sh, n : n + sw * Wo : sw]
+        _, Ho, Wo = self.output_shape
+        return places(x, self.kernel, self.stride, (Ho, Wo), self.dilation)
+
+    @property
+    def padding(self) -> tuple[int, ...]:
+        """Vertical and horizontal padding; (top, left, bottom, right) where sides differ."""
+        return shortest(self.edges)
 
     @property
     def patch_matrix(self) -> tuple[int, int]:
@@ -53,15 +137,17 @@ class Pooling(Layer):
 
 
 class MaxPooling(Pooling):
-    """The largest number of every window."""
+    """The largest number of every window. Padding is never the largest."""
 
-    def allocate(self, N: int, dtype: DTypeLike) -> None:
-        super().allocate(N, dtype)
+    outside = -np.inf
+
+    def allocate_masks(self) -> None:
         kh, kw = self.kernel
         self.switches = self.buffer("switches", (kh * kw, *self.y.shape), np.bool_)
         self.taken = self.buffer("taken", self.y.shape, np.bool_)
 
     def forward(self, x: Array) -> Array:
+        x = self.surround(x)
         first, *others = self.places(x)
         np.copyto(self.y, first)
         for place in others:
@@ -74,95 +160,59 @@ class MaxPooling(Pooling):
         return self.y
 
     def backward(self, dy: Array) -> Array:
-        self.dx.fill(0)
-        for place, switch in zip(self.places(self.dx), self.switches, strict=True):
+        self.dpadded.fill(0)
+        for place, switch in zip(self.places(self.dpadded), self.switches, strict=True):
             np.multiply(dy, switch, out=self.share)
             place += self.share
-        return self.dx
+        return self.uncover()
 
 
 class AveragePooling(Pooling):
-    """The mean of every window."""
+    """The mean of every window.
+
+    Parameters
+    ----------
+    count_padding
+        Divide by the number of places on the image and its padding, as Caffe does; otherwise by
+        those on the image alone. Places beyond the padding (``round_up``) are never counted.
+    """
+
+    outside = 0.0
+
+    def __init__(
+        self,
+        name: str,
+        kernel: Pair = 2,
+        stride: Pair | None = None,
+        padding: Padding = 0,
+        *,
+        dilation: Pair = 1,
+        round_up: bool = False,
+        count_padding: bool = True,
+    ) -> None:
+        super().__init__(name, kernel, stride, padding, dilation=dilation, round_up=round_up)
+        self.count_padding = count_padding
+
+    def allocate_masks(self) -> None:
+        (_, H, W), (top, left, bottom, right) = self.shape, self.edges
+        around = slice(None), slice(top + H + bottom), slice(left + W + right)
+        counts = self._count(around if self.count_padding else self.inside)
+        if (counts == prod(self.kernel)).all():
+            self.factor: Array | float = 1 / prod(self.kernel)
+        else:
+            self.factor = (1 / counts).astype(self.y.dtype)[:, :, None]
 
     def forward(self, x: Array) -> Array:
+        x = self.surround(x)
         self.y.fill(0)
         for place in self.places(x):
             self.y += place
-        self.y *= 1 / (self.kernel[0] * self.kernel[1])
+        self.y *= self.factor
         return self.y
 
     def backward(self, dy: Array) -> Array:
-        np.multiply(dy, 1 / (self.kernel[0] * self.kernel[1]), out=self.share)
-        self.dx.fill(0)
-        for place in self.places(self.dx):
+        np.multiply(dy, self.factor, out=self.share)
+        self.dpadded.fill(0)
+        for place in self.places(self.dpadded):
             place += self.share
-        return self.dx
-
-
-class MaxUnpooling(Layer):
-    """Put every number back to where a max pooling layer found it, zeros elsewhere."""
-
-    def __init__(self, name: str, pooling: MaxPooling) -> None:
-        super().__init__(name)
-        self.pooling = pooling
-
-    def build(self, shape: Shape) -> Shape:
-        if shape != self.pooling.output_shape:
-            raise self.misfit(
-                f"is given {shape}, but {self.pooling.name} pools to {self.pooling.output_shape}"
-            )
-        self.shape = shape
-        return self.pooling.shape
-
-    def allocate(self, N: int, dtype: DTypeLike) -> None:
-        self.y = self.buffer("y", (*self.pooling.shape, N), dtype)
-        self.dx = self.buffer("dx", (*self.shape, N), dtype)
-        self.share = self.buffer("share", self.dx.shape, dtype)
-
-    def forward(self, x: Array) -> Array:
-        self.y.fill(0)
-        for place, switch in zip(self.pooling.places(self.y), self.pooling.switches, strict=True):
-            np.multiply(x, switch, out=self.share)
-            place += self.share
-        return self.y
-
-    def backward(self, dy: Array) -> Array:
-        self.dx.fill(0)
-        for place, switch in zip(self.pooling.places(dy), self.pooling.switches, strict=True):
-            np.multiply(place, switch, out=self.share)
-            self.dx += self.share
-        return self.dx
-
-
-class RepeatUnpooling(Layer):
-    """Enlarge an image by a whole factor: every number fills its window."""
-
-    def __init__(self, name: str, kernel: Pair = 2) -> None:
-        super().__init__(name)
-        self.factor = pair(kernel, 1)
-
-    def build(self, shape: Shape) -> Shape:
-        C, H, W = self.shape = self.image_shape(shape)
-        return C, H * self.factor[0], W * self.factor[1]
-
-    def allocate(self, N: int, dtype: DTypeLike) -> None:
-        (C, H, W), (kh, kw) = self.shape, self.factor
-        self.y = self.buffer("y", (C, H * kh, W * kw, N), dtype)
-        self.dx = self.buffer("dx", (C, H, W, N), dtype)
-
-    def forward(self, x: Array) -> Array:
-        for place in self._places(self.y):
-            np.copyto(place, x)
-        return self.y
-
-    def backward(self, dy: Array) -> Array:
-        self.dx.fill(0)
-        for place in self._places(dy):
-            self.dx += place
-        return self.dx
-
-    def _places(self, y: Array) -> Iterator[Array]:
-        kh, kw = self.factor
-        for m in range(kh):
-            for n in range(kw):
-                yield y[:, m::kh, n::kw]
+        return self.uncover()

@@ -1,36 +1,36 @@
 """A network at a glance: shapes, patch matrices, weights, receptive fields, multiply-adds.
 
-On top of the layers. What docs/derivation.md works out by hand,
-read off the layers themselves.
+What docs/derivation.md computes by hand, taken from the layers themselves.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import floor
 
 from lenet.nn.activations import Activation
-from lenet.nn.layer import Layer, Shape
-from lenet.nn.linear import Linear
-
-Window = tuple[tuple[int, int], tuple[int, int]]  # kernel and stride
+from lenet.nn.layer import Layer, Shape, Window
 
 
 @dataclass(frozen=True)
 class Row:
-    """What there is to say about a layer.
+    """The facts of a layer.
 
-    ``patch_matrix`` is that of one image, (rows, columns): N images have N times the rows.
-    ``receptive_field`` is the height and width of the patch of the input, in pixels, that one
-    output depends on. ``multiply_adds`` are those of the forward pass of one image.
+    ``type`` is the name of its class. ``patch_matrix`` is that of one image, (rows, columns): N
+    images have N times the rows. ``receptive_field`` is the height and width of the patch of the
+    input, in pixels, that one output depends on. ``multiply_adds`` are those of the forward pass
+    of one image, and ``connections`` what LeCun et al. (1998) count, biases included.
     """
 
     layer: str
+    type: str
     output_shape: Shape
     patch_matrix: tuple[int, int] | None
     weights: int
     receptive_field: tuple[int, int]
     multiply_adds: int
+    connections: int
 
 
 def summarize(layers: Sequence[Layer], input_shape: Shape) -> list[Row]:
@@ -58,28 +58,37 @@ def summarize(layers: Sequence[Layer], input_shape: Shape) -> list[Row]:
     S2 (6, 14, 14) (1176, 4) (6, 6)
     C3 (16, 10, 10) (100, 150) (14, 14)
     """
-    rows: list[Row] = []
-    windows: list[Window] = []
-    shape = input_shape
+    shapes: list[Shape] = []
     for layer in layers:
-        seen = layer.kernel
-        if isinstance(layer, Linear) and len(shape) == 3:
-            seen = shape[1], shape[2]
-        windows.append((seen, layer.stride))
-        shape = layer.build(shape)
-        if isinstance(layer, Activation):
-            continue
-        weights = sum(p.size for p in layer.parameters)
-        field = receptive_field(windows)
-        rows.append(Row(layer.name, shape, layer.patch_matrix, weights, field, layer.multiply_adds))
-    return rows
+        shapes.append(layer.build(shapes[-1] if shapes else input_shape))
+    return describe(layers, shapes)
+
+
+def describe(layers: Sequence[Layer], output_shapes: Sequence[Shape]) -> list[Row]:
+    """Return a row for each of the layers, which have been built; none for activations."""
+    return [
+        Row(
+            layer.name,
+            type(layer).__name__,
+            shape,
+            layer.patch_matrix,
+            sum(p.size for p in layer.parameters),
+            receptive_field([below.window for below in layers[: i + 1]]),
+            layer.multiply_adds,
+            layer.connections,
+        )
+        for i, (layer, shape) in enumerate(zip(layers, output_shapes, strict=True))
+        if not isinstance(layer, Activation)
+    ]
 
 
 def receptive_field(windows: Sequence[Window]) -> tuple[int, int]:
     """Return height and width of the input patch that one output of the last layer depends on.
 
     From the last layer down RF_i = (RF_{i+1} − 1)·s_i + k_i, and 1 above the last
-    (docs/derivation.md, 12).
+    (docs/derivation.md, 12). A window is (k, s): the patch of the input that one output depends
+    on, and the step from one output to the next; both are fractions for layers that enlarge the
+    image (``Layer.window``).
 
     Examples
     --------
@@ -90,7 +99,7 @@ def receptive_field(windows: Sequence[Window]) -> tuple[int, int]:
     """
     height = width = 1
     for (kh, kw), (sh, sw) in reversed(windows):
-        height, width = (height - 1) * sh + kh, (width - 1) * sw + kw
+        height, width = floor((height - 1) * sh + kh), floor((width - 1) * sw + kw)
     return height, width
 
 

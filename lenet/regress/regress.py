@@ -29,14 +29,15 @@ from tqdm import tqdm
 
 from lenet.config.schema import Config, differences
 from lenet.data.datasets import Split
+from lenet.nn.gradcheck import check_gradients, check_identities
+from lenet.nn.losses import SoftmaxCrossEntropy
 from lenet.system.errors import ConfigError, DataError, GateFailed, LenetError
 from lenet.system.files import replacing
 from lenet.system.machine import THREAD_VARIABLES
 from lenet.system.terminal import supports_progress_bar
-from lenet.training.build import build_trainer
+from lenet.training.build import build_network, build_trainer
 from lenet.training.checkpoint import facts
 from lenet.training.events import Callback, EpochEvent, Snapshot, StepEvent
-from lenet.training.gradcheck import check_gradients, check_identities
 from lenet.training.run_directory import FREE_TO_CHANGE
 
 T = TypeVar("T")
@@ -198,6 +199,9 @@ def measure(config: Config, split: Split, fast_enough: float = 0.0) -> Seen:
             runs.append(_train(config, split))
             bar.update()
     first, best = runs[0], max(runs, key=lambda run: run.speed)
+    network = build_network(config)
+    network.initialize(np.random.default_rng([config.seed, 0]), config.model.initializer)
+    loss = SoftmaxCrossEntropy(config.model.classes, config.train.label_smoothing)
     return Seen(
         accuracy=first.accuracy,
         loss=first.loss,
@@ -205,9 +209,9 @@ def measure(config: Config, split: Split, fast_enough: float = 0.0) -> Seen:
         curve=tuple(float(piece.mean()) for piece in np.array_split(first.losses, PIECES)),
         gradient_error=max(
             check.error if check.kinks <= check.checked else math.inf
-            for check in check_gradients(config)
+            for check in check_gradients(network, loss, seed=config.seed)
         ),
-        identity_error=max(check.error for check in check_identities(config)),
+        identity_error=max(check.error for check in check_identities(network, seed=config.seed)),
         images_per_gflop=best.speed,
         images_per_second=best.images_per_second,
         sgemm_gflops=best.sgemm_gflops,

@@ -1,47 +1,46 @@
 """Checking the mathematics: gradients against central differences, and the documents' identities.
 
-Everything runs in float64 on random images, with the network of a configuration. For an output y,
-a fixed random r and E = ⟨r, y⟩, the backward pass is given r and must return
+Everything runs in float64 on random images, in training mode. For an output y, a fixed random r
+and E = ⟨r, y⟩, the backward pass is given r and must return
 
     ∂E/∂θ  ≈  ⟨r, y(θ + h) − y(θ − h)⟩ / 2h
 
-for every entry θ of its inputs and parameters, of which some are drawn. A kink between θ − h and
-θ + h, a ReLU at zero or a maximum that changes, makes the right side meaningless. As Caffe's
-gradient checker does, such entries are left out; here a kink shows in that the differences of h
-and of h/2 disagree.
+for entries θ of its inputs and parameters, of which some are drawn at random. A kink between θ − h
+and θ + h, a ReLU at zero or a maximum that changes, makes the right side meaningless. As in Caffe's
+gradient checker such entries are left out; here they are those for which the differences of h and
+of h/2 disagree.
 
 The identities:
 
 * adjoint: ⟨im2col(x), c⟩ = ⟨x, col2im(c)⟩;
 * rotated kernel: ∂E/∂x = col2im(Wᵀ·dZ) is the full convolution of dZ with W, which slides the
-  kernel turned by 180° over dZ (docs/derivation.md, 8), with scipy.signal as the witness;
-* fused = plain: the fused layer has the outputs and gradients of the three that it stands for.
+  kernel turned by 180° over dZ (docs/derivation.md, 8), here computed by scipy.signal; for
+  convolutions of stride 1 without groups and dilation;
+* fused = plain: a fused layer has the outputs and gradients of the layers that it stands for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
 
-from lenet.config.schema import Config
 from lenet.nn.convolution import Convolution
-from lenet.nn.fused import FusedConvolution
 from lenet.nn.im2col import Array, col2im, im2col
 from lenet.nn.layer import Layer, Shape
-from lenet.nn.losses import SoftmaxCrossEntropy
+from lenet.nn.losses import Loss
 from lenet.nn.network import Network
 from lenet.system.errors import ConfigError
-from lenet.training.build import build_network
 
 TOLERANCE: Final = 1e-6
 ROUNDING: Final = 1e-10
 STEP: Final = 1e-5
 ENTRIES: Final = 25  # drawn from every array
 N: Final = 3
-WITNESSED: Final = 8  # channels of an input for which SciPy is asked
+SCIPY_CHANNELS: Final = 8  # of the input, for which the full convolution is computed
 
 
 @dataclass(frozen=True)
@@ -70,8 +69,15 @@ class Gradient:
 
     @property
     def passed(self) -> bool:
-        """The error is within the tolerance, and kinks are the exception."""
+        """Whether the error is within the tolerance, and no more entries are kinks than not."""
         return self.error <= TOLERANCE and self.kinks <= self.checked
+
+    def __str__(self) -> str:
+        return (
+            f"{self.layer} ({self.kind}): {'passed' if self.passed else 'FAILED'}, {self.checked} "
+            f"entries checked, {self.kinks} left out; the largest error is {self.error:.1e}, in "
+            f"{self.array}"
+        )
 
 
 @dataclass(frozen=True)
@@ -84,17 +90,24 @@ class Identity:
 
     @property
     def passed(self) -> bool:
-        """The two sides differ by no more than rounding."""
+        """Whether the two sides differ by no more than rounding."""
         return self.error <= ROUNDING
 
 
-def check_gradients(config: Config, layer: str | None = None) -> list[Gradient]:
-    """Check every layer by itself, then the loss and the network as it trains.
+def check_gradients(
+    network: Network, loss: Loss | None = None, *, seed: int = 0, layer: str | None = None
+) -> list[Gradient]:
+    """Check every layer by itself, fused ones too, then the loss and the network as it trains.
 
     Parameters
     ----------
-    config
-        Of the network; its precision is not used.
+    network
+        Any network; a copy of it is checked, in float64. Parameters that are all zero, as biases
+        are before training, are replaced by random numbers: zeros would hide much.
+    loss
+        A loss to be checked too, on random labels.
+    seed
+        Of the random images.
     layer
         Check only the layers of this name.
 
@@ -105,11 +118,14 @@ def check_gradients(config: Config, layer: str | None = None) -> list[Gradient]:
 
     Examples
     --------
-    >>> [check.passed for check in check_gradients(Config(), layer="F7")]
-    [True]
+    >>> from lenet.models.lenet5 import lenet5
+    >>> network = lenet5()
+    >>> network.initialize(np.random.default_rng(0))
+    >>> print(*check_gradients(network, layer="F7"))  # doctest: +ELLIPSIS
+    F7 (Linear): passed, 60 entries checked, 0 left out; the largest error is ..., in input
     """
-    plain, trained = _networks(config)
-    fused = [step for step in trained.layers if isinstance(step, FusedConvolution)]
+    plain, trained = _networks(network, seed)
+    fused = [step for step in trained.layers if len(step.parts) > 1]
     shapes = _input_shapes(plain)
     if layer not in (None, *shapes):
         raise ConfigError(
@@ -117,48 +133,121 @@ def check_gradients(config: Config, layer: str | None = None) -> list[Gradient]:
             remedy="choose one of " + ", ".join(shapes),
             key="--layer",
         )
-    rng = np.random.default_rng([config.seed, 1])
+    rng = np.random.default_rng([seed, 1])
     found = [
         _check_layer(step, shapes[step.name], rng)
         for step in (*plain.layers, *fused)
         if layer in (None, step.name)
     ]
     if layer is None:
-        found += [_check_loss(config, rng), _check_network(trained, rng)]
+        if loss is not None:
+            found.append(_check_loss(loss, rng))
+        found.append(_check_network(trained, rng))
     return found
 
 
-def check_identities(config: Config, layer: str | None = None) -> list[Identity]:
-    """Check the identities for every convolution, or only for that of the name ``layer``."""
-    plain, trained = _networks(config)
-    rng = np.random.default_rng([config.seed, 2])
+def check_layer(layer: Layer, input_shape: Shape, *, seed: int = 0) -> Gradient:
+    """Check the backward pass of any layer, such as one of your own.
+
+    Parameters
+    ----------
+    layer
+        A copy of it is built, given random parameters, and checked in float64.
+    input_shape
+        The shape of one input, (C,H,W) or (D,).
+    seed
+        Of the random parameters and inputs.
+
+    Returns
+    -------
+    The largest error, and whether it ``passed``.
+
+    Raises
+    ------
+    ConfigError
+        The input does not fit the layer.
+
+    Examples
+    --------
+    >>> from lenet.nn.linear import Linear
+    >>> print(check_layer(Linear("F", 3), (4,)))  # doctest: +ELLIPSIS
+    F (Linear): passed, 27 entries checked, 0 left out; the largest error is ..., in input
+    """
+    layer = deepcopy(layer)
+    layer.build(input_shape)
+    layer.needs_dx = True
+    rng = np.random.default_rng([seed, 0])
+    for p in layer.parameters:
+        p.value, p.gradient = rng.standard_normal((2, *p.shape))
+    return _check_layer(layer, (*input_shape, N), np.random.default_rng([seed, 1]))
+
+
+def check_identities(
+    network: Network, *, seed: int = 0, layer: str | None = None
+) -> list[Identity]:
+    """Check the identities for every convolution, or only for that of the name ``layer``.
+
+    The parameters are those of :func:`check_gradients`.
+    """
+    plain, trained = _networks(network, seed)
+    rng = np.random.default_rng([seed, 2])
     convolutions = [step for step in plain.layers if isinstance(step, Convolution)]
     found = [
         *(Identity("adjoint", conv.name, _adjoint(conv, rng)) for conv in convolutions),
-        *(Identity("rotated kernel", conv.name, _rotated(conv, rng)) for conv in convolutions),
+        *(
+            Identity("rotated kernel", conv.name, _rotated(conv, rng))
+            for conv in convolutions
+            if conv.stride == conv.dilation == (1, 1) and conv.groups == 1 and not conv.flip
+        ),
         *_fused_and_plain(plain, trained, rng),
     ]
     return [identity for identity in found if layer in (None, identity.layer)]
 
 
 def to_dict(check: Gradient | Identity) -> dict[str, Any]:
-    """Return the figures of a check and its verdict as JSON knows them."""
+    """Return the figures of a check, and whether it passed, as JSON knows them."""
     return {**asdict(check), "passed": check.passed}
 
 
-def _networks(config: Config) -> tuple[Network, Network]:
-    """Return the network of plain layers and the one that trains, with the same parameters."""
-    values = {"train.precision": "float64"}
-    trained = build_network(config.with_values(values))
-    plain = build_network(config.with_values({**values, "model.fuse": "off"}))
-    rng = np.random.default_rng([config.seed, 0])
-    plain.initialize(rng, config.model.initializer)
+def to_table(gradients: Iterable[Gradient], identities: Iterable[Identity]) -> str:
+    """Return two tables: the gradients, and the identities if there are any."""
+    lines = [
+        f"gradients against central differences, float64, tolerance {TOLERANCE:.0e}",
+        f"{'layer':14}  {'kind':19}  {'checked':>7}  {'kinks':>5}  {'largest error':>13}  in",
+    ]
+    lines += [
+        f"{check.layer:14}  {check.kind:19}  {check.checked:7}  {check.kinks:5}  "
+        f"{check.error:13.1e}  {check.array}{'' if check.passed else '  FAILED'}"
+        for check in gradients
+    ]
+    rows = [
+        f"{check.name:14}  {check.layer:36}  {check.error:13.1e}"
+        f"{'' if check.passed else '  FAILED'}"
+        for check in identities
+    ]
+    if rows:
+        lines += [
+            "",
+            f"identities, float64, tolerance {ROUNDING:.0e}",
+            f"{'identity':14}  {'layer':36}  {'largest error':>13}",
+            *rows,
+        ]
+    return "\n".join(lines)
+
+
+def _networks(network: Network, seed: int) -> tuple[Network, Network]:
+    """Return copies of plain layers and of those that train, with the same parameters."""
+    plain = network.rebuilt(dtype=np.float64, fused=False)
+    trained = network.rebuilt(dtype=np.float64)
+    rng = np.random.default_rng([seed, 0])
     for p in plain.parameter_list:
-        if not p.decays:
-            p.value[...] = 0.1 * rng.standard_normal(p.shape)  # a bias of zero would hide much
+        if not p.value.any():
+            p.value[...] = 0.1 * rng.standard_normal(p.shape)
     np.copyto(trained.parameters, plain.parameters)
-    for layer in (*plain.layers, *trained.layers):
-        layer.needs_dx = True
+    for copy in (plain, trained):
+        copy.training = True
+        for layer in copy.layers:
+            layer.needs_dx = True
     return plain, trained
 
 
@@ -180,16 +269,14 @@ def _check_layer(layer: Layer, shape: Shape, rng: np.random.Generator) -> Gradie
     layer.allocate(N, np.float64)
     r = rng.standard_normal(layer.forward(x).shape)
     dx = layer.backward(r)
-    assert dx is not None  # noqa: S101 - every layer was told that its gradient is needed
+    assert dx is not None  # noqa: S101 - needs_dx is set
     arrays = {"input": (x, dx.copy())}
     arrays |= {p.name: (p.value, p.gradient.copy()) for p in layer.parameters}
     return _compare(layer.name, layer, lambda: layer.forward(x), r, arrays, rng)
 
 
-def _check_loss(config: Config, rng: np.random.Generator) -> Gradient:
-    classes = config.model.classes
-    loss = SoftmaxCrossEntropy(classes, config.train.label_smoothing)
-    z, labels = rng.standard_normal((classes, N)), rng.integers(classes, size=N)
+def _check_loss(loss: Loss, rng: np.random.Generator) -> Gradient:
+    z, labels = rng.standard_normal((loss.classes, N)), rng.integers(loss.classes, size=N)
     loss.forward(z, labels)
     arrays = {"input": (z, loss.backward().copy())}
     return _compare(
@@ -213,7 +300,7 @@ def _compare(
     arrays: Mapping[str, tuple[Array, Array]],
     rng: np.random.Generator,
 ) -> Gradient:
-    """Hold the gradients of E = ⟨r, forward()⟩ with respect to arrays to central differences."""
+    """Compare the gradients of E = ⟨r, forward()⟩ with central differences."""
     errors, checked, kinks = {}, 0, 0
     for array, (value, gradient) in arrays.items():
         entries = rng.permutation(value.size)[:ENTRIES]
@@ -253,9 +340,10 @@ def _adjoint(conv: Convolution, rng: np.random.Generator) -> float:
     """Compare ⟨im2col(x), c⟩ and ⟨x, col2im(c)⟩."""
     window = (conv.kernel, conv.stride, conv.padding)
     x = rng.standard_normal((N, *conv.shape))
-    cols = im2col(x, *window)
+    cols = im2col(x, *window, dilation=conv.dilation)
     c = rng.standard_normal(cols.shape)
-    forth, back = np.vdot(cols, c), np.vdot(x, col2im(c, x.shape, *window))
+    back = np.vdot(x, col2im(c, x.shape, *window, dilation=conv.dilation))
+    forth = np.vdot(cols, c)
     return float(abs(forth - back) / max(abs(forth), abs(back)))
 
 
@@ -267,14 +355,16 @@ def _rotated(conv: Convolution, rng: np.random.Generator) -> float:
     z = conv.forward(rng.standard_normal((*conv.shape, 1)))
     dz = rng.standard_normal(z.shape)
     dx = conv.backward(dz)
-    assert dx is not None  # noqa: S101 - every layer was told that its gradient is needed
-    witness = np.array(
+    assert dx is not None  # noqa: S101 - needs_dx is set
+    (C, H, W), (top, left, *_) = conv.shape, conv.edges
+    channels = min(C, SCIPY_CHANNELS)
+    full = np.array(
         [
-            sum(convolve(dz[f, :, :, 0], kernels[c]) for f, kernels in enumerate(conv.weight.value))
-            for c in range(min(conv.shape[0], WITNESSED))
+            sum(convolve(dz[f, :, :, 0], kernels[c]) for f, kernels in enumerate(conv.kernels))
+            for c in range(channels)
         ]
     )
-    return _difference(dx[:WITNESSED, :, :, 0], witness)
+    return _difference(dx[:channels, :, :, 0], full[:, top : top + H, left : left + W])
 
 
 def _fused_and_plain(
@@ -283,14 +373,14 @@ def _fused_and_plain(
     """Compare every fused layer's outputs and its parameters' gradients with the plain layers'."""
     x = rng.standard_normal((*plain.input_shape, N))
     r = rng.standard_normal((*plain.output_shape, N))
-    outputs, witnesses = _outputs(trained, x), _outputs(plain, x)
+    outputs, expected = _outputs(trained, x), _outputs(plain, x)
     for network in (plain, trained):
         network.backward(r)
     gradients = {p.name: p.gradient for p in plain.parameter_list}
     for layer in trained.layers:
-        if isinstance(layer, FusedConvolution):
+        if len(layer.parts) > 1:
             pairs = [(p.gradient, gradients[p.name]) for p in layer.parameters]
-            pairs.append((outputs[layer.name], witnesses[layer.pooling.name]))
+            pairs.append((outputs[layer.name], expected[layer.parts[-1].name]))
             error = max(_difference(a, b) for a, b in pairs)
             yield Identity("fused = plain", layer.name, error)
 
