@@ -46,41 +46,89 @@ def patches(x, kernel, stride, padding):
     return np.array(rows, x.dtype).reshape(-1, C * kh * kw)
 
 
-def correlate(x, w, b, stride, padding, groups):
-    """z(i,j,f) = Σ a(i·s+m−p, j·s+n−p, c) · W(m,n,c,f) + b_f; outside, a is 0."""
+def sides(padding):
+    """Top, left, bottom and right of a padding that is a pair or has all four."""
+    return tuple(padding) if len(padding) == 4 else (*padding, *padding)
+
+
+def starts(size, covered, stride, before, after, round_up=False):
+    """Where the windows of an axis begin, counted from the first number of the padding."""
+    begins = range(0, before + size + after, stride)
+    whole = [i for i in begins if i + covered <= before + size + after]
+    if not round_up:
+        return whole
+    # As many as cover the padded axis; but a window that begins behind the image is none.
+    needed = [i for i in begins if i == 0 or i - stride + covered < before + size + after]
+    return [i for i in needed if i < before + size]
+
+
+def taps(start, kernel, dilation, before):
+    """The pixels of an axis that a window sees; beyond the image there are none."""
+    return [start + m * dilation - before for m in range(kernel)]
+
+
+def grid(shape, kernel, stride, padding, dilation, round_up=False):
+    """For every window (i, j): the rows and the columns that it sees, outside the image too."""
+    H, W = shape
+    top, left, bottom, right = sides(padding)
+    covered = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
+    rows = starts(H, covered[0], stride[0], top, bottom, round_up)
+    columns = starts(W, covered[1], stride[1], left, right, round_up)
+    return [
+        [
+            (taps(i, kernel[0], dilation[0], top), taps(j, kernel[1], dilation[1], left))
+            for j in columns
+        ]
+        for i in rows
+    ]
+
+
+def correlate(x, w, b, stride, padding, groups, dilation=(1, 1)):
+    """z(i,j,f) = Σ a(i·s+m·d−p, j·s+n·d−p, c) · W(m,n,c,f) + b_f; outside, a is 0."""
     (N, _, H, W), (F, C, kh, kw) = x.shape, w.shape
-    (sh, sw), (ph, pw) = stride, padding
-    z = np.zeros((N, F, positions(H, kh, sh, ph), positions(W, kw, sw, pw)))
+    windows = grid((H, W), (kh, kw), stride, padding, dilation)
+    z = np.zeros((N, F, len(windows), len(windows[0])))
     for image, f, i, j in np.ndindex(z.shape):
         z[image, f, i, j] = b[f]
+        rows, columns = windows[i][j]
         for c, m, n in np.ndindex(C, kh, kw):
-            row, column = i * sh + m - ph, j * sw + n - pw
-            if 0 <= row < H and 0 <= column < W:
+            if 0 <= rows[m] < H and 0 <= columns[n] < W:
                 channel = f // (F // groups) * C + c
-                z[image, f, i, j] += x[image, channel, row, column] * w[f, c, m, n]
+                z[image, f, i, j] += x[image, channel, rows[m], columns[n]] * w[f, c, m, n]
     return z
 
 
-def max_pooling(x, kernel, stride):
+def max_pooling(x, kernel, stride, padding=(0, 0), dilation=(1, 1), round_up=False):
     """The pooled images, and for each of their pixels where its first maximum was found in x."""
-    (kh, kw), (sh, sw), (N, C, H, W) = kernel, stride, x.shape
-    y = np.zeros((N, C, positions(H, kh, sh, 0), positions(W, kw, sw, 0)))
-    source = {}
+    N, C, H, W = x.shape
+    windows = grid((H, W), kernel, stride, padding, dilation, round_up)
+    y, source = np.zeros((N, C, len(windows), len(windows[0]))), {}
     for n, c, i, j in np.ndindex(y.shape):
-        window = x[n, c, i * sh : i * sh + kh, j * sw : j * sw + kw]
-        place = int(np.argmax(window))  # the first one in row order
-        y[n, c, i, j] = window.flat[place]
-        source[n, c, i, j] = n, c, i * sh + place // kw, j * sw + place % kw
+        rows, columns = windows[i][j]
+        seen = [(h, w) for h in rows for w in columns if 0 <= h < H and 0 <= w < W]
+        first = int(np.argmax([x[n, c, h, w] for h, w in seen]))  # the first one in row order
+        y[n, c, i, j] = x[n, c, *seen[first]]
+        source[n, c, i, j] = n, c, *seen[first]
     return y, source
 
 
-def average_pooling(x, kernel, stride):
-    """The means of the windows."""
-    (kh, kw), (sh, sw), (N, C, H, W) = kernel, stride, x.shape
-    y = np.zeros((N, C, positions(H, kh, sh, 0), positions(W, kw, sw, 0)))
+def average_pooling(
+    x, kernel, stride, padding=(0, 0), dilation=(1, 1), round_up=False, count_padding=True
+):
+    """The means of the windows, and what every pixel of x counts in each: {window: {pixel: w}}."""
+    N, C, H, W = x.shape
+    _, _, bottom, right = sides(padding)
+    windows = grid((H, W), kernel, stride, padding, dilation, round_up)
+    y, shares = np.zeros((N, C, len(windows), len(windows[0]))), {}
     for n, c, i, j in np.ndindex(y.shape):
-        y[n, c, i, j] = x[n, c, i * sh : i * sh + kh, j * sw : j * sw + kw].mean()
-    return y
+        places = [(h, w) for h in windows[i][j][0] for w in windows[i][j][1]]
+        inside = [(h, w) for h, w in places if 0 <= h < H and 0 <= w < W]
+        counted = inside
+        if count_padding:
+            counted = [(h, w) for h, w in places if h < H + bottom and w < W + right]
+        y[n, c, i, j] = sum(x[n, c, h, w] for h, w in inside) / len(counted)
+        shares[n, c, i, j] = {(n, c, h, w): 1 / len(counted) for h, w in inside}
+    return y, shares
 
 
 # --- Layers and their gradients -----------------------------------------------------------------
@@ -114,7 +162,7 @@ def slopes(f, array, entries, step):
 
 
 def assert_gradient(f, array, gradient, entries=None, kinks=0.0):
-    """Hold a gradient to central differences within 1e-6 of its largest number.
+    """Compare a gradient with central differences, within 1e-6 of its largest number.
 
     Where two step lengths disagree, a kink (a changing maximum, a ReLU at zero) lies between
     them and the entry is left out; ``kinks`` is the largest share of entries for which it may.
@@ -130,7 +178,7 @@ def assert_gradient(f, array, gradient, entries=None, kinks=0.0):
 
 
 def assert_layer_gradients(layer, x, kinks=0.0):
-    """Hold ∂E/∂x and the gradients of all parameters to central differences of E = ⟨r, f(x)⟩."""
+    """Compare ∂E/∂x and all gradients of parameters with differences of E = ⟨r, f(x)⟩."""
     r = np.random.default_rng(2).standard_normal(layer.forward(x).shape)
 
     def loss():

@@ -8,7 +8,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from oracles import EXAMPLES, batch_first, batch_last, correlate, ready
 from scipy.signal import convolve2d, correlate2d
 
-from lenet.nn.convolution import Convolution
+from lenet.nn.convolution import LECUN_TABLE, Convolution
+from lenet.nn.network import Network
 from lenet.system.errors import ConfigError
 
 rng = np.random.default_rng(0)
@@ -52,11 +53,22 @@ GEOMETRIES = {
     "stride and padding": {"kernel": (3, 2), "stride": (2, 3), "padding": (2, 1)},
     "groups": {"kernel": (3, 3), "groups": 2},
     "groups, stride, padding": {"kernel": (2, 3), "stride": (1, 2), "padding": (1, 0), "groups": 4},
+    "dilation": {"kernel": (2, 2), "dilation": (2, 3)},
+    "padding, other on each side": {"kernel": (3, 2), "padding": (0, 1, 2, 0)},
+    "dilation, stride, padding, groups": {
+        "kernel": (2, 3),
+        "stride": (2, 1),
+        "padding": (1, 2),
+        "groups": 2,
+        "dilation": (3, 2),
+    },
     "1x1": {"kernel": (1, 1)},
+    "1x1 dilated": {"kernel": (1, 1), "dilation": (2, 2)},
     "1x1 groups": {"kernel": (1, 1), "groups": 2},
     "1x1 stride 2": {"kernel": (1, 1), "stride": (2, 2)},
     "whole image": {"kernel": (5, 6)},
     "whole image, groups": {"kernel": (5, 6), "groups": 4},
+    "whole image, dilated": {"kernel": (3, 2), "dilation": (2, 5)},
 }
 
 
@@ -70,6 +82,74 @@ def test_against_loops(options, block):
     del geometry["kernel"]
     expected = correlate(x, layer.weight.value, layer.bias.value, **geometry)
     assert_allclose(z, expected, rtol=1e-12, atol=1e-12)
+
+
+# --- The table of connections -------------------------------------------------------------------
+
+
+def test_the_table_of_the_paper():
+    """LeCun et al. (1998), table I: 60 connections of 25 weights, and 16 biases."""
+    layer = Convolution("C3", 16, 5, table=LECUN_TABLE)
+    layer.build((6, 14, 14))
+    assert sum(p.size for p in layer.parameters) == 1516
+    assert layer.connections == 151_600
+    assert [len(maps) for maps in LECUN_TABLE] == [3] * 6 + [4] * 9 + [6]
+    assert len({*LECUN_TABLE}) == 16
+    counts = np.bincount(np.concatenate(LECUN_TABLE))
+    assert_array_equal(counts, 10)  # every map of S2 goes to ten of C3
+    assert set(layer.weight.fan_in.ravel()) == {75, 100, 150}
+    assert set(layer.weight.fan_out.ravel()) == {250}
+
+
+@pytest.mark.parametrize("block", [1, 1_000_000])
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("kernel", [(3, 2), (6, 7)])
+def test_a_table_is_a_convolution_with_zeros_in_its_weights(block, flip, kernel):
+    table = [[0, 2], [1], [3, 1, 0]]
+    x = rng.standard_normal((4, 6, 7, 2))
+    some = ready(Convolution("C", 3, kernel, table=table, flip=flip, block=block), x.shape[:3], 2)
+    every = ready(Convolution("C", 3, kernel, flip=flip, block=block), x.shape[:3], 2)
+    assert some.weight.shape == (6, *kernel)
+    every.weight.value.fill(0)
+    pairs = [(f, c) for f, maps in enumerate(table) for c in maps]
+    for (f, c), weight in zip(pairs, some.weight.value, strict=True):
+        every.weight.value[f, c] = weight
+    every.bias.value[...] = some.bias.value
+    z = every.forward(x).copy()
+    assert_allclose(some.forward(x), z, rtol=1e-12, atol=1e-12)
+    assert_array_equal(some.kernels, every.weight.value)
+    assert_allclose(some.backward(z), every.backward(z), rtol=1e-12, atol=1e-11)
+    for (f, c), gradient in zip(pairs, some.weight.gradient, strict=True):
+        assert_allclose(gradient, every.weight.gradient[f, c], rtol=1e-12, atol=1e-11)
+    assert_array_equal(some.bias.gradient, every.bias.gradient)
+
+
+def test_the_weights_of_a_table_are_drawn_for_their_filter():
+    layer = Convolution("C", 2, 9, table=[[0], list(range(100))])
+    network = Network([layer], (100, 9, 9), np.float64)
+    network.initialize(np.random.default_rng(0), "he")
+    one, hundred = layer.weight.value[0], layer.weight.value[1:]
+    assert one.std() == pytest.approx((2 / 81) ** 0.5, rel=0.2)
+    assert hundred.std() == pytest.approx((2 / 8100) ** 0.5, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"table": [[0]]}, "has 1 rows for 2 filters; give the channels of every filter"),
+        (
+            {"table": [[0], []]},
+            r"filter 1 has \[\]; give one or more different channels",
+        ),
+        ({"table": [[0], [1, 1]]}, r"filter 1 has \[1, 1\]"),
+        ({"table": [[0], [4]]}, r"filter 1 has \[4\]"),
+        ({"table": [[0], [-1]]}, r"filter 1 has \[-1\]"),
+        ({"table": [[0], [1]], "groups": 2}, "excludes groups"),
+    ],
+)
+def test_a_table_that_does_not_fit(options, problem):
+    with pytest.raises(ConfigError, match=f"^layer C: table: {problem}"):
+        Convolution("C", 2, 3, **options).build((4, 6, 7))
 
 
 def test_the_block_cuts_the_product():
@@ -158,6 +238,12 @@ def test_what_a_filter_is_connected_to():
         (Convolution("C3", 4, 7, padding=1), (1, 9, 4), "fit 4 pixels with padding 1"),
         (Convolution("C3", 4, 3, groups=2), (3, 9, 9), "2 groups do not divide 3 channels"),
         (Convolution("C3", 3, 3, groups=2), (4, 9, 9), "4 channels and 3 filters"),
+        (Convolution("C3", 3, 3, dilation=2), (1, 4, 9), "a window of 5 does not fit 4 pixels"),
+        (
+            Convolution("C3", 3, 5, padding=(0, 0, 1, 0)),
+            (1, 3, 9),
+            r"with padding \(0, 1\)",
+        ),
         (Convolution("C3", 3, 3), (84,), r"takes images \(C,H,W\), is given the shape \(84,\)"),
     ],
 )

@@ -1,10 +1,13 @@
 """What every layer owes: its gradient, and the contract of lenet/nn/layer.py.
 
 Each layer stands here with each of its options. Its forward pass is compared with independent
-oracles in the test file of the layer; given that, central differences judge the backward pass.
+oracles in the test file of the layer; given that, central differences check the backward pass.
 """
 
 from __future__ import annotations
+
+import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -13,9 +16,13 @@ from oracles import assert_layer_gradients, ready
 
 from lenet.nn.activations import FUNCTIONS, Activation
 from lenet.nn.convolution import Convolution
-from lenet.nn.fused import FUSED
+from lenet.nn.dropout import Dropout
+from lenet.nn.fused import FUSED, AveragedConvolution
 from lenet.nn.linear import Linear
+from lenet.nn.normalisation import BatchNormalization
 from lenet.nn.pooling import AveragePooling, MaxPooling
+from lenet.nn.rbf import RBF
+from lenet.nn.subsampling import Subsampling
 from lenet.nn.transposed import TransposedConvolution
 from lenet.nn.unpooling import RepeatUnpooling
 
@@ -29,7 +36,7 @@ def conv(F, kernel, **options):
 def fused(function, F, kernel, pooling=MaxPooling, **options):
     return lambda: FUSED[pooling](
         Convolution("L", F, kernel, **options),
-        Activation("L.activation", function),
+        Activation("L.activation", function) if function else None,
         pooling("P", 2),
     )
 
@@ -77,10 +84,55 @@ LAYERS = {
     "average overlapping": (lambda: AveragePooling("L", (3, 2), stride=(2, 1)), IMAGE),
     "repeat": (lambda: RepeatUnpooling("L", 2), (2, 3, 4)),
     "repeat rectangular": (lambda: RepeatUnpooling("L", (3, 2)), (2, 3, 4)),
+    "conv dilation": (conv(3, 2, dilation=(3, 2)), IMAGE),
+    "conv padding, other on each side": (conv(3, 3, padding=(0, 1, 2, 0)), IMAGE),
+    "conv table": (conv(3, 3, table=[[0], [1, 0], [1]]), IMAGE),
+    "conv table, flipped, several blocks": (
+        conv(3, (3, 2), table=[[0], [1], [1, 0]], flip=True, stride=2, padding=1, block=100),
+        IMAGE,
+    ),
+    "conv table, whole image": (conv(2, (6, 7), table=[[0], [1]]), IMAGE),
+    "transposed groups": (lambda: TransposedConvolution("L", 4, 3, groups=2), (2, 3, 4)),
+    "transposed with everything": (
+        lambda: TransposedConvolution(
+            "L",
+            4,
+            (2, 3),
+            stride=(3, 2),
+            padding=(0, 1, 2, 1),
+            output_padding=(2, 1),
+            groups=2,
+            dilation=2,
+        ),
+        (4, 3, 2),
+    ),
+    "max padding": (lambda: MaxPooling("L", 3, stride=2, padding=1), IMAGE),
+    "max rounded up, dilation": (
+        lambda: MaxPooling("L", 2, stride=3, padding=(0, 1, 1, 0), dilation=2, round_up=True),
+        IMAGE,
+    ),
+    "average padding": (lambda: AveragePooling("L", 3, stride=2, padding=1), IMAGE),
+    "average padding, not counted": (
+        lambda: AveragePooling("L", 3, stride=2, padding=(1, 0, 2, 1), count_padding=False),
+        IMAGE,
+    ),
+    "average rounded up": (lambda: AveragePooling("L", 2, stride=3, round_up=True), IMAGE),
+    "subsampling": (lambda: Subsampling("L", 2), (3, 4, 6)),
+    "subsampling overlapping": (lambda: Subsampling("L", (3, 2), stride=(1, 2)), IMAGE),
+    "dropout": (lambda: Dropout("L", 0.3), IMAGE),
+    "dropout of vectors": (lambda: Dropout("L", 0.5), (11,)),
+    "normalisation": (lambda: BatchNormalization("L"), IMAGE),
+    "RBF": (lambda: RBF("L"), (84,)),
+    "RBF on images": (lambda: RBF("L", [[1, 0, -1, 2], [0.5, 1, 1, 0]]), (2, 2, 1)),
     "linear": (lambda: Linear("L", 4), (5,)),
     "linear on images": (lambda: Linear("L", 4), (2, 3, 2)),
     **{name: (lambda name=name: Activation("L", name), IMAGE) for name in FUNCTIONS},
     **{f"fused {name}": (fused(name, 3, 3), IMAGE) for name in FUNCTIONS},
+    "fused without activation": (fused(None, 3, 3, padding=1), IMAGE),
+    "mean as one convolution": (
+        lambda: AveragedConvolution(Convolution("L", 3, 3, padding=1), AveragePooling("P", 2)),
+        IMAGE,
+    ),
     "fused 5x5": (fused("tanh", 3, 5), (2, 8, 9)),
     "fused even kernel": (fused("tanh", 3, (4, 2), padding=(0, 1)), (2, 8, 7)),
     "fused padding": (fused("tanh", 2, 3, padding=(1, 3)), (2, 4, 5)),
@@ -165,7 +217,28 @@ def test_no_dx_where_nobody_needs_it(name):
 def test_weights_decay_and_biases_do_not():
     for name in with_parameters:
         make, shape = LAYERS[name]
-        weight, bias = ready(make(), shape, 1).parameters
+        layer = ready(make(), shape, 1)
+        weight, bias = layer.parameters
         assert (weight.name, bias.name) == ("L.weight", "L.bias")
-        assert weight.decays
+        # The scale of batch normalisation is no weight: it starts at 1 and does not decay.
+        assert weight.decays is not isinstance(layer, BatchNormalization)
         assert not bias.decays
+
+
+@every_layer
+def test_a_copy_is_built_and_works_by_itself(make, shape):
+    """What ``allocate`` and ``forward`` set is not copied, and not needed."""
+    layer = ready(make(), shape, N=3)
+    expected = run(layer, 3)
+    copies = copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))
+    for other in copies:
+        other.allocate(3, np.float64)
+        for again, once in zip(run(other, 3), expected, strict=True):
+            assert_array_equal(again, once)
+
+
+@every_layer
+def test_evaluation_mode_has_its_gradient_too(make, shape):
+    layer = ready(make(), shape, N=2)
+    layer.training = False
+    assert_layer_gradients(layer, images(shape, 2), kinks=0.02)

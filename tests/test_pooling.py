@@ -63,19 +63,91 @@ def test_the_first_maximum_gets_the_gradient(x, kernel, stride):
     assert dx.sum() == dy.sum()  # no gradient is counted twice, and none is lost
 
 
-@windows
-def test_averages(kernel, stride):
-    x = IMAGES["all different"]
-    layer = ready(AveragePooling("S", kernel, stride), SHAPE, N=3)
-    y = average_pooling(x, kernel, stride)
-    assert_allclose(batch_first(layer.forward(batch_last(x))), y, rtol=1e-14)
+OPTIONS = {
+    "padding": {"kernel": (3, 3), "stride": (2, 2), "padding": (1, 1)},
+    "padding, other on each side": {"kernel": (3, 2), "stride": (1, 2), "padding": (2, 0, 1, 1)},
+    "rounded up": {"kernel": (2, 2), "stride": (2, 2), "round_up": True},
+    "rounded up, overlapping": {"kernel": (3, 3), "stride": (2, 2), "round_up": True},
+    "rounded up, nothing left over": {"kernel": (3, 3), "stride": (2, 4), "round_up": True},
+    "rounded up, padding": {
+        "kernel": (3, 2),
+        "stride": (3, 2),
+        "padding": (1, 1),
+        "round_up": True,
+    },
+    "rounded up, gaps": {"kernel": (1, 1), "stride": (3, 3), "round_up": True},
+    "dilation": {"kernel": (2, 3), "stride": (1, 1), "dilation": (3, 2)},
+    "everything": {
+        "kernel": (3, 2),
+        "stride": (2, 2),
+        "padding": (1, 1, 2, 1),
+        "dilation": (2, 2),
+        "round_up": True,
+    },
+}
+options = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+
+
+def assert_averages(x, options):
+    layer = ready(AveragePooling("S", **options), x.shape[1:], N=len(x))
+    y, shares = average_pooling(x, **options)
+    assert_allclose(batch_first(layer.forward(batch_last(x))), y, rtol=1e-13, atol=1e-14)
     # The mean's gradient: a share of δ for every pixel (seed 000's formula lacks the factor δ).
     dy = np.random.default_rng(1).standard_normal(y.shape)
     dx = np.zeros_like(x)
-    for n, c, i, j in np.ndindex(y.shape):
-        (h, w), (kh, kw) = (i * stride[0], j * stride[1]), kernel
-        dx[n, c, h : h + kh, w : w + kw] += dy[n, c, i, j] / (kh * kw)
+    for window, pixels in shares.items():
+        for pixel, share in pixels.items():
+            dx[pixel] += dy[window] * share
     assert_allclose(batch_first(layer.backward(batch_last(dy))), dx, rtol=1e-12, atol=1e-14)
+
+
+@windows
+def test_averages(kernel, stride):
+    x = IMAGES["all different"]
+    assert_averages(x, {"kernel": kernel, "stride": stride})
+    y, _ = average_pooling(x, kernel, stride)
+    assert y[1, 1, 0, 0] == pytest.approx(x[1, 1, : kernel[0], : kernel[1]].mean())
+
+
+@options
+@pytest.mark.parametrize("count_padding", [True, False])
+def test_averages_with_padding(options, count_padding):
+    assert_averages(IMAGES["all different"], {**options, "count_padding": count_padding})
+
+
+@options
+@images
+def test_the_first_maximum_with_padding(x, options):
+    """Padding is never the maximum, not even of negative numbers."""
+    layer = ready(MaxPooling("S", **options), SHAPE, N=3)
+    y, source = max_pooling(x, **options)
+    dy = np.random.default_rng(1).integers(-9, 10, y.shape) * 1.0
+    dx, back = np.zeros_like(x), np.zeros_like(x)
+    for window, pixel in source.items():
+        dx[pixel] += dy[window]
+        back[pixel] += y[window]
+    for N in (3, 1, 3):  # what surrounds the image must survive a smaller batch
+        layer.allocate(N, np.float64)
+        assert_array_equal(batch_first(layer.forward(batch_last(x[:N]))), y[:N])
+        assert_array_equal(batch_first(layer.backward(batch_last(dy[:N]))), dx[:N])
+    unpooling = ready(MaxUnpooling("U", layer), layer.output_shape, N=3)
+    assert_array_equal(batch_first(unpooling.forward(batch_last(y))), back)
+    r = batch_last(np.random.default_rng(2).standard_normal(x.shape))
+    left = np.vdot(unpooling.forward(batch_last(dy)), r)
+    assert left == pytest.approx(np.vdot(batch_last(dy), unpooling.backward(r)), rel=1e-12)
+
+
+def test_rounding_up_as_caffe_does():
+    """⌈(H + 2p − k)/s⌉ + 1 windows, unless the last would begin behind image and padding."""
+    for size, kernel, stride, padding in np.ndindex(12, 5, 5, 3):
+        size, kernel, stride = size + 1, kernel + 1, stride + 1
+        if kernel > size + 2 * padding or padding >= kernel:
+            continue
+        expected = -(-(size + 2 * padding - kernel) // stride) + 1
+        if (expected - 1) * stride >= size + padding:
+            expected -= 1
+        layer = MaxPooling("S", (kernel, 1), (stride, 1), (padding, 0), round_up=True)
+        assert layer.build((1, size, 1)) == (1, expected, 1)
 
 
 def test_the_stride_is_the_window_unless_given():
@@ -134,6 +206,12 @@ def test_what_does_not_fit_is_refused_by_name():
         MaxPooling("S2", 3).build((4, 2, 5))
     with pytest.raises(ConfigError, match=r"^layer S2: takes images"):
         AveragePooling("S2", 2).build((84,))
+    with pytest.raises(ConfigError, match=r"^layer S2: padding: leaves windows without a pixel"):
+        MaxPooling("S2", 2, padding=2).build((4, 6, 6))
+    with pytest.raises(ConfigError, match=r"^layer S2: padding: .* not \(1, 2, 3\); give a number"):
+        MaxPooling("S2", 2, padding=(1, 2, 3))
+    with pytest.raises(ConfigError, match=r"^layer S2: kernel: wants one or two integers of 1"):
+        MaxPooling("S2", 0)
     pooling = MaxPooling("S2", 2)
     pooling.build((4, 6, 6))
     with pytest.raises(ConfigError, match=r"^layer U: is given \(4, 6, 6\), but S2 pools to"):

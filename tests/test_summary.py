@@ -16,7 +16,10 @@ from lenet.nn.convolution import Convolution
 from lenet.nn.linear import Linear
 from lenet.nn.network import Network
 from lenet.nn.pooling import AveragePooling, MaxPooling
+from lenet.nn.subsampling import Subsampling
 from lenet.nn.summary import receptive_field, summarize, to_table
+from lenet.nn.transposed import TransposedConvolution
+from lenet.nn.unpooling import RepeatUnpooling
 from lenet.system.errors import ConfigError
 
 SLIDES = EXAMPLES["receptive_field"]
@@ -83,6 +86,40 @@ def mixed():
         Linear("F4", 2),
         Linear("F5", 2),
     ]
+
+
+def enlarging():
+    """Layers that make an image larger, with gaps and dilation, between those that shrink it."""
+    return [
+        Convolution("C1", 2, (3, 2), dilation=(2, 3)),
+        AveragePooling("S2", 3, stride=2, dilation=(1, 2)),
+        RepeatUnpooling("U3", (2, 3)),
+        TransposedConvolution("T4", 2, (3, 2), stride=2, padding=(1, 0)),
+        Subsampling("S5", 3, stride=2),
+    ]
+
+
+def test_the_receptive_field_of_enlarging_layers():
+    """By the largest reach of the gradient of any output, far from the edges."""
+    shape = (1, 40, 41)
+    expected = rows(enlarging(), shape)
+    layers = enlarging()
+    network = Network(layers, shape, np.float64)
+    layers[0].needs_dx = True
+    network.parameters[...] = 1
+    y = np.ones((*shape, 1))
+    for i, layer in enumerate(layers):
+        layer.allocate(1, np.float64)
+        y = layer.forward(y)
+        reaches = []
+        for k in range(6):
+            dy = np.zeros_like(y)
+            dy[0, y.shape[1] // 2 + k, y.shape[2] // 2 + k] = 1
+            for below in reversed(layers[: i + 1]):
+                dy = below.backward(dy)
+            seen = np.abs(dy).sum(axis=(0, 3)) > 0
+            reaches.append([np.ptp(np.flatnonzero(seen.any(axis=axis))) + 1 for axis in (1, 0)])
+        assert tuple(np.max(reaches, axis=0)) == expected[layer.name].receptive_field
 
 
 @pytest.mark.parametrize("make", [mixed, lambda: lenet5_layers(pooling="average")[:9]])

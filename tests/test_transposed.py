@@ -41,6 +41,48 @@ def test_it_is_the_adjoint_of_the_convolution(kernel, stride, padding):
     assert_allclose(transposed.backward(x), conv.forward(x), rtol=1e-12, atol=1e-12)
 
 
+OPTIONS = {
+    "groups": {"kernel": (3, 2), "groups": 2},
+    "dilation": {"kernel": (2, 3), "stride": (2, 1), "dilation": (3, 2)},
+    "output padding": {"kernel": (3, 3), "stride": (2, 3), "output_padding": (1, 2)},
+    "output padding, padding": {
+        "kernel": (3, 3),
+        "stride": (2, 2),
+        "padding": (1, 0, 1, 1),
+        "output_padding": (1, 1),
+    },
+    "everything": {
+        "kernel": (2, 3),
+        "stride": (3, 2),
+        "padding": (0, 1, 2, 1),
+        "output_padding": (2, 1),
+        "groups": 2,
+        "dilation": (2, 2),
+    },
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_it_is_the_adjoint_of_the_convolution_with_every_option(options):
+    """The convolution with the same options has H again for what H was enlarged to."""
+    transposed = ready(TransposedConvolution("T", 2, **options), (4, 4, 3), N=2)
+    shape = (2, transposed.Ho, transposed.Wo)
+    forward = {k: v for k, v in options.items() if k != "output_padding"}
+    conv = ready(Convolution("C", 4, **forward), shape, N=2)
+    assert (conv.Ho, conv.Wo) == (4, 3)
+    conv.weight.value[...] = transposed.weight.value
+    conv.bias.value[...] = transposed.bias.value[...] = 0
+    x, y = rng.standard_normal((*shape, 2)), rng.standard_normal((4, 4, 3, 2))
+    assert_allclose(transposed.forward(y), _backward(conv, x, y), rtol=1e-12, atol=1e-12)
+    assert_allclose(transposed.backward(x), conv.forward(x), rtol=1e-12, atol=1e-12)
+    assert_allclose(transposed.weight.gradient, conv.weight.gradient, rtol=1e-12, atol=1e-12)
+
+
+def _backward(conv, x, dz):
+    conv.forward(x)
+    return conv.backward(dz)
+
+
 def test_at_stride_1_it_is_the_full_convolution():
     x = rng.standard_normal((2, 5, 6, 1))
     layer = ready(TransposedConvolution("T", 3, (3, 2)), (2, 5, 6), N=1)
@@ -63,6 +105,15 @@ def test_what_does_not_fit_is_refused_by_name():
         TransposedConvolution("T", 1, 3, padding=2).build((1, 2, 5))
     with pytest.raises(ConfigError, match=r"^layer T: takes images"):
         TransposedConvolution("T", 1, 3).build((84,))
+
+
+def test_options_that_do_not_fit_are_refused_by_name():
+    with pytest.raises(ConfigError, match=r"^layer T: 2 groups do not divide 3 channels and 2"):
+        TransposedConvolution("T", 2, 3, groups=2).build((3, 4, 4))
+    with pytest.raises(
+        ConfigError, match=r"^layer T: output_padding: is \(2, 2\) at stride \(2, 2\)"
+    ):
+        TransposedConvolution("T", 2, 3, stride=2, output_padding=2)
 
 
 def test_multiply_adds_and_connections():

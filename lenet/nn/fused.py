@@ -305,6 +305,7 @@ class AveragedConvolution(Layer):
         )
 
     def build(self, shape: Shape) -> Shape:
+        self.shape = self.image_shape(shape)
         self.pooling.build(self.conv.build(shape))
         self.parameters = self.conv.parameters
         return self.wide.build(shape)

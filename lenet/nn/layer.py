@@ -33,7 +33,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import inf, prod
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -117,6 +117,9 @@ class Layer(ABC):
     kernel: tuple[int, int] = (1, 1)
     stride: tuple[int, int] = (1, 1)
     dilation: tuple[int, int] = (1, 1)
+
+    outputs_are_distances: ClassVar[bool] = False
+    """Whether the smallest output is the answer, not the largest; for the last layer."""
 
     def __init__(self, name: str) -> None:
         self.name = name

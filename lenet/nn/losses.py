@@ -1,10 +1,14 @@
-"""Softmax and cross-entropy as one function, with its gradient; and the penalty on the weights.
+"""Losses with their gradients, and the penalty on the weights.
+
+Softmax and cross-entropy are one function.
 
 For scores z (classes × N) and labels y, as in docs/derivation.md, 5:
 
     probs = exp(z − max z) / Σ exp(z − max z)       the maximum is subtracted: exp cannot overflow
     E     = −(1/N) · Σ ln probs[y]
     ∇z    = (probs − Y) / N                         Y one-hot; with 1/N here, and nowhere else
+
+For distances y (classes × N), the outputs of an RBF layer, :class:`MAPLoss`.
 """
 
 from __future__ import annotations
@@ -57,6 +61,14 @@ class Loss(ABC):
         OrderError
             There has been no forward pass.
         """
+
+    @abstractmethod
+    def scores(self, z: Array) -> Array:
+        """Return the outputs z (classes, N) so that the largest is the answer."""
+
+    def probabilities(self, z: Array) -> Array:
+        """Return the probabilities of the classes (classes, N) for outputs z."""
+        return softmax(self.scores(z))
 
 
 class SoftmaxCrossEntropy(Loss):
@@ -117,6 +129,81 @@ class SoftmaxCrossEntropy(Loss):
         self.dz.reshape(-1)[self.targets] -= 1 - self.smoothing
         self.dz /= self.batch
         return self.dz
+
+    def scores(self, z: Array) -> Array:
+        return z
+
+
+class MAPLoss(Loss):
+    """The loss of the first LeNet-5, for an RBF layer: its outputs y are distances.
+
+    With labels d, and a constant j > 0,
+
+        E  = (1/N) · Σ [ y_d + ln(e^−j + Σ_i e^−y_i) ]
+        ∇y = (D − e^−y / (e^−j + Σ_i e^−y_i)) / N            D one-hot
+
+    The first term pulls the output towards its label's vector; the second ("maximum a posteriori")
+    pushes it away from those of the other classes, until their distance is well beyond j.
+    Y. LeCun et al. (1998), eq. 9; the paper gives no number for j.
+
+    Parameters
+    ----------
+    classes
+        The number of outputs of an image.
+    j
+        The distance beyond which a wrong class is pushed away no further.
+    """
+
+    def __init__(self, classes: int, j: float = 1.0) -> None:
+        self.classes, self.j = classes, j
+        self.dz = np.empty((classes, 0))
+        self.correct = 0
+
+    def allocate(self, N: int, dtype: DTypeLike) -> None:
+        """Size the buffers for batches of N images."""
+        self.dz = np.empty((self.classes, N), dtype)
+        self.weights = np.empty_like(self.dz)
+        self.nearest, self.row, self.chosen = (np.empty(N, dtype) for _ in range(3))
+        self.images = np.arange(N)
+        self.labels, self.answers = np.empty((2, N), np.intp)
+
+    def forward(self, z: Array, labels: Array, batch: int | None = None) -> float:
+        N = z.shape[1]
+        if self.dz.shape[1] != N or self.dz.dtype != z.dtype:
+            self.allocate(N, z.dtype)
+        self.batch = batch or N
+        labels = np.asarray(labels)
+        check_labels(labels, N, self.classes)
+        np.copyto(self.labels, labels, casting="same_kind")
+        np.argmin(z, axis=0, out=self.answers)
+        self.correct = int(np.count_nonzero(self.answers == self.labels))
+        # ln(e^−j + Σ e^−y) = −m + ln(e^(m−j) + Σ e^(m−y)) with m = min(j, min y): no overflow.
+        np.min(z, axis=0, out=self.nearest)
+        np.minimum(self.nearest, self.j, out=self.nearest)
+        np.subtract(self.nearest, z, out=self.weights)
+        np.exp(self.weights, out=self.weights)
+        np.sum(self.weights, axis=0, out=self.row)
+        self.row += np.exp(self.nearest - self.j)
+        self.weights /= self.row
+        np.copyto(self.chosen, z[self.labels, self.images])
+        np.log(self.row, out=self.row)
+        self.row -= self.nearest
+        self.row += self.chosen
+        return float(self.row.sum(dtype=np.float64)) / self.batch
+
+    def backward(self) -> Array:
+        if not self.dz.shape[1]:
+            raise _not_forward()
+        np.negative(self.weights, out=self.dz)
+        self.dz[self.labels, self.images] += 1
+        self.dz /= self.batch
+        return self.dz
+
+    def scores(self, z: Array) -> Array:
+        return -z
+
+
+LOSSES: dict[str, type[Loss]] = {"cross_entropy": SoftmaxCrossEntropy, "map": MAPLoss}
 
 
 def _not_forward() -> OrderError:

@@ -239,6 +239,10 @@ class Network:
             assert dy is not None  # noqa: S101 - only the first trained layer returns None
             dy = layer.backward(dy)
 
+    def scores(self, z: Array) -> Array:
+        """Return outputs z (classes, N) so that the largest is the answer: distances negated."""
+        return -z if self.layers[-1].outputs_are_distances else z
+
     def predict(self, images: Array, batch: int = 256) -> Array:
         """Return the class probabilities (N, classes) of preprocessed images (N,C,H,W)."""
         probabilities = np.empty((len(images), *self.output_shape), self.dtype)
@@ -247,7 +251,7 @@ class Network:
                 x = np.ascontiguousarray(
                     images[start : start + batch].transpose(1, 2, 3, 0), self.dtype
                 )
-                probabilities[start : start + batch] = softmax(self.forward(x)).T
+                probabilities[start : start + batch] = softmax(self.scores(self.forward(x))).T
         return probabilities
 
     # --- Copies -----------------------------------------------------------------------------------
