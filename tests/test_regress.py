@@ -291,9 +291,9 @@ def test_a_slow_run_is_repeated_before_it_is_believed(config, split, monkeypatch
 
 
 def test_divergence_falls_short_in_one_line(config, split, baseline, monkeypatch):
-    monkeypatch.setattr("lenet.training.trainer.SoftmaxCrossEntropy.forward", lambda *a: math.nan)
+    monkeypatch.setattr("lenet.nn.losses.SoftmaxCrossEntropy.forward", lambda *a: math.nan)
     monkeypatch.setattr(
-        "lenet.training.trainer.SoftmaxCrossEntropy.backward", lambda self: np.zeros((3, 16))
+        "lenet.nn.losses.SoftmaxCrossEntropy.backward", lambda self: np.zeros((3, 16))
     )
     verdict = regress.run_gate(config, split, baseline)
     assert verdict.short == ["training"]

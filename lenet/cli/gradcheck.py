@@ -34,8 +34,6 @@ def gradcheck(
         lenet gradcheck
         lenet gradcheck --config configs/mnist.yaml --layer C3
     """  # noqa: D301 - click's mark for lines to leave as they are
-    import numpy as np
-
     from lenet.nn.gradcheck import (
         ROUNDING,
         TOLERANCE,
@@ -44,14 +42,13 @@ def gradcheck(
         to_dict,
         to_table,
     )
-    from lenet.nn.losses import SoftmaxCrossEntropy
     from lenet.system.errors import GateFailed
-    from lenet.training.build import build_network
+    from lenet.training.build import build_loss, build_network, initialize
 
     config = load_config(file, overrides)
     network = build_network(config)
-    network.initialize(np.random.default_rng([config.seed, 0]), config.model.initializer)
-    loss = SoftmaxCrossEntropy(config.model.classes, config.train.label_smoothing)
+    initialize(network, config)
+    loss = build_loss(network, config)
     gradients = check_gradients(network, loss, seed=config.seed, layer=layer)
     identities = check_identities(network, seed=config.seed, layer=layer)
     checks: list[Gradient | Identity] = [*gradients, *identities]

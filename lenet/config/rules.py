@@ -66,16 +66,24 @@ def choice(*names: str) -> Rule:
     return Rule(listed(names, "or"), read, names)
 
 
-def pair(rule: Rule) -> Rule:
-    """Take a list of two values."""
+def sequence(rule: Rule, count: int) -> Rule:
+    """Take a list of so many values."""
 
     def read(value: object) -> object:
-        if not isinstance(value, list | tuple) or len(value) != 2:
+        if not isinstance(value, list | tuple) or len(value) != count:
             return _REFUSED
         kept = tuple(map(rule.read, value))
         return _REFUSED if _REFUSED in kept else kept
 
-    return Rule(f"a list of two values, each {rule.words}", read)
+    return Rule(f"a list of {_NUMBERS[count]} values, each {rule.words}", read)
+
+
+_NUMBERS: Final = {2: "two", 3: "three"}
+
+
+def pair(rule: Rule) -> Rule:
+    """Take a list of two values."""
+    return sequence(rule, 2)
 
 
 def either(*rules: Rule) -> Rule:
@@ -100,6 +108,11 @@ def _read_seconds(value: object) -> object:
     return value if fits else _REFUSED
 
 
+def _read_layers(value: object) -> object:
+    return value if isinstance(value, list | tuple) and value else _REFUSED
+
+
+LAYER_LIST: Final = Rule("a list of layers", _read_layers)
 NULL: Final = Rule("null", lambda value: None if value is None else _REFUSED)
 TEXT: Final = Rule("a text", _read_text)
 SECONDS: Final = Rule('a time in seconds such as "30s"', _read_seconds)
@@ -138,6 +151,10 @@ def as_yaml(value: object) -> str:
     """Write one value as YAML; a text in double quotes, unless it is plainly a word or a path."""
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(as_yaml, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{k}: {as_yaml(v)}' for k, v in value.items())}}}"
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, float):
         # YAML 1.1 takes 1e-08 for a text, 1.0e-08 for a number; so does every other reader.
         return re.sub(r"^(-?[0-9]+)e", r"\1.0e", repr(value))

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, replace
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from lenet.config.rules import (
+    LAYER_LIST,
     NULL,
     SECONDS,
     TEXT,
@@ -25,12 +26,15 @@ from lenet.config.rules import (
     either,
     number,
     pair,
+    sequence,
     setting,
     shown,
     whole,
 )
 from lenet.data.catalogue import CATALOGUE
 from lenet.models.lenet5 import POOLINGS
+from lenet.models.packaged import MODELS, model_options, packaged_model
+from lenet.models.specification import Entry, Specification, expanded
 from lenet.nn.activations import FUNCTIONS
 from lenet.nn.initializers import INITIALIZERS
 from lenet.optim.optimizers import OPTIMIZERS, SGD, Adam
@@ -40,6 +44,8 @@ from lenet.system.text import clipped, listed, nearest
 
 if TYPE_CHECKING:
     pass
+
+LENET5: Final[dict[str, Any]] = model_options("lenet5")
 
 # --- The sections -------------------------------------------------------------------------------
 
@@ -127,27 +133,127 @@ class Augment(_Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class Model(_Checked):
-    """The network."""
+    """The network: a packaged one by its name, or a list of layers."""
 
-    name: str = setting("lenet5", choice("lenet5"), "Architecture")
+    name: str = setting("lenet5", choice(*MODELS), "Packaged network; layers takes its place")
+    layers: tuple[Entry, ...] | None = setting(
+        None,
+        either(NULL, LAYER_LIST),
+        "The network as a list, a layer a line: type, name and that type's options; "
+        "`lenet config --model lenet5` prints one to edit",
+    )
+    input: tuple[int, int, int] | None = setting(
+        None,
+        either(NULL, sequence(whole(1, 4096), 3)),
+        "Channels, height and width of the input of layers; null is one channel of input_size",
+    )
+    scale: float | None = setting(
+        None,
+        either(NULL, number(above=-1e6, below=1e6)),
+        "The input is pixel * scale + shift, for pixels from 0 to 255; null is the network's own: "
+        "1.275/255, but 1/256 for caffe-lenet",
+    )
+    shift: float | None = setting(
+        None,
+        either(NULL, number(above=-1e6, below=1e6)),
+        "See scale; null is the network's own: -0.1, but 0 for caffe-lenet",
+    )
     input_size: int = setting(
-        32, whole(28, 512), "Height and width of the input; images are padded with background to it"
+        LENET5["input_size"],
+        whole(28, 512),
+        "lenet5: height and width of the input; images are padded with background to it",
     )
-    channels: tuple[int, int] = setting((6, 16), pair(whole(1, 4096)), "Filters of C1 and of C3")
-    units: tuple[int, int] = setting((120, 84), pair(whole(1, 4096)), "Units of C5 and of F6")
-    classes: int = setting(10, whole(2, 1000), "Classes; as many as the data set has")
+    channels: tuple[int, int] = setting(
+        LENET5["channels"], pair(whole(1, 4096)), "lenet5: filters of C1 and of C3"
+    )
+    units: tuple[int, int] = setting(
+        LENET5["units"], pair(whole(1, 4096)), "lenet5: units of C5 and of F6"
+    )
+    classes: int = setting(
+        LENET5["classes"],
+        whole(2, 100_000),
+        "Classes, as many as the data set has; with layers, the scores of the last one",
+    )
     activation: str = setting(
-        "relu",
+        LENET5["activation"],
         choice(*FUNCTIONS),
-        "Activation; lecun_tanh is 1.7159 tanh(2x/3)",
+        "lenet5: activation; lecun_tanh is 1.7159 tanh(2x/3)",
     )
-    pooling: str = setting("max", choice(*POOLINGS), "Pooling of S2 and S4")
-    initializer: str = setting("he", choice(*INITIALIZERS), "Distribution of the first weights")
+    pooling: str = setting(LENET5["pooling"], choice(*POOLINGS), "lenet5: pooling of S2 and S4")
+    initializer: str | None = setting(
+        None,
+        either(NULL, choice(*INITIALIZERS)),
+        "Distribution of the initial weights of layers that name none; null is the network's own",
+    )
     fuse: str = setting(
         "auto",
         choice("auto", "off"),
         "auto runs convolution, activation and pooling as one product; off, one by one",
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.layers is None:
+            self._check_packaged()
+        else:
+            self._complete_layers()
+
+    def specification(self) -> Specification:
+        """Return the network as data.
+
+        Raises
+        ------
+        ConfigError
+            A layer does not fit what comes in.
+        """
+        if self.layers is not None and self.input is not None:
+            made = Specification(self.input, self.layers)
+        else:
+            known = model_options(self.name)
+            made = packaged_model(
+                self.name,
+                {k: getattr(self, k) for k in known if getattr(self, k) is not None},
+            )
+        own = {k: getattr(self, k) for k in ("scale", "shift", "initializer")}
+        return replace(made, **{k: v for k, v in own.items() if v is not None})
+
+    def _check_packaged(self) -> None:
+        """Refuse options of another packaged network, and an input without layers."""
+        known = model_options(self.name)
+        if self.input is not None:
+            raise ConfigError(
+                "goes with model.layers only",
+                remedy="give the layers, or remove the input",
+                key="model.input",
+            )
+        for key in LENET5:
+            if key not in known and getattr(self, key) != LENET5[key] and key != "initializer":
+                raise ConfigError(
+                    f"is no option of {self.name}",
+                    remedy=f"its options are {listed(known, 'and')}" if known else "remove it",
+                    key=f"model.{key}",
+                )
+
+    def _complete_layers(self) -> None:
+        """Write out the entries, the input and the classes, and check that the layers fit."""
+        for key in ("channels", "units", "activation", "pooling"):
+            if getattr(self, key) != LENET5[key]:
+                raise ConfigError(
+                    "is an option of lenet5, and model.layers is given",
+                    remedy="remove one of the two",
+                    key=f"model.{key}",
+                )
+        object.__setattr__(self, "layers", expanded(self.layers))
+        size = self.input_size
+        object.__setattr__(self, "input", self.input or (1, size, size))
+        classes = self.specification().classes()
+        if self.classes not in (classes, LENET5["classes"]):
+            raise ConfigError(
+                f"is {self.classes}, but the last of model.layers gives {classes} scores",
+                remedy=f"set model.classes to {classes}, or remove it",
+                key="model.classes",
+            )
+        object.__setattr__(self, "classes", classes)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,8 @@
-"""LeNet-5 as a list to read, with every shape and count of the derivation.
+"""LeNet-5 as data, with every shape and count of the derivation.
 
 After Y. LeCun et al. (1998) in the form of docs/derivation.md: every filter of C3 sees all maps of
-S2, pooling is maximum or mean, the output is a softmax.
+S2, pooling is maximum or mean, the output is a softmax. ``lenet5-1998`` is the network of the
+paper itself.
 
     input   1×32×32
     C1      6×28×28    convolution 5×5              156 weights
@@ -21,16 +22,45 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import DTypeLike
 
-from lenet.nn.activations import Activation
-from lenet.nn.convolution import Convolution
+from lenet.models.specification import Specification, build_layers, expanded
 from lenet.nn.gemm import DEFAULT_BLOCK
 from lenet.nn.layer import Layer
-from lenet.nn.linear import Linear
 from lenet.nn.network import Network
-from lenet.nn.pooling import AveragePooling, MaxPooling
 from lenet.system.registry import lookup
 
-POOLINGS = {"max": MaxPooling, "average": AveragePooling}
+POOLINGS = {"max": "max_pooling", "average": "average_pooling"}
+
+
+def specification(
+    *,
+    input_size: int = 32,
+    channels: Sequence[int] = (6, 16),
+    units: Sequence[int] = (120, 84),
+    classes: int = 10,
+    activation: str = "relu",
+    pooling: str = "max",
+    initializer: str = "he",
+) -> Specification:
+    """Return LeNet-5 for images (1, input_size, input_size) as data.
+
+    Examples
+    --------
+    >>> sum(6 * p[0] == 36 for p in specification().parameter_shapes().values())
+    2
+    """
+    C1, C3 = channels
+    C5, F6 = units
+    pool = lookup(POOLINGS, pooling, key="pooling")
+    layers = [
+        {"type": "convolution", "name": "C1", "filters": C1, "kernel": 5, "activation": activation},
+        {"type": pool, "name": "S2"},
+        {"type": "convolution", "name": "C3", "filters": C3, "kernel": 5, "activation": activation},
+        {"type": pool, "name": "S4"},
+        {"type": "convolution", "name": "C5", "filters": C5, "kernel": 5, "activation": activation},
+        {"type": "linear", "name": "F6", "units": F6, "activation": activation},
+        {"type": "linear", "name": "F7", "units": classes},
+    ]
+    return Specification((1, input_size, input_size), expanded(layers), initializer=initializer)
 
 
 def lenet5_layers(
@@ -43,20 +73,10 @@ def lenet5_layers(
     block: int = DEFAULT_BLOCK,
 ) -> list[Layer]:
     """Return the layers of LeNet-5, to read or to change before a network is made of them."""
-    pool = lookup(POOLINGS, pooling, key="pooling")
-    return [
-        Convolution("C1", channels[0], kernel=5, block=block),
-        Activation("C1.activation", activation),
-        pool("S2", kernel=2),
-        Convolution("C3", channels[1], kernel=5, block=block),
-        Activation("C3.activation", activation),
-        pool("S4", kernel=2),
-        Convolution("C5", units[0], kernel=5, block=block),
-        Activation("C5.activation", activation),
-        Linear("F6", units[1]),
-        Activation("F6.activation", activation),
-        Linear("F7", classes),
-    ]
+    made = specification(
+        activation=activation, pooling=pooling, channels=channels, units=units, classes=classes
+    )
+    return build_layers(made.layers, block)
 
 
 def lenet5(
@@ -73,8 +93,8 @@ def lenet5(
 ) -> Network:
     """Return LeNet-5 for images (1, input_size, input_size), its weights still zero.
 
-    ``fused`` puts the fast layer in the place of convolution, activation and pooling: the
-    same parameters and, to rounding, the same results.
+    ``fused`` replaces convolution, activation and pooling by the fast layer: the same parameters
+    and, to rounding, the same results.
 
     Raises
     ------
@@ -86,12 +106,12 @@ def lenet5(
     >>> lenet5().parameters.size
     61706
     """
-    layers = lenet5_layers(
+    made = specification(
+        input_size=input_size,
         activation=activation,
         pooling=pooling,
         channels=channels,
         units=units,
         classes=classes,
-        block=block,
     )
-    return Network(layers, (1, input_size, input_size), dtype, fused=fused)
+    return made.build(dtype=dtype, fused=fused, block=block)

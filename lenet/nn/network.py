@@ -19,7 +19,7 @@ from lenet.nn.fused import fuse
 from lenet.nn.im2col import Array
 from lenet.nn.initializers import INITIALIZERS
 from lenet.nn.layer import Layer, Parameter, Shape
-from lenet.nn.losses import softmax
+from lenet.nn.losses import Loss, MAPLoss, SoftmaxCrossEntropy, softmax
 from lenet.nn.randomness import RandomKey
 from lenet.nn.summary import describe, to_table
 from lenet.system.errors import ConfigError, OrderError
@@ -242,6 +242,11 @@ class Network:
     def scores(self, z: Array) -> Array:
         """Return outputs z (classes, N) so that the largest is the answer: distances negated."""
         return -z if self.layers[-1].outputs_are_distances else z
+
+    def default_loss(self) -> Loss:
+        """Return the loss that belongs to the outputs: scores or distances."""
+        loss = MAPLoss if self.layers[-1].outputs_are_distances else SoftmaxCrossEntropy
+        return loss(self.output_shape[0])
 
     def predict(self, images: Array, batch: int = 256) -> Array:
         """Return the class probabilities (N, classes) of preprocessed images (N,C,H,W)."""

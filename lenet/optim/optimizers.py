@@ -80,7 +80,10 @@ class Optimizer(Stateful, ABC):
     weight_decay
         λ.
     decays
-        Mask of the parameters that decay, shape (size,): the weights. True stands for all.
+        Mask of the parameters that decay, shape (size,): the weights. True stands for all. Numbers
+        are factors of λ.
+    lr_multipliers
+        Factors of the learning rate, shape (size,); None where all are 1.
     zeros
         Allocates what the rule remembers: ``zeros(size, dtype)``.
     """
@@ -91,7 +94,8 @@ class Optimizer(Stateful, ABC):
     size: int = field(kw_only=False)
     dtype: DTypeLike = field(default=np.float32, kw_only=False)
     weight_decay: float = 0.0
-    decays: NDArray[np.bool_] | bool = True
+    decays: NDArray[Any] | bool = True
+    lr_multipliers: Vector | None = None
     zeros: Zeros = np.zeros
 
     def __post_init__(self) -> None:
@@ -119,6 +123,12 @@ class Optimizer(Stateful, ABC):
         part
             What to update.
         """
+
+    def move(self, w: Vector, s: Vector, part: slice) -> None:
+        """Set w to w − s, where s is the step for a learning rate multiplier of 1."""
+        if self.lr_multipliers is not None:
+            s *= self.lr_multipliers[part]
+        w -= s
 
     def decayed(self, w: Vector, g: Vector, part: slice) -> Vector:
         """Return g + λw, in scratch memory; without weight decay g itself."""
@@ -170,7 +180,7 @@ class SGD(Optimizer):
         v *= self.momentum
         v += self.decayed(w, gradients[part], part)
         np.multiply(v, lr, out=s)
-        w -= s
+        self.move(w, s, part)
 
 
 @dataclass(eq=False, kw_only=True)
@@ -219,7 +229,7 @@ class Nesterov(Optimizer):
         m *= self.momentum
         np.add(g, m, out=s)
         s *= lr
-        w -= s
+        self.move(w, s, part)
 
 
 @dataclass(eq=False, kw_only=True)
@@ -283,7 +293,7 @@ class Adam(Optimizer):
         s += self.epsilon * c2**0.5
         np.divide(m, s, out=s)
         s *= lr * c2**0.5 / c1
-        w -= s
+        self.move(w, s, part)
 
     def shrink(self, w: Vector, lr: float, part: slice) -> None:
         """Decay the weights themselves: w ← w − lr·λ·w."""
@@ -292,7 +302,7 @@ class Adam(Optimizer):
         s = self.scratch[part]
         np.multiply(w, self.decay[part], out=s)
         s *= lr
-        w -= s
+        self.move(w, s, part)
 
 
 class AdamW(Adam):
@@ -315,7 +325,8 @@ def make_optimizer(
     dtype: DTypeLike = np.float32,
     *,
     weight_decay: float = 0.0,
-    decays: NDArray[np.bool_] | bool = True,
+    decays: NDArray[Any] | bool = True,
+    lr_multipliers: Vector | None = None,
     zeros: Zeros = np.zeros,
     **hyperparameters: float,
 ) -> Optimizer:
@@ -327,7 +338,7 @@ def make_optimizer(
         ``sgd``, ``nesterov``, ``adam`` or ``adamw``.
     size, dtype
         Of the flat parameter vector.
-    weight_decay, decays, zeros
+    weight_decay, decays, lr_multipliers, zeros
         See :class:`Optimizer`.
     hyperparameters
         Such as ``momentum`` or ``beta1``: each optimizer takes those that it has; what is not
@@ -360,7 +371,13 @@ def make_optimizer(
             )
     own = {key: value for key, value in hyperparameters.items() if key in known[name]}
     return OPTIMIZERS[name](
-        size, dtype, weight_decay=weight_decay, decays=decays, zeros=zeros, **own
+        size,
+        dtype,
+        weight_decay=weight_decay,
+        decays=decays,
+        lr_multipliers=lr_multipliers,
+        zeros=zeros,
+        **own,
     )
 
 

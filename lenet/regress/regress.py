@@ -30,12 +30,11 @@ from tqdm import tqdm
 from lenet.config.schema import Config, differences
 from lenet.data.datasets import Split
 from lenet.nn.gradcheck import check_gradients, check_identities
-from lenet.nn.losses import SoftmaxCrossEntropy
 from lenet.system.errors import ConfigError, DataError, GateFailed, LenetError
 from lenet.system.files import replacing
 from lenet.system.machine import THREAD_VARIABLES
 from lenet.system.terminal import supports_progress_bar
-from lenet.training.build import build_network, build_trainer
+from lenet.training.build import build_loss, build_network, build_trainer, initialize
 from lenet.training.checkpoint import facts
 from lenet.training.events import Callback, EpochEvent, Snapshot, StepEvent
 from lenet.training.run_directory import FREE_TO_CHANGE
@@ -200,8 +199,8 @@ def measure(config: Config, split: Split, fast_enough: float = 0.0) -> Seen:
             bar.update()
     first, best = runs[0], max(runs, key=lambda run: run.speed)
     network = build_network(config)
-    network.initialize(np.random.default_rng([config.seed, 0]), config.model.initializer)
-    loss = SoftmaxCrossEntropy(config.model.classes, config.train.label_smoothing)
+    initialize(network, config)
+    loss = build_loss(network, config)
     return Seen(
         accuracy=first.accuracy,
         loss=first.loss,

@@ -20,10 +20,8 @@ from lenet.data.augmentation import Distorter
 from lenet.data.catalogue import ROLES
 from lenet.data.loader import Loader, held_out
 from lenet.data.preprocessing import Preprocessing
-from lenet.models.lenet5 import lenet5, lenet5_layers
 from lenet.nn.gemm import DEFAULT_BLOCK
-from lenet.nn.layer import Shape
-from lenet.nn.losses import SoftmaxCrossEntropy
+from lenet.nn.losses import Loss, SoftmaxCrossEntropy
 from lenet.nn.network import Network
 from lenet.optim.averaging import Average
 from lenet.optim.optimizers import OPTIMIZERS, Optimizer, hyperparameter_names, make_optimizer
@@ -117,8 +115,8 @@ def split_indices(config: Config, split: str, count: int) -> dict[str, Any]:
 
 def build_preprocessing(config: Config) -> Preprocessing:
     """Return how grey levels become the network's input."""
-    size = config.model.input_size
-    return Preprocessing((1, size, size))
+    model = config.model.specification()
+    return Preprocessing(model.input_shape, model.scale, model.shift)
 
 
 def build_distorter(
@@ -142,8 +140,8 @@ def build_distorter(
     if not any(ranges.values()):
         return None
     return Distorter(
-        preprocessing.input_size,
-        preprocessing.input_size,
+        preprocessing.input_shape[1],
+        preprocessing.input_shape[2],
         **ranges,
         elastic_sigma=augment.elastic_sigma,
         gain=preprocessing.scale,
@@ -156,18 +154,17 @@ def build_distorter(
 
 def build_network(config: Config) -> Network:
     """Return the network of a configuration, its weights still zero."""
-    model, train = config.model, config.train
-    return lenet5(
-        input_size=model.input_size,
-        fused=model.fuse == "auto",
-        dtype=train.precision,
-        activation=model.activation,
-        pooling=model.pooling,
-        channels=model.channels,
-        units=model.units,
-        classes=model.classes,
+    return config.model.specification().build(
+        dtype=config.train.precision,
+        fused=config.model.fuse == "auto",
         block=gemm_block(config),
     )
+
+
+def initialize(network: Network, config: Config) -> None:
+    """Draw the initial weights of a configuration's network from its seed."""
+    rng = np.random.default_rng(config.seed)
+    network.initialize(rng, config.model.specification().initializer)
 
 
 def gemm_block(config: Config) -> int:
@@ -175,24 +172,24 @@ def gemm_block(config: Config) -> int:
     return DEFAULT_BLOCK if config.train.block == "auto" else int(config.train.block)
 
 
-def parameter_shapes(config: Config) -> dict[str, Shape]:
-    """Return the names and shapes of the parameters of a configuration's network.
+def build_loss(network: Network, config: Config) -> Loss:
+    """Return the loss of a configuration's training.
 
-    Nothing is allocated: a checkpoint's configuration is somebody else's.
+    Raises
+    ------
+    ConfigError
+        The loss of the last layer knows no label smoothing.
     """
-    model = config.model
-    shape: Shape = (1, model.input_size, model.input_size)
-    shapes: dict[str, Shape] = {}
-    for layer in lenet5_layers(
-        activation=model.activation,
-        pooling=model.pooling,
-        channels=model.channels,
-        units=model.units,
-        classes=model.classes,
-    ):
-        shape = layer.build(shape)
-        shapes |= {p.name: p.shape for p in layer.parameters}
-    return shapes
+    loss, smoothing = network.default_loss(), config.train.label_smoothing
+    if not smoothing:
+        return loss
+    if not isinstance(loss, SoftmaxCrossEntropy):
+        raise ConfigError(
+            "goes with the cross-entropy, not with the loss of an RBF layer",
+            remedy="set it to 0",
+            key="train.label_smoothing",
+        )
+    return SoftmaxCrossEntropy(loss.classes, smoothing)
 
 
 # --- Training -----------------------------------------------------------------------------------
@@ -222,7 +219,7 @@ def build_trainer(
     """
     communicator = communicator or SingleProcess()
     network = build_network(config)
-    network.initialize(np.random.default_rng(config.seed), config.model.initializer)
+    initialize(network, config)
     _share_parameters(network, communicator)
     optimizer = _build_optimizer(config, network, communicator)
     decay = config.train.average
@@ -230,7 +227,7 @@ def build_trainer(
     loader, validation = _build_loaders(config, images, labels, network, communicator)
     return Trainer(
         network,
-        SoftmaxCrossEntropy(config.model.classes, config.train.label_smoothing),
+        build_loss(network, config),
         optimizer,
         _build_schedule(config, loader.steps_per_epoch),
         loader,
@@ -244,7 +241,7 @@ def build_trainer(
 
 def parameter_count(config: Config) -> int:
     """Return the number of parameters of a configuration's network; nothing is allocated."""
-    return sum(map(prod, parameter_shapes(config).values()))
+    return sum(map(prod, config.model.specification().parameter_shapes().values()))
 
 
 def shared_vectors(config: Config) -> int:
@@ -270,6 +267,7 @@ def _build_optimizer(config: Config, network: Network, communicator: Communicato
         network.dtype,
         weight_decay=optimizer.weight_decay,
         decays=network.decays,
+        lr_multipliers=network.lr_multipliers,
         zeros=communicator.zeros,
         **{name: getattr(optimizer, name) for name in names},
     )

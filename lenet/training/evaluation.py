@@ -6,37 +6,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet.data.loader import Loader
-from lenet.nn.losses import SoftmaxCrossEntropy, softmax
+from lenet.nn.losses import softmax
 from lenet.nn.network import Network
 from lenet.parallel.communicator import Communicator
 from lenet.training.metrics import Evaluation, confusion_matrix
 
 
-@np.errstate(over="ignore", invalid="ignore")  # weights are anybody's: at worst nan comes out
-def evaluate(network: Network, loader: Loader, workers: Communicator) -> Evaluation:
+@np.errstate(over="ignore", invalid="ignore")  # stored weights may be any numbers
+def evaluate(network: Network, loader: Loader, communicator: Communicator) -> Evaluation:
     """Return loss and confusion matrix of ``network`` over all images of ``loader``.
 
     Every worker evaluates its part of every batch; all get the whole result.
     """
     (classes,) = network.output_shape
-    loss = SoftmaxCrossEntropy(classes)
+    loss = network.default_loss()
     entropy, confusion = 0.0, np.zeros((classes, classes), np.int64)
-    for batch in loader.epoch():
-        if batch.labels.size:
-            z = network.forward(batch.x)
-            entropy += loss.forward(z, batch.labels, 1)
-            confusion += confusion_matrix(batch.labels, z.argmax(axis=0), classes)
-    figures = workers.sum_figures(np.append(confusion.ravel().astype(np.float64), entropy))
+    with network.evaluating():
+        for batch in loader.epoch():
+            if batch.labels.size:
+                z = network.forward(batch.x)
+                entropy += loss.forward(z, batch.labels, 1)
+                predicted = network.scores(z).argmax(axis=0)
+                confusion += confusion_matrix(batch.labels, predicted, classes)
+    figures = communicator.sum_figures(np.append(confusion.ravel().astype(np.float64), entropy))
     confusion = figures[:-1].reshape(classes, classes).astype(np.int64)
     count = int(confusion.sum())
     return Evaluation(float(figures[-1]) / count, count, confusion)
 
 
-@np.errstate(over="ignore", invalid="ignore")  # weights are anybody's: at worst nan comes out
+@np.errstate(over="ignore", invalid="ignore")  # stored weights may be any numbers
 def probabilities(network: Network, loader: Loader, epoch: int = 0) -> NDArray[np.float64]:
     """Return the probabilities (count, classes) of all images of ``loader``."""
-    scores = (network.forward(batch.x).astype(np.float64) for batch in loader.epoch(epoch))
-    return np.concatenate([softmax(z).T for z in scores])
+    with network.evaluating():
+        outputs = (network.forward(batch.x).astype(np.float64) for batch in loader.epoch(epoch))
+        return np.concatenate([softmax(network.scores(z)).T for z in outputs])
 
 
 def evaluate_probabilities(
@@ -44,6 +47,6 @@ def evaluate_probabilities(
 ) -> Evaluation:
     """Return loss and confusion matrix of probabilities (count, classes) for known labels."""
     count, classes = probabilities.shape
-    told = probabilities[np.arange(count), labels]
-    loss = -float(np.log(np.maximum(told, np.finfo(told.dtype).tiny)).mean())
+    of_label = probabilities[np.arange(count), labels]
+    loss = -float(np.log(np.maximum(of_label, np.finfo(of_label.dtype).tiny)).mean())
     return Evaluation(loss, count, confusion_matrix(labels, probabilities.argmax(axis=1), classes))

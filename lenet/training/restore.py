@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from lenet.config.schema import Config
 from lenet.data.preprocessing import Preprocessing
+from lenet.nn.layer import Shape
 from lenet.nn.network import Network
-from lenet.training.build import build_network, parameter_shapes
+from lenet.training.build import build_network
 from lenet.training.checkpoint import Checkpoint, load_checkpoint
 
 PRETRAINED = "pretrained"
@@ -30,13 +32,17 @@ def read_checkpoint(path: str | PathLike[str], *, resume: bool = False) -> Check
     """
     if fspath(path) == PRETRAINED:
         with packaged() as file:
-            return load_checkpoint(file, parameter_shapes, resume=resume)
-    return load_checkpoint(path, parameter_shapes, resume=resume)
+            return load_checkpoint(file, _parameter_shapes, resume=resume)
+    return load_checkpoint(path, _parameter_shapes, resume=resume)
 
 
 def packaged() -> AbstractContextManager[Path]:
     """Return the file of the pretrained model, for as long as the context is open."""
     return as_file(files("lenet") / "weights" / "lenet5-mnist.npz")
+
+
+def _parameter_shapes(config: Config) -> dict[str, Shape]:
+    return config.model.specification().parameter_shapes()
 
 
 def preprocessing_of(checkpoint: Checkpoint) -> Preprocessing:

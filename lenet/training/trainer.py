@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from lenet.data.loader import Batch, Loader
 from lenet.nn.im2col import Array
-from lenet.nn.losses import SoftmaxCrossEntropy
+from lenet.nn.losses import Loss
 from lenet.nn.network import Network
 from lenet.optim.averaging import Average
 from lenet.optim.optimizers import Optimizer
@@ -60,6 +60,8 @@ class TrainerState:
 
     parameters: Mapping[str, Array]
     """What is evaluated, by name: the averaged weights, if there is an average."""
+    state: Mapping[str, Array]
+    """What is stored but not trained, by name, such as running statistics."""
     training: Training
     """The vectors and the progress that resuming needs."""
     step: int
@@ -96,6 +98,7 @@ class Trainer:
     >>> from lenet.data.preprocessing import Preprocessing
     >>> from lenet.data.strokes import draw
     >>> from lenet.models.lenet5 import lenet5
+    >>> from lenet.nn.losses import SoftmaxCrossEntropy
     >>> from lenet.optim.optimizers import make_optimizer
     >>> from lenet.optim.schedules import cosine
     >>> network = lenet5()
@@ -114,7 +117,7 @@ class Trainer:
     def __init__(
         self,
         network: Network,
-        loss: SoftmaxCrossEntropy,
+        loss: Loss,
         optimizer: Optimizer,
         schedule: Schedule,
         loader: Loader,
@@ -220,6 +223,7 @@ class Trainer:
         if not batch.labels.size:  # fewer images than workers
             self.network.gradients.fill(0)
             return np.array([0.0, 0.0, *signals])
+        self.network.set_step(self.loader.seed or 0, batch.step, batch.first)
         z = self.network.forward(batch.x)
         loss = self.loss.forward(z, batch.labels, batch.size)
         self.network.backward(self.loss.backward())
@@ -228,6 +232,7 @@ class Trainer:
     def _evaluate_epoch(self) -> None:
         """Evaluate on the validation images, update the progress, call the callbacks."""
         progress = self.progress
+        self._share_state()
         result = self._validate()
         best = result is None or (result.mistakes, result.loss) < (
             progress.best_mistakes,
@@ -261,6 +266,18 @@ class Trainer:
         for callback in self.callbacks:
             callback.on_epoch(event, best, self.snapshot)
 
+    def _share_state(self) -> None:
+        """Give all workers the layers' state of rank 0, which is the one that is stored."""
+        arrays = list(self.network.state_arrays().values())
+        if not arrays or self.communicator.size == 1:
+            return
+        flat = np.concatenate([array.ravel() for array in arrays]).astype(np.float64)
+        flat = self.communicator.sum_figures(flat * (self.communicator.rank == 0))
+        start = 0
+        for array in arrays:
+            array[...] = flat[start : start + array.size].reshape(array.shape)
+            start += array.size
+
     def _validate(self) -> Evaluation | None:
         if self.validation is None or not self.validation.count:
             return None
@@ -289,6 +306,7 @@ class Trainer:
             start += p.size
         return TrainerState(
             parameters=named,
+            state=self.network.state_arrays(),
             training=Training(
                 parameters=self.parameters,
                 optimizer=self.optimizer.state(),

@@ -1,0 +1,372 @@
+"""A network as data: a list of layers that can be written in YAML and stored in a checkpoint.
+
+A specification is plain data, an entry a layer::
+
+    {"type": "convolution", "name": "C1", "filters": 6, "kernel": 5, "activation": "relu"}
+    {"type": "max_pooling", "name": "S2"}
+
+``type`` is a name of :data:`lenet.models.registry.LAYERS`; the other keys are that type's
+options. Two things are short for more: ``name`` may be left out (C1, S2, F3 …), and
+``activation`` adds a layer of that type. :func:`expanded` writes both out; the result is what
+checkpoints contain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from lenet.models.registry import LAYERS, LayerType
+from lenet.nn.activations import FUNCTIONS
+from lenet.nn.gemm import DEFAULT_BLOCK
+from lenet.nn.layer import Layer, Shape
+from lenet.nn.network import Network
+from lenet.system.errors import ConfigError
+from lenet.system.registry import lookup
+from lenet.system.text import clipped, listed, nearest
+
+Entry: TypeAlias = Mapping[str, Any]
+
+MAX_LAYERS: Final = 1000
+MAX_NAME: Final = 60  # characters of a layer's name
+MAX_SIZE: Final = 1 << 28  # numbers in the parameters, or in the activations of one image
+
+
+@dataclass(frozen=True)
+class Specification:
+    """A network as data, and how it wants its images.
+
+    Attributes
+    ----------
+    input_shape
+        The shape (C,H,W) of an image.
+    layers
+        The entries, expanded.
+    scale, shift
+        The input is pixel · scale + shift for pixels from 0 to 255; by default those of
+        Y. LeCun et al. (1998), section II-B: background −0.1, foreground 1.175.
+    initializer
+        What draws the weights of layers that name none.
+    """
+
+    input_shape: tuple[int, int, int]
+    layers: tuple[Entry, ...]
+    scale: float = 1.275 / 255
+    shift: float = -0.1
+    initializer: str = "he"
+
+    def build(
+        self,
+        *,
+        dtype: DTypeLike = np.float32,
+        fused: bool = True,
+        block: int = DEFAULT_BLOCK,
+    ) -> Network:
+        """Return the network, its weights still zero.
+
+        Raises
+        ------
+        ConfigError
+            A layer does not fit what comes in, or the network is too large; nothing has been
+            allocated then.
+        """
+        self.parameter_shapes()
+        return Network(build_layers(self.layers, block), self.input_shape, dtype, fused=fused)
+
+    def parameter_shapes(self) -> dict[str, Shape]:
+        """Return the names and shapes of the parameters; nothing is allocated."""
+        layers = built_layers(self.layers, self.input_shape)
+        return {p.name: p.shape for layer in layers for p in layer.parameters}
+
+    def state_shapes(self) -> dict[str, Shape]:
+        """Return the names and shapes of the arrays that are stored but not trained."""
+        return {
+            f"{layer.name}.{name}": array.shape
+            for layer in built_layers(self.layers, self.input_shape)
+            for name, array in layer.state.items()
+        }
+
+    def output_shape(self) -> Shape:
+        """Return the shape of the scores of one image."""
+        return _shapes(build_layers(self.layers), self.input_shape)[-1]
+
+    def classes(self) -> int:
+        """Return the number of classes: one score each.
+
+        Raises
+        ------
+        ConfigError
+            The last layer's output is not a vector of two or more scores.
+        """
+        shape = self.output_shape()
+        if len(shape) != 1 or shape[0] < 2:
+            raise ConfigError(
+                f"has outputs of the shape {_times(shape)}, not one score for each class",
+                remedy="end with a linear layer of as many units as there are classes",
+                key=f"layer {self.layers[-1]['name']}",
+            )
+        return shape[0]
+
+
+def expanded(entries: object) -> tuple[Entry, ...]:
+    """Check a list of layers, and return it with all names and activation layers written out.
+
+    Raises
+    ------
+    ConfigError
+        It is not a list of layers; the key is the entry's place, and the remedy what was meant.
+
+    Examples
+    --------
+    >>> for entry in expanded([
+    ...     {"type": "convolution", "filters": 6, "kernel": 5, "activation": "relu"},
+    ...     {"type": "max_pooling"},
+    ...     {"type": "linear", "units": 10},
+    ... ]):
+    ...     print(entry)
+    {'type': 'convolution', 'name': 'C1', 'filters': 6, 'kernel': 5}
+    {'type': 'relu', 'name': 'C1.activation'}
+    {'type': 'max_pooling', 'name': 'S2'}
+    {'type': 'linear', 'name': 'F3', 'units': 10}
+    >>> expanded([{"type": "linear", "unit": 10}])
+    Traceback (most recent call last):
+    lenet.system.errors.ConfigError: model.layers[1]: unit: unknown option of linear;
+    did you mean units?
+    """
+    if not isinstance(entries, list | tuple) or not entries:
+        raise ConfigError(
+            "must be a list of layers",
+            remedy="write one layer a line: - {type: linear, units: 10}",
+            key="model.layers",
+        )
+    if len(entries) > MAX_LAYERS:
+        raise ConfigError(
+            f"has {len(entries):,} layers",
+            remedy=f"use at most {MAX_LAYERS:,}",
+            key="model.layers",
+        )
+    result: list[Entry] = []
+    names: set[str] = set()
+    for place, entry in enumerate(entries, start=1):
+        kind, given = _checked(entry, place)
+        name = given.pop("name", None) or _default_name(kind, given["type"], result, names)
+        activation = given.pop("activation", None)
+        own = [{"type": given.pop("type"), "name": name, **given}]
+        if activation is not None:
+            own.append({"type": activation, "name": f"{name}.activation"})
+        for made in own:
+            if made["name"] in names:
+                raise ConfigError(
+                    f"the name {made['name']} is given twice",
+                    remedy="give every layer a name of its own",
+                    key=_place(place),
+                )
+            names.add(made["name"])
+        result += own
+    return tuple(result)
+
+
+def build_layers(entries: Sequence[Entry], block: int = DEFAULT_BLOCK) -> list[Layer]:
+    """Return the layers of expanded entries, not built yet.
+
+    Raises
+    ------
+    ConfigError
+        An option has a value that its layer refuses.
+    """
+    layers: dict[str, Layer] = {}
+    for entry in entries:
+        name, kind = entry["name"], LAYERS[entry["type"]]
+        options = {k: v for k, v in entry.items() if k not in ("type", "name")}
+        if "pooling" in options:
+            options["pooling"] = lookup(layers, options["pooling"], key=f"layer {name}: pooling")
+        arguments = {kind.renamed.get(k, k): _tuples(v) for k, v in options.items()}
+        if kind.takes_block:
+            arguments["block"] = block
+        try:
+            layers[name] = kind.layer(name, **arguments, **kind.fixed)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(
+                str(error),
+                remedy=f"options of {entry['type']} are {listed(kind.options, 'and')}",
+                key=f"layer {name}",
+            ) from None
+    return list(layers.values())
+
+
+def built_layers(entries: Sequence[Entry], input_shape: Shape) -> list[Layer]:
+    """Return the layers of expanded entries, built for an input; no parameter is allocated.
+
+    Raises
+    ------
+    ConfigError
+        A layer does not fit what comes in, or the network is too large.
+    """
+    layers = build_layers(entries)
+    _shapes(layers, input_shape)
+    return layers
+
+
+def specification_of(
+    network: Network, scale: float = 1.275 / 255, shift: float = -0.1
+) -> Specification:
+    """Return the specification of a network that was built in Python.
+
+    Raises
+    ------
+    ConfigError
+        A layer's class is not registered (:func:`lenet.models.registry.register_layer`).
+    """
+    C, H, W = network.input_shape
+    return Specification((C, H, W), tuple(map(entry_of, network.plain)), scale, shift)
+
+
+def entry_of(layer: Layer) -> Entry:
+    """Return a layer as an entry of a specification."""
+    for name, kind in LAYERS.items():
+        if kind.fits(layer):
+            return {"type": name, "name": layer.name, **kind.options_of(layer)}
+    raise ConfigError(
+        f"its class {type(layer).__name__} is not registered",
+        remedy="register it with lenet.models.registry.register_layer",
+        key=f"layer {layer.name}",
+    )
+
+
+def to_yaml_lines(specification: Specification) -> list[str]:
+    r"""Return a specification as the lines under ``model:``, to save and edit.
+
+    Examples
+    --------
+    >>> entries = expanded([{"type": "linear", "units": 2, "activation": "tanh"}])
+    >>> print("\n".join(to_yaml_lines(Specification((1, 2, 2), entries))))
+    input: [1, 2, 2]
+    layers:
+      - {type: linear, name: F1, units: 2, activation: tanh}
+    """
+    lines = [f"input: [{', '.join(map(str, specification.input_shape))}]", "layers:"]
+    return lines + [f"  - {_flow(entry)}" for entry in _contracted(specification.layers)]
+
+
+# --- Checking one entry ---------------------------------------------------------------------------
+
+
+def _checked(entry: object, place: int) -> tuple[LayerType, dict[str, Any]]:
+    """Return the type of an entry and a copy of it, if all its keys are known."""
+    if not isinstance(entry, Mapping):
+        raise ConfigError(
+            f"must be a layer, is {clipped(repr(entry))}",
+            remedy="write {type: linear, units: 10}",
+            key=_place(place),
+        )
+    if "type" not in entry:
+        raise ConfigError(
+            "has no type", remedy=f"types are {listed(LAYERS, 'and')}", key=_place(place)
+        )
+    kind = lookup(LAYERS, entry["type"], key=f"{_place(place)}: type")
+    known = ["type", "name", "activation", *kind.options]
+    for key in entry:
+        if key not in known:
+            near = nearest(str(key), known)
+            options = listed(known[1:], "and")
+            raise ConfigError(
+                f"unknown option of {entry['type']}",
+                remedy=f"did you mean {near}?" if near else f"its options are {options}",
+                key=f"{_place(place)}: {clipped(str(key))}",
+            )
+    missing = [k for k, p in kind.options.items() if p.default is p.empty and k not in entry]
+    if missing:
+        raise ConfigError(
+            f"{entry['type']} needs {listed(missing, 'and')}",
+            remedy=f"add {missing[0]}",
+            key=_place(place),
+        )
+    name = entry.get("name")
+    if name is not None and not (isinstance(name, str) and 0 < len(name) <= MAX_NAME):
+        raise ConfigError(
+            f"must be a string of 1 to {MAX_NAME} characters, is {clipped(repr(name))}",
+            remedy="choose another, or leave it out",
+            key=f"{_place(place)}: name",
+        )
+    if entry.get("activation") is not None:
+        lookup(FUNCTIONS, entry["activation"], key=f"{_place(place)}: activation")
+    return kind, dict(entry)
+
+
+def _default_name(kind: LayerType, type_name: str, before: Sequence[Entry], taken: set[str]) -> str:
+    """Return C1, S2, F3 … by the place among such layers; others are named after the last one."""
+    if kind.letter:
+        number = 1 + sum(bool(LAYERS[entry["type"]].letter) for entry in before)
+        return f"{kind.letter}{number}"
+    lettered = [e["name"] for e in before if LAYERS[e["type"]].letter]
+    suffix = "activation" if type_name in FUNCTIONS else type_name
+    name = f"{lettered[-1]}.{suffix}" if lettered else suffix
+    number = 2
+    while name in taken:
+        name = f"{name.rstrip('0123456789')}{number}"
+        number += 1
+    return name
+
+
+def _place(number: int) -> str:
+    return f"model.layers[{number}]"
+
+
+def _tuples(value: object) -> object:
+    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
+
+
+def _shapes(layers: Sequence[Layer], input_shape: Shape) -> list[Shape]:
+    """Build layers one after the other; refuse what is too large before it takes memory."""
+    shapes, shape, size = [], input_shape, 0
+    for layer in layers:
+        shape = layer.build(shape)
+        size += sum(p.size for p in layer.parameters)
+        if size > MAX_SIZE or prod(shape) > MAX_SIZE:
+            raise ConfigError(
+                f"makes a network of more than {MAX_SIZE:,} "
+                f"{'weights' if size > MAX_SIZE else 'activations an image'}",
+                remedy="choose a smaller layer or input",
+                key=f"layer {layer.name}",
+            )
+        shapes.append(shape)
+    return shapes
+
+
+# --- Writing --------------------------------------------------------------------------------------
+
+
+def _contracted(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    """Return entries with an activation layer as an option of the layer before it."""
+    result: list[dict[str, Any]] = []
+    for entry in entries:
+        before = result[-1] if result else {}
+        belongs = entry["name"] == f"{before.get('name')}.activation"
+        if belongs and entry["type"] in FUNCTIONS and "activation" not in before:
+            before["activation"] = entry["type"]
+        else:
+            result.append(dict(entry))
+    return result
+
+
+def _flow(value: object) -> str:
+    """Write a value as YAML in one line."""
+    match value:
+        case Mapping():
+            return "{" + ", ".join(f"{k}: {_flow(v)}" for k, v in value.items()) + "}"
+        case list() | tuple():
+            return "[" + ", ".join(map(_flow, value)) + "]"
+        case bool():
+            return str(value).lower()
+        case float():
+            return repr(value)
+    return str(value)
+
+
+def _times(shape: Shape) -> str:
+    return "×".join(map(str, shape))
