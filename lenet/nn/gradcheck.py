@@ -34,6 +34,7 @@ from lenet.nn.layer import Layer, Shape
 from lenet.nn.losses import Loss
 from lenet.nn.network import Network
 from lenet.system.errors import ConfigError
+from lenet.system.text import table
 
 TOLERANCE: Final = 1e-6
 ROUNDING: Final = 1e-10
@@ -211,28 +212,30 @@ def to_dict(check: Gradient | Identity) -> dict[str, Any]:
 
 def to_table(gradients: Iterable[Gradient], identities: Iterable[Identity]) -> str:
     """Return two tables: the gradients, and the identities if there are any."""
-    lines = [
-        f"gradients against central differences, float64, tolerance {TOLERANCE:.0e}",
-        f"{'layer':14}  {'kind':19}  {'checked':>7}  {'kinks':>5}  {'largest error':>13}  in",
-    ]
-    lines += [
-        f"{check.layer:14}  {check.kind:19}  {check.checked:7}  {check.kinks:5}  "
-        f"{check.error:13.1e}  {check.array}{'' if check.passed else '  FAILED'}"
+    rows = [
+        (
+            *(check.layer, check.kind, check.checked, check.kinds, f"{check.error:.1e}"),
+            check.array + _failed(check),
+        )
         for check in gradients
     ]
-    rows = [
-        f"{check.name:14}  {check.layer:36}  {check.error:13.1e}"
-        f"{'' if check.passed else '  FAILED'}"
-        for check in identities
+    text = f"gradients against central differences, float64, tolerance {TOLERANCE:.0e}\n" + table(
+        [("layer", "kind", "checked", "kinds", "largest error", "in"), *rows],
+        "<<>>><",
+        min_widths=(14, 19, 7, 5, 13, 0),
+    )
+    pairs = [
+        (check.name, check.layer, f"{check.error:.1e}{_failed(check)}") for check in identities
     ]
-    if rows:
-        lines += [
-            "",
-            f"identities, float64, tolerance {ROUNDING:.0e}",
-            f"{'identity':14}  {'layer':36}  {'largest error':>13}",
-            *rows,
-        ]
-    return "\n".join(lines)
+    if not pairs:
+        return text
+    return f"{text}\n\nidentities, float64, tolerance {ROUNDING:.0e}\n" + table(
+        [("identity", "layer", "largest error"), *pairs], min_widths=(14, 36, 0)
+    )
+
+
+def _failed(check: Gradient | Identity) -> str:
+    return "" if check.passed else "  FAILED"
 
 
 def _networks(network: Network, seed: int) -> tuple[Network, Network]:

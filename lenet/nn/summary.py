@@ -11,6 +11,7 @@ from math import floor
 
 from lenet.nn.activations import Activation
 from lenet.nn.layer import Layer, Shape, Window
+from lenet.system.text import table
 
 
 @dataclass(frozen=True)
@@ -127,11 +128,7 @@ def to_table(rows: Sequence[Row]) -> str:
             f"{sum(row.multiply_adds for row in rows):,}",
         ),
     ]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    first, *others = widths
-    return "\n".join(
-        "  ".join([line[0].ljust(first), *map(str.rjust, line[1:], others)]) for line in cells
-    )
+    return table(cells, "<>")
 
 
 def _batch_matrix(matrix: tuple[int, int]) -> str:
