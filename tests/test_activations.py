@@ -34,7 +34,7 @@ def test_all_of_them():
 
 @each
 def test_values_and_derivatives(name):
-    """At zero ReLU's derivative is 0 (seed 004 takes 1 there)."""
+    """At zero ReLU's derivative is 0, by convention."""
     layer = ready(Activation("A", name), (3, 3), N=5)
     x = X.reshape(3, 3, 5)
     assert_allclose(layer.forward(x).ravel(), [TEXTBOOK[name](v) for v in X], rtol=1e-12, atol=0)

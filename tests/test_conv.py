@@ -182,7 +182,7 @@ def test_groups_are_separate_convolutions():
 
 
 def test_a_flipped_kernel_is_the_same_layer_with_the_weights_rotated():
-    """Three ways to flip (seed 000): rows and columns, twice by 90°, and the index −x, −y."""
+    """Three ways to flip: rows and columns, twice by 90°, and the index −x, −y."""
     x = rng.standard_normal((2, 6, 6, 2))
     true, correlation = (Convolution("C", 3, 3, flip=flip) for flip in (True, False))
     ready(true, (2, 6, 6), 2)

@@ -26,25 +26,25 @@ def three(F=3, kernel=3, function="relu", pooling=MaxPooling, **options):
     return [Convolution("C", F, kernel, **options), *between, pooling("S", 2)]
 
 
-def step(layers, x, draw, asked=True):
-    """Run one pass forward and back; return y, the gradients, and ∂E/∂x if it is asked for."""
+def step(layers, x, draw, needs_dx=True):
+    """Run one pass forward and back; return y, the gradients, and ∂E/∂x if ``needs_dx``."""
     network = Network(layers, x.shape[:-1], np.float64)
-    layers[0].needs_dx = asked
+    layers[0].needs_dx = needs_dx
     draw(network.parameters)
     y = network.forward(x)
     dy = np.random.default_rng(1).integers(-4, 5, y.shape) * 1.0
     dx = dy
     for layer in reversed(layers):
         dx = layer.backward(dx)
-    return [y, network.gradients, *([dx] if asked else [])]
+    return [y, network.gradients, *([dx] if needs_dx else [])]
 
 
 def normal(parameters):
     parameters[:] = np.random.default_rng(2).standard_normal(parameters.size)
 
 
-def whole_numbers(parameters):
-    """Products and sums of whole numbers are exact: what ties, ties in every order of adding."""
+def integers(parameters):
+    """Products and sums of integers are exact: equal numbers are equal in any order of addition."""
     parameters[:] = np.random.default_rng(2).integers(-2, 3, parameters.size)
 
 
@@ -76,7 +76,7 @@ def test_max_pooling_directly_after_the_convolution(kernel, padding):
     for H, W in [(6, 8), (9, 7)]:
         x = np.random.default_rng(0).standard_normal((2, H, W, N))
         assert_same(x, kernel=kernel, padding=padding, function=None)
-        assert_same(np.round(x), whole_numbers, kernel=kernel, padding=padding, function=None)
+        assert_same(np.round(x), integers, kernel=kernel, padding=padding, function=None)
 
 
 def test_the_layers_of_caffes_lenet():
@@ -131,7 +131,7 @@ def test_ties_go_to_the_first(function, padding):
     x[..., 1] = 1
     x[:, :, 2:, 2] = 0
     for kernel in KERNELS:
-        assert_same(x, whole_numbers, kernel=kernel, padding=padding, function=function)
+        assert_same(x, integers, kernel=kernel, padding=padding, function=function)
 
 
 def test_all_the_gradient_of_a_blank_image_goes_to_the_first_place():
@@ -156,12 +156,12 @@ def test_windows_with_nothing_positive():
         assert_array_equal(array, 0)
 
 
-def test_no_dx_where_nobody_needs_it():
+def test_no_dx_where_it_is_not_needed():
     x = np.random.default_rng(0).standard_normal((2, 8, 8, N))
-    _, asked, _ = step(fuse(three()), x, normal)
+    _, expected, _ = step(fuse(three()), x, normal)
     layers = fuse(three())
-    _, unasked = step(layers, x, normal, asked=False)
-    assert_array_equal(asked, unasked)
+    _, gradients = step(layers, x, normal, needs_dx=False)
+    assert_array_equal(gradients, expected)
     assert not hasattr(layers[0], "dx")
 
 
@@ -257,7 +257,7 @@ def test_pooling_before_the_activation():
     assert isinstance(activation, Activation)
 
 
-def test_a_pooling_layer_whose_switches_are_wanted_is_left_as_it_is():
+def test_a_pooling_layer_whose_switches_are_used_is_left_as_it_is():
     layers = three()
     layers.append(MaxUnpooling("U", layers[2]))
     assert fuse(layers) == layers

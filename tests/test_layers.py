@@ -1,7 +1,7 @@
-"""What every layer owes: its gradient, and the contract of lenet/nn/layer.py.
+"""Every layer with each of its options: its gradient, and the contract of lenet/nn/layer.py.
 
-Each layer stands here with each of its options. Its forward pass is compared with independent
-oracles in the test file of the layer; given that, central differences check the backward pass.
+The forward pass is compared with independent oracles in the test file of the layer; given that,
+central differences check the backward pass.
 """
 
 from __future__ import annotations
@@ -200,17 +200,17 @@ with_parameters = [
 
 
 @pytest.mark.parametrize("name", with_parameters)
-def test_no_dx_where_nobody_needs_it(name):
+def test_no_dx_where_it_is_not_needed(name):
     make, shape = LAYERS[name]
-    asked, unasked = make(), make()
-    unasked.needs_dx = False
+    full, partial = make(), make()
+    partial.needs_dx = False
     x = images(shape, 2)
-    dy = images(asked.build(shape), 2)
-    for layer in (asked, unasked):
+    dy = images(full.build(shape), 2)
+    for layer in (full, partial):
         ready(layer, shape, 2).forward(x)
-    assert asked.backward(dy) is not None
-    assert unasked.backward(dy) is None
-    for p, q in zip(asked.parameters, unasked.parameters, strict=True):
+    assert full.backward(dy) is not None
+    assert partial.backward(dy) is None
+    for p, q in zip(full.parameters, partial.parameters, strict=True):
         assert_array_equal(p.gradient, q.gradient)
 
 

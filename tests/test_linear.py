@@ -20,7 +20,7 @@ def test_against_einsum(shape):
     dx = layer.backward(dz)
     assert_allclose(dx.reshape(12, 4), np.einsum("fd,fn->dn", w, dz), rtol=1e-12)
     assert_allclose(layer.weight.gradient, np.einsum("fn,dn->fd", dz, flat), rtol=1e-12)
-    # The plain sum over the batch: seed 004 takes the mean, though 1/N is in dz already.
+    # The plain sum over the batch, not the mean: 1/N is in dz already.
     assert_allclose(layer.bias.gradient, np.einsum("fn->f", dz), rtol=1e-12)
 
 

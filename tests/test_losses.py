@@ -46,7 +46,7 @@ def test_gradient_against_central_differences(smoothing):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_enormous_scores(dtype):
-    """The maximum is subtracted (seed 004 forgets it): a wrong answer costs its distance."""
+    """The maximum is subtracted before exp: the loss of a wrong answer is the difference."""
     z = np.array([[1e4, -1e4], [-1e4, 1e4], [0, 0]], dtype)
     loss = SoftmaxCrossEntropy(3)
     with np.errstate(over="raise", invalid="raise", divide="raise"):
@@ -138,7 +138,7 @@ def test_the_penalty_is_on_weights_only():
     parameters = [weight, bias, other]
     expected = 0.5 * 0.3 * (np.sum(values[0] ** 2) + np.sum(values[2] ** 2))
     assert weight_penalty(parameters, 0.3) == pytest.approx(expected, rel=1e-12)
-    # Its gradient is +λW, which seed 004 leaves out of the weight gradients.
+    # Its gradient is +λW.
     for p in (weight, other):
         assert_gradient(lambda: weight_penalty(parameters, 0.3), p.value, 0.3 * p.value)
     before = weight_penalty(parameters, 0.3)

@@ -183,7 +183,7 @@ def test_the_first_trained_layer_computes_no_dx(fused):
 def test_layers_below_the_first_trained_one_are_not_run_backward():
     class Silent(AveragePooling):
         def backward(self, dy):
-            raise AssertionError("nobody needs this gradient")
+            raise AssertionError("this gradient is not needed")
 
     network = Network([Silent("S", 2), Linear("F", 3)], (2, 10, 10), np.float64)
     network.backward(network.forward(np.ones((2, 10, 10, 2))))
@@ -411,8 +411,8 @@ def test_predict(N):
 
 
 @plain_and_fused
-def test_two_hundred_random_images_are_learned_by_heart(fused):
-    """There is nothing to understand in noise: the network has to remember it."""
+def test_two_hundred_random_images_are_memorised(fused):
+    """Noise has nothing to generalise from: the network has to memorise it."""
     rng = np.random.default_rng(0)
     images = rng.standard_normal((200, 1, 32, 32)).astype(np.float32)
     labels = rng.integers(0, 10, 200).astype(np.uint8)

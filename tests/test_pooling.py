@@ -92,7 +92,7 @@ def assert_averages(x, options):
     layer = ready(AveragePooling("S", **options), x.shape[1:], N=len(x))
     y, shares = average_pooling(x, **options)
     assert_allclose(batch_first(layer.forward(batch_last(x))), y, rtol=1e-13, atol=1e-14)
-    # The mean's gradient: a share of δ for every pixel (seed 000's formula lacks the factor δ).
+    # The mean's gradient: a share of δ for every pixel.
     dy = np.random.default_rng(1).standard_normal(y.shape)
     dx = np.zeros_like(x)
     for window, pixels in shares.items():
@@ -156,7 +156,7 @@ def test_the_stride_is_the_window_unless_given():
 
 
 def test_small_shifts_are_tolerated():
-    """A stroke that moves within its windows leaves the pooled image as it is (seed 003)."""
+    """A stroke that moves within its windows leaves the pooled image as it is."""
     x = np.zeros((1, 6, 6, 2))
     x[0, 1:5, 2, 0] = x[0, 1:5, 3, 1] = 1
     y = ready(MaxPooling("S", 2), (1, 6, 6), N=2).forward(x)

@@ -134,7 +134,7 @@ def test_probabilities_are_highest_where_the_distance_is_smallest():
 
 
 def test_it_learns():
-    """Forty random images by heart, with the output layer fixed."""
+    """Forty random images, with the output layer fixed."""
     rng = np.random.default_rng(0)
     x, labels = rng.standard_normal((1, 6, 6, 40)), rng.integers(0, 10, 40)
     network = Network([Linear("F6", 84), RBF("R")], (1, 6, 6), np.float64)

@@ -38,7 +38,7 @@ def test_the_shapes_and_patch_matrices_of_the_derivation():
         "C1": (784, 25),
         "S2": (1176, 4),
         "C3": (100, 150),
-        "S4": (400, 4),  # 2×2 windows: "5×5, stride 1" in seed 004 is a slip
+        "S4": (400, 4),  # 2×2 windows
         "C5": (1, 400),
         "F6": (1, 120),
         "F7": (1, 84),

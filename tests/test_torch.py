@@ -36,7 +36,7 @@ POOLINGS = {"max": functional.max_pool2d, "average": functional.avg_pool2d}
 
 
 def trainer_for(**settings):
-    """A trainer of 160 images, 5 batches an epoch, none held out."""
+    """A trainer of 160 images, 5 batches an epoch, no validation."""
     values = {
         "data.validation": 0,
         "model.classes": CLASSES,
@@ -99,15 +99,15 @@ class Theirs:
 
 
 def assert_same_steps(trainer, theirs, steps, tolerance):
-    """Hold the parameters to each other after every step, relative to the largest of them."""
+    """Compare the parameters after every step, relative to the largest of them."""
     for done in range(steps):
         epoch, first = divmod(done, 5)
         batch = next(trainer.loader.epoch(epoch, first=first))
         theirs.step(batch)
         trainer._step(batch)
-        witness = theirs.vector()
-        largest = np.abs(witness).max()
-        assert_allclose(trainer.parameters, witness, rtol=0, atol=tolerance * largest)
+        expected = theirs.vector()
+        largest = np.abs(expected).max()
+        assert_allclose(trainer.parameters, expected, rtol=0, atol=tolerance * largest)
     assert not np.allclose(trainer.parameters, trainer_for().parameters)  # they have moved
 
 

@@ -16,7 +16,7 @@ The identities:
 * rotated kernel: ∂E/∂x = col2im(Wᵀ·dZ) is the full convolution of dZ with W, which slides the
   kernel turned by 180° over dZ (docs/derivation.md, 8), here computed by scipy.signal; for
   convolutions of stride 1 without groups and dilation;
-* fused = plain: a fused layer has the outputs and gradients of the layers that it stands for.
+* fused = plain: a fused layer has the outputs and gradients of the layers that it replaces.
 """
 
 from __future__ import annotations
@@ -206,7 +206,7 @@ def check_identities(
 
 
 def to_dict(check: Gradient | Identity) -> dict[str, Any]:
-    """Return the figures of a check, and whether it passed, as JSON knows them."""
+    """Return the numbers of a check, and whether it passed, as a JSON object."""
     return {**asdict(check), "passed": check.passed}
 
 
@@ -214,7 +214,7 @@ def to_table(gradients: Iterable[Gradient], identities: Iterable[Identity]) -> s
     """Return two tables: the gradients, and the identities if there are any."""
     rows = [
         (
-            *(check.layer, check.kind, check.checked, check.kinds, f"{check.error:.1e}"),
+            *(check.layer, check.kind, check.checked, check.kinks, f"{check.error:.1e}"),
             check.array + _failed(check),
         )
         for check in gradients

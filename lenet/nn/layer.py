@@ -187,7 +187,7 @@ class Layer(ABC):
 
     @property
     def parts(self) -> tuple[Layer, ...]:
-        """The layers that this one stands for: itself, unless it is fused of several."""
+        """The layers that this one replaces: itself, unless it is fused of several."""
         return (self,)
 
     def buffer(self, name: str, shape: Shape, dtype: DTypeLike) -> Array:

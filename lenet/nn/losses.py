@@ -105,7 +105,7 @@ class SoftmaxCrossEntropy(Loss):
         np.argmax(z, axis=0, out=self.answers)
         self.correct = int(np.count_nonzero(self.answers == labels))
         np.multiply(labels, N, out=self.targets, dtype=self.targets.dtype)
-        self.targets += self.images  # where in the flat (classes × N) each label's score stands
+        self.targets += self.images  # the index of each label's score in the flat (classes × N)
         np.max(z, axis=0, out=self.row)
         np.subtract(z, self.row, out=self.dz)  # z − max z, until backward
         np.exp(self.dz, out=self.probs)

@@ -1,7 +1,7 @@
 """A sequence of layers over one flat parameter vector and one flat gradient vector.
 
 Every layer's parameters are views into the two vectors, in the order of the layers: an optimizer,
-a checkpoint or a sum over workers sees one array and knows no layer.
+a checkpoint or a sum over workers works on one array, whatever the layers.
 """
 
 from __future__ import annotations

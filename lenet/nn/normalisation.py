@@ -38,7 +38,7 @@ class BatchNormalization(Layer):
     epsilon
         ε, above 0: added to the variance.
     lr_mult, decay_mult
-        See :meth:`Layer.training_options`. There is no weight decay unless it is asked for.
+        See :meth:`Layer.training_options`. By default there is no weight decay.
 
     ``state`` has ``mean`` and ``variance``, the running averages, in float64; the variance is that
     of the population, estimated with P − 1.

@@ -25,7 +25,7 @@ from lenet.nn.layer import Layer, Shape
 
 
 class Pooling(Layer):
-    """What max and average pooling share: the windows.
+    """The windows, which max and average pooling have in common.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class Pooling(Layer):
     """
 
     outside: ClassVar[float]
-    """What stands around the image."""
+    """The value of the padding."""
 
     def __init__(
         self,

@@ -7,9 +7,9 @@ out, so that the batch is one matrix product:
     dx  = Σ_i 2·dy_i · (x − w_i)                        dx = 2·x·Σ dy − 2·Wᵀ·dy
 
 W is (classes × D), x and dx are (D × N). The class is that of the *smallest* output. The vectors of
-the paper are 7×12 pictures of the characters, ink +1 and paper −1: 84 numbers, which is why F6 has
+the paper are 7×12 bitmaps of the characters, ink +1 and paper −1: 84 numbers, which is why F6 has
 84 units. They are not trained. Y. LeCun et al. (1998), Gradient-based learning applied to document
-recognition, II.B and eq. 7; the pictures here are our own.
+recognition, II.B and eq. 7; the bitmaps here are drawn for this package.
 """
 
 from __future__ import annotations
@@ -57,12 +57,12 @@ _DRAWN = """
 def _bitmaps(drawn: str) -> NDArray[np.float64]:
     """Return the drawn characters, five beside each other, as rows of ±1 (10, 84)."""
     blocks = [block.split() for block in drawn.strip().split("\n\n")]
-    pictures = ["".join(block[k::5]) for block in blocks for k in range(5)]
-    return np.array([[1.0 if c == "#" else -1.0 for c in picture] for picture in pictures])
+    bitmaps = ["".join(block[k::5]) for block in blocks for k in range(5)]
+    return np.array([[1.0 if c == "#" else -1.0 for c in bitmap] for bitmap in bitmaps])
 
 
 DIGIT_BITMAPS: Final = _bitmaps(_DRAWN)
-"""The ten digits as 7×12 pictures of ±1, a digit a row: (10, 84). Any two differ in 15 or more."""
+"""The ten digits as 7×12 bitmaps of ±1, a digit a row: (10, 84). Any two differ in 15 or more."""
 
 CENTRES: Final = {"digits": DIGIT_BITMAPS}
 
