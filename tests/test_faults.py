@@ -851,7 +851,7 @@ def takes_too_much(workers: Communicator, arrays: object, job: object) -> None:
 
 def test_56_out_of_memory_in_a_worker():
     with pytest.raises(MemoryError), ProcessGroup(2) as group:
-        takes_too_much(group.start(takes_too_much, {}, None, 1 << 16), {}, None)
+        takes_too_much(group.start(takes_too_much, {}, None), {}, None)
 
 
 def test_57_divergence_leaves_the_last_finite_checkpoint(refuses, halfway):

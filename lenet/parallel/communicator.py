@@ -1,4 +1,4 @@
-"""What the training loop knows of the other processes that share its batches.
+"""What a training loop needs of the other processes that share its batches.
 
 All workers run the same program on the same data: each takes its slice of every batch, the
 gradients are summed, and the sum is applied to the parameters. For a given number of workers the
@@ -15,42 +15,47 @@ from numpy.typing import DTypeLike
 
 from lenet.nn.im2col import Array
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)  # those that ask to stop
+SIGNALS = (signal.SIGINT, signal.SIGTERM)  # those that ask a program to stop
 
 
 class Communicator(Protocol):
-    """What the training loop knows of the others."""
+    """The workers of a job, as one of them sees them."""
 
     rank: int
+    """The number of this worker, from 0."""
     size: int
+    """How many workers there are."""
 
     def zeros(self, size: int, dtype: DTypeLike) -> Array:
-        """Return a vector, zero at first, that all workers see, or each has a copy of.
+        """Return a vector of zeros that all workers share, or of which each has a copy.
 
         All workers ask for the same vectors in the same order.
         """
 
     def gradient_buffer(self, size: int, dtype: DTypeLike) -> Array:
-        """Return a vector of this worker's own that :meth:`sum_gradients` can add up over all."""
+        """Return a vector of zeros of this worker's own, which :meth:`sum_gradients` sums.
+
+        It is asked for once.
+        """
 
     def sum_gradients(self, figures: Array) -> tuple[slice, Array]:
-        """Add up the gradients, and ``figures`` (a few float64), over all workers.
+        """Sum the gradient buffers, and ``figures`` (a few float64), over all workers.
 
         Returns
         -------
-        The part of the gradient vector that now holds the sum and is this worker's to apply, and
-        the sum of the figures, which everyone gets.
+        The part of the gradient buffer that now contains the sum, which this worker has to apply,
+        and the sum of the figures, which is the same for all.
         """
 
     def sum_figures(self, figures: Array) -> Array:
         """Return the sum of ``figures`` (a vector of float64) over all workers."""
 
     def barrier(self) -> None:
-        """Wait until what every worker wrote before its own call is seen by this one."""
+        """Wait until this worker sees what every worker wrote before its own call."""
 
 
 class SingleProcess:
-    """One worker: nothing is shared, nothing waits."""
+    """The communicator of one worker: nothing is shared, nothing waits."""
 
     rank, size = 0, 1
 

@@ -115,7 +115,6 @@ class MPIGroup:
         program: Program,
         arrays: dict[str, SharedArray],
         job: object,
-        nbytes: int,  # noqa: ARG002 (nothing is shared)
     ) -> MPICommunicator:
         """Set the other ranks to work and return this one's place; see ``ProcessGroup.start``."""
         self._comm.bcast((program, arrays, job))

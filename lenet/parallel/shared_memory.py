@@ -1,65 +1,88 @@
 """A communicator over shared memory: several processes on one machine, one BLAS thread each.
 
-Each process adds up a part of the gradients, in the order of the ranks, and applies the sum to
-that part of the shared parameters.
+Each process sums a part of the gradients, in the order of the ranks, and applies the sum to that
+part of the shared parameters.
 """
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
+import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
+from multiprocessing import resource_tracker
 from multiprocessing.shared_memory import SharedMemory
+from pathlib import Path
 from typing import Self, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from lenet.nn.im2col import Array
-from lenet.system.errors import SystemFailure
+from lenet.parallel.errors import WorkerDied, WorkersUnavailable
 
 SPIN_SECONDS = 0.001  # how long to look without sleeping: longer than a step's imbalance
 MAX_NAP = 0.005
-FIGURES = 256  # numbers that are summed at once
-
-
-class WorkerDied(SystemFailure):
-    """A worker process ended before its work did."""
+MAX_FIGURES = 256  # numbers that are summed at once
+CACHE_LINE = 64  # bytes
+SHM = Path("/dev/shm")  # noqa: S108 - where Linux has its shared memory
 
 
 class SharedMemoryCommunicator:
-    """One of several processes that share a segment of memory.
+    """One of several processes that share memory.
 
-    The segment begins with a counter for each rank, how many barriers it has reached, and a flag
-    that ends everything; then come the figures of each rank, then the vectors.
+    The control segment contains a counter for each rank, how many barriers it has reached, a flag
+    that ends everything, and the figures of each rank. Every shared vector is a segment of its own,
+    created by rank 0 when all ask for it, so that exactly what is asked for is there.
+
+    Parameters
+    ----------
+    rank, size
+        The number of this worker, and of all.
+    control
+        The control segment, of :meth:`control_bytes`, all zero.
+    alive
+        Called while waiting; raises :class:`WorkerDied` where waiting has become useless.
+    create
+        Creates a segment by name and size, in rank 0; the other ranks open what it created.
     """
 
     def __init__(
-        self, rank: int, size: int, segment: SharedMemory, alive: Callable[[], None]
+        self,
+        rank: int,
+        size: int,
+        control: SharedMemory,
+        alive: Callable[[], None],
+        create: Callable[[str, int], SharedMemory] | None = None,
     ) -> None:
         self.rank, self.size = rank, size
-        self._segment, self._alive = segment, alive
-        self._used = 0
-        self._reached = self._take((size + 1,), np.int64)
-        self._counters = self._reached.data.cast("B").cast("q")
-        self._figures = self._take((size, FIGURES), np.float64)
+        self._control, self._alive, self._create = control, alive, create
+        self._segments: list[SharedMemory] = []
+        reached: Array = np.ndarray(size + 1, np.int64, control.buf)
+        self._counters = reached.data.cast("B").cast("q")
+        self._figures: Array = np.ndarray(
+            (size, MAX_FIGURES), np.float64, control.buf, _aligned(reached.nbytes)
+        )
         self._all: Array = np.empty((size, 0))
         self._fence = threading.Lock()
         self._barriers = 0
 
     @staticmethod
-    def bytes_needed(size: int, vectors: int, gradients: int, itemsize: int) -> int:
-        """Return the bytes of a segment for ``vectors`` shared numbers and the gradients."""
-        return 4096 + 8 * size * (FIGURES + 16) + itemsize * (vectors + size * gradients + 1024)
+    def control_bytes(size: int) -> int:
+        """Return the bytes of the control segment for so many workers."""
+        return _aligned(8 * (size + 1)) + 8 * size * MAX_FIGURES
 
     def zeros(self, size: int, dtype: DTypeLike) -> Array:
-        return self._take((size,), dtype)
+        return self._shared((size,), dtype)
 
     def gradient_buffer(self, size: int, dtype: DTypeLike) -> Array:
-        self._all = self._take((self.size, size), dtype)
+        self._all = self._shared((self.size, size), dtype)
         lo, hi = (size * r // self.size for r in (self.rank, self.rank + 1))
         self._part = slice(lo, hi)
         self._sum = np.empty(hi - lo, dtype)
@@ -73,14 +96,14 @@ class SharedMemoryCommunicator:
         np.add(self._all[0, part], self._all[1, part], out=self._sum)
         for other in self._all[2:]:
             self._sum += other[part]
-        # Nobody else reads this part of this worker's vector: it can hold the sum.
+        # No other worker reads this part of this worker's buffer: the sum can go there.
         np.copyto(self._all[self.rank, part], self._sum)
         return part, self._figures[:, : figures.size].sum(axis=0)
 
     def sum_figures(self, figures: Array) -> Array:
         total = np.empty_like(figures)
-        for start in range(0, figures.size, FIGURES):
-            some = slice(start, start + FIGURES)
+        for start in range(0, figures.size, MAX_FIGURES):
+            some = slice(start, start + MAX_FIGURES)
             count = figures[some].size
             self._figures[self.rank, :count] = figures[some]
             self.barrier()
@@ -100,18 +123,37 @@ class SharedMemoryCommunicator:
             pass
 
     def abort(self) -> None:
-        """Tell the others to stop waiting: this worker will not come."""
+        """Let the other ranks stop waiting: this worker will not come."""
         self._counters[self.size] = 1
 
     def close(self) -> None:
-        """Let go of the segment; the vectors must not be used any more."""
+        """Close all segments; the vectors must not be used any more."""
         self._counters.release()
-        del self._reached, self._figures, self._all
-        with suppress(BufferError):  # someone still holds a vector: it goes with the process
-            self._segment.close()
+        del self._figures, self._all
+        for segment in (self._control, *self._segments):
+            with suppress(BufferError):  # a vector is still in use: it goes with the process
+                segment.close()
+
+    def _shared(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+        """Return an array of zeros in a segment that all ranks have opened."""
+        number = len(self._segments)
+        # Vectors that begin at different places of a page do not compete for places in the cache.
+        offset = 17 * CACHE_LINE * number % 4096
+        name = f"{self._control.name}-{number}"
+        if self._create:
+            nbytes = offset + max(1, prod(shape)) * np.dtype(dtype).itemsize
+            segment = self._create(name, nbytes)
+        self.barrier()  # it is there
+        if not self._create:
+            segment = SharedMemory(name)
+        self._segments.append(segment)
+        self.barrier()  # all have opened it
+        if self._create:
+            unlink(segment)
+        return np.ndarray(shape, dtype, segment.buf, offset)
 
     def _wait(self, other: int) -> None:
-        """Wait for ``other``: looking at first, then in ever longer naps."""
+        """Wait for ``other``: at first without sleeping, then in ever longer naps."""
         start, nap = time.perf_counter(), 0.0
         while self._counters[other] < self._barriers:
             if self._counters[self.size]:
@@ -119,17 +161,81 @@ class SharedMemoryCommunicator:
             if nap or time.perf_counter() - start > SPIN_SECONDS:
                 try:
                     self._alive()
-                except WorkerDied:  # who has been here may have come to its end meanwhile
+                except WorkerDied:  # it may have arrived here and ended meanwhile
                     if self._counters[other] < self._barriers:
                         raise
                 nap = min(MAX_NAP, 2 * nap or 50e-6)
                 time.sleep(nap)
 
-    def _take(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
-        size = prod(shape) * np.dtype(dtype).itemsize
-        array: Array = np.ndarray(shape, dtype, self._segment.buf, self._used)
-        self._used += -(-size // 64) * 64  # a cache line of its own for everybody
-        return array
+
+def _aligned(size: int) -> int:
+    return -(-size // CACHE_LINE) * CACHE_LINE
+
+
+# --- Segments -----------------------------------------------------------------------------------
+
+
+def create_segment(name: str, size: int, what: str) -> SharedMemory:
+    """Create a segment of shared memory and take its room, so that no write to it can fail.
+
+    Signals must be blocked, or one between two steps could leave the segment behind.
+
+    Parameters
+    ----------
+    name
+        Of no segment that exists.
+    size
+        In bytes.
+    what
+        What it is for, as in "the images need 47 MiB".
+
+    Raises
+    ------
+    WorkersUnavailable
+        The system refuses it.
+    MemoryError
+        There is no address space for it.
+    """
+    if sys.platform != "win32":  # first: a kill between the two must not leave it behind
+        resource_tracker.register(f"/{name}", "shared_memory")
+    try:
+        segment = SharedMemory(name, create=True, size=size)
+        try:
+            _take_room(segment)
+        except OSError:
+            segment.close()
+            segment.unlink()
+            raise
+    except OSError as error:
+        if error.errno == errno.ENOMEM:
+            raise MemoryError from error
+        free = f", {shutil.disk_usage(SHM).free >> 20} MiB are free" if SHM.is_dir() else ""
+        raise WorkersUnavailable(
+            f"{what} need {-(-size >> 20) or 1} MiB of shared memory{free}: {error.strerror}",
+            remedy="enlarge it (docker run --shm-size=256m) or use --workers 1",
+            key="train.workers",
+        ) from error
+    return segment
+
+
+def _take_room(segment: SharedMemory) -> None:
+    """Allocate all pages of a segment: a page that cannot be had when it is written kills (SIGBUS).
+
+    Elsewhere than on Linux the system has done this when the segment was created.
+    """
+    path = SHM / segment.name
+    if sys.platform == "linux" and path.exists():
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, segment.size)
+
+
+def unlink(segment: SharedMemory) -> None:
+    """Remove the name of a segment: it goes with the last process that has it open.
+
+    Whatever kills these processes, one or all at once, no memory remains.
+    """
+    with suppress(FileNotFoundError):  # it has been removed before
+        segment.unlink()
 
 
 @dataclass(frozen=True)
@@ -157,4 +263,4 @@ class ArrayHandle:
 
 
 SharedArray: TypeAlias = ArrayHandle | Array | None
-"""What a worker gets an array from; None where there is no other worker."""
+"""Where a worker gets an array from; None where there is no other worker."""

@@ -7,7 +7,6 @@ is the trainer's.
 from __future__ import annotations
 
 from dataclasses import fields
-from math import prod
 from os import PathLike
 from typing import Any
 
@@ -237,17 +236,6 @@ def build_trainer(
         patience=config.train.patience,
         communicator=communicator,
     )
-
-
-def parameter_count(config: Config) -> int:
-    """Return the number of parameters of a configuration's network; nothing is allocated."""
-    return sum(map(prod, config.model.specification().parameter_shapes().values()))
-
-
-def shared_vectors(config: Config) -> int:
-    """Return how many vectors as long as the parameters the workers share."""
-    vectors = 1 + len(OPTIMIZERS[config.optimizer.name].remembers)
-    return vectors + bool(config.train.average)
 
 
 def _share_parameters(network: Network, communicator: Communicator) -> None:

@@ -22,14 +22,11 @@ from lenet.parallel.communicator import SIGNALS, Communicator
 from lenet.parallel.launch import choose_workers
 from lenet.parallel.mpi import MPIGroup
 from lenet.parallel.process_group import ProcessGroup, receive_signals
-from lenet.parallel.shared_memory import SharedMemoryCommunicator
 from lenet.system.errors import CheckpointError
 from lenet.training.build import (
     build_preprocessing,
     build_trainer,
     load_split,
-    parameter_count,
-    shared_vectors,
 )
 from lenet.training.callbacks import Checkpoints, Log
 from lenet.training.checkpoint import Checkpoint, facts
@@ -111,12 +108,8 @@ def run_training(
         labels, label_handle = group.share(split.labels)
         class_names = split.class_names
         del split  # what was copied to shared memory need not stay twice
-        size, dtype = parameter_count(config), np.dtype(config.train.precision)
-        nbytes = SharedMemoryCommunicator.bytes_needed(
-            workers, shared_vectors(config) * size, size, dtype.itemsize
-        )
         handles = {"images": image_handle, "labels": label_handle}
-        communicator = group.start(_run_worker, handles, (config, start), nbytes)
+        communicator = group.start(_run_worker, handles, (config, start))
         try:
             trainer = _trainer(communicator, config, images, labels, start)
         except CheckpointError as error:
