@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +12,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +23,7 @@ from lenet.config.writer import to_yaml
 from lenet.data.idx import read_idx
 from lenet.models.lenet5 import lenet5
 from lenet.nn.losses import SoftmaxCrossEntropy
-from lenet.parallel.process_group import ProcessGroup
-from lenet.system.errors import ConfigError, GateFailed, SystemFailure
+from lenet.system.errors import ConfigError, GateFailed
 from lenet.training.build import build_trainer
 from lenet.training.checkpoint import Checkpoint
 from lenet.training.ensemble import evaluate_checkpoints
@@ -513,31 +510,3 @@ def test_one_epoch_of_a_small_run_on_mnist(mnist_dir, tmp_path):
     assert result.count == 10_000
     assert result.accuracy > 0.96
     assert outcome.best.val_accuracy == pytest.approx(result.accuracy, abs=0.02)
-
-
-@pytest.mark.skipif(not Path("/dev/shm").exists(), reason="needs to see shared memory")
-def test_a_signal_while_the_workers_are_sent_away_leaves_no_memory(monkeypatch):
-    unlink = SharedMemory.unlink
-
-    def interrupted(segment) -> None:
-        signal.raise_signal(signal.SIGINT)
-        unlink(segment)
-
-    with pytest.raises(KeyboardInterrupt), ProcessGroup(2) as group:  # noqa: PT012 - when the team is left
-        group.share(np.zeros(9, np.uint8))
-        monkeypatch.setattr(SharedMemory, "unlink", interrupted)
-    assert not list(Path("/dev/shm").glob(f"lenet-{os.getpid()}-*"))
-
-
-def test_too_little_shared_memory(monkeypatch):
-    """One line that names the need and the remedy, before anything is copied."""
-    if not Path("/dev/shm").is_dir():
-        pytest.skip("this system has no /dev/shm")
-    usage = shutil.disk_usage("/")._replace(free=8 << 20)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(SystemFailure) as caught, ProcessGroup(2) as group:
-        group.share(np.zeros((16, 1 << 20), np.uint8))
-    assert str(caught.value) == (
-        "train.workers: the images need 16 MiB of shared memory, 8 MiB are free; enlarge it "
-        "(docker run --shm-size=256m) or use --workers 1"
-    )

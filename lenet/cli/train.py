@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import click
 from lenet.cli.options import CONFIG, DATA_DIR, JSON, SET
 from lenet.config.reader import load_config
 from lenet.config.schema import Config
-from lenet.parallel.launch import choose_workers, mpi_rank_and_size
+from lenet.parallel.launch import mpi_rank_and_size
 from lenet.system.errors import ConfigError
 from lenet.system.machine import limit_blas_threads
 
@@ -80,14 +81,13 @@ def train(
             remedy="add --workers mpi, or leave out mpiexec",
             key="train.workers",
         )
-    count = choose_workers(config.train.workers, config.train.batch_size)
     limit_blas_threads(1)  # before NumPy is imported: a worker is a core
 
     from lenet.training.callbacks import ChanceWarning, Display
     from lenet.training.run import run_training
 
     callbacks: list[Callback] = (
-        [] if quiet else [Display(config.train.epochs, _opening(config, count))]
+        [] if quiet else [Display(config.train.epochs, partial(_opening, config))]
     )
     callbacks.append(ChanceWarning(config.model.classes, _warn))
     if tensorboard:

@@ -189,7 +189,7 @@ class ProcessGroup:
             if ended:
                 raise WorkerDied(
                     f"worker {rank} (process {process.pid}) died, {_exit_reason(process.exitcode)}",
-                    remedy="go on with --resume; if it was killed for memory, use fewer workers",
+                    remedy="resume with --resume; if it was killed for memory, use fewer workers",
                 )
 
     def _vectors(self, name: str, size: int) -> SharedMemory:

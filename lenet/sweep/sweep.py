@@ -140,6 +140,7 @@ def _trained(job: SweepTask, directory: Path, log: TextIO) -> Result:
         print(f"warning: {line}", file=log, flush=True)
 
     try:
+        opening = f"{directory.name}: {'goes on' if resume else 'begins'}"
         outcome = run_training(
             job.config,
             directory=job.data_dir,
@@ -147,7 +148,7 @@ def _trained(job: SweepTask, directory: Path, log: TextIO) -> Result:
             overwrite=not resume,  # a run that came to no checkpoint
             callbacks=[
                 _StopWhenAsked(job.stop, directory),
-                Display(epochs, f"{directory.name}: {'goes on' if resume else 'begins'}", log),
+                Display(epochs, lambda _: opening, log),
                 ChanceWarning(job.config.model.classes, say),
             ],
             warn=say,

@@ -43,15 +43,21 @@ def one_line(event: EpochEvent, epochs: int, best: bool) -> str:
 class Display(Callback):
     """A bar for every epoch where a person looks on, and a line for every epoch anywhere.
 
-    ``opening`` is the line before all: said with the first step, when nothing was refused.
+    ``opening`` gives the first line, which is printed with the first step, for so many workers.
     """
 
-    def __init__(self, epochs: int, opening: str, file: TextIO | None = None) -> None:
-        self.epochs, self.opening = epochs, opening
+    def __init__(
+        self, epochs: int, opening: Callable[[int], str], file: TextIO | None = None
+    ) -> None:
+        self.epochs, self._opening = epochs, opening
+        self.opening = ""
         self.file = file or sys.stderr
         self.draws = supports_progress_bar(self.file)
         self.bar: tqdm[Any] | None = None
         self.shown = 0.0
+
+    def on_start(self, workers: int) -> None:
+        self.opening = self._opening(workers)
 
     def on_step(self, event: StepEvent, snapshot: Snapshot) -> None:
         if self.opening:

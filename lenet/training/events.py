@@ -45,6 +45,9 @@ Snapshot = Callable[[], Checkpoint]
 class Callback:
     """Receives the events of a run, in rank 0 only; each method does nothing unless overridden."""
 
+    def on_start(self, workers: int) -> None:
+        """Handle the start of a run that nothing has refused, with so many workers."""
+
     def on_step(self, event: StepEvent, snapshot: Snapshot) -> None:
         """Handle the end of a step."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from lenet.config.schema import Config
 from lenet.parallel.communicator import SIGNALS, Communicator
+from lenet.parallel.errors import WorkersUnavailable
 from lenet.parallel.launch import choose_workers
 from lenet.parallel.mpi import MPIGroup
 from lenet.parallel.process_group import ProcessGroup, receive_signals
@@ -71,7 +72,8 @@ def run_training(
     Parameters
     ----------
     config
-        The whole configuration.
+        The whole configuration. ``train.workers: auto`` takes what it can get: where there is no
+        room and no process for several workers, one trains, with a warning.
     directory
         Where to look for the data first, before ``data.dir``.
     resume, overwrite
@@ -98,23 +100,28 @@ def run_training(
         return TrainingResult(None, None, workers, None)
     with (
         RunDirectory(output, resume=resume, overwrite=overwrite, warn=warn) as run,
-        mpi or ProcessGroup(workers) as group,
+        ExitStack() as stack,
     ):
         start = run.last(config, warn) if resume else None
+        group: ProcessGroup | MPIGroup
+        try:
+            group = mpi or ProcessGroup(workers)
+            stack.enter_context(group)
+            trainer, class_names = _start(group, config, directory, start)
+        except (WorkersUnavailable, MemoryError) as error:
+            if config.train.workers != "auto" or workers == 1:
+                raise
+            reason = error.problem if isinstance(error, WorkersUnavailable) else "out of memory"
+        else:
+            reason = ""
+        if reason:
+            stack.close()
+            warn(f"training with one worker instead of {workers}: {reason}")
+            workers = 1
+            group = ProcessGroup(workers)
+            trainer, class_names = _start(group, config, directory, start)
         if start is not None:
             _warn_of_differences(start, config, workers, warn)
-        split = load_split(config, "train", directory)
-        images, image_handle = group.share(split.images)
-        labels, label_handle = group.share(split.labels)
-        class_names = split.class_names
-        del split  # what was copied to shared memory need not stay twice
-        handles = {"images": image_handle, "labels": label_handle}
-        communicator = group.start(_run_worker, handles, (config, start))
-        try:
-            trainer = _trainer(communicator, config, images, labels, start)
-        except CheckpointError as error:
-            error.file = str(output / "last.npz")
-            raise
 
         def snapshot() -> Checkpoint:
             return checkpoint_of(trainer, config, class_names)
@@ -125,6 +132,8 @@ def run_training(
                 run.begin(config)
             log = Log(output, trainer.progress.epoch)
             checkpoints = Checkpoints(output, config.train.checkpoint_every)
+            for callback in callbacks:
+                callback.on_start(workers)
             try:
                 trainer.run([best_and_last, log, checkpoints, *callbacks], snapshot)
             except BrokenPipeError:  # nobody reads the output any more: save the state
@@ -156,6 +165,28 @@ def checkpoint_of(trainer: Trainer, config: Config, class_names: tuple[str, ...]
         training=state.training,
         facts=facts(workers=trainer.communicator.size),
     )
+
+
+def _start(
+    group: ProcessGroup | MPIGroup,
+    config: Config,
+    directory: str | PathLike[str] | None,
+    start: Checkpoint | None,
+) -> tuple[Trainer, tuple[str, ...]]:
+    """Load the data, start all workers, and return this one's trainer and the class names."""
+    split = load_split(config, "train", directory)
+    images, image_handle = group.share(split.images)
+    labels, label_handle = group.share(split.labels)
+    class_names = split.class_names
+    del split  # what was copied to shared memory need not stay twice
+    handles = {"images": image_handle, "labels": label_handle}
+    communicator = group.start(_run_worker, handles, (config, start))
+    try:
+        trainer = _trainer(communicator, config, images, labels, start)
+    except CheckpointError as error:
+        error.file = str(Path(config.output.dir) / "last.npz")
+        raise
+    return trainer, class_names
 
 
 def _trainer(
