@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import click
 
 from lenet.cli.options import DATA_DIR, JSON
-from lenet.system.machine import limit_blas_threads
 
 if TYPE_CHECKING:
     from lenet.training.checkpoint import Checkpoint
@@ -80,7 +79,6 @@ def eval_(
         lenet eval runs/sweep
         lenet eval pretrained --data mnist
     """  # noqa: D301 - click's mark for lines to leave as they are
-    limit_blas_threads(1)  # the products are small: more threads would only add waiting
 
     from lenet.data.catalogue import ROLES
     from lenet.system.errors import GateFailed

@@ -8,7 +8,6 @@ import click
 
 from lenet.cli.options import CONFIG, DATA_DIR, JSON, SET
 from lenet.config.reader import load_config
-from lenet.system.machine import limit_blas_threads
 
 
 @click.command()
@@ -57,7 +56,6 @@ def regress(
         lenet regress --config configs/ci.yaml --baseline baseline.json --update
         lenet regress --config configs/ci.yaml --baseline baseline.json
     """  # noqa: D301 - click's mark for lines to leave as they are
-    limit_blas_threads(1)  # before NumPy is imported: the gate trains alone
     from lenet.regress import regress as gate
     from lenet.system.errors import GateFailed
     from lenet.training.build import load_split

@@ -11,7 +11,7 @@ import click
 
 from lenet.cli.options import CONFIG, DATA_DIR, JSON, SET
 from lenet.config.reader import load_config
-from lenet.system.machine import limit_blas_threads, usable_cores
+from lenet.system.machine import usable_cores
 
 if TYPE_CHECKING:
     from lenet.sweep.plan import Plan
@@ -112,7 +112,6 @@ def sweep(
         raise click.UsageError("--resume and --overwrite exclude each other")
     if executor == "mpi" and jobs is not None:
         raise click.UsageError("--jobs goes with --executor local; give mpiexec -n instead")
-    limit_blas_threads(1)  # before NumPy is imported: a job is a core
 
     from lenet.sweep import sweep as engine
     from lenet.sweep.plan import make_plan, read_plan

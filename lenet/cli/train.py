@@ -13,7 +13,6 @@ from lenet.config.reader import load_config
 from lenet.config.schema import Config
 from lenet.parallel.launch import mpi_rank_and_size
 from lenet.system.errors import ConfigError
-from lenet.system.machine import limit_blas_threads
 
 if TYPE_CHECKING:
     from lenet.training.events import Callback
@@ -81,7 +80,6 @@ def train(
             remedy="add --workers mpi, or leave out mpiexec",
             key="train.workers",
         )
-    limit_blas_threads(1)  # before NumPy is imported: a worker is a core
 
     from lenet.training.callbacks import ChanceWarning, Display
     from lenet.training.run import run_training
@@ -107,7 +105,6 @@ def train(
 
 def _followed() -> bool:
     """Join the MPI job; return False on rank 0 at once, and True on the others after the job."""
-    limit_blas_threads(1)  # before NumPy is imported
     from lenet.parallel.mpi import MPIGroup
 
     job = MPIGroup()

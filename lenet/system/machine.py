@@ -6,12 +6,13 @@ file before it imports anything that computes.
 
 from __future__ import annotations
 
+import math
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lenet.version import __version__
@@ -34,20 +35,68 @@ def limit_blas_threads(threads: int) -> None:
         os.environ.setdefault(name, str(threads))
 
 
-def usable_cores() -> int:
-    """Return how many processors this process may use: affinity and container limits count."""
+def usable_cores(root: Path = Path("/")) -> int:
+    """Return how many processors this process may use: its affinity, and quotas of its groups.
+
+    A container, a systemd slice or a job of a cluster may be allowed the time of fewer processors
+    than it sees; of 1.5 processors, one is usable.
+
+    Parameters
+    ----------
+    root
+        Where to find ``proc`` and the control groups.
+    """
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    with suppress(OSError, ValueError):
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        if quota != "max":
-            cores = min(cores, max(1, int(quota) // int(period)))
-    with suppress(OSError, ValueError):
-        quota_us = int(Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us").read_text())
-        period_us = int(Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us").read_text())
-        if quota_us > 0:
-            cores = min(cores, max(1, quota_us // period_us))
-    return cores
+    return max(1, int(min([cores, *_quotas(root)])))
+
+
+def _quotas(root: Path) -> Iterator[float]:
+    """Return the processors that each control group allows, from this process's own to the root.
+
+    References
+    ----------
+    Linux, ``cgroups(7)``; Documentation/admin-guide/cgroup-v2.rst, ``cpu.max``;
+    Documentation/scheduler/sched-bwc.rst, ``cpu.cfs_quota_us``; ``proc_pid_mountinfo(5)``.
+    """
+    groups: dict[str, str] = {}  # by controller, "" for version 2
+    for line in _lines(root / "proc/self/cgroup"):
+        _, controllers, path = line.split(":", 2)
+        groups |= dict.fromkeys(controllers.split(","), path)
+    for line in _lines(root / "proc/self/mountinfo"):
+        mount, _, kind = line.partition(" - ")
+        mounted, place = mount.split()[3:5]  # which group is seen at which directory
+        if kind.startswith("cgroup2 ") and "" in groups:
+            group, quota = groups[""], _quota_v2
+        elif kind.startswith("cgroup ") and "cpu" in kind.split()[2].split(","):
+            group, quota = groups.get("cpu", "/"), _quota_v1
+        else:
+            continue
+        top = root / place.lstrip("/")
+        own = PurePosixPath(group)
+        below = own.relative_to(mounted) if own.is_relative_to(mounted) else PurePosixPath()
+        for directory in (below, *below.parents):
+            with suppress(OSError, ValueError, ZeroDivisionError):  # no quota, or not seen here
+                yield quota(top / directory)
+
+
+def _quota_v2(group: Path) -> float:
+    quota, period = (group / "cpu.max").read_text().split()
+    return math.inf if quota == "max" else int(quota) / int(period)
+
+
+def _quota_v1(group: Path) -> float:
+    quota, period = (
+        int((group / f"cpu.cfs_{what}_us").read_text()) for what in ("quota", "period")
+    )
+    return math.inf if quota < 0 else quota / period
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except OSError:  # another system, or no /proc
+        return []
 
 
 def processor_name() -> str:
