@@ -43,6 +43,7 @@ from tqdm import tqdm
 from lenet.config.schema import Config
 from lenet.config.writer import to_yaml
 from lenet.parallel.mpi import load_mpi
+from lenet.parallel.spawn import Context
 from lenet.sweep.plan import Plan, Point, SweepRun, as_word, changes, read_plan, short_names
 from lenet.system.errors import (
     CheckpointError,
@@ -236,9 +237,8 @@ def _leave_interrupts_to_others() -> None:
 
 
 def _in_own_process(job: SweepTask) -> Result:
-    context = multiprocessing.get_context("spawn")
     try:
-        with ProcessPoolExecutor(1, context, initializer=_end_with_parent) as process:
+        with ProcessPoolExecutor(1, Context(), initializer=_end_with_parent) as process:
             return process.submit(train_one, job).result()
     except BrokenProcessPool:
         return _failed(
