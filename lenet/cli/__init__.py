@@ -20,6 +20,7 @@ import click
 from lenet.parallel.launch import abort_job, is_rank_zero
 from lenet.system.errors import LenetError, printable
 from lenet.system.machine import limit_blas_threads
+from lenet.system.terminal import escape_unencodable
 from lenet.version import __version__
 
 # The commands in the order in which a new user needs them, with their lines in ``lenet --help``.
@@ -82,6 +83,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit with the matching exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     signal.signal(signal.SIGTERM, _interrupt)
+    escape_unencodable()
     limit_blas_threads(1)  # before NumPy is imported: the products are small, a worker is a core
     try:
         cli.main(arguments, prog_name="lenet", standalone_mode=False)

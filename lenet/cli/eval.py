@@ -79,7 +79,6 @@ def eval_(
         lenet eval runs/sweep
         lenet eval pretrained --data mnist
     """  # noqa: D301 - click's mark for lines to leave as they are
-
     from lenet.data.catalogue import ROLES
     from lenet.system.errors import GateFailed
     from lenet.training.ensemble import evaluate_checkpoints

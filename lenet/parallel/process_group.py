@@ -116,7 +116,12 @@ class ProcessGroup:
         for rank, pipe in enumerate(self._pipes, start=1):
             with suppress(BrokenPipeError):  # it is dead: the first barrier raises that
                 pipe.send((rank, self.size, name, program, arrays, job))
-        self.communicator.barrier()  # all have opened what is shared
+        try:
+            self.communicator.barrier()  # all have opened what is shared
+        except WorkerDied as error:
+            raise WorkersUnavailable(
+                error.problem, remedy="check the limits on memory, or use --workers 1"
+            ) from error
         with signals_blocked():
             self._unlink_segments()
         return self.communicator

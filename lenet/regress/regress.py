@@ -573,7 +573,7 @@ class Verdict:
             "machine": dict(self.machine),
             "seconds": self.seconds,
         }
-        return json.dumps(values, ensure_ascii=False)
+        return json.dumps(values)
 
     def to_junit(self) -> str:
         """Return the XML that continuous integration reads."""

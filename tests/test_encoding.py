@@ -1,0 +1,146 @@
+"""Output where the encoding has not all characters: nothing raises, nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny import write_bars
+
+from lenet.cli import COMMANDS
+from lenet.config.schema import Config
+from lenet.config.writer import to_yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+RUN, GREEK, KANJI = "学習", "Ωμέγα.npy", "数字.npy"
+
+# Code pages of Windows in Western Europe, Japan, Russia and of its console, and what Unix has.
+ENCODINGS = ["cp1252", "cp932", "cp1251", "cp437", "ascii", "latin-1", "utf-8"]
+
+COMMAND_LINES = {
+    **{f"{name} help": [name, "--help"] for name in COMMANDS},
+    "help": ["--help"],
+    "train": ["train", "--config", "設定.yaml", "--output", RUN],
+    "train json": ["train", "--config", "設定.yaml", "--output", RUN, "--overwrite", "--json"],
+    "summary": ["summary"],
+    "summary json": ["summary", "--json"],
+    "config": ["config", "--set", f"output.dir={RUN}"],
+    "data list": ["data", "list"],
+    "data list json": ["data", "list", "--json"],
+    "eval": ["eval", f"{RUN}/best.npz"],
+    "eval json": ["eval", f"{RUN}/best.npz", "--json"],
+    "predict": ["predict", "pretrained", "first.npy", GREEK, KANJI, "last.npy"],
+    "predict json": ["predict", "pretrained", GREEK, KANJI, "last.npy", "--json"],
+    "report": ["report", RUN, "--out", f"{RUN}.html"],
+    "export": ["export", "pretrained", "--c", f"{RUN}.c"],
+    "a second run": ["train", "--config", "設定.yaml", "--output", RUN],
+    "a missing file": ["eval", "δεν υπάρχει.npz"],
+    "an unknown option": ["eval", "--επιλογή"],
+}
+CODES = {"a second run": 2, "a missing file": 3, "an unknown option": 2}
+
+# One process for all commands, with stdout and stderr into files of each, as a shell has them.
+DRIVER = """
+import json, os, sys
+from lenet.cli import main
+for number, arguments in enumerate(json.load(open("commands.json", encoding="utf-8"))):
+    for stream, name in ((sys.stdout, "out"), (sys.stderr, "err")):
+        stream.flush()
+        with open(f"{number}.{name}", "wb") as file:
+            os.dup2(file.fileno(), stream.fileno())
+    try:
+        main(arguments)
+    except SystemExit as end:
+        with open(f"{number}.code", "w") as file:
+            print(end.code, file=file)
+"""
+
+
+@pytest.fixture(scope="module", params=ENCODINGS)
+def ended(request, tmp_path_factory) -> tuple[str, dict[str, tuple[int, bytes, bytes]]]:
+    """Exit code, stdout and stderr of every command line, in one encoding."""
+    folder = tmp_path_factory.mktemp(request.param)
+    keys = write_bars(folder, train=120, test=40) | {"train.epochs": 1, "data.validation": 20}
+    (folder / "設定.yaml").write_text(to_yaml(Config().with_values(keys)), encoding="utf-8")
+    image = np.zeros((28, 28), np.uint8)
+    image[4:24, 12:16] = 255
+    for name in ("first.npy", GREEK, KANJI, "last.npy"):
+        np.save(folder / name, image)
+    (folder / "commands.json").write_text(json.dumps(list(COMMAND_LINES.values())))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": request.param}
+    ran = subprocess.run(
+        [sys.executable, "-c", DRIVER],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert (ran.returncode, ran.stderr) == (0, b"")
+    found = {}
+    for number, name in enumerate(COMMAND_LINES):
+        out, err = ((folder / f"{number}.{kind}").read_bytes() for kind in ("out", "err"))
+        found[name] = int((folder / f"{number}.code").read_text()), out, err
+    return request.param, found
+
+
+def decoded(encoding: str, text: bytes) -> str:
+    """As who reads it has it; click writes UTF-8 where the encoding is ASCII."""
+    return text.decode("utf-8" if encoding == "ascii" else encoding)
+
+
+def test_every_command_ends_with_its_own_exit_code(ended):
+    encoding, found = ended
+    codes = {name: code for name, (code, _, _) in found.items()}
+    assert codes == {name: CODES.get(name, 0) for name in COMMAND_LINES}
+    for name, (_, out, err) in found.items():
+        assert "Error" not in decoded(encoding, err)
+        # A configuration is printed to be saved, and YAML is UTF-8 everywhere.
+        decoded("utf-8" if name == "config" else encoding, out)
+
+
+def test_a_name_that_cannot_be_shown_keeps_no_image_from_being_predicted(ended):
+    encoding, found = ended
+    lines = decoded(encoding, found["predict"][1]).splitlines()
+    assert [line.partition(":")[0].rpartition(".")[2] for line in lines] == ["npy"] * 4
+    assert lines[0].startswith("first.npy: ")
+    assert lines[3].startswith("last.npy: ")
+
+
+def test_characters_that_the_encoding_lacks_are_escaped_and_others_are_shown(ended):
+    encoding, found = ended
+    lines = decoded(encoding, found["predict"][1]).splitlines()
+    for name, line in zip((GREEK, KANJI), lines[1:3], strict=True):
+        target = "utf-8" if encoding == "ascii" else encoding
+        assert line.startswith(name.encode(target, "backslashreplace").decode(target))
+
+
+def test_json_is_ascii_and_whole(ended):
+    _, found = ended
+    results = {
+        name: [json.loads(line) for line in out.decode("ascii").splitlines()]
+        for name, (_, out, _) in found.items()
+        if name.endswith(" json") and name != "data list json"
+    }
+    json.loads(found["data list json"][1].decode("ascii"))
+    assert results["train json"][0]["directory"] == RUN
+    assert results["eval json"][0]["count"] == 40
+    assert [Path(line["file"]).name for line in results["predict json"]] == [
+        GREEK,
+        KANJI,
+        "last.npy",
+    ]
+
+
+def test_an_error_is_still_one_line(ended):
+    encoding, found = ended
+    for name in CODES:
+        _, out, err = found[name]
+        text = decoded(encoding, err)
+        assert (out, text.count("\n")) == (b"", 1)
+        assert text.startswith("lenet: error: ")
