@@ -192,12 +192,12 @@ def test_absurd_header_is_refused_before_memory_is_taken(tmp_path, axes, pack):
 @pytest.mark.parametrize("shape", [(0,), (0, 28, 28), (0xFFFFFFFF, 0, 0xFFFFFFFF)])
 def test_no_items(tmp_path, shape):
     content = struct.pack(f">2xBB{len(shape)}I", 0x08, len(shape), *shape)
-    refuse(place(tmp_path, content), "holds no items")
-    refuse(place(tmp_path, gz(content)), "holds no items")
+    refuse(place(tmp_path, content), "contains no items")
+    refuse(place(tmp_path, gz(content)), "contains no items")
 
 
 def test_payload_shorter_or_longer_than_the_header(tmp_path):
-    said = "its header promises 24 bytes (2×3×4), the file holds"
+    said = "its header promises 24 bytes (2×3×4), the file contains"
     refuse(place(tmp_path, IMAGES[:-1]), f"{said} 23 bytes")
     refuse(place(tmp_path, IMAGES + b"\0"), f"{said} 25 bytes")
     refuse(place(tmp_path, gz(IMAGES[:-1])), f"{said} 23 bytes")
@@ -208,7 +208,7 @@ def test_gzip_bomb_is_read_no_further_than_promised(tmp_path):
     path = place(tmp_path, gz(IMAGES + bytes(1 << 26)))
     tracemalloc.start()
     try:
-        refuse(path, "the file holds more")
+        refuse(path, "the file contains more")
         assert tracemalloc.get_traced_memory()[1] < 1 << 21
     finally:
         tracemalloc.stop()
@@ -275,4 +275,4 @@ def test_a_write_that_fails_leaves_the_old_file_alone(tmp_path, monkeypatch, cau
 def test_a_header_of_64_huge_axes_is_one_short_line(tmp_path):
     (tmp_path / "a").write_bytes(b"\0\0\x08\x40" + b"\xff" * 256 + b"\0")
     eight = "×".join(["4294967295"] * 8)
-    refuse(tmp_path / "a", f"promises over 2⁶³ bytes ({eight}×…), the file holds 1 bytes")
+    refuse(tmp_path / "a", f"promises over 2⁶³ bytes ({eight}×…), the file contains 1 bytes")

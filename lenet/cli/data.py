@@ -26,7 +26,7 @@ def data() -> None:
 def list_(data_dir: Path | None, as_json: bool) -> None:
     """List the data sets and the locations of their files."""
     from lenet.data.catalogue import CATALOGUE
-    from lenet.data.datasets import locate
+    from lenet.data.published import locate
 
     found = {name: locate(name, data_dir) for name in CATALOGUE}
     if as_json:
@@ -69,9 +69,9 @@ def _size(files: dict[str, Path | None]) -> int:
 @DATA_DIR
 def fetch(name: str, data_dir: Path | None) -> None:
     """Download the files of data set NAME to the cache, or to --data-dir."""
-    from lenet.data import datasets
+    from lenet.data import published
 
-    for path, fetched in datasets.fetch(name, data_dir).items():
+    for path, fetched in published.fetch(name, data_dir).items():
         click.echo(f"{path}  {'fetched' if fetched else 'already present'}")
 
 

@@ -20,12 +20,34 @@ NAMES = (
 
 
 @dataclass(frozen=True)
+class Bundle:
+    """A published archive of several files: zip or tar."""
+
+    name: str
+    md5: str
+
+
+@dataclass(frozen=True)
 class Archive:
-    """A published file: its name without ``.gz`` and the checksum it was published with."""
+    """A published file.
+
+    Attributes
+    ----------
+    name
+        Of an IDX file, without ``.gz``.
+    content_sha256, gzip_md5
+        The checksum an IDX file was published with: of its content, or of the packed file.
+    md5
+        The checksum of a file of another format.
+    bundle
+        The archive that contains the file, which then has no checksum of its own.
+    """
 
     name: str
     content_sha256: str | None = None
     gzip_md5: str | None = None
+    md5: str | None = None
+    bundle: Bundle | None = None
 
 
 @dataclass(frozen=True)
@@ -39,15 +61,22 @@ class Source:
     class_names
         One a class; empty if the data themselves determine the classes.
     archives
-        The published files by role; empty for a data set that is not downloaded.
+        The published files by role, which begins with the split; empty for a data set that is not
+        downloaded.
     mirrors
         Addresses of directories with these files, each ending in a slash, in order of preference.
+    layout
+        What the files contain, a key of ``lenet.data.published.LAYOUTS``.
+    folder
+        The directory of the files, by default the name of the data set.
     """
 
     description: str
     class_names: tuple[str, ...] = ()
     archives: Mapping[str, Archive] = field(default_factory=dict)
     mirrors: tuple[str, ...] = ()
+    layout: str = "idx"
+    folder: str = ""
 
 
 def _by_sha256(*sums: str) -> dict[str, Archive]:
@@ -56,6 +85,28 @@ def _by_sha256(*sums: str) -> dict[str, Archive]:
 
 def _by_md5(*sums: str) -> dict[str, Archive]:
     return {r: Archive(n, gzip_md5=s) for r, n, s in zip(ROLES, NAMES, sums, strict=True)}
+
+
+EMNIST = Bundle("gzip.zip", "58c8d27c78d21e728a6bc7b3cc06412e")
+CIFAR = Bundle("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530")
+DIGITS = tuple("0123456789")
+CAPITALS = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+
+
+def _emnist(
+    part: str, description: str, class_names: tuple[str, ...], layout: str = "transposed"
+) -> Source:
+    """Return a part of EMNIST (G. Cohen et al. (2017), EMNIST: an extension of MNIST)."""
+    archives = {
+        f"{split}_{what}": Archive(f"emnist-{part}-{split}-{what}-{kind}-ubyte", bundle=EMNIST)
+        for split in ("train", "test")
+        for what, kind in (("images", "idx3"), ("labels", "idx1"))
+    }
+    mirrors = (
+        "https://biometrics.nist.gov/cs_links/EMNIST/",
+        "https://www.itl.nist.gov/iaui/vip/cs_links/EMNIST/",
+    )
+    return Source(description, class_names, archives, mirrors, layout, "emnist")
 
 
 CATALOGUE = {
@@ -112,8 +163,77 @@ CATALOGUE = {
             "http://codh.rois.ac.jp/kmnist/dataset/kmnist/",
         ),
     ),
-    "strokes": Source("built-in digits drawn from a seed, 60,000 + 10,000", tuple("0123456789")),
-    "idx": Source("IDX files of your own: data.train_images and so on"),
+    "emnist-balanced": _emnist(
+        "balanced",
+        "letters and digits, 47 classes, 112,800 + 18,800 images of 28×28 (562 MB with all EMNIST)",
+        (*DIGITS, *CAPITALS, *"abdefghnqrt"),
+    ),
+    "emnist-letters": _emnist(
+        "letters",
+        "letters, 26 classes, 124,800 + 20,800 images of 28×28 (562 MB with all EMNIST)",
+        CAPITALS,
+        "transposed, labels from 1",
+    ),
+    "emnist-digits": _emnist(
+        "digits",
+        "digits, 240,000 + 40,000 images of 28×28 (562 MB with all EMNIST)",
+        DIGITS,
+    ),
+    "emnist-byclass": _emnist(
+        "byclass",
+        "letters, digits, 62 classes, 697,932 + 116,323 images of 28×28 (562 MB with all EMNIST)",
+        (*DIGITS, *CAPITALS, *map(str.lower, CAPITALS)),
+    ),
+    "qmnist": Source(
+        "MNIST with its 60,000 test images, 60,000 + 60,000 images of 28×28 (20 MB)",
+        DIGITS,
+        {
+            "train_images": Archive(
+                "qmnist-train-images-idx3-ubyte", gzip_md5="ed72d4157d28c017586c42bc6afe6370"
+            ),
+            "train_labels": Archive(
+                "qmnist-train-labels-idx2-int", gzip_md5="0058f8dd561b90ffdd0f734c6a30e5e4"
+            ),
+            "test_images": Archive(
+                "qmnist-test-images-idx3-ubyte", gzip_md5="1394631089c404de565df7b7aeaf9412"
+            ),
+            "test_labels": Archive(
+                "qmnist-test-labels-idx2-int", gzip_md5="5b5b05890a5e13444e108efe57b788aa"
+            ),
+        },
+        (
+            "https://raw.githubusercontent.com/facebookresearch/qmnist/master/",
+            "https://github.com/facebookresearch/qmnist/raw/master/",
+        ),
+    ),
+    "cifar-10": Source(
+        "objects in colour, 50,000 + 10,000 images of 32×32 (170 MB)",
+        (
+            *("airplane", "automobile", "bird", "cat", "deer"),
+            *("dog", "frog", "horse", "ship", "truck"),
+        ),
+        {
+            **{f"train_{k}": Archive(f"data_batch_{k}.bin", bundle=CIFAR) for k in range(1, 6)},
+            "test": Archive("test_batch.bin", bundle=CIFAR),
+        },
+        ("https://www.cs.toronto.edu/~kriz/",),
+        layout="cifar",
+    ),
+    "usps": Source(
+        "digits from envelopes, 7,291 + 2,007 images of 16×16 (8 MB)",
+        DIGITS,
+        {
+            "train": Archive("usps.bz2", md5="ec16c51db3855ca6c91edd34d0e9b197"),
+            "test": Archive("usps.t.bz2", md5="8ea070ee2aca1ac39742fdd1ef5ed118"),
+        },
+        ("https://www.csie.ntu.edu.tw/~cjlin/libsvmtools/datasets/multiclass/",),
+        layout="libsvm",
+    ),
+    "strokes": Source("built-in digits drawn from a seed, 60,000 + 10,000", DIGITS),
+    "idx": Source("IDX files of your own: data.train_images and so on, or data.path"),
+    "folder": Source("pictures of your own, a directory for every class: data.path"),
+    "npz": Source("a .npz file of your own with x_train, y_train, x_test, y_test: data.path"),
+    "csv": Source("CSV files of your own, a label and its pixels in every row: data.path"),
 }
 
 

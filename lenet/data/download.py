@@ -1,35 +1,65 @@
-"""Downloads of published files: from the first mirror that has them, checked before they are kept.
+"""Downloads of published files: from the first mirror that delivers them, checked, continued.
 
-Every wait is limited, the whole too, and no more is received than any archive contains.
+A file is received into ``NAME.part`` beside its place. What has come stays there when the line
+breaks, and the next attempt asks for the rest (HTTP's ``Range``). There is no limit on the whole,
+only on standing still; a slow mirror is left for the next one, and asked again if that is no
+faster.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from http import HTTPStatus
 from pathlib import Path
-from typing import TypeVar
+from queue import Empty, Queue
+from threading import Event, Thread
+from typing import IO, TypeVar
 
-from lenet.system.errors import DataError
-from lenet.system.files import replacing
+from lenet.system.errors import DataError, SystemFailure
+from lenet.system.lock import lock
 from lenet.system.terminal import supports_progress_bar
 
 T = TypeVar("T")
 
-SECONDS_PER_WAIT = 10.0  # to connect, and for every answer
-SECONDS_IN_ALL = 60.0  # for all files from all mirrors
-MAX_DOWNLOAD = 1 << 26  # bytes; the largest archive has 26 million
+SECONDS_PER_WAIT = 10.0
+"""To connect, and without new bytes."""
+
+MIN_RATE = 1000
+"""Bytes a second: less, over ``SECONDS_PER_WAIT``, is standing still."""
+
+SECONDS_PER_MIRROR = 15.0
+"""After this a mirror that will need as long again is left for the next, if there is one."""
+
+MAX_DOWNLOAD = 1 << 26
+"""Bytes of a file unless it is a bundle; the largest has 26 million."""
+
+MAX_BUNDLE = 1 << 30
+"""Bytes of a bundle; the largest has 562 million."""
 
 
 class NotFetched(Exception):
-    """No mirror has the files; its arguments say why, one for each mirror."""
+    """No mirror has a file; the arguments say why, one for each mirror."""
 
 
-def download(
-    mirrors: tuple[str, ...], folder: Path, checks: Mapping[str, Callable[[Path], T]]
+class _TooLong(OSError):
+    """A mirror sends more than the file can be."""
+
+
+class _Slow(Exception):
+    """A mirror would need much longer; the argument is its rate in bytes a second."""
+
+
+def download_files(
+    mirrors: tuple[str, ...],
+    folder: Path,
+    checks: Mapping[str, Callable[[Path], T]],
+    limit: int | None = None,
 ) -> dict[str, T]:
-    """Fetch files into ``folder``, each from the first mirror that has it.
+    """Fetch files into ``folder``, each from the first mirror that delivers it.
 
     Parameters
     ----------
@@ -40,6 +70,8 @@ def download(
     checks
         By file name, what reads the file, given the path of a temporary copy; a ``DataError``
         means that this is not the file.
+    limit
+        Bytes that a file may have, by default ``MAX_DOWNLOAD``.
 
     Returns
     -------
@@ -48,96 +80,246 @@ def download(
     Raises
     ------
     NotFetched
-        The mirrors are exhausted.
+        No mirror delivers one of the files. What has come of it is kept.
     SystemFailure
         The folder cannot be written.
     """
-    from http.client import HTTPException
+    if not mirrors:
+        raise NotFetched
+    fetched: dict[str, T] = {}
+    for name, check in checks.items():
+        mirror, fetched[name] = _fetch(mirrors, folder / name, check, limit or MAX_DOWNLOAD)
+        mirrors = (mirror, *(other for other in mirrors if other != mirror))
+    return fetched
+
+
+def _fetch(
+    mirrors: tuple[str, ...], path: Path, check: Callable[[Path], T], limit: int
+) -> tuple[str, T]:
+    """Return the mirror that delivered the file, and what the check returned."""
     from urllib.parse import urlsplit
 
-    deadline = time.monotonic() + SECONDS_IN_ALL
-    fetched: dict[str, T] = {}
-    failures = []
-    for mirror in mirrors:
+    failures: dict[str, str] = {}
+    later: dict[str, float] = {}  # mirrors that are slow or broke off, with their rates
+    with _part_file(path) as part:
+        for mirror in mirrors:
+            patience = SECONDS_PER_MIRROR if mirror != mirrors[-1] or later else None
+            try:
+                return mirror, _attempt(mirror + path.name, path, part, check, limit, patience)
+            except _Slow as error:
+                later[mirror] = error.args[0]
+            except _Failed as error:
+                failures[mirror] = str(error)
+                if error.received:
+                    later[mirror] = 0.0
+        for mirror in sorted(later, key=lambda mirror: -later[mirror]):
+            while True:  # as long as every attempt brings more of the file
+                try:
+                    return mirror, _attempt(mirror + path.name, path, part, check, limit, None)
+                except _Failed as error:
+                    failures[mirror] = str(error)
+                    if not error.received:
+                        break
+    raise NotFetched(*(f"{urlsplit(mirror).hostname}: {why}" for mirror, why in failures.items()))
+
+
+class _Failed(Exception):
+    """An attempt that did not end with the file.
+
+    Attributes
+    ----------
+    received
+        Whether another attempt may end with it: more of it is here than before.
+    """
+
+    def __init__(self, why: str, *, received: bool) -> None:
+        super().__init__(why)
+        self.received = received
+
+
+def _attempt(
+    url: str,
+    path: Path,
+    part: IO[bytes],
+    check: Callable[[Path], T],
+    limit: int,
+    patience: float | None,
+) -> T:
+    """Receive the rest of a file and check it, or raise ``_Slow`` or ``_Failed``."""
+    from http.client import HTTPException
+
+    before = _size(part)
+    try:
+        _receive(url, path.name, part, limit, patience)
+    except _TooLong as error:
+        part.truncate(0)
+        raise _Failed(str(error), received=False) from error
+    except (OSError, HTTPException, ValueError) as error:
+        why = str(getattr(error, "reason", error))
+        raise _Failed(why, received=_size(part) > before) from error
+    _size(part)  # all of it is on the disk
+    try:
+        result = check(Path(part.name))
+    except DataError as error:
+        part.truncate(0)
+        # If it was put together from two attempts, one more from the beginning may do.
+        raise _Failed(error.problem, received=before > 0) from error
+    with _naming(path):
+        os.fsync(part.fileno())
+        part.close()
+        Path(part.name).replace(path)
+    return result
+
+
+def _size(part: IO[bytes]) -> int:
+    with _naming(Path(part.name)):
+        part.flush()
+    return os.fstat(part.fileno()).st_size
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Turn an error of the system in writing into one that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise SystemFailure(
+            f"cannot be written: {error.strerror or error}",
+            remedy="free space, or choose a directory that can be written",
+            file=path,
+        ) from error
+
+
+@contextmanager
+def _part_file(path: Path) -> Iterator[IO[bytes]]:
+    """Open the file of what has come so far; while another process has it, one of our own."""
+    folders = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
+    shared = name = path.with_name(f"{path.name}.part")
+    with _naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = name.open("a+b")
         try:
-            for name, check in checks.items():
-                if name not in fetched:
-                    fetched[name] = _fetch(mirror + name, folder / name, check, deadline)
-        except (OSError, HTTPException, ValueError) as error:
-            failures.append(f"{urlsplit(mirror).hostname}: {getattr(error, 'reason', error)}")
-        except DataError as error:
-            failures.append(f"{urlsplit(mirror).hostname}: {error.problem}")
-        else:
-            return fetched
-    raise NotFetched(*failures)
+            lock(file)
+        except OSError:
+            file.close()
+            name = path.with_name(f"{path.name}.{os.getpid()}.part")
+            file = name.open("a+b")
+    try:
+        yield file
+    finally:
+        with suppress(OSError):
+            file.close()
+        with suppress(OSError):
+            if name != shared or not name.stat().st_size:
+                name.unlink()
+        with suppress(OSError):  # nothing came: nothing stays
+            for folder in folders:
+                folder.rmdir()
 
 
-def _fetch(url: str, path: Path, check: Callable[[Path], T], deadline: float) -> T:
+# --- Receiving -----------------------------------------------------------------------------------
+
+
+def _receive(url: str, name: str, part: IO[bytes], limit: int, patience: float | None) -> None:
+    """Append the rest of a file to ``part``, or write it anew where the mirror knows no ranges."""
     from tqdm import tqdm
 
-    content = bytearray()
     shown = supports_progress_bar(sys.stderr)
-    with tqdm(desc=path.name, unit="B", unit_scale=True, leave=False, disable=not shown) as bar:
-        for total, chunk in _with_time_limits(_answer(url), deadline):
-            content += chunk
+    start = time.monotonic()
+    received = 0
+    parts = _with_time_limits(_answer(url, _size(part), limit))
+    with tqdm(desc=name, unit="B", unit_scale=True, leave=False, disable=not shown) as bar:
+        for first, total, chunk in parts:
+            with _naming(Path(part.name)):
+                if not received and first < _size(part):
+                    part.truncate(first)
+                part.write(chunk)
+            received += len(chunk)
             bar.total = total
-            bar.update(len(chunk))
-    with replacing(path) as file:
-        file.write(content)
-        file.flush()
-        return check(Path(file.name))
+            bar.update(first + received - bar.n)
+            taken = time.monotonic() - start
+            if patience is not None and taken > patience:
+                left = None if total is None else total - first - received
+                if left is None or left * taken > received * patience:
+                    raise _Slow(received / taken)
 
 
-def _answer(url: str) -> Iterator[tuple[int | None, bytes]]:
-    """Yield the length announced, and a piece of the answer, until its end."""
+def _answer(url: str, have: int, limit: int) -> Iterator[tuple[int, int | None, bytes]]:
+    """Yield where the answer begins in the file, the length of the file, and a piece of it.
+
+    The pieces follow one another from ``have`` on, or from 0 if the server sends the whole file.
+    """
     from urllib.error import HTTPError
     from urllib.request import Request, urlopen
 
-    request = Request(url, headers={"User-Agent": "lenet"})  # noqa: S310 - from our own list
+    headers = {"User-Agent": "lenet"} | ({"Range": f"bytes={have}-"} if have else {})
+    request = Request(url, headers=headers)  # noqa: S310 - from our own list
     try:
         with urlopen(request, timeout=SECONDS_PER_WAIT) as answer:  # noqa: S310
-            total = int(answer.headers.get("Content-Length", 0)) or None
+            length = int(answer.headers.get("Content-Length", 0)) or None
+            first = have if answer.status == HTTPStatus.PARTIAL_CONTENT else 0
+            expected = f"bytes {have}-"
+            if first and not answer.headers.get("Content-Range", "").startswith(expected):
+                raise OSError("answers with another part of the file")
+            total = None if length is None else first + length
             received = 0
             while chunk := answer.read1():
                 received += len(chunk)
-                if received > MAX_DOWNLOAD:
-                    raise OSError("sends more than any archive has")
-                yield total, chunk
+                if first + received > limit:
+                    raise _TooLong("sends more than any archive has")
+                yield first, total, chunk
+            if length is not None and received < length:
+                raise OSError(f"broke off after {first + received:,} of {total:,} bytes")
     except HTTPError as error:
         with error:
+            if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and have:
+                yield from _answer(url, 0, limit)
+                return
             raise OSError(f"HTTP {error.code} {error.reason}") from None
 
 
-def _with_time_limits(parts: Iterator[T], deadline: float) -> Iterator[T]:
-    """Yield the ``parts``, waiting for none too long, for all no longer than ``deadline``.
+def _with_time_limits(
+    parts: Iterator[tuple[int, int | None, bytes]],
+) -> Iterator[tuple[int, int | None, bytes]]:
+    """Yield the ``parts`` as long as they keep coming.
 
     They are taken in a thread: a look-up of a host name, and an answer that comes byte by byte,
-    know no time limit of their own.
+    have no time limit of their own.
     """
-    from queue import Empty, SimpleQueue
-    from threading import Thread
-
-    taken: SimpleQueue[T | Exception | None] = SimpleQueue()
+    taken: Queue[tuple[int, int | None, bytes] | Exception | None] = Queue(64)
+    over = Event()
 
     def take() -> None:
         try:
             for part in parts:
                 taken.put(part)
-                if time.monotonic() > deadline:
+                if over.is_set():
                     return
             taken.put(None)
         except Exception as error:  # raised again where the parts are wanted
             taken.put(error)
 
     Thread(target=take, daemon=True).start()
-    while (left := deadline - time.monotonic()) > 0:
-        try:
-            part = taken.get(timeout=min(SECONDS_PER_WAIT, left))
-        except Empty:
-            break
-        if isinstance(part, Exception):
-            raise part
-        if part is None:
-            return
-        yield part
-    raise TimeoutError("timed out")
+    mark, since = time.monotonic(), 0
+    try:
+        while True:
+            try:
+                part = taken.get(timeout=SECONDS_PER_WAIT)
+            except Empty:
+                raise TimeoutError("timed out") from None
+            if isinstance(part, Exception):
+                raise part
+            if part is None:
+                return
+            yield part
+            since += len(part[2])
+            now = time.monotonic()
+            if now - mark > SECONDS_PER_WAIT:
+                if since < MIN_RATE * (now - mark):
+                    raise TimeoutError(f"timed out: {since:,} bytes in {now - mark:.0f} s")
+                mark, since = now, 0
+    finally:
+        over.set()
+        with suppress(Empty):
+            while True:
+                taken.get_nowait()

@@ -4,8 +4,8 @@ The format is the one at the foot of LeCun's MNIST page (http://yann.lecun.com/e
 zero bytes, one byte for the type of the numbers, one for the number of axes, the length of every
 axis as a big-endian 32-bit integer, then the numbers, big-endian, the last axis fastest.
 
-A file comes from anywhere, so its header is a claim. It is held against the size of the file
-before any memory is taken, and decompression stops one byte after the size it claims.
+A file comes from anywhere, so its header is a claim. It is compared with the size of the file
+before any memory is allocated, and decompression stops one byte after the size it claims.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import math
 import os
 import struct
 import zlib
+from collections.abc import Iterable
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, NoReturn
@@ -42,7 +43,7 @@ CHUNK = 1 << 20
 
 
 def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
-    """Read an IDX file, plain or compressed (told by its content, not by its name).
+    """Read an IDX file, plain or compressed (recognised by its content, not by its name).
 
     Parameters
     ----------
@@ -116,8 +117,32 @@ def write_idx(path: str | os.PathLike[str], array: NDArray[Any]) -> None:
             file.write(items.data)
 
 
+def write_idx_blocks(
+    path: str | os.PathLike[str], shape: tuple[int, ...], blocks: Iterable[NDArray[np.uint8]]
+) -> None:
+    """Write an array of bytes of this ``shape`` from its rows in ``blocks``, one after another.
+
+    Raises
+    ------
+    ValueError
+        The blocks do not add up to the shape, or the array has no items.
+    SystemFailure
+        The file cannot be written.
+    """
+    with replacing(Path(path)) as file:
+        file.write(header(np.broadcast_to(np.uint8(0), shape)))
+        rows = 0
+        for block in blocks:
+            if block.shape[1:] != shape[1:] or block.dtype != np.uint8:
+                raise ValueError(f"a block of {block.dtype} {block.shape} in an array of {shape}")
+            file.write(np.ascontiguousarray(block).data)
+            rows += len(block)
+        if rows != shape[0]:
+            raise ValueError(f"the blocks have {rows} rows, not {shape[0]}")
+
+
 def header(array: NDArray[Any]) -> bytes:
-    r"""Return the bytes that stand before the numbers of ``array`` in an IDX file.
+    r"""Return the bytes that precede the numbers of ``array`` in an IDX file.
 
     Examples
     --------
@@ -176,7 +201,7 @@ def _read_header(
         raise DataError("ends within its header", remedy=REMEDY, file=path)
     shape = struct.unpack(f">{magic[3]}I", lengths)
     if 0 in shape:
-        raise DataError("holds no items", remedy="name a file with some", file=path)
+        raise DataError("contains no items", remedy="name a file with some", file=path)
     return TYPES[magic[2]], shape
 
 
@@ -203,5 +228,5 @@ def _refuse_length(
     claimed = math.prod(shape) * dtype.itemsize
     size = f"{claimed:,} bytes" if claimed < 2**63 else "over 2⁶³ bytes"
     axes = "×".join(map(str, shape[:8])) + "×…" * (len(shape) > 8)
-    problem = f"its header promises {size} ({axes}), the file holds {found}"
+    problem = f"its header promises {size} ({axes}), the file contains {found}"
     raise DataError(problem, remedy=REMEDY, file=path)

@@ -17,19 +17,19 @@ pages the first is taken; palettes and colour spaces become red, green and blue;
 
 from __future__ import annotations
 
-import math
 import re
 import warnings
 from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lenet.data.idx import GZIP_MAGIC, TYPES, read_idx
-from lenet.system.errors import ImageError, LenetError, SystemFailure
+from lenet.data.npy import NPY_MAGIC, read_npy
+from lenet.system.errors import DataError, ImageError, LenetError, SystemFailure
 from lenet.system.extras import require
 from lenet.system.files import open_regular
 
@@ -38,14 +38,6 @@ Pixels: TypeAlias = NDArray[np.float32]
 MAX_PIXELS = 1 << 26  # of a picture, such as 8,192 × 8,192
 MAX_SIDE = 2048  # of what is kept; more shows nothing new about a digit
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP", "PPM")
-NPY_MAGIC = b"\x93NUMPY"
-NPY_HEADER = re.compile(
-    rb"\x93NUMPY(\x01\x00..|[\x02\x03]\x00....)\{'descr': *'([<>|=]?[?a-zA-Z]\d{0,3})', *"
-    rb"'fortran_order': *(True|False), *'shape': *"
-    rb"\(((?:\d{1,18}L?, *){0,31}(?:\d{1,18}L?)?)\),? *\} *\n",
-    re.DOTALL,
-)
-MAX_HEADER = 1024
 PGM_HEADER = re.compile(rb"P[25]" + 3 * rb"(?:\s|#[^\n]*\n)+(\d{1,9})" + rb"\s")
 REMEDY = "save it again as PNG or JPEG"
 SMALLER = "scale it down, or cut the digit out"
@@ -169,28 +161,10 @@ def _reduced(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _read_npy(path: Path) -> NDArray[Any]:
-    """Map an array; numpy.load would have its header evaluated as Python.
-
-    The format is NEP 1's (https://numpy.org/neps/nep-0001-npy-format.html).
-    """
-    with path.open("rb") as file:
-        header = NPY_HEADER.match(file.read(MAX_HEADER))
-    if header is None or header.end() != 6 + len(header[1]) + int.from_bytes(
-        header[1][2:], "little"
-    ):
-        raise ImageError("is a .npy file with a damaged or unusual header", remedy=REMEDY)
-    descr, fortran, axes = (header[part].decode() for part in (2, 3, 4))
     try:
-        dtype, shape = np.dtype(descr), tuple(map(int, re.findall(r"\d+", axes)))
-    except TypeError as error:
-        raise ImageError(f"is a .npy file of no type ({error})", remedy=REMEDY) from error
-    _check_type(dtype)
-    here, claimed = path.stat().st_size - header.end(), math.prod(shape) * dtype.itemsize
-    if here < claimed or not claimed:
-        problem = f"is a .npy file whose header promises {shape}, and that holds {here:,} bytes"
-        raise ImageError(problem, remedy=REMEDY)
-    order: Literal["F", "C"] = "F" if fortran == "True" else "C"
-    return np.memmap(path, dtype, "r", header.end(), shape, order)
+        return read_npy(path)
+    except DataError as error:
+        raise ImageError(error.problem, remedy=error.remedy) from error
 
 
 def _read_pgm(path: Path) -> NDArray[Any]:

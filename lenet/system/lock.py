@@ -58,7 +58,7 @@ def lock_directory(directory: Path, *, user: str, warn: Callable[[str], None]) -
             file=directory,
         ) from error
     try:
-        _lock(file)
+        lock(file)
     except OSError as error:
         if error.errno in BUSY:
             file.close()
@@ -76,7 +76,7 @@ def lock_directory(directory: Path, *, user: str, warn: Callable[[str], None]) -
     return file
 
 
-def _lock(file: IO[bytes]) -> None:
+def lock(file: IO[bytes]) -> None:
     """Lock an open file for this process without waiting, or raise the system's OSError."""
     if sys.platform == "win32":
         import msvcrt

@@ -1,0 +1,125 @@
+"""Labels as people have them, any integers or one-hot rows, as class indices (N,)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lenet.system.errors import DataError
+
+Labels: TypeAlias = NDArray[Any]
+"""Class indices (N,), uint8 or uint16."""
+
+MAX_CLASSES = 65_536
+QMNIST_COLUMNS = 8  # https://github.com/facebookresearch/qmnist: the first is the class
+
+
+def as_labels(array: NDArray[Any], file: Path, key: str | None = None) -> Labels:
+    """Return class indices (N,), uint8 where they fit and uint16 otherwise.
+
+    Parameters
+    ----------
+    array
+        Integers of any type, or floats that are integers: (N,); (N,1); one-hot (N,classes), whose
+        rows are all 0 but for one 1; or (N,8), the table of QMNIST, whose first column is the
+        class.
+    file, key
+        What to name in an error.
+
+    Raises
+    ------
+    DataError
+        They are of another shape or type, negative, or larger than 65,535.
+
+    Examples
+    --------
+    >>> as_labels(np.array([[0, 0, 1], [1, 0, 0]]), Path("labels"))
+    array([2, 0], dtype=uint8)
+    """
+    labels = _one_axis(array, file, key)
+    if labels.dtype.kind == "f" and not (np.isfinite(labels) & (labels % 1 == 0)).all():
+        wrong = int(np.argmax(~(np.isfinite(labels) & (labels % 1 == 0))))
+        raise DataError(
+            f"label {wrong} is {labels[wrong]}, labels are integers",
+            remedy="give class indices from 0",
+            file=file,
+            key=key,
+        )
+    low, high = labels.min(), labels.max()
+    if low < 0 or high >= MAX_CLASSES:
+        wrong = int(np.argmax((labels < 0) | (labels >= MAX_CLASSES)))
+        raise DataError(
+            f"label {wrong} is {labels[wrong]}, labels are from 0 to {MAX_CLASSES - 1}",
+            remedy="number the classes from 0",
+            file=file,
+            key=key,
+        )
+    return np.asarray(labels, np.uint8 if high < 256 else np.uint16)
+
+
+def _one_axis(array: NDArray[Any], file: Path, key: str | None) -> NDArray[Any]:
+    if array.size and array.dtype.kind in "buif":
+        if array.ndim and array.size == len(array):
+            return array.reshape(-1)
+        if array.ndim == 2 and ((array == 0) | (array == 1)).all():
+            if (np.count_nonzero(array, axis=1) == 1).all():
+                return np.asarray(array.argmax(axis=1))
+        elif array.ndim == 2 and array.shape[1] == QMNIST_COLUMNS and array.dtype.kind in "ui":
+            return array[:, 0]
+    images = array.ndim >= 3
+    raise DataError(
+        f"contains {array.dtype} of shape {array.shape}, labels are integers (N,), or one-hot "
+        "(N,classes)",
+        remedy="exchange images and labels"
+        if images
+        else "store one class index for each image: lenet.data.idx.write_idx(path, labels)",
+        file=file,
+        key=key,
+    )
+
+
+def check_labels(
+    labels: Labels, file: Path, count: int, classes: int | None, key: str | None = None
+) -> None:
+    """Refuse labels that do not fit the images or the classes.
+
+    Raises
+    ------
+    DataError
+        There is not one label for each of ``count`` images, or one is not below ``classes``.
+    """
+    if len(labels) != count:
+        raise DataError(
+            f"contains {len(labels):,} labels for {count:,} images",
+            remedy="name files that belong together",
+            file=file,
+            key=key,
+        )
+    if classes is None or labels.max() < classes:
+        return
+    index = int(np.argmax(labels >= classes))
+    if labels.min() == 1 and labels.max() == classes:
+        problem = (
+            f"labels count from 0, and these seem to begin at 1: they are 1 to {classes}, "
+            f"model.classes is {classes}"
+        )
+        remedy = f"subtract 1 from them, or set model.classes to {classes + 1}"
+    else:
+        problem = f"label {index} is {labels[index]}, the {classes} classes are 0 to {classes - 1}"
+        remedy = f"correct it, or set model.classes to {int(labels.max()) + 1}"
+    raise DataError(problem, remedy=remedy, file=file, key=key)
+
+
+def missing_classes(labels: Labels, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of the classes that no image has.
+
+    Examples
+    --------
+    >>> missing_classes(np.array([0, 2, 2]), ("a", "b", "c"))
+    ('b',)
+    """
+    counts = np.bincount(labels, minlength=len(names))
+    return tuple(name for name, count in zip(names, counts, strict=True) if not count)

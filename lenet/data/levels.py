@@ -1,0 +1,139 @@
+"""Image arrays as people have them, of any number type and layout, as uint8, channels first."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lenet.system.errors import DataError
+
+Levels: TypeAlias = tuple[float, float]
+"""The two numbers that are stored as 0 and 255."""
+
+BYTES: Levels = (0.0, 255.0)
+MAX_CHANNELS = 4
+BLOCK = 4096  # images converted at once: the float64 copies of a block are small
+
+
+def channels_first(array: NDArray[Any], file: Path, key: str | None = None) -> NDArray[Any]:
+    """Return images as (N,H,W), or (N,C,H,W) if they have 2 to 4 channels.
+
+    Parameters
+    ----------
+    array
+        (N,H,W), (N,H,W,C), (N,C,H,W), or (N,H·W) of square images.
+    file, key
+        What to name in an error.
+
+    Raises
+    ------
+    DataError
+        They are of another shape, or both axes could be the channels.
+
+    Examples
+    --------
+    >>> channels_first(np.zeros((5, 28, 28, 1)), Path("images")).shape
+    (5, 28, 28)
+    >>> channels_first(np.zeros((5, 32, 30, 3)), Path("images")).shape
+    (5, 3, 32, 30)
+    >>> channels_first(np.zeros((5, 784)), Path("images")).shape
+    (5, 28, 28)
+    """
+    N = len(array) if array.ndim else 0
+    if array.ndim == 2 and array.shape[1] > 1 and math.isqrt(array.shape[1]) ** 2 == array.shape[1]:
+        side = math.isqrt(array.shape[1])
+        return array.reshape(N, side, side)
+    if array.ndim == 3:
+        return array
+    if array.ndim == 4:
+        first, last = (array.shape[axis] <= MAX_CHANNELS for axis in (1, 3))
+        if first != last:
+            images = array if first else np.moveaxis(array, 3, 1)
+            return images[:, 0] if images.shape[1] == 1 else images
+    shape = "×".join(map(str, array.shape)) or "a single number"
+    if array.ndim == 1:
+        remedy = "exchange images and labels"
+    elif array.ndim == 2:
+        remedy = "give the rows their height and width: array.reshape(N, H, W)"
+    else:
+        remedy = f"give images (N,H,W), or (N,H,W,C) or (N,C,H,W) of up to {MAX_CHANNELS} channels"
+    raise DataError(
+        f"contains {array.dtype} of shape {shape}, images are (N,H,W), (N,H,W,C) or (N,C,H,W)",
+        remedy=remedy,
+        file=file,
+        key=key,
+    )
+
+
+def measured(array: NDArray[Any], file: Path, key: str | None = None) -> Levels:
+    """Return which numbers of an array of images stand for 0 and 255.
+
+    ======================================  =============================
+    numbers                                 stand for 0 and 255
+    ======================================  =============================
+    bytes; other numbers from 0 to 255      0, 255
+    booleans, floats from 0 to 1            0, 1
+    floats from −1 to 1                     −1, 1
+    integers from 0 on, of up to k bits     0, 2ᵏ − 1
+    others                                  the smallest, the largest
+    ======================================  =============================
+
+    Raises
+    ------
+    DataError
+        The array contains something else than finite numbers.
+
+    Examples
+    --------
+    Twelve bits stored in sixteen:
+
+    >>> measured(np.array([0, 4000], np.uint16), Path("images"))
+    (0.0, 4095.0)
+    """
+    if array.dtype == np.uint8:
+        return BYTES
+    if array.dtype.kind not in "buif" or not array.size:
+        raise DataError(
+            f"contains {array.dtype}, images are numbers",
+            remedy="store uint8 from 0 to 255: lenet.data.idx.write_idx(path, array)",
+            file=file,
+            key=key,
+        )
+    low, high = float(array.min()), float(array.max())
+    if not np.isfinite([low, high]).all():
+        remedy = "replace the NaN and infinite numbers"
+        raise DataError("contains NaN or infinite numbers", remedy=remedy, file=file, key=key)
+    if array.dtype.kind == "b" or (array.dtype.kind == "f" and low >= 0 and high <= 1):
+        return 0.0, 1.0
+    if low >= 0 and high <= 255:
+        return BYTES
+    if array.dtype.kind == "f" and low >= -1 and high <= 1:
+        return -1.0, 1.0
+    if low >= 0 and array.dtype.kind in "ui":
+        return 0.0, float((1 << int(high).bit_length()) - 1)
+    return low, high
+
+
+def as_bytes(array: NDArray[Any], levels: Levels = BYTES) -> NDArray[np.uint8]:
+    """Return an array as uint8, C-contiguous; numbers beyond the ``levels`` are clipped to them.
+
+    Examples
+    --------
+    >>> as_bytes(np.array([0.0, 0.5, 1.0]), (0.0, 1.0))
+    array([  0, 128, 255], dtype=uint8)
+    """
+    if array.dtype == np.uint8 and levels == BYTES:
+        return array if array.flags.c_contiguous else np.ascontiguousarray(array)
+    low, high = levels
+    out = np.empty(array.shape, np.uint8)
+    for start in range(0, len(array), BLOCK):
+        block = array[start : start + BLOCK].astype(np.float64)
+        block -= low
+        block *= 255 / (high - low)
+        np.clip(np.rint(block, out=block), 0, 255, out=block)
+        out[start : start + BLOCK] = block
+    return out

@@ -1,0 +1,138 @@
+"""Finding data files under the names and in the layouts that people have them in."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+from pathlib import Path
+
+from lenet.data.catalogue import ROLES
+
+PACKED = (".gz", "")
+SUBFOLDERS = ("raw", "archive", "gzip", "data")  # where archives and libraries put files
+
+
+def normalised(name: str) -> str:
+    """Return a file name without what differs between copies of the same file.
+
+    Examples
+    --------
+    >>> normalised("Train-Images.idx3-ubyte (1).GZ")
+    'train-images-idx3-ubyte'
+    """
+    stem = re.sub(r"(\.gz)+$", "", name.strip().lower())
+    stem = re.sub(r"\s*\(\d+\)(?=$|\.)", "", stem)
+    stem = re.sub(r"(\.gz)+$", "", stem)
+    return re.sub(r"[^a-z0-9]+", "-", stem).strip("-")
+
+
+def squashed(name: str) -> str:
+    """Return the letters and digits of a name, in lower case."""
+    return re.sub(r"[^a-z0-9]+", "", name.lower())
+
+
+def find_published(name: str, folder_name: str, places: Iterable[Path]) -> Path | None:
+    """Return the first file in ``places`` that is called ``name``, or nearly so.
+
+    A file may be packed or unpacked, and be in the place itself, in a folder called
+    ``folder_name``, in torchvision's ``FOLDER_NAME/raw``, or in a folder called as itself. Dots,
+    dashes, capitals and the number of a repeated download make no difference; an exact name comes
+    first.
+    """
+    for place in places:
+        for folder in (place / folder_name, place):
+            for suffix in PACKED:
+                path = folder / f"{name}{suffix}"
+                if os.access(path, os.F_OK) and not path.is_dir():
+                    return path
+        for folder in folders(place, folder_name):
+            if (found := find_near(folder, name)) is not None:
+                return found
+    return None
+
+
+def folders(place: Path, folder_name: str) -> Iterator[Path]:
+    """Yield the folders of a place where the files of a data set may be."""
+    own = [p for p in listed(place) if squashed(p.name) == squashed(folder_name) and p.is_dir()]
+    for folder in (*own, place):
+        yield folder
+        yield from (p for p in listed(folder) if p.name.lower() in SUBFOLDERS and p.is_dir())
+
+
+def find_near(folder: Path, name: str) -> Path | None:
+    """Return a file in ``folder`` called nearly ``name``, or such a file in such a folder."""
+    wanted = normalised(name)
+    for path in listed(folder):
+        if normalised(path.name) == wanted:
+            if not path.is_dir():
+                return path
+            inside = [p for p in listed(path) if normalised(p.name) == wanted and not p.is_dir()]
+            if inside:
+                return inside[0]
+    return None
+
+
+def similar(names: Iterable[str], places: Iterable[Path], folder_name: str) -> list[Path]:
+    """Return files in ``places`` that may be meant by ``names``, to be named in an error."""
+    wanted = [normalised(name) for name in names]
+    found: dict[Path, None] = {}
+    for place in places:
+        for folder in folders(place, folder_name):
+            there = (p for p in listed(folder) if p.suffix != ".part" and not p.is_dir())
+            files = {normalised(p.name): p for p in there}
+            for name in wanted:
+                found |= dict.fromkeys(files[near] for near in get_close_matches(name, files, 1))
+    return list(found)
+
+
+def own_files(folder: Path) -> dict[str, Path]:
+    """Return by role the files of a folder that are named as images and labels of two splits.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as name:
+    ...     for file in ("train-images", "train-labels.gz", "notes.txt"):
+    ...         Path(name, file).touch()
+    ...     {role: path.name for role, path in own_files(Path(name)).items()}
+    {'train_images': 'train-images', 'train_labels': 'train-labels.gz'}
+    """
+    found: dict[str, Path] = {}
+    for path in listed(folder):
+        role = role_of(path.name)
+        if role is not None and role not in found and not path.is_dir():
+            found[role] = path
+    return {role: found[role] for role in ROLES if role in found}
+
+
+def role_of(name: str) -> str | None:
+    """Return the role that a file name suggests, such as ``train_images``.
+
+    Examples
+    --------
+    >>> role_of("emnist-letters-test-labels-idx1-ubyte.gz"), role_of("y_train.npy")
+    ('test_labels', 'train_labels')
+    >>> role_of("train-images.txt"), role_of("notes")
+    (None, None)
+    """
+    words = set(normalised(name).split("-"))
+    if words & {"txt", "csv", "png", "jpg", "jpeg", "npz", "zip", "tar", "md", "json", "py"}:
+        return None
+    split = "train" if words & {"train", "training"} else "test"
+    if split == "test" and not words & {"test", "testing", "t10k", "val", "valid", "validation"}:
+        return None
+    if words & {"images", "image", "x"}:
+        return f"{split}_images"
+    if words & {"labels", "label", "y", "targets"}:
+        return f"{split}_labels"
+    return None
+
+
+def listed(folder: Path) -> list[Path]:
+    """Return what is in a folder, sorted; nothing where it cannot be read."""
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError:
+        return []

@@ -1,0 +1,172 @@
+"""Tables of numbers: one image a row, its label and its pixels, as Kaggle publishes MNIST.
+
+A header is optional. The label is the column called label (or class, target, y), or the first one;
+all other columns are the pixels of a square image, grey or, three times as many, red, green, blue.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lenet.data.reader import Stored
+from lenet.system.errors import DataError, SystemFailure
+
+LABEL_NAMES = ("label", "labels", "class", "target", "y", "digit")
+DELIMITERS = ",;\t"
+
+
+def read_table(path: Path, split: str) -> Stored:
+    r"""Read one split from a CSV file, or from the directory of two.
+
+    Parameters
+    ----------
+    path
+        A file with both splits, or a directory with a file for each: their names contain
+        ``train`` and ``test``.
+    split
+        ``train`` or ``test``.
+
+    Raises
+    ------
+    DataError
+        There is no such file, it has no labels, its rows differ, or something is no number.
+    SystemFailure
+        It cannot be read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "digits.csv")
+    ...     _ = path.write_text("label,p1,p2,p3,p4\n7,0,10,20,30\n1,5,5,5,5\n")
+    ...     found = read_table(path, "train")
+    >>> found.images.shape, found.labels
+    ((2, 4), array([7., 1.]))
+    """
+    train, test = _files(path)
+    whole = test is None or _label_column(test) is None
+    file = train if whole or test is None or split == "train" else test
+    images, words = _parse(file)
+    if all(map(_is_number, set(words))):
+        return Stored(images, np.array(words, np.float64), file, file, whole=whole)
+    names = tuple(sorted(set(words if file == train else _parse(train)[1])))
+    unknown = sorted(set(words) - set(names))
+    if unknown:
+        raise DataError(
+            f"class {unknown[0]} has no training images",
+            remedy=f"the classes are {', '.join(names[:12])}{' …' * (len(names) > 12)}",
+            file=file,
+        )
+    index = {name: k for k, name in enumerate(names)}
+    labels = np.array([index[word] for word in words], np.uint16)
+    return Stored(images, labels, file, file, class_names=names, whole=whole)
+
+
+def _files(path: Path) -> tuple[Path, Path | None]:
+    """Return the file of the training rows, and that of the test rows if there is one."""
+    if not path.is_dir():
+        return path, None
+    tables = sorted(p for p in path.iterdir() if p.suffix.lower() in {".csv", ".tsv"})
+    train = [p for p in tables if "train" in p.name.lower()]
+    test = [p for p in tables if "test" in p.name.lower()]
+    if len(tables) == 1:
+        return tables[0], None
+    if len(train) != 1 or len(test) > 1:
+        raise DataError(
+            f"contains {len(tables)} CSV files, {len(train)} of them named train",
+            remedy="name one file, or have one with train in its name and one with test",
+            file=path,
+        )
+    return train[0], test[0] if test else None
+
+
+def _first_row(path: Path) -> tuple[list[str], str]:
+    """Return the cells of the first row, and the delimiter."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            line = file.readline(1 << 22)
+    except FileNotFoundError:
+        raise DataError("there is no such file", remedy="check the path", file=path) from None
+    except UnicodeDecodeError:
+        remedy = "name a file of comma-separated numbers"
+        raise DataError("is not a text file", remedy=remedy, file=path) from None
+    except OSError as error:
+        reason = error.strerror or error
+        remedy = "check its permissions and the disk"
+        raise SystemFailure(f"cannot be read: {reason}", remedy=remedy, file=path) from error
+    delimiter = max(DELIMITERS, key=line.count)
+    return [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter), [])], delimiter
+
+
+def _label_column(path: Path) -> int | None:
+    """Return the index of the column of labels, None if all columns are pixels."""
+    cells, _ = _first_row(path)
+    lower = [cell.lower() for cell in cells]
+    for name in LABEL_NAMES:
+        if name in lower:
+            return lower.index(name)
+    return None if _is_image(len(cells)) else 0
+
+
+def _is_image(pixels: int) -> bool:
+    return any(pixels == C * math.isqrt(pixels // C) ** 2 for C in (1, 3)) and pixels > 1
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _parse(path: Path) -> tuple[NDArray[np.float32], list[str]]:
+    """Return the pixels of every row, and its label as it is written."""
+    column = _label_column(path)
+    if column is None:
+        raise DataError(
+            "has no column of labels: there are only pixels",
+            remedy="name a file with a column called label",
+            file=path,
+        )
+    cells, delimiter = _first_row(path)
+    header = sum(map(_is_number, cells)) < len(cells) - 1
+    if not _is_image(len(cells) - 1):
+        raise DataError(
+            f"has {len(cells) - 1} columns beside the label, which are no square image",
+            remedy="give a label and the pixels of a square image in every row",
+            file=path,
+        )
+    words: list[str] = []
+
+    def keep(cell: str) -> float:
+        words.append(cell.strip())
+        return 0.0
+
+    try:
+        table = np.loadtxt(
+            path,
+            np.float32,
+            delimiter=delimiter,
+            skiprows=int(header),
+            converters={column: keep},
+            encoding="utf-8-sig",
+            ndmin=2,
+            comments=None,
+            quotechar='"',
+        )
+    except ValueError as error:
+        problem = f"is not a table of numbers ({str(error).partition(';')[0]})"
+        raise DataError(problem, remedy="correct or remove that row", file=path) from None
+    if not len(table):
+        raise DataError("contains no rows", remedy="name a file with some", file=path)
+    images = np.delete(table, column, axis=1)
+    if math.isqrt(images.shape[1]) ** 2 != images.shape[1]:
+        side = math.isqrt(images.shape[1] // 3)
+        images = images.reshape(len(images), 3, side, side)
+    return images, words
