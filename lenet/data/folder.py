@@ -150,24 +150,35 @@ def _files(path: Path) -> Iterator[Path]:
 # --- Decoding ------------------------------------------------------------------------------------
 
 
+class _InColour(Exception):
+    """A picture is not grey."""
+
+
 def _decoded(
     path: Path, files: list[tuple[Path, int]], size: Size | None, channels: int | None
 ) -> NDArray[np.uint8]:
-    key = json.dumps([size, channels]).encode() + VERSION
+    """Return pictures as (N,H,W), or (N,3,H,W) if there is one in colour or ``channels`` is 3."""
+    key = str(path.resolve()).encode() + VERSION
     for file, _ in files:
         status = file.stat()
         key += f"\0{file.relative_to(path)}\0{status.st_size}\0{status.st_mtime_ns}".encode()
     paths = [file for file, _ in files]
-    return cached(
-        "folder", str(path.resolve()).encode() + key, lambda: _decode(paths, size, channels)
-    )
+
+    def decoded(channels: int) -> NDArray[np.uint8]:
+        options = json.dumps([size, channels]).encode()
+        return cached("folder", options + key, lambda: _decode(paths, size, channels))
+
+    if channels is not None:
+        return decoded(channels)
+    try:
+        return decoded(1)
+    except _InColour:
+        return decoded(3)
 
 
-def _decode(files: list[Path], size: Size | None, channels: int | None) -> Blocks:
+def _decode(files: list[Path], size: Size | None, channels: int) -> Blocks:
     """Return the shape of all pictures together, and the pictures in blocks."""
     H, W = size or _read(files[0]).shape[:2]
-    if channels is None:
-        channels = 1 if all(_is_grey(_read(file)) for file in files) else 3
     shape = (len(files), H, W) if channels == 1 else (len(files), 3, H, W)
     return shape, _blocks(files, shape, scaled=size is not None)
 
@@ -194,7 +205,12 @@ def _blocks(
                         remedy=f"scale all to one size: set data.size to [{H}, {W}], say",
                         file=file,
                     )
-                block[k] = picture[..., 0] if len(shape) == 3 else picture.transpose(2, 0, 1)
+                if len(shape) == 4:
+                    block[k] = picture.transpose(2, 0, 1)
+                elif (picture == picture[..., :1]).all():
+                    block[k] = picture[..., 0]
+                else:
+                    raise _InColour
             yield block
             bar.update(len(some))
 
@@ -203,11 +219,6 @@ def _read(file: Path) -> NDArray[np.uint8]:
     """Return a picture as uint8 (H,W,3)."""
     _, pixels = next(iter(read_images(file)))
     return np.asarray(np.rint(pixels * np.float32(255)), np.uint8)
-
-
-def _is_grey(picture: NDArray[np.uint8]) -> bool:
-    red = picture[..., :1]
-    return bool((picture == red).all())
 
 
 def fitted(picture: NDArray[np.uint8], H: int, W: int) -> NDArray[np.uint8]:

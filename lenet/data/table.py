@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import math
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,8 @@ def _first_row(path: Path) -> tuple[list[str], str]:
         reason = error.strerror or error
         remedy = "check its permissions and the disk"
         raise SystemFailure(f"cannot be read: {reason}", remedy=remedy, file=path) from error
+    if not line.strip():
+        raise DataError("is empty", remedy="name a file with rows of numbers", file=path)
     delimiter = max(DELIMITERS, key=line.count)
     return [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter), [])], delimiter
 
@@ -149,17 +152,19 @@ def _parse(path: Path) -> tuple[NDArray[np.float32], list[str]]:
         return 0.0
 
     try:
-        table = np.loadtxt(
-            path,
-            np.float32,
-            delimiter=delimiter,
-            skiprows=int(header),
-            converters={column: keep},
-            encoding="utf-8-sig",
-            ndmin=2,
-            comments=None,
-            quotechar='"',
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of no rows, which is said below
+            table = np.loadtxt(
+                path,
+                np.float32,
+                delimiter=delimiter,
+                skiprows=int(header),
+                converters={column: keep},
+                encoding="utf-8-sig",
+                ndmin=2,
+                comments=None,
+                quotechar='"',
+            )
     except ValueError as error:
         problem = f"is not a table of numbers ({str(error).partition(';')[0]})"
         raise DataError(problem, remedy="correct or remove that row", file=path) from None
