@@ -541,6 +541,15 @@ def test_colour_pictures_and_nested_directories(tmp_path):
     assert test.class_names == ("a", "b", "c", "d")
 
 
+def test_colour_pictures_for_testing_and_grey_ones_for_training(tmp_path):
+    Image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+    folder_of(tmp_path / "own" / "train")
+    (tmp_path / "own" / "test" / "a").mkdir(parents=True)
+    Image.fromarray(COLOUR[0, :, :, :6].transpose(1, 2, 0)).save(tmp_path / "own/test/a/1.png")
+    with pytest.raises(DataError, match=r"1.png: is in colour, the training pictures are grey"):
+        load_path(tmp_path / "own", "test")
+
+
 def test_pictures_of_several_sizes(tmp_path):
     pytest.importorskip("PIL.Image", reason="Pillow is not installed")
     root = folder_of(tmp_path / "own")

@@ -151,7 +151,7 @@ def _files(path: Path) -> Iterator[Path]:
 
 
 class _InColour(Exception):
-    """A picture is not grey."""
+    """A picture, the argument, is not grey."""
 
 
 def _decoded(
@@ -168,12 +168,16 @@ def _decoded(
         options = json.dumps([size, channels]).encode()
         return cached("folder", options + key, lambda: _decode(paths, size, channels))
 
-    if channels is not None:
-        return decoded(channels)
     try:
-        return decoded(1)
-    except _InColour:
-        return decoded(3)
+        return decoded(channels or 1)
+    except _InColour as error:
+        if channels is None:
+            return decoded(3)
+        raise DataError(
+            "is in colour, the training pictures are grey",
+            remedy="convert it to grey",
+            file=error.args[0],
+        ) from None
 
 
 def _decode(files: list[Path], size: Size | None, channels: int) -> Blocks:
@@ -210,7 +214,7 @@ def _blocks(
                 elif (picture == picture[..., :1]).all():
                     block[k] = picture[..., 0]
                 else:
-                    raise _InColour
+                    raise _InColour(file)
             yield block
             bar.update(len(some))
 
