@@ -56,28 +56,30 @@ def regress(
         lenet regress --config configs/ci.yaml --baseline baseline.json --update
         lenet regress --config configs/ci.yaml --baseline baseline.json
     """  # noqa: D301 - click's mark for lines to leave as they are
-    from lenet.regress import regress as gate
+    from lenet.regress import baseline as files
+    from lenet.regress.gate import run_gate
+    from lenet.regress.verdict import write
     from lenet.system.errors import GateFailed
     from lenet.training.build import load_split
 
     config = load_config(file, overrides)
-    baseline = None if update and not path.exists() else gate.read_baseline(path)
+    baseline = None if update and not path.exists() else files.read_baseline(path)
     split = load_split(config, "train", str(data_dir) if data_dir else None)
-    limits = baseline.allowed if baseline else gate.Allowed()
-    verdict = gate.run_gate(config, split, limits if update or baseline is None else baseline)
+    tolerances = baseline.tolerances if baseline else files.Tolerances()
+    verdict = run_gate(config, split, tolerances if update or baseline is None else baseline)
 
     if junit is not None:
-        gate.write(junit, verdict.to_junit())
+        write(junit, verdict.to_junit())
     if markdown is not None:
-        gate.write(markdown, verdict.to_markdown())
+        write(markdown, verdict.to_markdown())
     click.echo(verdict.to_json() if as_json else verdict.to_table())
-    if verdict.short:
+    if verdict.failed:
         raise GateFailed(
-            f"{len(verdict.short)} of {len(verdict.checks)} checks fall short: "
-            + ", ".join(verdict.short),
-            remedy="correct the cause; if the change is meant, run lenet regress --update",
+            f"{verdict.summary}: {', '.join(verdict.failed)}",
+            remedy="correct the cause; if the change is intended, run lenet regress --update",
             file=path,
         )
-    if update and verdict.seen:
-        gate.write_baseline(path, gate.Baseline(config, verdict.machine, verdict.seen, limits))
+    if update and verdict.measurement:
+        made = files.Baseline(config, verdict.machine, verdict.measurement, tolerances)
+        files.write_baseline(path, made)
         click.echo(f"lenet: {path}: written", err=True)

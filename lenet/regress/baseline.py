@@ -1,0 +1,161 @@
+"""The baseline file: an earlier measurement, its configuration and machine, and the tolerances.
+
+Its form is described in docs/regress.md.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from lenet.config.schema import Config
+from lenet.regress.measure import Measurement
+from lenet.system.errors import DataError, LenetError
+from lenet.system.files import replacing
+from lenet.system.machine import THREAD_VARIABLES, describe_machine
+
+T = TypeVar("T")
+
+SCHEMA_VERSION = 2
+
+
+@dataclass(frozen=True)
+class Tolerances:
+    """The limits of the gate; those in a baseline file are for its owner to choose."""
+
+    min_accuracy: float = 0.85
+    """Whatever the baseline's accuracy."""
+    max_loss: float = 0.5
+    """Whatever the baseline's loss."""
+    accuracy_drop: float = 0.01
+    """Below the baseline's accuracy, in absolute terms."""
+    loss_rise: float = 0.05
+    """Above the baseline's loss, as a fraction of it."""
+    first_losses: float = 0.001
+    """Between any of the first losses and the baseline's, as |ln(measured / expected)|."""
+    curve: float = 0.1
+    """The same for the points of the loss curve."""
+    curve_rise: float = 0.25
+    """From a point of the loss curve to the next, as a fraction."""
+    gradient_error: float = 1e-6
+    identity_error: float = 1e-10
+    slowdown: float = 0.2
+    """Of images per 10⁹ operations, as a fraction, on the baseline's processor and libraries."""
+    slowdown_busy: float = 0.3
+    """The same where a quarter of the time or more was spent waiting for a core."""
+    slowdown_elsewhere: float = 0.5
+    """The same on another machine: products and the rest do not speed up by the same factor."""
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """An earlier measurement to compare with."""
+
+    config: Config
+    machine: Mapping[str, str | int]
+    measurement: Measurement
+    tolerances: Tolerances
+
+
+def machine() -> dict[str, str | int]:
+    """Return what the last bits of a result depend on beyond the configuration and the code."""
+    threads = next((os.environ[name] for name in THREAD_VARIABLES if name in os.environ), "all")
+    here = {key: value for key, value in describe_machine().items() if key != "lenet"}
+    if kernels := os.environ.get("OPENBLAS_CORETYPE"):
+        here["blas"] = f"{here['blas']} for {kernels}"
+    return {**here, "threads": threads}
+
+
+# --- Reading and writing ------------------------------------------------------------------------
+
+FIELD_TYPES: dict[str, type | tuple[type, ...]] = {
+    "float": (int, float),
+    "str": str,
+    "bool": bool,
+    "tuple[float, ...]": list,
+}
+
+# Version 1 of the file: its names of the sections and of their keys.
+OLD_SECTIONS = {"measurement": "seen", "tolerances": "allowed"}
+OLD_KEYS = {
+    "measurement": {
+        "first_losses": "early",
+        "wait_fraction": "waited",
+        "reproducible": "repeats",
+    },
+    "tolerances": {
+        "min_accuracy": "accuracy",
+        "max_loss": "loss",
+        "first_losses": "early",
+        "curve_rise": "bump",
+    },
+}
+
+
+def read_baseline(path: Path) -> Baseline:
+    """Read a baseline file of this version or of version 1.
+
+    Raises
+    ------
+    DataError
+        It is missing, or not what :func:`write_baseline` writes.
+    """
+    remedy = "make it with lenet regress --update"
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError("there is no such file", remedy=remedy, file=path) from None
+    except (ValueError, RecursionError):
+        raise DataError("is not JSON", remedy=remedy, file=path) from None
+    try:
+        if values["schema_version"] not in (1, SCHEMA_VERSION):
+            raise DataError(
+                f"is {values['schema_version']}, this version reads 1 and {SCHEMA_VERSION}",
+                remedy=f"use the version of lenet that wrote it, or {remedy}",
+                key="schema_version",
+            )
+        return Baseline(
+            config=Config.from_dict(values["config"]),
+            machine=dict(values["machine"]),
+            measurement=_section(Measurement, values, "measurement"),
+            tolerances=_section(Tolerances, values, "tolerances"),
+        )
+    except LenetError as error:
+        raise DataError(error.problem, remedy=error.remedy, file=path, key=error.key) from None
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise DataError("is not a baseline of the gate", remedy=remedy, file=path) from None
+
+
+def write_baseline(path: Path, baseline: Baseline) -> None:
+    """Write a baseline file, atomically."""
+    values = {
+        "schema_version": SCHEMA_VERSION,
+        "tolerances": asdict(baseline.tolerances),
+        "measurement": asdict(baseline.measurement),
+        "machine": dict(baseline.machine),
+        "config": baseline.config.to_dict(),
+    }
+    with replacing(path) as file:
+        file.write((json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def _section(kind: type[T], values: dict[str, Any], name: str) -> T:
+    """Return a section of the file as a dataclass whose fields are of :data:`FIELD_TYPES`."""
+    old = values["schema_version"] == 1
+    name_in_file = OLD_SECTIONS[name] if old else name
+    section, made = values[name_in_file], {}
+    for field in fields(kind):  # type: ignore[arg-type]  # both kinds are dataclasses
+        key = OLD_KEYS[name].get(field.name, field.name) if old else field.name
+        value = section.get(key)
+        if not isinstance(value, FIELD_TYPES[str(field.type)]):
+            raise DataError(
+                "is missing or of the wrong type",
+                remedy="make the file again with lenet regress --update",
+                key=f"{name_in_file}.{key}",
+            )
+        made[field.name] = tuple(map(float, value)) if isinstance(value, list) else value
+    return kind(**made)
