@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from command import Ended
 
 # One BLAS thread, before NumPy is imported: the networks are too small for more, and the bits of a
 # product vary with their number.
@@ -24,6 +25,20 @@ def signals_heard() -> None:
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@pytest.fixture
+def lenet(capsys):
+    """Call the command line in this process; the streams are no terminal."""
+    from lenet.cli import main
+
+    def call(*arguments: object) -> Ended:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main([str(argument) for argument in arguments])
+        return Ended(end.value.code, *capsys.readouterr())
+
+    return call
 
 
 @pytest.fixture(scope="session")

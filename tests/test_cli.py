@@ -10,10 +10,10 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
+from command import ERROR, Ended
 from tiny import write_bars
 
 from lenet import __version__
@@ -23,7 +23,6 @@ from lenet.training.checkpoint import save_checkpoint
 from lenet.training.restore import read_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
-ERROR = re.compile(r"lenet: error: .+; .+\n")
 COLUMNS = [
     "epoch",
     "step",
@@ -35,24 +34,6 @@ COLUMNS = [
     "seconds",
     "images_per_second",
 ]
-
-
-class Ended(NamedTuple):
-    code: object
-    out: str
-    err: str
-
-
-@pytest.fixture
-def lenet(capsys):
-    """Call the command line in this process; the streams are not a terminal."""
-
-    def call(*arguments: object) -> Ended:
-        with pytest.raises(SystemExit) as end:
-            main([str(a) for a in arguments])
-        return Ended(end.value.code, *capsys.readouterr())
-
-    return call
 
 
 @pytest.fixture(scope="module")

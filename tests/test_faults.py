@@ -27,12 +27,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
+from command import ERROR, Ended
 from forged import Canary, forge, npy, zipped
-from test_training import children
+from runs import children
 from tiny import write_bars
 
 from lenet.cli import main
@@ -51,28 +51,8 @@ from lenet.training.restore import read_checkpoint
 from lenet.training.run import run_training
 
 ROOT = Path(__file__).resolve().parent.parent
-ERROR = re.compile(r"lenet: error: (.+); .+\n")
 POSIX = pytest.mark.skipif(os.name != "posix", reason="a fault that only POSIX systems know")
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="a fault caused by means of Linux")
-
-
-class Ended(NamedTuple):
-    code: object
-    out: str
-    err: str
-
-
-@pytest.fixture
-def lenet(capsys):
-    """Call the command line in this process."""
-
-    def call(*arguments: object) -> Ended:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            main([os.fspath(a) if isinstance(a, Path) else str(a) for a in arguments])
-        return Ended(end.value.code, *capsys.readouterr())
-
-    return call
 
 
 def contents(*folders: Path) -> dict[Path, str]:

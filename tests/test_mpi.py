@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_training import STATEFUL, assert_same_state, checkpoint, log, timeless
+from runs import STATEFUL, assert_same_state, checkpoint, log, timeless
 from tiny import write_bars
 
 from lenet.config.schema import Config
@@ -153,7 +153,7 @@ STOP = """
 import sys
 from pathlib import Path
 from mpi4py import MPI
-from test_training import StopAfter
+from runs import StopAfter
 from lenet.config.reader import load_config
 from lenet.training.run import run_training
 config = load_config(Path(sys.argv[1]), ["train.workers=mpi"])

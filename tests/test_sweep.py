@@ -19,17 +19,19 @@ from shutil import which
 
 import numpy as np
 import pytest
-from test_cli import ERROR, Ended
-from test_training import assert_same_state, children, timeless
+from command import ERROR, Ended
+from runs import assert_same_state, children, timeless
 from tiny import write_bars
 
-from lenet.cli import main
 from lenet.config.reader import load_config
 from lenet.config.schema import Config
 from lenet.config.writer import to_yaml
-from lenet.sweep import sweep as engine
-from lenet.sweep.plan import Plan, Range, make_plan, read_plan
-from lenet.sweep.sweep import Result, Results, SweepTask, members, train_one
+from lenet.sweep import executors, task
+from lenet.sweep.directory import SweepDirectory, members, read_plan
+from lenet.sweep.grid import make_plan
+from lenet.sweep.plan import Plan, Range
+from lenet.sweep.results import Results
+from lenet.sweep.task import Result, SweepTask, train_task, write_json
 from lenet.system.errors import CheckpointError, GateFailed, SystemFailure
 from lenet.training.checkpoint import Checkpoint
 from lenet.training.ensemble import evaluate_checkpoints
@@ -38,28 +40,22 @@ from lenet.training.restore import read_checkpoint
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def in_this_process(job: SweepTask) -> Future[Result]:
+def in_this_process(task: SweepTask) -> Future[Result]:
     future: Future[Result] = Future()
-    future.set_result(train_one(job))
+    future.set_result(train_task(task))
     return future
 
 
 @contextmanager
-def no_processes(jobs: int) -> Iterator[engine.Start]:
+def no_processes(jobs: int) -> Iterator[executors.Submit]:
     yield in_this_process
 
 
 @pytest.fixture
-def lenet(capsys, monkeypatch):
-    """Call the command line; its runs are trained in this process, one after the other."""
-    monkeypatch.setattr(engine, "local_jobs", no_processes)
-
-    def call(*arguments: object) -> Ended:
-        with pytest.raises(SystemExit) as end:
-            main([str(a) for a in arguments])
-        return Ended(end.value.code, *capsys.readouterr())
-
-    return call
+def lenet(lenet, monkeypatch):
+    """The command line; its runs are trained in this process, one after the other."""
+    monkeypatch.setattr(executors, "local_processes", no_processes)
+    return lenet
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +205,7 @@ def test_a_range_never_leaves_its_bounds_by_rounding():
         (["lr=0.1"], {}, ["did you mean optimizer.lr, in section optimizer?"]),
         (["optimizer=0.1"], {}, ["is a section"]),
         (["optimizer.lr=0.1,-1"], {}, ["--grid optimizer.lr", "is -1"]),
-        (["optimizer.lr=0.1,1e-1"], {}, ["0.1 twice"]),
+        (["optimizer.lr=0.1,1e-1"], {}, ["contains 0.1 twice"]),
         (["optimizer.lr=0.1,,0.2"], {}, ["not YAML"]),
         (["optimizer.lr=[0.1"], {}, ["not YAML"]),
         (["optimizer.lr=0.1", "optimizer.lr=0.2"], {}, ["is given twice"]),
@@ -219,12 +215,12 @@ def test_a_range_never_leaves_its_bounds_by_rounding():
         (["schedule.final=log:0:0.1"], {"random": 3}, ["0 < LOW < HIGH"]),
         (["optimizer.lr=log:-1:0.1"], {"random": 3}, ["is -1"]),
         (["optimizer.lr=linear:a:b"], {"random": 3}, ["the text 'a'"]),
-        (["optimizer.name=linear:sgd:adam"], {"random": 3}, ["no range of numbers"]),
+        (["optimizer.name=linear:sgd:adam"], {"random": 3}, ["not a range of numbers"]),
         (["train.batch_size=log:1.5:8"], {"random": 3}, ["a whole number"]),
         (["optimizer.lr=0.1,0.2"], {"random": 3}, ["--random", "the grid has 2"]),
         (["seed=1,2"], {}, ["--seeds N"]),
-        (["data.limit=100,200"], {}, ["judged on the same images"]),
-        (["model.classes=10,11"], {}, ["judged on the same images"]),
+        (["data.limit=100,200"], {}, ["evaluated on the same images"]),
+        (["model.classes=10,11"], {}, ["evaluated on the same images"]),
         (["output.dir=a,b"], {}, ["--output"]),
         (["train.workers=1,2"], {}, ["--jobs"]),
         ([f"train.epochs={','.join(map(str, range(1, 102)))}"], {"seeds": 100}, ["10,100 runs"]),
@@ -302,7 +298,7 @@ def test_a_plan_is_read_as_it_was_written(tmp_path):
         "optimizer.lr=log:0.00001:0.1", "model.channels=[4,8],[6,16]", "train.block=auto,5000",
         random=3, seeds=2,
     )  # fmt: skip
-    engine.write_json(tmp_path / "sweep.json", made.to_dict())
+    write_json(tmp_path / "sweep.json", made.to_dict())
     assert read_plan(tmp_path / "sweep.json") == made
 
 
@@ -480,7 +476,7 @@ def test_without_a_whole_configuration_none_is_chosen(lenet, config, tmp_path):
 def test_a_bug_or_a_full_disk_fails_its_run_alone_and_is_tried_again(
     lenet, config, tmp_path, monkeypatch
 ):
-    train = engine.run_training
+    train = task.run_training
 
     def spoilt(given, **options):
         if given.seed == 1:
@@ -493,21 +489,27 @@ def test_a_bug_or_a_full_disk_fails_its_run_alone_and_is_tried_again(
             raise SystemFailure("is full", remedy="make room", file="disk")
         return train(given, **options)
 
-    monkeypatch.setattr(engine, "run_training", spoilt)
+    monkeypatch.setattr(task, "run_training", spoilt)
     options = ("--config", config, "--output", tmp_path / "out", "--quiet", "--seeds", 5,
                "--grid", "train.epochs=1")  # fmt: skip
     ended = lenet("sweep", *options)
     assert ended.code == 1
     lines = ended.err.splitlines(keepends=True)
     assert all(map(ERROR.fullmatch, lines))
-    expected = ["a bug of ours", "No space", "out of memory", "disk: is full", "4 of 5 runs failed"]
+    expected = [
+        "internal error",
+        "No space",
+        "out of memory",
+        "disk: is full",
+        "4 of 5 runs failed",
+    ]
     for line, words in zip(lines, expected, strict=True):
         assert words in line
     one, two = (tmp_path / "out" / f"{i + 1}-epochs=1-seed={i}" for i in (0, 1))
     assert "Traceback" in (two / "train.log").read_text()
     before = (one / "result.json").stat().st_mtime_ns
 
-    monkeypatch.setattr(engine, "run_training", train)
+    monkeypatch.setattr(task, "run_training", train)
     assert lenet("sweep", *options, "--resume").code == 0
     assert (one / "result.json").stat().st_mtime_ns == before
     assert len(results(tmp_path / "out")["best"]["runs"]) == 5
@@ -534,13 +536,13 @@ def test_another_sweep_is_refused_with_what_differs(lenet, swept, config):
 def test_a_directory_of_something_else_is_refused(lenet, config, tmp_path, option):
     (tmp_path / "thesis.tex").write_text("years of work")
     ended = lenet("sweep", "--config", config, "--output", tmp_path, *GRID, *option)
-    refused(ended, 2, "something else", "thesis.tex")
+    refused(ended, 2, "something other", "thesis.tex")
     assert contents(tmp_path) == {"thesis.tex": b"years of work"}
 
 
 def test_a_run_of_lenet_train_is_something_else(lenet, swept, config):
     refused(lenet("sweep", "--config", config, "--output", run_directories(swept)[0], *GRID), 2,
-            "something else")  # fmt: skip
+            "something other")  # fmt: skip
 
 
 @pytest.mark.parametrize("grid", [GRID, ()], ids=["the same command", "--resume alone"])
@@ -570,9 +572,7 @@ def test_a_damaged_plan_is_refused(lenet, config, tmp_path, text):
 
 
 def test_two_sweeps_in_one_directory(lenet, swept, config):
-    with engine.SweepDirectory(
-        swept, read_plan(swept / "sweep.json"), resume=True, overwrite=False
-    ):
+    with SweepDirectory(swept, read_plan(swept / "sweep.json"), resume=True, overwrite=False):
         ended = lenet("sweep", "--config", config, "--output", swept, *GRID, "--resume")
     refused(ended, 4, "right now")
 
@@ -627,7 +627,7 @@ def test_interrupted_and_resumed_it_has_the_bits_of_one_that_never_stopped(lenet
     assert (process.returncode, text) == (130, "")
     assert err == (
         "lenet: stopped by signal 2 with 0 of 2 runs done; "
-        f"go on with lenet sweep --resume --output {out}\n"
+        f"resume with lenet sweep --resume --output {out}\n"
     )
     assert not (out / ".stop").exists()
     (half,) = run_directories(out)
@@ -654,7 +654,7 @@ def test_asked_to_end_it_ends_all_jobs_and_starts_no_more(config, tmp_path):
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=120)
     assert process.returncode == 143
-    assert err.endswith(f"with 0 of 6 runs done; go on with lenet sweep --resume --output {out}\n")
+    assert err.endswith(f"with 0 of 6 runs done; resume with lenet sweep --resume --output {out}\n")
     assert len(run_directories(out)) == 2
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import signal
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from runs import STATEFUL, StopAfter, assert_same_state, checkpoint, children, log, timeless
 from tiny import CLASSES, write_bars
 
 from lenet.config.schema import Config
@@ -25,10 +25,8 @@ from lenet.models.lenet5 import lenet5
 from lenet.nn.losses import SoftmaxCrossEntropy
 from lenet.system.errors import ConfigError, GateFailed
 from lenet.training.build import build_trainer
-from lenet.training.checkpoint import Checkpoint
 from lenet.training.ensemble import evaluate_checkpoints
 from lenet.training.events import Callback, EpochEvent, Snapshot, StepEvent
-from lenet.training.restore import read_checkpoint
 from lenet.training.run import TrainingResult, run_training
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,53 +46,6 @@ def configured(keys, tmp_path):
         return Config().with_values({**keys, "output.dir": str(tmp_path / "run"), **given})
 
     return make
-
-
-def checkpoint(config: Config, name: str = "last.npz") -> Checkpoint:
-    return read_checkpoint(Path(config.output.dir) / name, resume=name == "last.npz")
-
-
-def log(config: Config) -> list[dict[str, float]]:
-    text = (Path(config.output.dir) / "log.jsonl").read_text()
-    return [json.loads(line) for line in text.splitlines()]
-
-
-def timeless(rows: list[dict[str, float]]) -> list[dict[str, float]]:
-    """Log rows without what the clock says."""
-    clock = ("seconds", "images_per_second")
-    return [{k: v for k, v in row.items() if k not in clock} for row in rows]
-
-
-def assert_same_state(a: Checkpoint, b: Checkpoint) -> None:
-    """Weights, optimizer, average and counters have the same bits; the clock aside."""
-    for name in a.parameters:
-        np.testing.assert_array_equal(a.parameters[name], b.parameters[name], strict=True)
-    assert a.training is not None
-    assert b.training is not None
-    np.testing.assert_array_equal(a.training.parameters, b.training.parameters)
-    for ours, theirs in (
-        (a.training.optimizer, b.training.optimizer),
-        (a.training.average, b.training.average),
-    ):
-        assert set(ours) == set(theirs)
-        for name in ours:
-            np.testing.assert_array_equal(ours[name], theirs[name])
-    assert {**a.training.progress, "seconds": 0} == {**b.training.progress, "seconds": 0}
-
-
-class StopAfter(Callback):
-    """Sends the signal that asks to stop; the run ends with the next step, which all hear of it."""
-
-    def __init__(self, *, step: int = 0, epoch: int = 0) -> None:
-        self.step, self.epoch = step, epoch
-
-    def on_step(self, event: StepEvent, snapshot: Snapshot) -> None:
-        if event.step == self.step:
-            signal.raise_signal(signal.SIGTERM)
-
-    def on_epoch(self, event: EpochEvent, best: bool, snapshot: Snapshot) -> None:
-        if event.epoch == self.epoch:
-            signal.raise_signal(signal.SIGTERM)
 
 
 class Recorder(Callback):
@@ -282,15 +233,7 @@ def test_smaller_batch_at_the_end_counts_by_its_images(configured):
     assert outcome.last.train_loss == pytest.approx(result.loss, rel=1e-6)
 
 
-# --- Going on -----------------------------------------------------------------------------------
-
-STATEFUL = {
-    "train__epochs": 3,
-    "train__average": 0.9,
-    "augment__shift": 2.0,
-    "schedule__warmup": 0.5,
-    "train__patience": 3,
-}
+# --- Resuming ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -384,7 +327,7 @@ def test_two_workers_give_the_same_bits_every_time_and_after_a_stop(configured, 
 
     script = (
         "from pathlib import Path\n"
-        "from test_training import StopAfter\n"
+        "from runs import StopAfter\n"
         "from lenet.config.reader import load_config\n"
         "from lenet.training.run import run_training\n"
         "if __name__ == '__main__':\n"
@@ -436,19 +379,6 @@ def endless(config: Config) -> Iterator[subprocess.Popen[str]]:
             yield process
         finally:
             process.kill()
-
-
-def children(pid: int) -> list[int]:
-    """The living children of a process."""
-    family = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue  # it has ended meanwhile
-        if int(fields[1]) == pid and fields[0] != "Z":
-            family.append(int(stat.parent.name))
-    return family
 
 
 def shared_memory(pid: int) -> list[str]:

@@ -117,7 +117,7 @@ def _expand(path: Path) -> list[Path]:
 
     if str(path) == PRETRAINED or not path.is_dir():
         return [path]
-    from lenet.sweep.sweep import members
+    from lenet.sweep.directory import members
 
     return members(path)
 

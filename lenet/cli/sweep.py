@@ -1,4 +1,4 @@
-"""``lenet sweep``: many runs over a grid of settings and seeds, and the best of them."""
+"""``lenet sweep``: train over a grid of settings and seeds, and choose the best."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from lenet.config.reader import load_config
 from lenet.system.machine import usable_cores
 
 if TYPE_CHECKING:
-    from lenet.sweep.plan import Plan
-    from lenet.sweep.sweep import Results
     from lenet.system.errors import ConfigError
 
 
@@ -68,7 +66,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--plot",
-    "picture",
+    "figure",
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="Plot the errors of the runs over each key, as PNG or SVG (needs the extra viz).",
@@ -87,7 +85,7 @@ def sweep(
     overwrite: bool,
     executor: str,
     jobs: int | None,
-    picture: Path | None,
+    figure: Path | None,
     data_dir: Path | None,
     quiet: bool,
     as_json: bool,
@@ -111,83 +109,67 @@ def sweep(
     if resume and overwrite:
         raise click.UsageError("--resume and --overwrite exclude each other")
     if executor == "mpi" and jobs is not None:
-        raise click.UsageError("--jobs goes with --executor local; give mpiexec -n instead")
+        raise click.UsageError("--jobs applies to --executor local; give mpiexec -n instead")
 
-    from lenet.sweep import sweep as engine
-    from lenet.sweep.plan import make_plan, read_plan
+    from lenet.sweep import executors
+    from lenet.sweep.directory import PLAN, SweepDirectory, read_plan
+    from lenet.sweep.grid import make_plan
+    from lenet.sweep.results import Results
+    from lenet.sweep.run import check_with_data, run_all
+    from lenet.sweep.task import finished_runs
 
-    workers = engine.local_jobs(jobs or usable_cores()) if executor == "local" else (
-        engine.mpi_ranks()
-    )  # fmt: skip
-    with workers as start:
-        if start is None:
-            return  # a rank whose work is done
-        if resume and not (grid or overrides or file) and (output / engine.PLAN).exists():
-            plan = read_plan(output / engine.PLAN)
+    with (
+        executors.local_processes(jobs or usable_cores())
+        if executor == "local"
+        else executors.mpi_ranks()
+    ) as submit:
+        if submit is None:
+            return  # another rank, all of whose work is done
+        if resume and not (grid or overrides or file) and (output / PLAN).exists():
+            plan = read_plan(output / PLAN)
         else:
             plan, problems = make_plan(load_config(file, overrides), grid, count, seeds)
-            _refuse(problems)
-        directory = engine.SweepDirectory(
-            output, plan, resume=resume, overwrite=overwrite, warn=_warn
-        )
-        if picture is not None:
+            _raise_all(problems)
+        directory = SweepDirectory(output, plan, resume=resume, overwrite=overwrite, warn=_warn)
+        if figure is not None:
             from lenet.inspect import figures, plots
 
-            figures.figure_format(picture)
+            figures.figure_format(figure)
         runs = plan.runs(output)
-        ended = engine.ended_runs(runs) if resume else {}
+        finished = finished_runs(runs) if resume else {}
         data = str(data_dir) if data_dir else None
-        if len(ended) < len(runs):
-            _refuse(engine.check_with_data(plan, data))
+        if len(finished) < len(runs):
+            _raise_all(check_with_data(plan, data))
         with directory:
-            number = engine.run_all(
-                runs, ended, start, output / engine.STOP, data_dir=data, quiet=quiet
+            number = run_all(
+                runs, finished, submit, directory.stop_file, data_dir=data, quiet=quiet
             )
             if number is not None:
                 click.echo(
-                    f"lenet: stopped by signal {number} with {len(ended)} of {len(runs)} runs "
-                    f"done; go on with lenet sweep --resume --output {output}",
+                    f"lenet: stopped by signal {number} with {len(finished)} of {len(runs)} runs "
+                    f"done; resume with lenet sweep --resume --output {output}",
                     err=True,
                 )
                 raise SystemExit(128 + number)
-            results = engine.Results.of(plan, runs, ended)
+            results = Results.of(plan, runs, finished)
             results.write(output)
-        if picture is not None:
-            figures.write_figure(picture, lambda: plots.sweep(results.to_dict()))
-        _conclude(results, plan, output, as_json)
+        if figure is not None:
+            figures.write_figure(figure, lambda: plots.sweep(results.to_dict()))
+        if as_json:
+            click.echo(json.dumps({"directory": str(output), **results.to_dict()}))
+        else:
+            click.echo(results.to_text(output))
+        if failure := results.failure(output):
+            raise failure
 
 
 def _warn(line: str) -> None:
     click.echo(f"lenet: warning: {line}", err=True)
 
 
-def _refuse(problems: Sequence[ConfigError]) -> None:
-    """Print all problems but the last, a line each, and raise that."""
+def _raise_all(problems: Sequence[ConfigError]) -> None:
+    """Print all problems but the last, a line each, and raise the last."""
     for problem in problems[:-1]:
         click.echo(f"lenet: error: {problem}", err=True)
     if problems:
         raise problems[-1]
-
-
-def _conclude(results: Results, plan: Plan, output: Path, as_json: bool) -> None:
-    from lenet.sweep.plan import spelt
-
-    if as_json:
-        click.echo(json.dumps({"directory": str(output), **results.to_dict()}))
-    else:
-        click.echo(results.to_table())
-        click.echo()
-        if results.best is not None:
-            if results.best.point:
-                click.echo(f"chosen on validation: {spelt(results.best.point)}")
-            best = output / "best.yaml"
-            click.echo(f"{best}: train it with lenet train --config {best}")
-            click.echo(f"{output}: judge {_networks(plan.seeds)} with lenet eval {output}")
-        else:
-            click.echo("no configuration is without a run that failed: none is chosen")
-    if failure := results.failure(output):
-        raise failure
-
-
-def _networks(seeds: int) -> str:
-    return "its network" if seeds == 1 else f"its {seeds} networks as one"

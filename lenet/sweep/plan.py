@@ -1,16 +1,14 @@
-"""What a sweep runs: every combination of a grid, or points drawn from it, each with some seeds.
+"""The runs of a sweep: all points of a grid, or points drawn from it, each with several seeds.
 
-A plan is the configuration that all runs share and the grid over it; points, seeds and names of
-the runs are a pure function of it. So a sweep that goes on needs no list of its own to know what
-is missing.
+A plan is the configuration that all runs share, and the grid over it. The points, seeds and names
+of the runs are a pure function of the plan, so a sweep that is resumed needs no list of them.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice, product
 from pathlib import Path
@@ -18,16 +16,12 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 
-from lenet.config.rules import accepted, as_yaml, shown
-from lenet.config.schema import SETTINGS, Config, differences
-from lenet.config.strict_yaml import parse
-from lenet.system.errors import CheckpointError, ConfigError, LenetError
-from lenet.system.text import clipped
+from lenet.config.rules import as_yaml
+from lenet.config.schema import Config, differences
 from lenet.training.run_directory import FREE_TO_CHANGE
 
-MAX_RUNS: Final = 10_000
-MAX_DRAWS: Final = 1000  # in vain, before the grid counts as exhausted
-MAX_NAME: Final = 100
+MAX_DRAWS: Final = 1000  # of known points in a row, before the grid counts as exhausted
+MAX_NAME_LENGTH: Final = 100
 
 Point: TypeAlias = dict[str, Any]
 """Dotted keys and their values: where a run differs from the shared configuration."""
@@ -35,7 +29,7 @@ Point: TypeAlias = dict[str, Any]
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers from ``low`` to ``high``, drawn evenly on a scale; whole if both bounds are.
+    """The numbers from ``low`` to ``high``, drawn uniformly on a linear or logarithmic scale.
 
     Examples
     --------
@@ -53,7 +47,7 @@ class Range:
         return f"{self.scale}:{self.low!r}:{self.high!r}"
 
     def draw(self, rng: np.random.Generator) -> float:
-        """Return a number of three digits; a whole one if both bounds are whole numbers."""
+        """Return a number of three digits; an integer if the bounds are integers."""
         if self.scale == "log":
             value = math.exp(rng.uniform(math.log(self.low), math.log(self.high)))
         else:
@@ -67,7 +61,7 @@ Axis: TypeAlias = "tuple[Any, ...] | Range"
 
 @dataclass(frozen=True)
 class SweepRun:
-    """One training of a sweep: its name is that of its directory."""
+    """A training run of a sweep; its name is that of its directory."""
 
     name: str
     point: Point
@@ -84,11 +78,11 @@ class Plan:
     config
         What all runs share.
     grid
-        For every dotted key that is varied, its values or a range.
+        The values, or a range, for every dotted key that is varied.
     random
-        How many points are drawn from the grid; None takes every combination.
+        How many points are drawn from the grid; None takes all combinations.
     seeds
-        How many runs a point gets, with seeds from ``config.seed`` up.
+        How many runs each point has, with seeds from ``config.seed`` upwards.
     """
 
     config: Config
@@ -97,7 +91,7 @@ class Plan:
     seeds: int
 
     def points(self) -> list[Point]:
-        """Return the points, all different; fewer than ``random`` if the grid has no more."""
+        """Return the points, all different; fewer than ``random`` if the grid has fewer."""
         if self.random is not None:
             return list(islice(self._draw(), self.random))
         lists = [axis for axis in self.grid.values() if isinstance(axis, tuple)]
@@ -106,36 +100,36 @@ class Plan:
     def _draw(self) -> Iterator[Point]:
         rng = np.random.default_rng(self.config.seed)
         seen: set[tuple[Any, ...]] = set()
-        in_vain = 0
-        while in_vain < MAX_DRAWS:
+        repeats = 0
+        while repeats < MAX_DRAWS:
             point = {
                 key: axis.draw(rng) if isinstance(axis, Range) else axis[rng.integers(len(axis))]
                 for key, axis in self.grid.items()
             }
-            in_vain += 1
+            repeats += 1
             if (values := tuple(point.values())) not in seen:
-                in_vain = 0
+                repeats = 0
                 seen.add(values)
                 yield point
 
     def runs(self, directory: Path) -> list[SweepRun]:
-        """Return the runs, the seeds of a point together, each in its directory in ``directory``.
+        """Return the runs, the seeds of a point together, with their directories in ``directory``.
 
-        A run trains in one process: others train beside it.
+        Each run trains in one process: several runs train at the same time.
         """
         count = len(points := self.points()) * self.seeds
         runs: list[SweepRun] = []
         for point in points:
             for seed in range(self.config.seed, self.config.seed + self.seeds):
                 number = f"{len(runs) + 1:0{len(str(count))}}"
-                what = [spelt(point, "-", MAX_NAME)] if point else []
-                name = "-".join([number, *what, f"seed={seed}"])
+                values = [format_point(point, "-", MAX_NAME_LENGTH)] if point else []
+                name = "-".join([number, *values, f"seed={seed}"])
                 own = {"seed": seed, "train.workers": 1, "output.dir": str(directory / name)}
                 runs.append(SweepRun(name, point, seed, self.config.with_values({**point, **own})))
         return runs
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the plan as JSON has it."""
+        """Return the plan as JSON types."""
         return {
             "schema_version": 1,
             "grid": {
@@ -148,31 +142,31 @@ class Plan:
         }
 
 
-def spelt(point: Point, between: str = " ", longest: int | None = None) -> str:
-    """Write a point as ``key=value``, keys without their section where that is enough.
+def format_point(point: Point, separator: str = " ", max_length: int | None = None) -> str:
+    """Return a point as ``key=value``, keys without their section where that is unambiguous.
 
-    With ``longest``, as a part of a file name: nothing but letters, digits and ``.=_-``.
+    With ``max_length``, as a part of a file name: only letters, digits and ``.=_-``.
 
     Examples
     --------
-    >>> spelt({"optimizer.lr": 0.05, "model.channels": (6, 16)})
+    >>> format_point({"optimizer.lr": 0.05, "model.channels": (6, 16)})
     'lr=0.05 channels=6x16'
-    >>> spelt({"optimizer.name": "sgd", "schedule.name": "one-cycle"}, "-", 100)
+    >>> format_point({"optimizer.name": "sgd", "schedule.name": "one-cycle"}, "-", 100)
     'optimizer.name=sgd-schedule.name=one-cycle'
     """
     names = short_names(point)
-    text = between.join(f"{names[key]}={as_word(value)}" for key, value in point.items())
-    if longest is None:
+    text = separator.join(f"{names[key]}={format_value(value)}" for key, value in point.items())
+    if max_length is None:
         return text
-    return re.sub("[^A-Za-z0-9.=_-]", "-", text)[:longest]
+    return re.sub("[^A-Za-z0-9.=_-]", "-", text)[:max_length]
 
 
-def as_word(value: object) -> str:
-    """Write a value as short as it can be read.
+def format_value(value: object) -> str:
+    """Return a value as short as possible.
 
     Examples
     --------
-    >>> as_word(0.05), as_word(1.0), as_word((6, 16)), as_word(None)
+    >>> format_value(0.05), format_value(1.0), format_value((6, 16)), format_value(None)
     ('0.05', '1', '6x16', 'null')
     """
     if isinstance(value, tuple):
@@ -181,192 +175,15 @@ def as_word(value: object) -> str:
 
 
 def short_names(keys: Collection[str]) -> dict[str, str]:
-    """Return every dotted key's last part, or all of it where two keys end alike."""
+    """Return the last part of every dotted key, or the whole key if that is ambiguous."""
     lasts = [key.rpartition(".")[2] for key in keys]
     return {
         key: last if lasts.count(last) == 1 else key for key, last in zip(keys, lasts, strict=True)
     }
 
 
-# --- From the command line ------------------------------------------------------------------------
-
-
-def make_plan(
-    config: Config, grid: Sequence[str], random: int | None = None, seeds: int = 1
-) -> tuple[Plan, list[ConfigError]]:
-    """Read a grid such as ``optimizer.lr=0.01,0.03`` and check every point of it.
-
-    Parameters
-    ----------
-    config
-        What all runs share.
-    grid
-        Texts ``key=value,value…``, or with ``random`` also ``key=log:LOW:HIGH`` and
-        ``key=linear:LOW:HIGH``. Values are YAML.
-    random, seeds
-        As in :class:`Plan`.
-
-    Returns
-    -------
-    The plan, and all that is wrong with it; if anything is, it must not be run.
-    """
-    axes: dict[str, Axis] = {}
-    problems: list[ConfigError] = []
-    for text in grid:
-        key, equals, values = (part.strip() for part in text.partition("="))
-        try:
-            if not equals:
-                raise ConfigError("has no values", remedy="write key=value,value")
-            if key in axes:
-                raise ConfigError("is given twice", remedy="give all its values in one --grid")
-            _check_key(key, config)
-            axes[key] = _read_range(key, values, random) or _read_values(key, values, problems)
-        except ConfigError as error:
-            problems.append(_in_grid(error, key))
-    if not grid and (seeds == 1 or random is not None):
-        problems.append(
-            ConfigError(
-                "is missing: there is nothing to compare",
-                remedy="give a key and its values, such as --grid optimizer.lr=0.01,0.03, or "
-                "--seeds N for one configuration with N seeds",
-                key="--grid",
-            )
-        )
-    if not config.data.validation:
-        problems.append(
-            ConfigError(
-                "is 0: there are no images to choose by",
-                remedy="hold some out, such as --set data.validation=5000",
-                key="data.validation",
-            )
-        )
-    plan = Plan(config, axes, random, seeds)
-    return plan, problems or _problems_of_points(plan)
-
-
-def _check_key(key: str, config: Config) -> None:
-    """Refuse what is no key, or cannot differ between runs that are compared."""
-    if key not in SETTINGS:
-        config.with_values({key: None})  # says what is meant
-    if key == "seed":
-        raise ConfigError("is counted up by the sweep", remedy="use --seeds N instead")
-    if key.startswith("data.") or key == "model.classes":
-        raise ConfigError(
-            "must be the same in all runs, or they are not judged on the same images",
-            remedy="set it for all of them, with --set",
-        )
-    if key in FREE_TO_CHANGE:
-        raise ConfigError(
-            "does not change what is learnt", remedy="leave it out, or use --output and --jobs"
-        )
-
-
-def _read_range(key: str, text: str, random: int | None) -> Range | None:
-    scale, *bounds = text.split(":")
-    if scale not in ("log", "linear") or len(bounds) != 2:
-        return None
-    if random is None:
-        raise ConfigError(f"{clipped(text)} is a range", remedy="draw from it with --random N")
-    low, high = (accepted(SETTINGS[key], key, parse(bound)) for bound in bounds)
-    if not isinstance(low, int | float) or not isinstance(high, int | float):
-        raise ConfigError(
-            f"{clipped(text)} is no range of numbers", remedy="list the values, with commas"
-        )
-    if not low < high or (scale == "log" and low <= 0):
-        raise ConfigError(
-            f"{clipped(text)} is no range", remedy=f"write {scale}:LOW:HIGH with "
-            f"{'0 < ' if scale == 'log' else ''}LOW < HIGH",
-        )  # fmt: skip
-    return Range(scale, low, high)
-
-
-def _read_values(key: str, text: str, problems: list[ConfigError]) -> tuple[Any, ...]:
-    """Return the values that the key accepts; what is wrong with others goes to ``problems``."""
-    given = parse(f"[{text}]")
-    if not isinstance(given, list) or not given:
-        raise ConfigError("has no values", remedy="write key=value,value")
-    values: list[Any] = []
-    for value in given:
-        try:
-            kept = accepted(SETTINGS[key], key, value)
-            if kept in values:
-                raise ConfigError(f"has {shown(value)} twice", remedy="keep one of them")
-            values.append(kept)
-        except ConfigError as error:
-            problems.append(_in_grid(error, key))
-    return tuple(values)
-
-
-def _in_grid(error: ConfigError, key: str) -> ConfigError:
-    error.key = f"--grid {clipped(key)}".rstrip()
-    return error
-
-
-def _problems_of_points(plan: Plan) -> list[ConfigError]:
-    """Check the number of runs, and at every point what keys must be together."""
-    sizes = [len(axis) for axis in plan.grid.values() if isinstance(axis, tuple)]
-    runs = (math.prod(sizes) if plan.random is None else plan.random) * plan.seeds
-    if runs > MAX_RUNS:
-        return [
-            ConfigError(
-                f"makes {runs:,} runs, more than {MAX_RUNS:,}",
-                remedy="list fewer values, or draw some points with --random N",
-                key="--grid",
-            )
-        ]
-    points = plan.points()
-    if plan.random is not None and len(points) < plan.random:
-        return [
-            ConfigError(
-                f"asks for {plan.random} points, the grid has {len(points)}",
-                remedy="leave it out, or give more values",
-                key="--random",
-            )
-        ]
-    problems: dict[str, ConfigError] = {}  # the first of those that say the same
-    last_seed = plan.config.seed + plan.seeds - 1
-    for point in points:
-        try:
-            plan.config.with_values({**point, "seed": last_seed})
-        except ConfigError as error:
-            if str(error) not in problems:
-                problems[str(error)] = error
-                error.key = f"--grid {spelt(point)}: {error.key}"
-    return list(problems.values())
-
-
-# --- From a directory ----------------------------------------------------------------------------
-
-
-def read_plan(file: Path) -> Plan:
-    """Return the plan that a sweep has left.
-
-    Raises
-    ------
-    CheckpointError
-        The file is missing or damaged.
-    """
-    try:
-        held = json.loads(file.read_text(encoding="utf-8"))
-        config = Config.from_dict(held["config"])
-        grid = [
-            f"{key}={axis if isinstance(axis, str) else ','.join(map(as_yaml, axis))}"
-            for key, axis in held["grid"].items()
-        ]
-        plan, problems = make_plan(config, grid, held["random"], held["seeds"])
-        if problems:
-            raise problems[0]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, LenetError) as error:
-        raise CheckpointError(
-            f"holds no plan of a sweep ({type(error).__name__}: {error})",
-            remedy="choose another --output",
-            file=file,
-        ) from error
-    return plan
-
-
 def changes(before: Plan, now: Plan) -> list[str]:
-    """Return what of a plan is different, as options and dotted keys; where it runs is free."""
+    """Return the options and dotted keys that differ, but those of where and how it runs."""
     options = [
         f"--{name}"
         for name in ("grid", "random", "seeds")

@@ -1,0 +1,194 @@
+"""The results of a sweep: its configurations ranked on validation, as table, CSV and JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from lenet.config.writer import to_yaml
+from lenet.sweep.plan import Plan, Point, SweepRun, format_point, format_value, short_names
+from lenet.sweep.task import Result, write_json
+from lenet.system.errors import ConfigError, DataError, GateFailed, LenetError, SystemFailure
+from lenet.system.files import replacing
+from lenet.system.text import table
+
+
+@dataclass(frozen=True)
+class PointResult:
+    """A configuration of the sweep: its runs, one for each seed, and their results."""
+
+    point: Point
+    runs: Sequence[SweepRun]
+    results: Sequence[Result]
+
+    @property
+    def complete(self) -> bool:
+        """Whether no run has failed: only then can it be chosen."""
+        return not any(result.error for result in self.results)
+
+    def values(self, figure: str) -> list[float]:
+        """Return a figure of every run that has it."""
+        values = (getattr(result, figure) for result in self.results)
+        return [value for value in values if value is not None]
+
+    def mean(self, figure: str) -> float | None:
+        """Return the mean of a figure over the seeds."""
+        values = self.values(figure)
+        return fmean(values) if values else None
+
+    def deviation(self, figure: str) -> float | None:
+        """Return the standard deviation of a figure over the seeds (n - 1)."""
+        values = self.values(figure)
+        return stdev(values) if len(values) > 1 else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the configuration's results as JSON types."""
+        return {
+            "point": self.point,
+            "runs": [run.name for run in self.runs],
+            "failed": sum(bool(result.error) for result in self.results),
+            **{
+                f"{figure}_{name}": getattr(self, name)(figure)
+                for figure in ("val_accuracy", "val_loss")
+                for name in ("mean", "deviation")
+            },
+        }
+
+
+@dataclass(frozen=True)
+class Results:
+    """All results of a sweep, its configurations ranked by their means on validation.
+
+    A higher accuracy comes first, for equal accuracies a lower loss. A configuration with a failed
+    run comes after all complete ones, and is not chosen.
+    """
+
+    plan: Plan
+    rows: Sequence[PointResult]
+
+    @classmethod
+    def of(cls, plan: Plan, runs: Sequence[SweepRun], finished: Mapping[str, Result]) -> Results:
+        """Rank the configurations of a sweep, all of whose runs are finished."""
+        rows = []
+        for first in range(0, len(runs), plan.seeds):
+            members = runs[first : first + plan.seeds]
+            results = [finished[run.name] for run in members]
+            rows.append(PointResult(members[0].point, members, results))
+
+        def rank(row: PointResult) -> tuple[bool, float, float]:
+            accuracy, loss = row.mean("val_accuracy"), row.mean("val_loss")
+            return not row.complete, -(accuracy or 0.0), loss or 0.0
+
+        return cls(plan, sorted(rows, key=rank))
+
+    @property
+    def best(self) -> PointResult | None:
+        """The chosen configuration; None if each has a failed run."""
+        return self.rows[0] if self.rows[0].complete else None
+
+    def failure(self, directory: Path) -> LenetError | None:
+        """Return the error that the sweep ends with if runs have failed.
+
+        Its exit code is the lowest of theirs: an internal error (1) before divergence (5).
+        """
+        failed = [result for row in self.rows for result in row.results if result.error]
+        if not failed:
+            return None
+        kinds = (LenetError, ConfigError, DataError, SystemFailure, GateFailed)
+        code = min(result.exit_code for result in failed)
+        kind = next(kind for kind in kinds if kind.exit_code == code)
+        count = sum(len(row.runs) for row in self.rows)
+        return kind(
+            f"{len(failed)} of {count} runs failed",
+            remedy="--resume repeats all of them but those that diverged",
+            file=directory,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON types."""
+        runs = [
+            {"run": run.name, "point": run.point, "seed": run.seed, **asdict(result)}
+            for row in self.rows
+            for run, result in zip(row.runs, row.results, strict=True)
+        ]
+        return {
+            "schema_version": 1,
+            "chosen_on": "validation",
+            "best": self.best and self.best.to_dict(),
+            "configurations": [row.to_dict() for row in self.rows],
+            "runs": sorted(runs, key=lambda run: run["run"]),
+        }
+
+    def to_csv(self) -> str:
+        """Return a row for every run."""
+        text = io.StringIO()
+        keys = list(self.plan.grid)
+        figures = list(asdict(Result()))
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["run", *keys, "seed", *figures])
+        for run in self.to_dict()["runs"]:
+            writer.writerow(
+                [run["run"], *map(run["point"].get, keys), run["seed"], *map(run.get, figures)]
+            )
+        return text.getvalue()
+
+    def to_table(self) -> str:
+        """Return aligned text, a line for every configuration, the best first."""
+        names = short_names(self.plan.grid).values()
+        return table(
+            [
+                (*names, "runs", "validation accuracy", "validation loss", ""),
+                *map(self._cells, self.rows),
+            ],
+            gap="   ",
+        )
+
+    def _cells(self, row: PointResult) -> list[str]:
+        complete = sum(not result.error for result in row.results)
+        return [
+            *map(format_value, row.point.values()),
+            f"{complete}/{len(row.runs)}",
+            _mean_and_deviation(row, "val_accuracy", lambda x: f"{100 * x:.2f}", " %"),
+            _mean_and_deviation(row, "val_loss", lambda x: f"{x:.4f}", ""),
+            "chosen" if row is self.best else "",
+        ]
+
+    def to_text(self, directory: Path) -> str:
+        """Return the table, and what to do with the chosen configuration."""
+        if self.best is None:
+            lines = ["every configuration has a failed run: none is chosen"]
+        else:
+            best = directory / "best.yaml"
+            seeds = self.plan.seeds
+            networks = "its network" if seeds == 1 else f"its {seeds} networks as an ensemble"
+            lines = [
+                f"{best}: train it with lenet train --config {best}",
+                f"{directory}: evaluate {networks} with lenet eval {directory}",
+            ]
+            if self.best.point:
+                lines.insert(0, f"chosen by validation: {format_point(self.best.point)}")
+        return "\n".join([self.to_table(), "", *lines])
+
+    def write(self, directory: Path) -> None:
+        """Write ``results.json``, ``results.csv`` and, if one is chosen, ``best.yaml``."""
+        write_json(directory / "results.json", self.to_dict())
+        with replacing(directory / "results.csv") as file:
+            file.write(self.to_csv().encode())
+        if self.best is not None:
+            config = self.plan.config.with_values(self.best.point)
+            with replacing(directory / "best.yaml") as file:
+                file.write(to_yaml(config).encode())
+
+
+def _mean_and_deviation(
+    row: PointResult, figure: str, show: Callable[[float], str], unit: str
+) -> str:
+    mean, deviation = row.mean(figure), row.deviation(figure)
+    if mean is None:
+        return "-"
+    return show(mean) + (f" ± {show(deviation)}" if deviation is not None else "") + unit
