@@ -1,4 +1,4 @@
-"""``lenet bench``: that it measures, compares and cleans up; never how fast anything is."""
+"""``lenet bench``: what it measures and compares, and that it cleans up; never how fast it is."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,25 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from lenet.bench import bench as measure
-from lenet.bench.bench import Case, Program
+from lenet.bench import processes, speed, synthetic, torch_twin
+from lenet.bench.processes import Program
+from lenet.bench.speed import Case
+from lenet.bench.tables import to_markdown
 from lenet.cli import cli, main
-from lenet.cli.bench import to_text
 from lenet.config.schema import Config
 from lenet.data.idx import read_idx
+from lenet.nn.activations import Activation
+from lenet.nn.convolution import Convolution
+from lenet.nn.layer import Layer
+from lenet.nn.linear import Linear
+from lenet.nn.network import Network
+from lenet.nn.pooling import AveragePooling, MaxPooling
+from lenet.nn.transposed import TransposedConvolution
 from lenet.system.errors import ConfigError, SystemFailure
+from lenet.training.build import build_trainer
 
 PROJECT = Path(__file__).parents[1]
-CORES = measure.usable_cores()
+CORES = speed.usable_cores()
 
 # 2 × (C1 28²·6·25, C3 10²·16·150, C5 120·400, F6 84·120, F7 10·84) multiply-adds, forward; as many
 # for the weight gradients; and as many without C1 for the gradients of the inputs.
@@ -101,10 +111,10 @@ def test_runs_are_those_with_one_thread_and_all_then_those_with_workers(
 
 @pytest.mark.skipif(find_spec("torch") is None, reason="PyTorch is not installed")
 def test_pytorch_takes_turns_on_the_same_images(tmp_path: Path) -> None:
-    files = measure.write_digits(tmp_path, 20, 10)
-    config = measure._prepared(Config(), files, rounds=2)
-    (rival,) = [case for case in measure._torch_cases(8) if "channels_last" in case.framework]
-    ours, theirs = measure._race(config, [Case("lenet", 8, 1, 1), rival], tmp_path)
+    files = synthetic.write_images(tmp_path, 20, 10, (28, 28))
+    config = synthetic.benchmark_config(Config(), files, rounds=2)
+    (rival,) = [case for case in speed.torch_cases(8) if "channels_last" in case.framework]
+    ours, theirs = speed.race(config, [Case("lenet", 8, 1, 1), rival], tmp_path)
     pairs = sorted(a / b for a, b in zip(ours["rounds"], theirs["rounds"], strict=True))
     assert ours["ratios"]["torch channels_last"] == {
         "median": pytest.approx(sum(pairs) / 2),
@@ -117,7 +127,7 @@ def test_pytorch_takes_turns_on_the_same_images(tmp_path: Path) -> None:
 def test_the_text_is_tables_of_even_width(result: dict[str, Any]) -> None:
     ratios = {"torch": {"median": 4.125, "min": 3.5, "max": 12.0}}
     first, *rest = result["runs"]
-    text = to_text({**result, "runs": [{**first, "ratios": ratios}, *rest]})
+    text = to_markdown({**result, "runs": [{**first, "ratios": ratios}, *rest]})
     assert "4.12 (3.50-12.00) |" in text
     tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
     assert [len(rows) for rows in tables] == [13, 2 + len(result["runs"])]
@@ -141,13 +151,13 @@ def test_a_mapped_file_is_trained_on_and_removed(
     assert scale["ratio"] == pytest.approx(ratio)
     if sys.platform == "linux":
         assert scale["resident_bytes"] > 10e6
-    assert "2,000" in to_text(found)
+    assert "2,000" in to_markdown(found)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("mapped", [False, True])
-def test_digits_are_noise_on_a_background(tmp_path: Path, mapped: bool) -> None:
-    files = measure.write_digits(tmp_path, 9000, 7, mapped=mapped)
+def test_images_are_noise_with_a_margin(tmp_path: Path, mapped: bool) -> None:
+    files = synthetic.write_images(tmp_path, 9000, 7, (28, 28), mapped=mapped)
     images = read_idx(str(files["data.train_images"]))
     labels = read_idx(str(files["data.train_labels"]))
     assert images.shape == (9000, 28, 28)
@@ -161,7 +171,7 @@ def test_a_file_that_does_not_fit_is_refused_before_it_is_written(
 ) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 2**20))
     with pytest.raises(SystemFailure, match="4,491 MiB, 1 MiB are free"):
-        measure.write_digits(tmp_path, 6_000_000, 10, mapped=True)
+        synthetic.write_images(tmp_path, 6_000_000, 10, (28, 28), mapped=True)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -178,13 +188,17 @@ def test_without_pytorch_the_line_that_installs_it(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--batch", "0"], "'0' is no whole number above 0"),
-        (["--batch", "auto"], "'auto' is no whole number above 0"),
-        (["--workers", "1,x"], "'x' is no whole number above 0"),
+        (["--batch", "0"], "'0' is not a positive integer"),
+        (["--batch", "auto"], "'auto' is not a positive integer"),
+        (["--workers", "1,x"], "'x' is not a positive integer"),
         (["--workers", "64", "--batch", "32"], "64 workers cannot share a batch of 32"),
         (["--scale", "9", "--against", "torch"], "exclude each other"),
-        (["--against", "torch", "--set", "model.pooling=average"], "--set model.pooling=max"),
-        (["--against", "torch", "--set", "optimizer.name=adam"], "--set optimizer.name=sgd"),
+        (["--against", "torch", "--set", "augment.shift=2"], "augment: distorts the images"),
+        (["--against", "torch", "--set", "train.average=0.9"], "train.average: averages"),
+        (
+            ["--against", "torch", "--set", "model.activation=lecun_tanh"],
+            "layer C1.activation: LeCunTanh has no counterpart in PyTorch",
+        ),
         (["--batch", "8", "--images", "4"], "there are 4 images to train on"),
     ],
 )
@@ -197,8 +211,8 @@ def test_what_cannot_be_measured_is_refused_in_a_line(
     assert words in line
 
 
-def test_a_program_that_is_left_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measure, "END_SECONDS", 0.1)
+def test_a_program_ends_with_its_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "END_SECONDS", 0.1)
     with pytest.raises(ZeroDivisionError), Program("time_parts", threads=1, config={}) as program:
         raise ZeroDivisionError
     assert program.process.returncode is not None
@@ -214,31 +228,123 @@ def test_a_program_that_dies_is_a_line_and_not_a_traceback() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")
 def test_resident_memory_counts_the_processes_below() -> None:
     fill = "import sys; a = bytearray(b'x') * 50_000_000; print(flush=True); sys.stdin.read()"
-    before = measure.resident_memory(os.getpid())
+    before = processes.resident_memory(os.getpid())
     assert before is not None
     with subprocess.Popen(
         [sys.executable, "-c", fill], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as child:
         assert child.stdout is not None
         child.stdout.readline()
-        after = measure.resident_memory(os.getpid())
+        after = processes.resident_memory(os.getpid())
         child.communicate()
     assert after is not None
     assert after - before > 40_000_000
-    assert measure.resident_memory(child.pid) is None
+    assert processes.resident_memory(child.pid) is None
 
 
 def test_ratios_are_against_every_rival_and_only_for_ours() -> None:
     ours, theirs = Case("lenet", 8, 1, 1), Case("torch", 8, 1, 2)
     rates = {ours: (10.0, 20.0, 9.0), theirs: (5.0, 4.0, 3.0)}
-    assert measure._ratios(ours, rates) == {"torch": {"median": 3.0, "min": 2.0, "max": 5.0}}
-    assert measure._ratios(theirs, rates) == {}
+    assert speed.ratios_to_torch(ours, rates) == {"torch": {"median": 3.0, "min": 2.0, "max": 5.0}}
+    assert speed.ratios_to_torch(theirs, rates) == {}
 
 
-def test_comparison_knows_the_default_network() -> None:
-    measure._check_comparable(Config())
-    with pytest.raises(ConfigError, match=r"is 5\.0, the comparison with PyTorch knows only 0\.0"):
-        measure._check_comparable(Config().with_values({"augment.rotation": 5}))
+def test_the_twin_of_lenet5_is_the_network_as_users_of_pytorch_write_it() -> None:
+    config = Config().with_values({"model.fuse": "off", "data.validation": 0})
+    trainer = build_trainer(config, np.zeros((64, 28, 28), np.uint8), np.zeros(64, np.uint8))
+    modules = torch_twin.twin_of(trainer).modules
+    assert [module.name for module in modules] == [
+        *("Conv2d", "ReLU", "MaxPool2d", "Conv2d", "ReLU", "MaxPool2d", "Flatten"),
+        *("Linear", "ReLU", "Linear", "ReLU", "Linear"),
+    ]
+    assert modules[3].options == {
+        "in_channels": 6, "out_channels": 16, "groups": 1,
+        "kernel_size": (5, 5), "stride": (1, 1), "padding": (0, 0),
+    }  # fmt: skip
+    assert [m.options["in_features"] for m in modules if m.name == "Linear"] == [400, 120, 84]
+
+
+@pytest.mark.parametrize(
+    ("name", "torch_name", "own"),
+    [
+        ("sgd", "SGD", {"momentum": 0.5}),
+        ("nesterov", "SGD", {"momentum": 0.5, "nesterov": True}),
+        ("adam", "Adam", {"betas": (0.9, 0.999), "eps": 1e-8}),
+        ("adamw", "AdamW", {"betas": (0.9, 0.999), "eps": 1e-8}),
+    ],
+)
+def test_the_twin_has_the_same_optimizer_and_loss(name: str, torch_name: str, own: dict) -> None:
+    keys = {
+        "data.validation": 0, "model.fuse": "off", "train.label_smoothing": 0.1,
+        "train.precision": "float64", "optimizer.name": name, "optimizer.momentum": 0.5,
+        "optimizer.lr": 0.02, "optimizer.weight_decay": 0.01, "schedule.name": "constant",
+        "schedule.warmup": 0,
+    }  # fmt: skip
+    images, labels = np.zeros((64, 28, 28), np.uint8), np.zeros(64, np.uint8)
+    twin = torch_twin.twin_of(build_trainer(Config().with_values(keys), images, labels))
+    assert twin.optimizer.name == torch_name
+    assert twin.optimizer.options == {"lr": 0.02, "weight_decay": 0.01, **own}
+    assert (twin.loss.name, twin.loss.options) == ("CrossEntropyLoss", {"label_smoothing": 0.1})
+    assert twin.dtype == "float64"
+
+
+STACKS: dict[str, tuple[tuple[int, ...], Callable[[], list[Layer]]]] = {
+    "stride, padding and groups": ((2, 9, 11), lambda: [
+        Convolution("C1", 4, kernel=(3, 2), stride=(2, 1), padding=(1, 0), groups=2),
+        Activation("A1", "tanh"),
+        AveragePooling("P1", kernel=3, stride=2),
+        Linear("F1", 5),
+        Activation("A2", "sigmoid"),
+        Linear("F2", 3),
+    ]),
+    "colour, transposed": ((3, 8, 8), lambda: [
+        Convolution("C1", 6, kernel=1),
+        MaxPooling("P1", kernel=(2, 3), stride=(2, 1)),
+        TransposedConvolution("T1", 2, kernel=3, stride=2, padding=1),
+        Activation("A1", "relu"),
+        Linear("F1", 4),
+    ]),
+    "convolution over the whole image": ((1, 6, 6), lambda: [
+        Convolution("C1", 5, kernel=6),
+        Activation("A1", "tanh"),
+        Convolution("C2", 4, kernel=1),
+        Linear("F1", 3),
+    ]),
+}  # fmt: skip
+
+
+@pytest.mark.skipif(find_spec("torch") is None, reason="PyTorch is not installed")
+@pytest.mark.parametrize("stack", STACKS)
+def test_a_network_and_its_twin_have_the_same_outputs_and_gradients(stack: str) -> None:
+    import torch
+
+    shape, layers = STACKS[stack]
+    network = Network(layers(), shape, np.float64)
+    rng = np.random.default_rng(0)
+    network.parameters[:] = rng.standard_normal(network.parameters.size)
+    modules = torch_twin.torch_modules(network.layers)
+    twin = torch.nn.Sequential(*(module.make(torch.nn) for module in modules)).double()
+    with torch.no_grad():
+        for theirs, ours in zip(twin.parameters(), network.parameter_list, strict=True):
+            theirs.copy_(torch.tensor(ours.value).reshape(theirs.shape))
+    x = rng.standard_normal((*shape, 7))
+    z = network.forward(x)
+    scores = twin(torch.tensor(np.ascontiguousarray(np.moveaxis(x, -1, 0))))
+    np.testing.assert_allclose(scores.detach().numpy(), z.T, rtol=0, atol=1e-12)
+    r = rng.standard_normal(z.shape)
+    network.backward(r)
+    (scores * torch.tensor(r.T)).sum().backward()
+    for theirs, ours in zip(twin.parameters(), network.parameter_list, strict=True):
+        found = theirs.grad.numpy().reshape(ours.shape)
+        np.testing.assert_allclose(found, ours.gradient, rtol=0, atol=1e-11)
+
+
+def test_a_layer_without_a_counterpart_is_named() -> None:
+    layers = [Convolution("C1", 2, kernel=3, flip=True), Linear("F1", 3)]
+    network = Network(layers, (1, 5, 5))
+    with pytest.raises(ConfigError, match="Convolution has no counterpart in PyTorch") as caught:
+        torch_twin.torch_modules(network.layers)
+    assert caught.value.key == "layer C1"
 
 
 @pytest.mark.skipif(shutil.which("bash") is None or sys.platform == "win32", reason="needs bash")

@@ -1,0 +1,235 @@
+"""The speed of training: part by part, by batch size and workers, and beside PyTorch.
+
+Every figure is that of a whole training run, as ``lenet train`` makes it, on synthetic images.
+Validation and checkpoints are not included. Runs that are compared take turns, epoch by epoch, so
+that other load on the machine affects all of them alike. A figure is the median over the turns, and
+a ratio is that of two runs in the same turn.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from lenet.bench.processes import Program
+from lenet.bench.synthetic import benchmark_config, image_shape, write_images
+from lenet.bench.torch_twin import twin_of
+from lenet.config.schema import Config
+from lenet.parallel.launch import choose_workers
+from lenet.system.machine import describe_machine, usable_cores
+from lenet.training.build import build_trainer
+
+SCHEMA_VERSION = 1
+REST_SECONDS = 0.3  # between two turns: until the threads of the first have stopped spinning
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A training run to measure; ``threads`` are those of BLAS, or of PyTorch."""
+
+    framework: str
+    batch: int
+    workers: int
+    threads: int
+
+    def start(self, config: Config, folder: Path) -> Program:
+        """Start the run, in a directory of its own."""
+        config = config.with_values(
+            {
+                "train.batch_size": self.batch,
+                "train.workers": self.workers,
+                "output.dir": str(folder / f"run-{time.monotonic_ns()}"),
+            }
+        )
+        values = config.to_dict()
+        if self.framework == "lenet":
+            return Program("train_lenet", threads=self.threads, config=values)
+        channels_last = self.framework == "torch channels_last"
+        return Program(
+            "train_torch", threads=self.threads, config=values, channels_last=channels_last
+        )
+
+
+def bench(
+    config: Config,
+    *,
+    batches: Sequence[int],
+    workers: Sequence[int | str],
+    rounds: int,
+    images: int,
+    against_torch: bool,
+    say: Say,
+) -> dict[str, Any]:
+    """Measure the parts of a step, and training runs.
+
+    Parameters
+    ----------
+    config
+        Network and training. Its data set is replaced, there is no validation, and the learning
+        rate is low.
+    batches, workers
+        Each batch size is measured with each number of workers; ``auto`` is the number that
+        ``lenet train`` would choose. The parts of a step are measured with the first batch size.
+    rounds
+        Turns of each run, after one to warm up.
+    images
+        Images of an epoch, which is a turn.
+    against_torch
+        Measure the same training in PyTorch, too.
+    say
+        Is called with a line about what is measured next.
+
+    Returns
+    -------
+    ``schema_version``, ``machine``, ``images``, ``rounds``, ``sgemm_gflops`` of one thread,
+    ``parts`` and ``runs``.
+
+    Raises
+    ------
+    ConfigError
+        The configuration cannot be trained, or has no counterpart in PyTorch.
+    SystemFailure
+        PyTorch is not installed; memory or disk space is short.
+    """
+    cases = [case for batch in batches for case in lenet_cases(batch, workers)]
+    if against_torch:
+        check_comparable(config)
+        cases += [case for batch in batches for case in torch_cases(batch)]
+    machine = machine_facts(with_torch=against_torch)
+    with TemporaryDirectory(prefix="lenet-bench-") as name:
+        folder = Path(name)
+        data = write_images(folder, images, config.model.classes, image_shape(config))
+        config = benchmark_config(config, data, rounds)
+        say(f"the parts of a step, batch {batches[0]}")
+        timed = _time_parts(config, batches[0])
+        runs: list[dict[str, Any]] = []
+        for batch in batches:
+            say(f"training, batch {batch}")
+            runs += race(config, [case for case in cases if case.batch == batch], folder)
+    flop = sum(part["flop_per_image"] for part in timed["parts"])
+    for run in runs:
+        cores = max(run["workers"], run["threads"])
+        peak = timed["sgemm_gflops"] * 1e9 * cores
+        run["share_of_sgemm"] = run["images_per_second"] * flop / peak
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "machine": machine,
+        "images": images,
+        "rounds": rounds,
+        "parts_batch": batches[0],
+        **timed,
+        "runs": runs,
+    }
+
+
+def machine_facts(*, with_torch: bool) -> dict[str, Any]:
+    """Return processor, cores, load, system and versions.
+
+    Raises
+    ------
+    SystemFailure
+        PyTorch is needed and not installed.
+    """
+    here = describe_machine()
+    machine = {
+        "cpu": here["processor"],
+        "cores": usable_cores(),
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "system": f"{platform.system()} {platform.machine()}",
+        **{name: here[name] for name in ("python", "lenet", "numpy", "blas")},
+    }
+    if with_torch:
+        with Program("torch_version", threads=1) as program:
+            machine["torch"] = program.answer()["version"]
+    return machine
+
+
+# --- The runs -----------------------------------------------------------------------------------
+
+
+def lenet_cases(batch: int, workers: Sequence[int | str]) -> list[Case]:
+    """Return one worker with one BLAS thread and with all, and several workers with one each."""
+    counts = sorted({choose_workers(number, batch) for number in workers})
+    cores = usable_cores()
+    cases = []
+    for count in counts:
+        threads = sorted({1, cores}) if count == 1 else [1]
+        cases += [Case("lenet", batch, count, n) for n in threads]
+    return cases
+
+
+def torch_cases(batch: int) -> list[Case]:
+    """Return PyTorch with its two memory formats."""
+    return [Case(name, batch, 1, usable_cores()) for name in ("torch", "torch channels_last")]
+
+
+def check_comparable(config: Config) -> None:
+    """Refuse a configuration that has no twin in PyTorch, before anything is measured."""
+    plain = config.with_values({"model.fuse": "off", "data.validation": 0, "data.limit": None})
+    count = config.train.batch_size
+    images = np.zeros((count, *image_shape(config)), np.uint8)
+    twin_of(build_trainer(plain, images, np.zeros(count, np.uint8)))
+
+
+def race(config: Config, cases: Sequence[Case], folder: Path) -> list[dict[str, Any]]:
+    """Run all cases in turn, epoch by epoch, and return their figures."""
+    with ExitStack() as stack:
+        programs = []
+        for case in cases:
+            programs.append(stack.enter_context(case.start(config, folder)))
+            programs[-1].answer()  # the epoch to warm up
+        rounds = []
+        for _ in range(config.train.epochs - 1):
+            rates = []
+            for program in programs:
+                time.sleep(REST_SECONDS)
+                rates.append(program.next()["images_per_second"])
+            rounds.append(rates)
+        peaks = [program.next()["peak_bytes"] for program in programs]
+    by_case = dict(zip(cases, zip(*rounds, strict=True), strict=True))
+    return [
+        {
+            **asdict(case),
+            "images_per_second": median(rates),
+            "us_per_image": 1e6 / median(rates),
+            "rounds": list(rates),
+            "peak_bytes": peak,
+            "ratios": ratios_to_torch(case, by_case),
+        }
+        for (case, rates), peak in zip(by_case.items(), peaks, strict=True)
+    ]
+
+
+def ratios_to_torch(
+    case: Case, by_case: dict[Case, tuple[float, ...]]
+) -> dict[str, dict[str, float]]:
+    """Return how many times as fast as PyTorch a run of lenet is, turn by turn."""
+    ratios: dict[str, dict[str, float]] = {}
+    for other, rates in by_case.items():
+        if case.framework == "lenet" != other.framework:
+            pairs = [ours / theirs for ours, theirs in zip(by_case[case], rates, strict=True)]
+            ratios[other.framework] = {
+                "median": median(pairs),
+                "min": min(pairs),
+                "max": max(pairs),
+            }
+    return ratios
+
+
+def _time_parts(config: Config, batch: int) -> dict[str, Any]:
+    """Return the rate of sgemm and the parts of a step, measured with one thread."""
+    values = config.with_values({"train.batch_size": batch, "train.workers": 1}).to_dict()
+    with Program("time_parts", threads=1, config=values) as program:
+        return program.answer()

@@ -1,0 +1,194 @@
+"""The same training in PyTorch: a network's layers, loss and optimizer as classes of ``torch``.
+
+The twin is derived from a trainer's objects, as data: what it consists of is known, and what has no
+counterpart in PyTorch is reported, without PyTorch. :meth:`Twin.modules` are in the order of the
+layers, so their parameters are in the order of the network's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+from lenet.nn.activations import Activation, ReLU, Sigmoid, Tanh
+from lenet.nn.convolution import Convolution
+from lenet.nn.layer import Layer
+from lenet.nn.linear import Linear
+from lenet.nn.losses import SoftmaxCrossEntropy
+from lenet.nn.pooling import AveragePooling, MaxPooling
+from lenet.nn.transposed import TransposedConvolution
+from lenet.optim.optimizers import SGD, Adam, AdamW, Nesterov, Optimizer
+from lenet.system.errors import ConfigError
+from lenet.training.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class TorchObject:
+    """A class of a module of ``torch``, such as ``torch.nn``, with its arguments."""
+
+    name: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def make(self, module: Any, *arguments: Any) -> Any:  # noqa: ANN401 - PyTorch may be missing
+        """Return an object of this class."""
+        return getattr(module, self.name)(*arguments, **self.options)
+
+
+@dataclass(frozen=True)
+class Twin:
+    """A trainer's counterparts in ``torch.nn`` and ``torch.optim``."""
+
+    modules: tuple[TorchObject, ...]
+    loss: TorchObject
+    optimizer: TorchObject
+    dtype: str
+
+
+def twin_of(trainer: Trainer) -> Twin:
+    """Return the twin of a trainer whose network is not fused.
+
+    The weight decay applies to the biases too: so PyTorch needs no second group of parameters.
+
+    Raises
+    ------
+    ConfigError
+        A layer, the loss or the optimizer has no counterpart in PyTorch, or the trainer distorts
+        images or averages weights, which the comparison leaves out.
+    """
+    for key, present, what in (
+        ("augment", trainer.loader.distorter, "distorts the images"),
+        ("train.average", trainer.average, "averages the weights"),
+    ):
+        if present is not None:
+            raise ConfigError(
+                f"{what}, which the comparison with PyTorch leaves out",
+                remedy="switch it off with --set, or leave out --against",
+                key=key,
+            )
+    return Twin(
+        tuple(torch_modules(trainer.network.layers)),
+        _loss(trainer.loss),
+        _optimizer(trainer.optimizer, trainer.schedule(0)),
+        trainer.network.dtype.name,
+    )
+
+
+# --- Layers -------------------------------------------------------------------------------------
+
+
+def torch_modules(layers: Sequence[Layer]) -> list[TorchObject]:
+    """Return the modules of layers that are built, in their order.
+
+    Examples
+    --------
+    >>> linear = Linear("F1", 10)
+    >>> _ = linear.build((1, 28, 28))
+    >>> for module in torch_modules([linear]):
+    ...     print(module.name, module.options)
+    Flatten {}
+    Linear {'in_features': 784, 'out_features': 10}
+    """
+    modules: list[TorchObject] = []
+    flat = False
+    for layer in layers:
+        if type(layer) not in LAYERS:
+            raise no_counterpart(f"layer {layer.name}", layer)
+        module = LAYERS[type(layer)](layer)
+        if module.name == "Linear" and not flat:
+            modules.append(TorchObject("Flatten"))
+            flat = True
+        elif module.name.endswith("2d") and flat:
+            shape = {"dim": 1, "unflattened_size": layer.shape}  # type: ignore[attr-defined]
+            modules.append(TorchObject("Unflatten", shape))
+            flat = False
+        modules.append(module)
+    return modules
+
+
+def no_counterpart(key: str, instance: object) -> ConfigError:
+    """Return the error for an object that PyTorch has no class for."""
+    return ConfigError(
+        f"{type(instance).__name__} has no counterpart in PyTorch",
+        remedy="choose another, or leave out --against",
+        key=key,
+    )
+
+
+def _convolution(layer: Convolution) -> TorchObject:
+    C, H, W = layer.shape
+    if layer.flip:
+        raise no_counterpart(f"layer {layer.name}", layer)
+    if layer.groups == 1 and layer.kernel == (H, W) and layer.padding == (0, 0):
+        return _affine(layer.shape, layer.F)  # which is how users of PyTorch write it
+    options = {"in_channels": C, "out_channels": layer.F, "groups": layer.groups}
+    return TorchObject("Conv2d", options | _windows(layer) | {"padding": layer.padding})
+
+
+def _transposed(layer: TransposedConvolution) -> TorchObject:
+    options = {"in_channels": layer.shape[0], "out_channels": layer.F, "padding": layer.padding}
+    return TorchObject("ConvTranspose2d", options | _windows(layer))
+
+
+def _linear(layer: Linear) -> TorchObject:
+    return _affine(layer.shape, layer.F)
+
+
+def _affine(shape: tuple[int, ...], F: int) -> TorchObject:
+    return TorchObject("Linear", {"in_features": prod(shape), "out_features": F})
+
+
+def _max_pooling(layer: MaxPooling) -> TorchObject:
+    return TorchObject("MaxPool2d", _windows(layer))
+
+
+def _average_pooling(layer: AveragePooling) -> TorchObject:
+    return TorchObject("AvgPool2d", _windows(layer))
+
+
+def _windows(layer: Layer) -> dict[str, Any]:
+    return {"kernel_size": layer.kernel, "stride": layer.stride}
+
+
+def _activation(layer: Activation) -> TorchObject:
+    names = {ReLU: "ReLU", Sigmoid: "Sigmoid", Tanh: "Tanh"}
+    if layer.function not in names:
+        raise ConfigError(
+            f"{layer.function.__name__} has no counterpart in PyTorch",
+            remedy="choose another activation, or leave out --against",
+            key=f"layer {layer.name}",
+        )
+    return TorchObject(names[layer.function])
+
+
+LAYERS: dict[type[Layer], Callable[[Any], TorchObject]] = {
+    Convolution: _convolution,
+    TransposedConvolution: _transposed,
+    Linear: _linear,
+    MaxPooling: _max_pooling,
+    AveragePooling: _average_pooling,
+    Activation: _activation,
+}
+
+# --- Loss and optimizer -------------------------------------------------------------------------
+
+
+def _loss(loss: SoftmaxCrossEntropy) -> TorchObject:
+    if type(loss) is not SoftmaxCrossEntropy:
+        raise no_counterpart("loss", loss)
+    return TorchObject("CrossEntropyLoss", {"label_smoothing": loss.smoothing})
+
+
+def _optimizer(optimizer: Optimizer, lr: float) -> TorchObject:
+    options: dict[str, Any] = {"lr": lr, "weight_decay": optimizer.weight_decay}
+    match optimizer:
+        case SGD():
+            return TorchObject("SGD", options | {"momentum": optimizer.momentum})
+        case Nesterov():
+            own = {"momentum": optimizer.momentum, "nesterov": True}
+            return TorchObject("SGD", options | own)
+        case Adam():
+            betas = {"betas": (optimizer.beta1, optimizer.beta2), "eps": optimizer.epsilon}
+            return TorchObject("AdamW" if isinstance(optimizer, AdamW) else "Adam", options | betas)
+    raise no_counterpart("optimizer.name", optimizer)
