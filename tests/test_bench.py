@@ -25,9 +25,11 @@ from lenet.config.schema import Config
 from lenet.data.idx import read_idx
 from lenet.nn.activations import Activation
 from lenet.nn.convolution import Convolution
+from lenet.nn.dropout import Dropout
 from lenet.nn.layer import Layer
 from lenet.nn.linear import Linear
 from lenet.nn.network import Network
+from lenet.nn.normalisation import BatchNormalization
 from lenet.nn.pooling import AveragePooling, MaxPooling
 from lenet.nn.transposed import TransposedConvolution
 from lenet.system.errors import ConfigError, SystemFailure
@@ -155,6 +157,14 @@ def test_a_mapped_file_is_trained_on_and_removed(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_images_of_a_network_may_have_several_channels(tmp_path: Path) -> None:
+    files = synthetic.write_images(tmp_path, 30, 4, (3, 20, 16))
+    images = read_idx(str(files["data.train_images"]))
+    assert images.shape == (30, 3, 20, 16)
+    assert not images[:, :, :4].any()
+    assert (images[:, :, 4:16, 4:12].std(axis=(2, 3)) > 40).all()
+
+
 @pytest.mark.parametrize("mapped", [False, True])
 def test_images_are_noise_with_a_margin(tmp_path: Path, mapped: bool) -> None:
     files = synthetic.write_images(tmp_path, 9000, 7, (28, 28), mapped=mapped)
@@ -250,7 +260,7 @@ def test_ratios_are_against_every_rival_and_only_for_ours() -> None:
 
 
 def test_the_twin_of_lenet5_is_the_network_as_users_of_pytorch_write_it() -> None:
-    config = Config().with_values({"model.fuse": "off", "data.validation": 0})
+    config = Config().with_values({"data.validation": 0})
     trainer = build_trainer(config, np.zeros((64, 28, 28), np.uint8), np.zeros(64, np.uint8))
     modules = torch_twin.twin_of(trainer).modules
     assert [module.name for module in modules] == [
@@ -275,7 +285,7 @@ def test_the_twin_of_lenet5_is_the_network_as_users_of_pytorch_write_it() -> Non
 )
 def test_the_twin_has_the_same_optimizer_and_loss(name: str, torch_name: str, own: dict) -> None:
     keys = {
-        "data.validation": 0, "model.fuse": "off", "train.label_smoothing": 0.1,
+        "data.validation": 0, "train.label_smoothing": 0.1,
         "train.precision": "float64", "optimizer.name": name, "optimizer.momentum": 0.5,
         "optimizer.lr": 0.02, "optimizer.weight_decay": 0.01, "schedule.name": "constant",
         "schedule.warmup": 0,
@@ -295,6 +305,15 @@ STACKS: dict[str, tuple[tuple[int, ...], Callable[[], list[Layer]]]] = {
         AveragePooling("P1", kernel=3, stride=2),
         Linear("F1", 5),
         Activation("A2", "sigmoid"),
+        Linear("F2", 3),
+    ]),
+    "batch normalisation": ((2, 6, 5), lambda: [
+        Convolution("C1", 3, kernel=2),
+        BatchNormalization("N1"),
+        Activation("A1", "relu"),
+        Linear("F1", 6),
+        BatchNormalization("N2", momentum=0.2, epsilon=1e-3),
+        Dropout("D1", rate=0.0),
         Linear("F2", 3),
     ]),
     "colour, transposed": ((3, 8, 8), lambda: [

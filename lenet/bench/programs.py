@@ -80,7 +80,7 @@ def train_torch(answer: Answer, config: dict[str, Any], channels_last: bool) -> 
     """
     torch = require("torch", extra="bench")
     torch.set_num_threads(usable_cores())
-    settings = Config.from_dict(config).with_values({"model.fuse": "off"})
+    settings = Config.from_dict(config)
     data = load_split(settings, "train")
     twin = twin_of(build_trainer(settings, data.images, data.labels))
     preprocessing = build_preprocessing(settings)

@@ -177,10 +177,10 @@ def torch_cases(batch: int) -> list[Case]:
 
 def check_comparable(config: Config) -> None:
     """Refuse a configuration that has no twin in PyTorch, before anything is measured."""
-    plain = config.with_values({"model.fuse": "off", "data.validation": 0, "data.limit": None})
+    config = config.with_values({"data.validation": 0, "data.limit": None})
     count = config.train.batch_size
     images = np.zeros((count, *image_shape(config)), np.uint8)
-    twin_of(build_trainer(plain, images, np.zeros(count, np.uint8)))
+    twin_of(build_trainer(config, images, np.zeros(count, np.uint8)))
 
 
 def race(config: Config, cases: Sequence[Case], folder: Path) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lenet.config.schema import Config
 from lenet.data.idx import header
 from lenet.system.errors import SystemFailure
+from lenet.training.build import build_preprocessing
 
 CHUNK = 8192  # images that are generated at once
 MARGIN = 4  # pixels of background around the noise, as in MNIST
@@ -75,9 +76,9 @@ def noisy_images(rng: np.random.Generator, count: int, shape: tuple[int, ...]) -
 
 
 def image_shape(config: Config) -> tuple[int, ...]:
-    """Return (H,W) of the images for a network: 28×28, as in MNIST, unless its input is smaller."""
-    size = min(28, config.model.input_size)
-    return size, size
+    """Return (H,W) or (C,H,W) of the images for a network: at most 28×28 grey ones, as in MNIST."""
+    C, H, W = build_preprocessing(config).input_shape
+    return (min(H, 28), min(W, 28)) if C == 1 else (C, H, W)
 
 
 def benchmark_config(config: Config, data: dict[str, object], rounds: int) -> Config:

@@ -14,9 +14,11 @@ from typing import Any
 
 from lenet.nn.activations import Activation, ReLU, Sigmoid, Tanh
 from lenet.nn.convolution import Convolution
+from lenet.nn.dropout import Dropout
 from lenet.nn.layer import Layer
 from lenet.nn.linear import Linear
-from lenet.nn.losses import SoftmaxCrossEntropy
+from lenet.nn.losses import Loss, SoftmaxCrossEntropy
+from lenet.nn.normalisation import BatchNormalization
 from lenet.nn.pooling import AveragePooling, MaxPooling
 from lenet.nn.transposed import TransposedConvolution
 from lenet.optim.optimizers import SGD, Adam, AdamW, Nesterov, Optimizer
@@ -47,7 +49,7 @@ class Twin:
 
 
 def twin_of(trainer: Trainer) -> Twin:
-    """Return the twin of a trainer whose network is not fused.
+    """Return the twin of a trainer.
 
     The weight decay applies to the biases too: so PyTorch needs no second group of parameters.
 
@@ -68,7 +70,7 @@ def twin_of(trainer: Trainer) -> Twin:
                 key=key,
             )
     return Twin(
-        tuple(torch_modules(trainer.network.layers)),
+        tuple(torch_modules(trainer.network.plain)),
         _loss(trainer.loss),
         _optimizer(trainer.optimizer, trainer.schedule(0)),
         trainer.network.dtype.name,
@@ -162,6 +164,15 @@ def _activation(layer: Activation) -> TorchObject:
     return TorchObject(names[layer.function])
 
 
+def _dropout(layer: Dropout) -> TorchObject:
+    return TorchObject("Dropout", {"p": layer.rate})
+
+
+def _batch_normalization(layer: BatchNormalization) -> TorchObject:
+    options = {"num_features": layer.C, "eps": layer.epsilon, "momentum": layer.momentum}
+    return TorchObject("BatchNorm2d" if len(layer.shape) == 3 else "BatchNorm1d", options)
+
+
 LAYERS: dict[type[Layer], Callable[[Any], TorchObject]] = {
     Convolution: _convolution,
     TransposedConvolution: _transposed,
@@ -169,13 +180,15 @@ LAYERS: dict[type[Layer], Callable[[Any], TorchObject]] = {
     MaxPooling: _max_pooling,
     AveragePooling: _average_pooling,
     Activation: _activation,
+    Dropout: _dropout,
+    BatchNormalization: _batch_normalization,
 }
 
 # --- Loss and optimizer -------------------------------------------------------------------------
 
 
-def _loss(loss: SoftmaxCrossEntropy) -> TorchObject:
-    if type(loss) is not SoftmaxCrossEntropy:
+def _loss(loss: Loss) -> TorchObject:
+    if not isinstance(loss, SoftmaxCrossEntropy):
         raise no_counterpart("loss", loss)
     return TorchObject("CrossEntropyLoss", {"label_smoothing": loss.smoothing})
 
