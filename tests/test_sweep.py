@@ -283,7 +283,7 @@ def test_missing_data_are_found_before_anything_runs(lenet, config, tmp_path):
         (["--seeds", "0"], "--seeds"),
         (["--jobs", "0"], "--jobs"),
         (["--random", "0"], "--random"),
-        (["--plot", "picture.pdf", *GRID], "picture.pdf"),
+        (["--plot", "plot.pdf", *GRID], "plot.pdf"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -431,10 +431,10 @@ def test_of_equal_accuracies_the_lower_loss():
     assert best.point == {"optimizer.lr": 0.2}
 
 
-def test_a_picture_of_it(lenet, swept, tmp_path):
+def test_a_plot_of_the_runs(lenet, swept, tmp_path):
     pytest.importorskip("matplotlib")
-    for picture in (tmp_path / "a.svg", tmp_path / "b.svg"):
-        ended = lenet("sweep", "--output", swept, "--resume", "--plot", picture)
+    for plot in (tmp_path / "a.svg", tmp_path / "b.svg"):
+        ended = lenet("sweep", "--output", swept, "--resume", "--plot", plot)
         assert ended.code == 0
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
     assert b"4 runs, a dot each" in (tmp_path / "a.svg").read_bytes()

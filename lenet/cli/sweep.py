@@ -132,7 +132,8 @@ def sweep(
             _raise_all(problems)
         directory = SweepDirectory(output, plan, resume=resume, overwrite=overwrite, warn=_warn)
         if figure is not None:
-            from lenet.inspect import figures, plots
+            from lenet.inspect import figures
+            from lenet.sweep.plot import plot
 
             figures.figure_format(figure)
         runs = plan.runs(output)
@@ -154,7 +155,7 @@ def sweep(
             results = Results.of(plan, runs, finished)
             results.write(output)
         if figure is not None:
-            figures.write_figure(figure, lambda: plots.sweep(results.to_dict()))
+            figures.write_figure(figure, lambda: plot(results.to_dict()))
         if as_json:
             click.echo(json.dumps({"directory": str(output), **results.to_dict()}))
         else:

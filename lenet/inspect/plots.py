@@ -5,7 +5,7 @@ The numbers come from :mod:`lenet.inspect.views`, the drawing from :mod:`lenet.i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import prod
 from typing import Any, Final
 
@@ -337,52 +337,3 @@ def mistakes(worst: Sequence[Mistake], class_names: Sequence[str], title: str) -
         names = (plain_text(class_names[label]) for label in (mistake.label, mistake.predicted))
         axes.set_title(" not ".join(names), fontsize=8)
     return figure
-
-
-def sweep(results: Mapping[str, Any]) -> Any:  # noqa: ANN401
-    """Draw the validation error of every run of a sweep over each key that was varied, or seed.
-
-    Parameters
-    ----------
-    results
-        As in ``results.json``.
-    """
-    runs = [run for run in results["runs"] if run["val_accuracy"] is not None]
-    errors = [100 * (1 - run["val_accuracy"]) for run in runs]
-    chosen = [run["run"] in (results["best"] or {"runs": ()})["runs"] for run in runs]
-    failed = len(results["runs"]) - len(runs)
-    keys = list(results["runs"][0]["point"]) or ["seed"]
-    title = f"{len(runs)} runs, a dot each" + (f"; {failed} more failed" if failed else "")
-    figure = new_figure(max(5.0, 3.2 * len(keys)), 3.4, title)
-    panels = figure.subplots(1, len(keys), sharey=True, squeeze=False)[0]
-    for key, axes in zip(keys, panels, strict=True):
-        x = _places(axes, [{"seed": run["seed"], **run["point"]}[key] for run in runs])
-        for these, label, look in (
-            (False, "other", {"color": "0.55", "marker": "o"}),
-            (True, "chosen", {"color": "black", "marker": "D"}),
-        ):
-            dots = [(a, b) for a, b, c in zip(x, errors, chosen, strict=True) if c is these]
-            axes.scatter(*zip(*dots, strict=True) if dots else ((), ()), s=26, label=label, **look)
-        axes.margins(x=0.12)
-        axes.set_xlabel(plain_text(key))
-    if errors and 0 < 10 * min(errors) < max(errors):
-        panels[0].set_yscale("log")
-    panels[0].set_ylabel("error on validation, in %")
-    panels[0].legend(fontsize=8)
-    return figure
-
-
-def _places(axes: Any, values: Sequence[Any]) -> Sequence[float]:  # noqa: ANN401
-    """Return where values lie on the x axis, and mark it: numbers to scale, the rest in a row."""
-    numbers = all(isinstance(value, int | float) for value in values)
-    if not numbers:
-        names = list(dict.fromkeys(map(str, values)))
-        axes.set_xticks(range(len(names)), map(plain_text, names))
-        return [names.index(str(value)) for value in values]
-    marked = sorted(set(values))
-    if marked and 0 < 4 * marked[0] <= marked[-1]:
-        axes.set_xscale("log")
-    if len(marked) <= 8:
-        axes.set_xticks(marked, [f"{number:g}" for number in marked])
-        axes.set_xticks([], minor=True)
-    return values

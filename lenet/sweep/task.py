@@ -22,6 +22,7 @@ from lenet.system.errors import GateFailed, LenetError, SystemFailure
 from lenet.system.files import replacing
 from lenet.training.callbacks import ChanceWarning, Checkpoints, Display
 from lenet.training.events import Callback, Snapshot, StepEvent
+from lenet.training.log import best_epoch, read_log
 from lenet.training.run import run_training
 
 POLL_SECONDS: Final = 0.25  # between two looks for the stop file
@@ -58,15 +59,14 @@ class Result:
     @classmethod
     def of_log(cls, directory: Path) -> Result:
         """Return the result of a complete run, from its log, which a resumed run continues."""
-        text = (directory / "log.jsonl").read_text(encoding="utf-8")
-        rows = [json.loads(line) for line in text.splitlines()]
-        best = min(rows, key=lambda row: (-row["val_accuracy"], row["val_loss"]))
+        log = read_log(directory / "log.jsonl")
+        best = best_epoch(log)
         return cls(
-            best_epoch=best["epoch"],
-            epochs=len(rows),
-            val_accuracy=best["val_accuracy"],
-            val_loss=best["val_loss"],
-            seconds=sum(row["seconds"] for row in rows),
+            best_epoch=best.epoch,
+            epochs=len(log),
+            val_accuracy=best.val_accuracy,
+            val_loss=best.val_loss,
+            seconds=sum(epoch.seconds for epoch in log),
         )
 
 
