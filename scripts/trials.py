@@ -1,4 +1,4 @@
-"""What the trials share: a small run, started as a user starts it, and all that it has computed."""
+"""Shared code of the trials: a small training run, started as a user starts it, and its results."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from tiny import write_bars
 
@@ -32,7 +31,7 @@ SETTINGS = {
 
 
 def write_config(place: Path, epochs: int) -> Path:
-    """Write a data set of 300 images, and the configuration of a run of 8 steps an epoch on it."""
+    """Write the images, and the configuration of a run of 8 steps an epoch."""
     config = Config().with_values({**write_bars(place), **SETTINGS, "train.epochs": epochs})
     path = place / "config.yaml"
     path.write_text(to_yaml(config))
@@ -47,7 +46,7 @@ def start(
     cwd: Path = ROOT,
     environment: dict[str, str] | None = None,
 ) -> subprocess.Popen[str]:
-    """Begin ``lenet train`` in a session of its own."""
+    """Start ``lenet train`` in a session of its own."""
     return subprocess.Popen(
         [
             *(sys.executable, "-m", "lenet", "train", "--quiet", "--config", str(config)),
@@ -63,7 +62,7 @@ def start(
 
 
 def finish(process: subprocess.Popen[str]) -> str:
-    """Wait for a run that ends well; return what it wrote to stderr."""
+    """Wait for a run that must succeed; return what it wrote to stderr."""
     _, err = process.communicate(timeout=600)
     if process.returncode:
         raise RuntimeError(f"a run ended with {process.returncode}: {err}")
@@ -71,7 +70,7 @@ def finish(process: subprocess.Popen[str]) -> str:
 
 
 def state(run: Path) -> dict[str, object]:
-    """Return all that a run has computed, by name: arrays as bytes, and no time of the clock."""
+    """Return everything that a run has computed, by name: arrays as bytes, and no times."""
     last = read_checkpoint(run / "last.npz", resume=True)
     best = read_checkpoint(run / "best.npz")
     training = last.training
@@ -96,5 +95,5 @@ def state(run: Path) -> dict[str, object]:
 
 
 def differences(a: dict[str, object], b: dict[str, object]) -> list[str]:
-    """Return the names under which two runs computed something else."""
+    """Return the names of what differs between two runs."""
     return sorted(name for name in a.keys() | b.keys() if a.get(name) != b.get(name))

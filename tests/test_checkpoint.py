@@ -837,14 +837,15 @@ def test_read_only_directory(bound_by_permissions):
 
 SCRIPT = """
 import sys
-sys.path[:0] = [{tests!r}]
+sys.path[:0] = {places!r}
 from test_checkpoint import *
 """
 
 
 def run(body: str, *before: str, **arguments: object) -> subprocess.CompletedProcess[str]:
     """Run ``body`` in a fresh process that has this module's names."""
-    script = SCRIPT.format(tests=str(Path(__file__).parent)) + body
+    tests = Path(__file__).parent
+    script = SCRIPT.format(places=[str(tests), str(tests.parent / "scripts")]) + body
     return subprocess.run(
         [*before, sys.executable, "-c", script, *map(str, arguments.values())],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""A data set of a few hundred images that can be learned in a second, as IDX files."""
+"""A data set of a few hundred images that can be learned in a second, for tests and trials."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CLASSES = 3
 
 
 def bars(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Noisy images (count,28,28) with a bright bar, and where it lies: top, middle or bottom."""
+    """Return noisy images (count,28,28) with a bright bar, and its place: top, middle or bottom."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, CLASSES, count, dtype=np.uint8)
     images = rng.integers(0, 60, (count, 28, 28), dtype=np.uint8)
@@ -23,7 +23,7 @@ def bars(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write_bars(place: Path, train: int = 300, test: int = 100) -> dict[str, object]:
-    """Write training and test set; return the keys of a configuration that trains on them."""
+    """Write both sets as IDX files; return the keys of a configuration that trains on them."""
     keys: dict[str, object] = {
         "data.name": "idx",
         "data.validation": 60,

@@ -1,7 +1,7 @@
 """A second implementation of the checkpoint format, by docs/checkpoint.md, zipfile and json alone.
 
-It makes good and broken files, with a right checksum too: the writer under test is no oracle for
-its own reader.
+It makes valid and broken files, also broken ones with a correct checksum, for the tests and for
+scripts/trial-fuzz: the writer under test is no oracle for its own reader.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Canary:
     def __init__(self, path: str) -> None:
         self.path = path
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
         return Path.touch, (Path(self.path),)
 
 
