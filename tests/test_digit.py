@@ -9,8 +9,8 @@ import pytest
 from drawn import drawn, inked
 
 from lenet.data import datasets
+from lenet.data.pixels import fitted, resized
 from lenet.predict.finder import BOX, SIZE, WORKING_SIDE, find_digit, stroke_width
-from lenet.predict.resampling import fitted, resized
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The report page: what it says, that it needs nothing else, how it fits phone and desktop."""
+"""The report: its numbers, that it needs no other file, how it fits phone and desktop."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def decoded(address: str) -> np.ndarray:
         chunks[name], at = data, at + 12 + length
     width, height, depth, colour, *rest = struct.unpack(">2I5B", chunks[b"IHDR"])
     assert (depth, rest) == (8, [0, 0, 0])
-    channels = {0: 1, 6: 4}[colour]
+    channels = {0: 1, 2: 3, 6: 4}[colour]
     rows = np.frombuffer(zlib.decompress(chunks[b"IDAT"]), np.uint8).reshape(height, -1)
     assert not rows[:, 0].any()
     return rows[:, 1:].reshape((height, width, channels) if channels > 1 else (height, width))
@@ -84,7 +84,7 @@ def table(page: ElementTree.Element, label: str) -> list[list[str]]:
     return [["".join(cell.itertext()) for cell in row] for row in region.iter("tr")]
 
 
-# --- What it says -------------------------------------------------------------------------------
+# --- Its contents -------------------------------------------------------------------------------
 
 
 def test_the_results_are_those_of_the_test_images(runs, truth):
@@ -118,7 +118,7 @@ def test_the_worst_mistakes_are_the_images_of_the_highest_loss(runs, truth):
         picture = figure.find("img")
         assert picture is not None
         np.testing.assert_array_equal(decoded(picture.attrib["src"]), images[i])
-        words = f"Test image {i}: a {labels[i]} read as {p[i].argmax()}"
+        words = f"Test image {i}: {labels[i]} predicted as {p[i].argmax()}"
         assert picture.attrib["alt"] == words
         assert f"{100 * p[i].max():.1f} %" in "".join(figure.itertext())
 
@@ -143,7 +143,7 @@ def test_the_page_needs_nothing_else(runs):
     assert "@import" not in text
 
 
-def test_those_who_do_not_see_it_are_told(runs):
+def test_the_page_suits_screen_readers(runs):
     page = parsed(report.to_html(runs))
     assert all(image.attrib["alt"] for image in page.iter("img"))
     charts = [svg for svg in page.iter("svg") if svg.attrib.get("aria-hidden") != "true"]
@@ -176,7 +176,7 @@ def test_without_its_images_a_run_is_still_a_page(place, tmp_path, capsys):
     assert {row[0]: row[1] for row in table(page, "table")}["Test accuracy"] == "–"
 
 
-def test_what_is_no_run_is_refused_in_a_line(place, tmp_path, capsys):
+def test_a_directory_that_is_not_a_run_is_refused_in_one_line(place, tmp_path, capsys):
     for name, damage in {
         "empty": lambda d: [f.unlink() for f in d.iterdir()],
         "no log": lambda d: (d / "log.jsonl").unlink(),
@@ -194,7 +194,7 @@ def test_what_is_no_run_is_refused_in_a_line(place, tmp_path, capsys):
     assert not (tmp_path / "r.html").exists()
 
 
-# --- Charts and pictures ------------------------------------------------------------------------
+# --- Charts and images --------------------------------------------------------------------------
 
 
 def points(svg: str) -> list[list[tuple[float, float]]]:
@@ -243,8 +243,8 @@ def test_epoch_ticks_are_few_and_inside(epochs):
     assert len(ticks) <= 9
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (4, 2, 4)])
-def test_a_picture_is_what_was_given(shape):
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (4, 2, 4), (2, 3, 3)])
+def test_a_png_decodes_to_its_pixels(shape):
     pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     np.testing.assert_array_equal(decoded(png(pixels)), pixels)
 

@@ -31,13 +31,12 @@ def report(runs: tuple[Path, ...], out: Path, data_dir: Path | None) -> None:
         lenet report runs/plain runs/distorted --out compared.html
     """  # noqa: D301 - click's mark for lines to leave as they are
     from lenet.report.report import read_run, to_html
-    from lenet.system.errors import LenetError
     from lenet.system.files import replacing
 
     read = [read_run(run, str(data_dir) if data_dir else None) for run in runs]
     for run in read:
-        if isinstance(run.evaluated, LenetError):
-            click.echo(f"lenet: warning: {run.name}: no test images: {run.evaluated}", err=True)
+        if run.problem:
+            click.echo(f"lenet: warning: {run.name}: {run.problem}", err=True)
     with replacing(out) as file:
         file.write(to_html(read).encode())
     click.echo(out)

@@ -19,6 +19,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet.data.pixels import for_display
 from lenet.nn.im2col import Array
 from lenet.system.errors import ConfigError, printable
 from lenet.system.extras import require
@@ -124,7 +125,7 @@ def times(shape: Sequence[int]) -> str:
 
 
 def show(axes: Any, image: Array, limits: tuple[float, float], aspect: str = "equal") -> Any:  # noqa: ANN401
-    """Draw numbers (H,W) in grey between limits; NaN is white."""
+    """Draw numbers (H,W) in grey between limits; NaN is white. RGB (H,W,3) is drawn as it is."""
     grey = require("matplotlib", extra="viz").colormaps["gray"].with_extremes(bad="white")
     low, high = limits
     axes.set(xticks=[], yticks=[])
@@ -133,17 +134,16 @@ def show(axes: Any, image: Array, limits: tuple[float, float], aspect: str = "eq
 
 def show_channels(axes: Any, image: Array, limits: tuple[float, float]) -> None:  # noqa: ANN401
     """Draw (C,H,W) between limits: three channels as red, green and blue, else their mean."""
-    if len(image) != 3:
-        show(axes, image.mean(axis=0), limits)
-        return
     low, high = limits
-    axes.set(xticks=[], yticks=[])
-    axes.imshow(np.clip((image.transpose(1, 2, 0) - low) / (high - low), 0, 1))
+    if len(image) == 3:
+        show(axes, np.clip((image.transpose(1, 2, 0) - low) / (high - low), 0, 1), limits)
+    else:
+        show(axes, image.mean(axis=0), limits)
 
 
 def show_raw(axes: Any, image: NDArray[np.uint8]) -> None:  # noqa: ANN401
     """Draw an image of a data set: uint8, (H,W) or (C,H,W)."""
-    show_channels(axes, image if image.ndim == 3 else image[None], (0, 255))
+    show(axes, for_display(image), (0, 255))
 
 
 def symmetric(numbers: Array) -> tuple[float, float]:

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet.data.imagefile import read_images
+from lenet.data.pixels import fitted
 from lenet.inspect import plots, views
 from lenet.nn.layer import Shape
 from lenet.predict.finder import find_digit
 from lenet.predict.prediction import picture_channels
-from lenet.predict.resampling import fitted
 from lenet.system.errors import ConfigError, ImageError
 from lenet.training.build import load_split
 from lenet.training.checkpoint import Checkpoint

@@ -28,7 +28,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.predict.resampling import Pixels, as_uint8, product, resampling_matrix, resized
+from lenet.data.pixels import Pixels, as_uint8, product, resampling_matrix, resized
 
 Mask: TypeAlias = NDArray[np.bool_]
 Background: TypeAlias = Callable[[Pixels, Mask], Pixels]

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet.data.pixels import Pixels, fitted
 from lenet.predict.finder import MIN_SIZE, Digit, find_digit
-from lenet.predict.resampling import Pixels, fitted
 from lenet.system.errors import ConfigError, printable
 from lenet.training.checkpoint import Checkpoint
 from lenet.training.restore import preprocessing_of, restore_network

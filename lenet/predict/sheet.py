@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet.data.pixels import Pixels, as_uint8, for_display, resized
 from lenet.predict.prediction import Prediction
-from lenet.predict.resampling import Pixels, as_uint8, resized
 from lenet.system.errors import printable
 from lenet.system.extras import require
 from lenet.system.files import replacing
@@ -95,9 +95,8 @@ def sheet_row(pixels: Pixels, prediction: Prediction) -> NDArray[np.uint8]:
 
 
 def _enlarged(image: NDArray[np.uint8]) -> NDArray[Any]:
-    """Return (H,W) or (3,H,W) as (H′,W′) or (H′,W′,3), enlarged to fit its column."""
-    colours_last = image.transpose(1, 2, 0) if image.ndim == 3 else image
-    longer = max(colours_last.shape[:2])
-    factor = max(COLUMNS[1] // longer, 1)
-    step = -(-longer // COLUMNS[1])
-    return colours_last[::step, ::step].repeat(factor, axis=0).repeat(factor, axis=1)
+    """Return (H,W) or (3,H,W) for display, every pixel enlarged to a square or left out."""
+    pixels = for_display(image)
+    longer = max(pixels.shape[:2])
+    side, step = max(COLUMNS[1] // longer, 1), -(-longer // COLUMNS[1])
+    return pixels[::step, ::step].repeat(side, axis=0).repeat(side, axis=1)

@@ -1,1 +1,1 @@
-"""A page on one run, or on several side by side."""
+"""A report on training runs as an HTML page."""

@@ -1,7 +1,7 @@
-"""Pictures for a page without scripts: line charts as SVG, images as PNG in the page itself.
+"""Figures for a page without scripts: line charts as SVG, images as PNG within the page.
 
-Text in, text out. Colours are left to the page's style: a line of the k-th run has the class
-``run{k}``.
+Every function returns a string. Colours are defined in the page's style: a line of the k-th run has
+the class ``run{k}``.
 
 References
 ----------
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 WIDTH, HEIGHT = 420, 250
 LEFT, RIGHT, TOP, BOTTOM = 52, 10, 10, 34  # margins around the plot
-FEW = 40  # points of a line that are marked one by one
+MAX_MARKERS = 40  # points of a line up to which each has a marker
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,13 @@ def line_chart(title: str, lines: Sequence[Line], show: Callable[[float], str], 
     Parameters
     ----------
     title
-        What is drawn, for those who do not see it.
+        The quantity, for screen readers.
     lines
-        At least one number among them.
+        Contain at least one number.
     show
-        Writes a value as text.
+        Formats a value.
     log
-        Logarithmic; otherwise linear from 0.
+        Whether the axis is logarithmic; otherwise it is linear from 0.
     """
     values = [y for line in lines for y in line.y if y is not None]
     epochs = max(len(line.y) for line in lines)
@@ -70,8 +70,8 @@ def line_chart(title: str, lines: Sequence[Line], show: Callable[[float], str], 
         )  # fmt: skip
         return HEIGHT - BOTTOM - (HEIGHT - BOTTOM - TOP) * part
 
-    words = escape(f"{title} by epoch: " + "; ".join(_in_words(line, show) for line in lines))
-    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{words}">']
+    label = escape(f"{title} by epoch: " + "; ".join(_description(line, show) for line in lines))
+    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">']
     for tick in ticks:
         y = py(tick)
         parts.append(
@@ -85,11 +85,11 @@ def line_chart(title: str, lines: Sequence[Line], show: Callable[[float], str], 
     parts.append(
         f'<text class="axis" x="{middle}" y="{HEIGHT - 2}" text-anchor="middle">epoch</text>'
     )
-    parts += [_drawn(line, px, py, show) for line in lines]
+    parts += [_polyline(line, px, py, show) for line in lines]
     return "".join([*parts, "</svg>"])
 
 
-def _drawn(
+def _polyline(
     line: Line,
     px: Callable[[float], float],
     py: Callable[[float], float],
@@ -99,16 +99,16 @@ def _drawn(
     style = f"run{line.run}{' dashed' if line.dashed else ''}"
     points = " ".join(f"{px(epoch):.1f},{py(y):.1f}" for epoch, y in known)
     drawn = f'<polyline class="{style}" points="{points}"/>'
-    for epoch, y in known if len(known) <= FEW else ():
-        words = escape(f"{line.label}, epoch {epoch}: {show(y)}")
+    for epoch, y in known if len(known) <= MAX_MARKERS else ():
+        label = escape(f"{line.label}, epoch {epoch}: {show(y)}")
         drawn += (
             f'<circle class="{style}" cx="{px(epoch):.1f}" cy="{py(y):.1f}" r="2.5">'
-            f"<title>{words}</title></circle>"
+            f"<title>{label}</title></circle>"
         )
     return drawn
 
 
-def _in_words(line: Line, show: Callable[[float], str]) -> str:
+def _description(line: Line, show: Callable[[float], str]) -> str:
     known = [y for y in line.y if y is not None]
     return f"{line.label} from {show(known[0])} to {show(known[-1])}" if known else line.label
 
@@ -146,7 +146,7 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 
 def epoch_ticks(epochs: int) -> list[int]:
-    """Return up to eight round epochs, the first always.
+    """Return up to eight round epoch numbers, always with the first.
 
     Examples
     --------
@@ -159,13 +159,13 @@ def epoch_ticks(epochs: int) -> list[int]:
 
 
 def png(pixels: NDArray[np.uint8]) -> str:
-    """Return an image as a ``data:`` address: grey (H,W), or red, green, blue, alpha (H,W,4)."""
+    """Return an image as a ``data:`` URL: grey (H,W), RGB (H,W,3) or RGBA (H,W,4)."""
     height, width = pixels.shape[:2]
-    colour = 6 if pixels.ndim == 3 else 0
+    colour_type = {1: 0, 3: 2, 4: 6}[pixels.size // (height * width)]
     rows = pixels.reshape(height, -1)
     unfiltered = np.hstack([np.zeros((height, 1), np.uint8), rows]).tobytes()
     chunks = (
-        (b"IHDR", struct.pack(">2I5B", width, height, 8, colour, 0, 0, 0)),
+        (b"IHDR", struct.pack(">2I5B", width, height, 8, colour_type, 0, 0, 0)),
         (b"IDAT", zlib.compress(unfiltered, 9)),
         (b"IEND", b""),
     )

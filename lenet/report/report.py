@@ -1,10 +1,10 @@
-"""A run, or several side by side, as one page that needs nothing else: no network, no script.
+"""A report on one training run, or on several side by side, as a single HTML page.
 
-Reads what training left in a directory, judges ``best.npz`` on the test images, and writes HTML
-with the pictures in it. The page is plain HTML that is XML too; its style is ``report.css`` beside
-this file.
+Reads the output directory of training, evaluates ``best.npz`` on the test images, and writes HTML
+that contains its images and needs no script and no other file. The page is also valid XML; its
+style is ``report.css`` beside this file.
 
-In order: what is read, the page, its sections from the results down to the machine.
+In order: reading a run, the page, its sections from the results to the machine.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet.config.schema import SETTINGS, Config
+from lenet.data.pixels import for_display
 from lenet.report.charts import Line, line_chart, png
 from lenet.system.errors import LenetError, printable
 from lenet.training.checkpoint import Checkpoint
@@ -31,34 +32,37 @@ from lenet.training.mistakes import EvaluationWithMistakes, evaluate_with_mistak
 from lenet.training.restore import read_checkpoint
 from lenet.version import __version__
 
-COLOURS = 6  # of runs in the style; the seventh has the first again
-MAX_KERNELS = 512  # of a layer whose filters are shown
+COLOURS = 6  # colours of runs in the style; the seventh run has the first again
+MAX_KERNELS = 512  # filters × channels of a layer that is shown
 POSITIVE, NEGATIVE = (0, 114, 178), (213, 94, 0)
-OF_MISTAKES = "True class → the class it was given, and how sure the network was of it."
-OF_FILTERS = "A column is a filter, a row an input channel; blue is positive, orange negative."
-SAFE = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+ABOUT_MISTAKES = "True class → predicted class, and the probability of the predicted class."
+ABOUT_FILTERS = "A column is a filter, a row an input channel; blue is positive, orange negative."
+CONTENT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
-# --- What is read -------------------------------------------------------------------------------
+# --- Reading a run ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
 class RunSummary:
-    """A run as the page needs it; without its test images, the reason stands in their place."""
+    """What the page shows of a run."""
 
     name: str
     log: Sequence[EpochEvent]
     checkpoint: Checkpoint
-    evaluated: EvaluationWithMistakes | LenetError
+    test: EvaluationWithMistakes | None
+    """The evaluation on the test images, if they could be read."""
+    problem: str
+    """Why the test images could not be read; otherwise empty."""
 
     @property
     def classes(self) -> Sequence[str]:
-        """The names of its classes, fit for one line."""
+        """The names of its classes, each on one line."""
         return [printable(name) for name in self.checkpoint.class_names]
 
 
 def read_run(directory: Path, data_dir: str | None = None) -> RunSummary:
-    """Read a run's directory and judge its best epoch on the test images.
+    """Read a run's directory and evaluate its best epoch on the test images.
 
     Raises
     ------
@@ -69,29 +73,29 @@ def read_run(directory: Path, data_dir: str | None = None) -> RunSummary:
     """
     checkpoint = read_checkpoint(directory / "best.npz")
     log = read_log(directory / "log.jsonl")
-    evaluated: EvaluationWithMistakes | LenetError
+    test, problem = None, ""
     try:
-        evaluated = evaluate_with_mistakes(checkpoint, data_dir)
+        test = evaluate_with_mistakes(checkpoint, data_dir)
     except LenetError as error:
-        evaluated = error
-    return RunSummary(printable(directory.resolve().name), log, checkpoint, evaluated)
+        problem = f"no test images: {error}"
+    return RunSummary(printable(directory.resolve().name), log, checkpoint, test, problem)
 
 
 # --- The page -----------------------------------------------------------------------------------
 
 
 def to_html(runs: Sequence[RunSummary]) -> str:
-    """Return the page on ``runs``."""
+    """Return the page about ``runs``."""
     sets = ", ".join(dict.fromkeys(printable(run.checkpoint.dataset) for run in runs))
-    title = f"LeNet-5 on {escape(sets)}"
+    title = f"Training on {escape(sets)}"
     style = files("lenet.report").joinpath("report.css").read_text(encoding="utf-8")
     names = ", ".join(f"<code>{escape(run.name)}</code>" for run in runs)
     sections = (
         ("Results", _results(runs)),
         ("Training", _curves(runs)),
         ("Classes", _columns(runs, _class_tables)),
-        ("Worst mistakes", _note(OF_MISTAKES) + _columns(runs, _worst_mistakes)),
-        ("Filters", _note(OF_FILTERS) + _columns(runs, _filters)),
+        ("Worst mistakes", _note(ABOUT_MISTAKES) + _columns(runs, _worst_mistakes)),
+        ("Filters", _note(ABOUT_FILTERS) + _columns(runs, _filters)),
         ("Configuration", _configuration(runs)),
         ("Machine", _machine(runs)),
     )
@@ -105,7 +109,7 @@ def to_html(runs: Sequence[RunSummary]) -> str:
 <meta charset="utf-8"/>
 <meta name="viewport" content="width=device-width, initial-scale=1"/>
 <meta name="color-scheme" content="light dark"/>
-<meta http-equiv="Content-Security-Policy" content="{SAFE}"/>
+<meta http-equiv="Content-Security-Policy" content="{CONTENT_POLICY}"/>
 <title>{title}</title>
 <style>
 {style}</style>
@@ -113,7 +117,7 @@ def to_html(runs: Sequence[RunSummary]) -> str:
 <body>
 <header>
 <h1>{title}</h1>
-<p>{names} · by lenet {__version__}</p>
+<p>{names} · lenet {__version__}</p>
 </header>
 <main>
 {body}
@@ -124,7 +128,7 @@ def to_html(runs: Sequence[RunSummary]) -> str:
 
 
 def _columns(runs: Sequence[RunSummary], content: Callable[[RunSummary], str]) -> str:
-    """Set what ``content`` says of every run side by side."""
+    """Return the ``content`` of every run, side by side."""
     several = len(runs) > 1
     return '<div class="grid">' + "".join(
         f"<article>{f'<h3>{escape(run.name)}</h3>' if several else ''}{content(run)}</article>"
@@ -133,7 +137,7 @@ def _columns(runs: Sequence[RunSummary], content: Callable[[RunSummary], str]) -
 
 
 def _table(runs: Sequence[RunSummary], rows: Iterable[tuple[str, Sequence[str], str]]) -> str:
-    """Return a table with a column for every run; a row is its heading, its cells, its class."""
+    """Return a table with a column for every run; a row is a heading, cells and a CSS class."""
     heads = "".join(f'<th scope="col">{escape(run.name)}</th>' for run in runs)
     body = "".join(
         f'<tr class="{style}"><th scope="row">{escape(heading)}</th>'
@@ -149,7 +153,7 @@ def _table(runs: Sequence[RunSummary], rows: Iterable[tuple[str, Sequence[str], 
 
 
 def _scroll(label: str, content: str) -> str:
-    """Let what may be wider than a phone scroll by itself, by keyboard as well."""
+    """Return ``content`` in a box that scrolls, by keyboard too, where it is wider than a phone."""
     return (
         f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(label)}">'
         f"{content}</div>"
@@ -169,14 +173,9 @@ def _percent(share: float | None) -> str:
 
 def _results(runs: Sequence[RunSummary]) -> str:
     def of_test(show: Callable[[Evaluation], str]) -> list[str]:
-        return [
-            show(run.evaluated.evaluation)
-            if isinstance(run.evaluated, EvaluationWithMistakes)
-            else "–"
-            for run in runs
-        ]
+        return [show(run.test.evaluation) if run.test else "–" for run in runs]
 
-    def of_log(show: Callable[[EpochEvent], str]) -> list[str]:
+    def of_best(show: Callable[[EpochEvent], str]) -> list[str]:
         return [show(run.log[min(run.checkpoint.epoch, len(run.log)) - 1]) for run in runs]
 
     seconds = [sum(epoch.seconds for epoch in run.log) for run in runs]
@@ -185,17 +184,13 @@ def _results(runs: Sequence[RunSummary]) -> str:
         ("Test accuracy", of_test(lambda e: _percent(e.accuracy)), "first"),
         ("Mistakes", of_test(lambda e: f"{e.mistakes:,} of {e.count:,}"), ""),
         ("Test loss", of_test(lambda e: f"{e.loss:.4f}"), ""),
-        ("Validation accuracy", of_log(lambda e: _percent(e.val_accuracy)), ""),
-        ("Training accuracy", of_log(lambda e: _percent(e.train_accuracy)), ""),
+        ("Validation accuracy", of_best(lambda e: _percent(e.val_accuracy)), ""),
+        ("Training accuracy", of_best(lambda e: _percent(e.train_accuracy)), ""),
         ("Best epoch", [f"{run.checkpoint.epoch} of {len(run.log)}" for run in runs], ""),
         ("Training time", [f"{s:.1f} s" if s < 90 else f"{s / 60:.1f} min" for s in seconds], ""),
         ("Training speed", [f"{s:,.0f} images/s" for s in speed], ""),
     ]
-    missing = "".join(
-        _note(f"{run.name}: no test images: {run.evaluated}")
-        for run in runs
-        if isinstance(run.evaluated, LenetError)
-    )
+    missing = "".join(_note(f"{run.name}: {run.problem}") for run in runs if run.problem)
     return f'<div class="card fit">{_table(runs, rows)}</div>{missing}'
 
 
@@ -224,7 +219,12 @@ def _curves(runs: Sequence[RunSummary]) -> str:
         ("Loss", both("loss", float), "{:.2g}", True),
         ("Error, %", both("accuracy", lambda share: 100 * (1 - share)), "{:.3g}", True),
         ("Learning rate", lines("learning rate", "lr", False, float), "{:.3g}", False),
-        ("Images a second", lines("images/s", "images_per_second", False, float), "{:,.0f}", False),
+        (
+            "Images per second",
+            lines("images/s", "images_per_second", False, float),
+            "{:,.0f}",
+            False,
+        ),
     )
     figures = "".join(
         f'<figure class="card"><figcaption>{title}</figcaption>'
@@ -242,7 +242,7 @@ def _curves(runs: Sequence[RunSummary]) -> str:
 
 
 def _log_table(runs: Sequence[RunSummary]) -> str:
-    """Return the numbers behind the curves."""
+    """Return the numbers of the curves as a table."""
     heads = "".join(
         f'<th scope="col">{head}</th>'
         for head in ("Epoch", "Loss", "Accuracy", "Validation loss", "Validation accuracy")
@@ -268,9 +268,9 @@ def _log_table(runs: Sequence[RunSummary]) -> str:
 
 
 def _class_tables(run: RunSummary) -> str:
-    if isinstance(run.evaluated, LenetError):
+    if run.test is None:
         return _note("No test images.")
-    evaluation = run.evaluated.evaluation
+    evaluation = run.test.evaluation
     return (
         f'<div class="grid"><div class="card">{_confusion(run, evaluation)}</div>'
         f'<div class="card">{_scores(run, evaluation.per_class)}</div></div>'
@@ -330,16 +330,17 @@ def _class_name(run: RunSummary, k: int) -> str:
 
 
 def _worst_mistakes(run: RunSummary) -> str:
-    if isinstance(run.evaluated, LenetError):
+    if run.test is None:
         return _note("No test images.")
-    if not run.evaluated.mistakes:
-        return "<p>There is none.</p>"
+    if not run.test.mistakes:
+        return "<p>There are none.</p>"
     figures = ""
-    for mistake in run.evaluated.mistakes:
+    for mistake in run.test.mistakes:
         true, given = escape(run.classes[mistake.label]), escape(run.classes[mistake.predicted])
+        image = png(for_display(mistake.image))
         figures += (
-            f'<figure><img src="{png(mistake.image)}" alt="Test image {mistake.index}: a {true} '
-            f'read as {given}"/><figcaption><b>{true} → {given}</b><br/>'
+            f'<figure><img src="{image}" alt="Test image {mistake.index}: {true} '
+            f'predicted as {given}"/><figcaption><b>{true} → {given}</b><br/>'
             f"{100 * mistake.probability:.1f} %</figcaption></figure>"
         )
     return f'<div class="digits card">{figures}</div>'
@@ -351,23 +352,24 @@ def _filters(run: RunSummary) -> str:
         for name, weight in run.checkpoint.parameters.items()
         if weight.ndim == 4 and weight.shape[0] * weight.shape[1] <= MAX_KERNELS
     }
-    pictures = {name: mosaic(weight) for name, weight in weights.items()}
-    widest = max((picture.shape[1] for picture in pictures.values()), default=1)
+    images = {name: mosaic(weight) for name, weight in weights.items()}
+    widest = max((image.shape[1] for image in images.values()), default=1)
     figures = ""
-    for name, picture in pictures.items():
+    for name, image in images.items():
         F, C, kh, kw = weights[name].shape
-        layer, width = escape(name.removesuffix(".weight")), 100 * picture.shape[1] / widest
+        layer, width = escape(name.removesuffix(".weight")), 100 * image.shape[1] / widest
         figures += (
             f"<h4>{layer}: {F} filters of {C}×{kh}×{kw}</h4>"
-            f'<img src="{png(picture)}" style="width: {width:.1f}%" alt="The weights of {layer}"/>'
+            f'<img src="{png(image)}" style="width: {width:.1f}%" alt="The weights of {layer}"/>'
         )
     return f'<div class="card filters">{figures}</div>'
 
 
 def mosaic(weight: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """Return filters (F,C,kh,kw) as red, green, blue, alpha: columns F, rows C, a pixel apart.
+    """Return filters (F,C,kh,kw) as one RGBA image, filters side by side, channels below.
 
-    The larger a weight, the less transparent, so that zero is the page itself, light or dark.
+    The larger a weight, the more opaque: zero has the colour of the page, light or dark. Kernels
+    are one pixel apart.
     """
     F, C, kh, kw = weight.shape
     pixels = np.zeros((C, kh + 1, F, kw + 1, 4), np.uint8)
@@ -382,24 +384,24 @@ def mosaic(weight: NDArray[np.floating]) -> NDArray[np.uint8]:
 
 
 def _configuration(runs: Sequence[RunSummary]) -> str:
-    """Return what is not the default or differs, and folded away everything."""
+    """Return the keys that are not the default or differ, and below them, folded, all keys."""
     default, rows, rest = Config(), [], []
     for key in SETTINGS:
         read = attrgetter(key)
         values = [read(run.checkpoint.config) for run in runs]
         differs = any(value != values[0] for value in values)
-        row = key, [printable(_shown(value)) for value in values], "differs" if differs else ""
+        row = key, [printable(_written(value)) for value in values], "differs" if differs else ""
         rest.append(row)
         if differs or any(value != read(default) for value in values):
             rows.append(row)
-    chosen = _table(runs, rows) if rows else "<p>Everything is the default.</p>"
+    chosen = _table(runs, rows) if rows else "<p>All keys have their defaults.</p>"
     return (
-        f'<div class="card fit">{_note("What is not the default, or differs.")}{chosen}'
+        f'<div class="card fit">{_note("Keys that are not the default, or differ.")}{chosen}'
         f"<details><summary>All keys</summary>{_table(runs, rest)}</details></div>"
     )
 
 
-def _shown(value: object) -> str:
+def _written(value: object) -> str:
     match value:
         case None:
             return "null"

@@ -1,4 +1,4 @@
-"""Images in another size: a tent filter, as a product with a matrix along each axis."""
+"""Images as pixels: resized by a tent filter, and converted for networks and for display."""
 
 from __future__ import annotations
 
@@ -42,6 +42,25 @@ def as_uint8(pixels: Pixels) -> NDArray[np.uint8]:
     """Return numbers from 0 to 1 as integers from 0 to 255."""
     levels: NDArray[np.uint8] = np.rint(255 * np.clip(pixels, 0, 1)).astype(np.uint8)
     return levels
+
+
+def for_display(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return an image of a data set, (H,W) or (C,H,W), as grey (H,W) or RGB (H,W,3).
+
+    Three channels are red, green and blue; of another number, the mean is returned.
+
+    Examples
+    --------
+    >>> for_display(np.zeros((3, 18, 14), np.uint8)).shape
+    (18, 14, 3)
+    >>> for_display(np.array([[[0, 10]], [[20, 30]]], np.uint8))
+    array([[10, 20]], dtype=uint8)
+    """
+    if image.ndim == 2:
+        return image
+    if len(image) == 3:
+        return image.transpose(1, 2, 0)
+    return as_uint8(image.mean(axis=0, dtype=np.float32) / 255)
 
 
 def product(A: Pixels, pixels: Pixels, B: Pixels) -> Pixels:
