@@ -1,6 +1,6 @@
-"""What is handed on gives this package's scores: as ONNX, and as C that a compiler takes.
+"""Exported networks return this package's scores: as ONNX, and as C.
 
-Both are held to an oracle of their own, :func:`scores`: the fused network of the checkpoint on
+Both are compared with an oracle, :func:`scores`: the fused network of the checkpoint on
 images scaled and padded here by hand.
 """
 
@@ -17,13 +17,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from networks import STACKS, colour_stack, randomized
 from numpy.testing import assert_allclose, assert_array_equal
 from untrained import untrained
 
 from lenet.cli.export import export
+from lenet.data.preprocessing import Preprocessing
 from lenet.export import c_source as c
+from lenet.export.exported import ExportedNetwork, exported_network
 from lenet.export.onnx_model import compare, onnx_model
-from lenet.export.subject import subject
+from lenet.nn.activations import Activation
+from lenet.nn.linear import Linear
+from lenet.nn.network import Network
+from lenet.nn.rbf import RBF
 from lenet.system.errors import ConfigError, GateFailed, SystemFailure
 from lenet.training.build import load_split
 from lenet.training.checkpoint import save_checkpoint
@@ -63,6 +69,32 @@ def softmax(z):
     return e / e.sum(axis=1, keepdims=True)
 
 
+every_stack = pytest.mark.parametrize("stack", STACKS.values(), ids=STACKS)
+
+
+def exported_stack(stack):
+    """A network for raw images that are 3 rows lower and 2 columns narrower than its input."""
+    network = stack(np.float32)
+    C, H, W = network.input_shape
+    preprocessing = Preprocessing((C, H, W), scale=1 / 100, shift=-0.5, background=40)
+    names = tuple(f"class {k}" for k in range(network.output_shape[0]))
+    return ExportedNetwork(network, (H - 3, W - 2), preprocessing, names, "of a test")
+
+
+def raw_images_and_scores(exported):
+    """Raw images, and the scores by a network in float64 of images that are padded here."""
+    C, H, W = exported.image_shape
+    images = np.random.default_rng(6).integers(0, 256, (5, C, H, W), dtype=np.uint8)
+    levels = np.pad(images.astype(np.float64), ((0, 0), (0, 0), (1, 2), (1, 1)), constant_values=40)
+    precise = exported.network.rebuilt(dtype=np.float64)
+    z = precise.forward(np.ascontiguousarray((levels / 100 - 0.5).transpose(1, 2, 3, 0))).T
+    return images, -z if isinstance(precise.layers[-1], RBF) else z
+
+
+def assert_scores(z, expected):
+    assert_allclose(z, expected, rtol=0, atol=1e-4 * max(1, np.abs(expected).max()))
+
+
 # --- ONNX -----------------------------------------------------------------------------------------
 
 
@@ -72,7 +104,7 @@ def test_onnx_reference_evaluator(settings, N):
     onnx = pytest.importorskip("onnx")
     reference = pytest.importorskip("onnx.reference")
     checkpoint, images = untrained(**settings), raw_images(N)
-    model = onnx.load_from_string(onnx_model(subject(checkpoint)))
+    model = onnx.load_from_string(onnx_model(exported_network(checkpoint)))
     onnx.checker.check_model(model, full_check=True)
     evaluator = reference.ReferenceEvaluator(model)
     z, probabilities = evaluator.run(None, {"images": images.astype(np.float32)})
@@ -90,15 +122,55 @@ def test_onnxruntime(settings):
     options = runtime.SessionOptions()
     options.intra_op_num_threads = 1
     session = runtime.InferenceSession(
-        onnx_model(subject(checkpoint)), options, providers=["CPUExecutionProvider"]
+        onnx_model(exported_network(checkpoint)), options, providers=["CPUExecutionProvider"]
     )
     z, _ = session.run(None, {"images": images.astype(np.float32)})
     assert_allclose(z, scores(checkpoint, images), atol=1e-4)
 
 
-def test_onnx_says_what_it_takes():
+@every_stack
+def test_onnx_of_any_network(stack):
     onnx = pytest.importorskip("onnx")
-    made = subject(untrained(class_names=tuple("abcdefghij")))
+    reference = pytest.importorskip("onnx.reference")
+    exported = exported_stack(stack)
+    images, expected = raw_images_and_scores(exported)
+    model = onnx_model(exported)
+    evaluator = reference.ReferenceEvaluator(onnx.load_from_string(model))
+    z, probabilities = evaluator.run(None, {"images": images.astype(np.float32)})
+    assert_scores(z, expected)
+    assert_allclose(probabilities, softmax(expected), atol=1e-3)
+    assert compare(model, exported, images) <= 1e-4 * max(1, np.abs(expected).max())
+
+
+@every_stack
+def test_onnxruntime_of_any_network(stack):
+    pytest.importorskip("onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    exported = exported_stack(stack)
+    images, expected = raw_images_and_scores(exported)
+    session = runtime.InferenceSession(onnx_model(exported), providers=["CPUExecutionProvider"])
+    z, _ = session.run(None, {"images": images.astype(np.float32)})
+    assert_scores(z, expected)
+
+
+class Unknown(Activation):
+    """A layer that no exporter knows."""
+
+
+def test_a_layer_without_a_translation_is_named():
+    network = Network([Unknown("strange", "relu"), Linear("class", 2)], (1, 4, 4))
+    made = ExportedNetwork(network, (4, 4), Preprocessing((1, 4, 4)), ("a", "b"), "of a test")
+    problem = "layer strange: Unknown cannot be exported to"
+    with pytest.raises(ConfigError, match=f"{problem} C; "):
+        c.c_source(made)
+    pytest.importorskip("onnx")
+    with pytest.raises(ConfigError, match=f"{problem} ONNX; "):
+        onnx_model(made)
+
+
+def test_onnx_describes_its_input():
+    onnx = pytest.importorskip("onnx")
+    made = exported_network(untrained(class_names=tuple("abcdefghij")))
     model = onnx.load_from_string(onnx_model(made))
     (images,), outputs = model.graph.input, model.graph.output
     shape = [d.dim_param or d.dim_value for d in images.type.tensor_type.shape.dim]
@@ -120,16 +192,16 @@ def test_onnx_says_what_it_takes():
 
 def test_a_model_that_is_off_is_refused():
     pytest.importorskip("onnx")
-    model = onnx_model(subject(untrained(seed=0)))
+    model = onnx_model(exported_network(untrained(seed=0)))
     with pytest.raises(GateFailed, match="scores are off by"):
-        compare(model, subject(untrained(seed=1)), raw_images(2))
+        compare(model, exported_network(untrained(seed=1)), raw_images(2))
 
 
 def test_the_test_images_of_mnist(mnist_dir):
     runtime = pytest.importorskip("onnxruntime")
     checkpoint = untrained(data__name="mnist")
     images = load_split(checkpoint.config, "test", mnist_dir).images[:1000, None]
-    session = runtime.InferenceSession(onnx_model(subject(checkpoint)))
+    session = runtime.InferenceSession(onnx_model(exported_network(checkpoint)))
     z, _ = session.run(None, {"images": images.astype(np.float32)})
     expected = scores(checkpoint, images)
     assert_allclose(z, expected, atol=1e-4)
@@ -139,12 +211,12 @@ def test_the_test_images_of_mnist(mnist_dir):
 # --- C --------------------------------------------------------------------------------------------
 
 
-def compiled(place, checkpoint, size=28):
-    """The C file as a library, compiled as strictly as compilers can be asked to."""
+def compiled(place, exported):
+    """The C file as a library, compiled with every warning as an error."""
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None or sys.platform == "win32":
         pytest.skip("no C compiler here")
-    for name, text in c.c_source(subject(checkpoint, size)).items():
+    for name, text in c.c_source(exported).items():
         (place / name).write_text(text, encoding="ascii")
     strict = ["-std=c99", "-pedantic", "-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror"]
     library = place / "lenet.so"
@@ -162,7 +234,7 @@ def floats(array):
 @every_network
 def test_c(tmp_path, settings):
     checkpoint, images = untrained(**settings), raw_images(8)
-    library = compiled(tmp_path, checkpoint)
+    library = compiled(tmp_path, exported_network(checkpoint))
     expected = scores(checkpoint, images)
     for image, row in zip(images.astype(np.float32), expected, strict=True):
         z, probabilities = np.empty((2, len(row)), np.float32)
@@ -173,16 +245,45 @@ def test_c(tmp_path, settings):
         assert_allclose(probabilities, softmax(row[None])[0], atol=1e-5)
 
 
+@every_stack
+def test_c_of_any_network(tmp_path, stack):
+    exported = exported_stack(stack)
+    library = compiled(tmp_path, exported)
+    images, expected = raw_images_and_scores(exported)
+    for image, row in zip(images.astype(np.float32), expected, strict=True):
+        z = np.empty(len(row), np.float32)
+        library.lenet_scores(floats(image), floats(z))
+        assert_scores(z, row)
+
+
+def test_c_of_colour_images_defines_their_layout():
+    header = c.c_source(exported_stack(colour_stack))["lenet.h"]
+    for line in ("CHANNELS 3", "HEIGHT 15", "WIDTH 12", "PIXELS 540 "):
+        assert f"#define LENET_{line}" in header
+
+
+def test_c_names_are_identifiers_and_differ(tmp_path):
+    layers = [
+        Linear("1-é", 3), Linear("a.b", 3), Linear("a_b", 3), Linear("while", 3), Linear("_", 2),
+    ]  # fmt: skip
+    network = randomized(Network(layers, (1, 2, 2)))
+    made = ExportedNetwork(network, (2, 2), Preprocessing((1, 2, 2)), ("a", "b"), "of a test")
+    images = np.arange(4, dtype=np.uint8).reshape(1, 1, 2, 2)
+    z = np.empty(2, np.float32)
+    compiled(tmp_path, made).lenet_scores(floats(images.astype(np.float32)), floats(z))
+    assert_allclose(z, made.scores(images)[0], atol=1e-5)
+
+
 def test_c_class_names(tmp_path):
     names = ('"; evil() //', "??/", "é\n\\", "a b")
-    library = compiled(tmp_path, untrained(class_names=names, model__classes=4))
+    library = compiled(tmp_path, exported_network(untrained(class_names=names, model__classes=4)))
     held = (ctypes.c_char_p * 4).in_dll(library, "lenet_class_names")
     assert [name.decode() for name in held] == list(names)
 
 
 def test_c_of_other_images(tmp_path):
     checkpoint, images = untrained(), raw_images(1, size=21)
-    library = compiled(tmp_path, checkpoint, size=21)
+    library = compiled(tmp_path, exported_network(checkpoint, (21, 21)))
     z = np.empty(10, np.float32)
     library.lenet_scores(floats(images.astype(np.float32)), floats(z))
     assert_allclose(z, scores(checkpoint, images)[0], atol=1e-4)
@@ -191,7 +292,7 @@ def test_c_of_other_images(tmp_path):
 
 def test_c_weights_are_exact():
     checkpoint = untrained()
-    text = c.c_source(subject(checkpoint))["lenet.c"]
+    text = c.c_source(exported_network(checkpoint))["lenet.c"]
     for name, value in checkpoint.parameters.items():
         numbers = re.search(
             rf"{name.replace('.', '_')}\[\d+\] = {{ /\* [^*]* \*/\n(.*?)\}};", text, re.DOTALL
@@ -201,17 +302,17 @@ def test_c_weights_are_exact():
 
 
 def test_c_that_would_be_too_large(monkeypatch):
-    large = subject(untrained(model__input_size=256))
+    large = exported_network(untrained(model__input_size=256))
     with pytest.raises(ConfigError, match="bytes of stack") as caught:
         c.c_source(large)
     assert caught.value.key == "--c"
     monkeypatch.setattr(c, "MAX_WEIGHTS", 100)
     with pytest.raises(ConfigError, match="weights are more than the 100"):
-        c.c_source(subject(untrained()))
+        c.c_source(exported_network(untrained()))
 
 
 def test_a_comment_stays_a_comment():
-    made = replace(subject(untrained()), origin="*/ evil() /* \n é")
+    made = replace(exported_network(untrained()), origin="*/ evil() /* \n é")
     texts = c.c_source(made)
     assert all("evil()" not in text and text.isascii() for text in texts.values())
 
@@ -238,7 +339,7 @@ def test_both_at_once(saved, tmp_path):
     first, second = result.stdout.splitlines()
     assert float(re.search(r"within (\S+) of", first)[1]) < 1e-4
     assert "-lm" in second
-    assert model.read_bytes() == onnx_model(subject(read_checkpoint(saved)))
+    assert model.read_bytes() == onnx_model(exported_network(read_checkpoint(saved)))
     assert sorted(path.name for path in place.iterdir()) == ["lenet.c", "lenet.h"]
 
 

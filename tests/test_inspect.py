@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from networks import colour_stack, dense_stack, max_stack
 from numpy.testing import assert_allclose, assert_array_equal
 from oracles import batch_first, batch_last, correlate, max_pooling, patches
 from scipy.signal import correlate2d
-from stacks import colour_stack, dense_stack, max_stack
 from tiny import bars, write_bars
 from untrained import untrained
 

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
+
+
+def _size(_ctx: click.Context, _param: click.Parameter, text: str | None) -> tuple[int, int] | None:
+    """Return ``N`` or ``HxW`` as height and width."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"([1-9]\d{0,4})(?:x([1-9]\d{0,4}))?", text)
+    if found is None:
+        raise click.BadParameter(f"{text!r} is not a size, such as 28 or 32x24")
+    return int(found[1]), int(found[2] or found[1])
 
 
 @click.command()
@@ -25,21 +36,22 @@ import click
 )
 @click.option(
     "--image-size",
-    type=click.IntRange(min=1),
-    default=28,
-    show_default=True,
-    metavar="N",
-    help="Height and width of the raw images.",
+    metavar="N|HxW",
+    callback=_size,
+    help="Height and width of the raw images.  [default: 28 for greyscale, else the input's]",
 )
 def export(
-    checkpoint: Path, onnx_file: Path | None, c_directory: Path | None, image_size: int
+    checkpoint: Path,
+    onnx_file: Path | None,
+    c_directory: Path | None,
+    image_size: tuple[int, int] | None,
 ) -> None:
     """Export the network of CHECKPOINT for use without this package.
 
-    Both formats take raw greyscale images, 0 (background) to 255 (ink); scaling and padding are
-    included. The ONNX model takes batches of any size. Before it is written, it is validated by
-    ONNX's checker and its output is compared with this package's. The C code needs only the C
-    library.
+    Both formats take raw images with levels from 0 to 255, channels first; in greyscale, 0 is
+    background and 255 ink. Scaling and padding are included. The ONNX model takes batches of any
+    size. Before it is written, it is validated by ONNX's checker and its output is compared with
+    this package's. The C code needs only the C library.
 
     \b
         lenet export runs/mnist/best.npz --onnx lenet.onnx
@@ -48,19 +60,15 @@ def export(
     if onnx_file is None and c_directory is None:
         raise click.UsageError("give --onnx FILE or --c DIR")
 
-    from lenet.export.subject import subject
+    from lenet.export.exported import exported_network
     from lenet.system.files import replacing
     from lenet.training.restore import read_checkpoint
 
-    exported = subject(read_checkpoint(checkpoint), image_size)
+    exported = exported_network(read_checkpoint(checkpoint), image_size)
     if onnx_file is not None:
-        import numpy as np
+        from lenet.export.onnx_model import checked_model
 
-        from lenet.export.onnx_model import compare, onnx_model
-
-        model = onnx_model(exported)
-        noise = np.random.default_rng(0).integers(256, size=(16, 1, image_size, image_size))
-        difference = compare(model, exported, noise.astype(np.uint8))
+        model, difference = checked_model(exported)
         with replacing(onnx_file) as file:
             file.write(model)
         click.echo(f"{onnx_file}: its scores are within {difference:.1e} of lenet's")

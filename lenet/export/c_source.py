@@ -1,26 +1,36 @@
-"""C: one C99 file with the weights in it, and its header; it needs nothing but the C library.
+"""C: one C99 file that contains the weights, and its header; it needs only the C library.
 
-Layers become calls of three plain functions over two buffers on the stack, so that the code can
-run in any number of threads. The inner loop of the convolution runs along a row of the output,
-which compilers vectorise. The functions are written out below, as they appear in the file; the
-calls and the weights follow from the network.
+A layer becomes calls of the functions in ``layers.c`` beside this file; the C file contains those
+that are called. Activations are in two buffers on the stack, so that any number of threads can run
+the code. Images are planar: channels, then rows, then columns.
+
+A layer is translated by the function of its class in :data:`TRANSLATIONS`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files
 from math import prod
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
-from lenet.export.subject import Subject, not_exported
+from lenet.export.exported import ExportedNetwork, average_factors, not_exported
 from lenet.nn.activations import Activation, Function, LeCunTanh, ReLU, Sigmoid, Tanh
 from lenet.nn.convolution import Convolution
-from lenet.nn.layer import Layer, Parameter
+from lenet.nn.dropout import Dropout
+from lenet.nn.im2col import Array
+from lenet.nn.layer import Layer, Shape
 from lenet.nn.linear import Linear
-from lenet.nn.pooling import AveragePooling, MaxPooling, Pooling
+from lenet.nn.normalisation import BatchNormalization
+from lenet.nn.pooling import AveragePooling, MaxPooling
+from lenet.nn.rbf import RBF
+from lenet.nn.subsampling import Subsampling
+from lenet.nn.transposed import TransposedConvolution
+from lenet.nn.unpooling import RepeatUnpooling
 from lenet.system.errors import ConfigError
 from lenet.version import __version__
 
@@ -28,17 +38,20 @@ MAX_WEIGHTS: Final = 4_000_000  # a C file of some 50 MB
 MAX_STACK: Final = 256 * 1024  # bytes: a thread may have as little as 512 KiB
 
 HEADER: Final = """\
-/* LeNet-5, @ORIGIN@.
+/* A network @ORIGIN@.
  * Written by lenet @VERSION@. C99; compile lenet.c and link with -lm.
  *
- * An image is @IMAGE@ rows of @IMAGE@ grey levels from 0 (background) to 255 (ink); scaling and
- * padding are done inside. All functions can be called from any number of threads; they use
- * @STACK@ KiB of stack.
+ * An image is LENET_CHANNELS planes of LENET_HEIGHT rows of LENET_WIDTH levels, from 0@BLACK@ to
+ * 255@WHITE@; scaling and padding are included. All functions can be called from any number of
+ * threads; they use @STACK@ KiB of stack.
  */
 #ifndef LENET_H
 #define LENET_H
 
-#define LENET_PIXELS @PIXELS@
+#define LENET_CHANNELS @CHANNELS@
+#define LENET_HEIGHT @HEIGHT@
+#define LENET_WIDTH @WIDTH@
+#define LENET_PIXELS @PIXELS@ /* numbers of an image, of all channels */
 #define LENET_CLASSES @CLASSES@
 
 #ifdef __cplusplus
@@ -54,7 +67,7 @@ int lenet_predict(const float image[LENET_PIXELS]);
 /* The class of an image, and the probabilities of all classes. */
 int lenet_probabilities(const float image[LENET_PIXELS], float probabilities[LENET_CLASSES]);
 
-/* The scores of all classes, of which the softmax would be the probabilities. */
+/* The scores of all classes, whose softmax is the probabilities. */
 void lenet_scores(const float image[LENET_PIXELS], float scores[LENET_CLASSES]);
 
 #ifdef __cplusplus
@@ -65,7 +78,7 @@ void lenet_scores(const float image[LENET_PIXELS], float scores[LENET_CLASSES]);
 """
 
 SOURCE: Final = """\
-/* LeNet-5, @ORIGIN@; written by lenet @VERSION@. See lenet.h. */
+/* A network @ORIGIN@; written by lenet @VERSION@. See lenet.h. */
 #include "lenet.h"
 
 #include <math.h>
@@ -74,75 +87,26 @@ const char *const lenet_class_names[LENET_CLASSES] = {
 @NAMES@
 };
 
-@WEIGHTS@
+@FUNCTIONS@
 
-/* x[S][S] = scale * image + shift, the image in the middle of the background. */
+@CONSTANTS@
+
+/* x[channels][@H@][@W@] = scale * level + shift, the image in the middle of the background. */
 static void prepare(const float *image, float *x)
 {
-    for (int i = 0; i < @SIZE@; i++)
-        for (int j = 0; j < @SIZE@; j++) {
-            int h = i - @MARGIN@, w = j - @MARGIN@;
-            int inside = h >= 0 && h < @IMAGE@ && w >= 0 && w < @IMAGE@;
-            x[i * @SIZE@ + j] = @SCALE@ * (inside ? image[h * @IMAGE@ + w] : 0.0f) + @SHIFT@;
-        }
-}
-
-/* z[F][Ho][Wo] = b + the sum over c, m, n of W[F][C][k][k] * x[C][i + m][j + n]. */
-static void convolution(const float *x, int C, int H, int W, const float *weight,
-                        const float *bias, int F, int k, float *z)
-{
-    int Ho = H - k + 1, Wo = W - k + 1;
-    for (int f = 0; f < F; f++, z += Ho * Wo) {
-        for (int i = 0; i < Ho * Wo; i++)
-            z[i] = bias[f];
-        for (int c = 0; c < C; c++)
-            for (int m = 0; m < k; m++)
-                for (int n = 0; n < k; n++) {
-                    float w = *weight++;
-                    for (int i = 0; i < Ho; i++) {
-                        const float *row = x + (c * H + i + m) * W + n;
-                        for (int j = 0; j < Wo; j++)
-                            z[i * Wo + j] += w * row[j];
-                    }
-                }
-    }
-}
-
-static void activate(float *x, int count)
-{
-    for (int i = 0; i < count; i++)
-        x[i] = @ACTIVATION@;
-}
-
-/* The @POOLING@ of a window of 2 by 2 in rows of W. */
-static float pooled(const float *window, int W)
-{
-    float a = window[0], b = window[1], c = window[W], d = window[W + 1];
-@POOL@
-}
-
-/* y[C][H / 2][W / 2] = pooled x[C][H][W]. */
-static void pooling(const float *x, int C, int H, int W, float *y)
-{
-    for (int c = 0; c < C; c++)
-        for (int i = 0; i < H / 2; i++)
-            for (int j = 0; j < W / 2; j++)
-                *y++ = pooled(x + (c * H + 2 * i) * W + 2 * j, W);
-}
-
-/* z[F] = W[F][D] * x[D] + b. */
-static void linear(const float *x, int D, const float *weight, const float *bias, int F, float *z)
-{
-    for (int f = 0; f < F; f++, weight += D) {
-        z[f] = bias[f];
-        for (int d = 0; d < D; d++)
-            z[f] += weight[d] * x[d];
-    }
+    for (int c = 0; c < LENET_CHANNELS; c++, image += LENET_HEIGHT * LENET_WIDTH)
+        for (int i = 0; i < @H@; i++)
+            for (int j = 0; j < @W@; j++) {
+                int h = i - @TOP@, w = j - @LEFT@;
+                int inside = h >= 0 && h < LENET_HEIGHT && w >= 0 && w < LENET_WIDTH;
+                float level = inside ? image[h * LENET_WIDTH + w] : @BACKGROUND@;
+                *x++ = @SCALE@ * level + @SHIFT@;
+            }
 }
 
 void lenet_scores(const float image[LENET_PIXELS], float scores[LENET_CLASSES])
 {
-    float a[@A@], b[@B@];
+    float @BUFFERS@;
     prepare(image, a);
 @CALLS@
 }
@@ -177,56 +141,56 @@ int lenet_probabilities(const float image[LENET_PIXELS], float probabilities[LEN
 }
 """
 
-ACTIVATIONS: Final[dict[type[Function], str]] = {
-    ReLU: "x[i] > 0.0f ? x[i] : 0.0f",
-    Sigmoid: "0.5f * (1.0f + tanhf(0.5f * x[i]))",
-    Tanh: "tanhf(x[i])",
-    LeCunTanh: "1.7159f * tanhf(2.0f / 3.0f * x[i])",
-}
-POOLINGS: Final[dict[type[Pooling], tuple[str, str]]] = {
-    MaxPooling: (
-        "maximum",
-        "    float upper = a > b ? a : b, lower = c > d ? c : d;\n"
-        "    return upper > lower ? upper : lower;",
-    ),
-    AveragePooling: ("mean", "    return 0.25f * (a + b + c + d);"),
-}
 
-
-def c_source(subject: Subject) -> dict[str, str]:
+def c_source(exported: ExportedNetwork) -> dict[str, str]:
     """Return the two files by name, ``lenet.h`` and ``lenet.c``.
 
     Raises
     ------
     ConfigError
-        The network is too large to be a C file, or its activations to lie on a stack.
+        A layer has no translation, or the network is too large for a C file, or its activations
+        for the stack.
     """
-    size = subject.network.parameters.size
+    network, preprocessing = exported.network, exported.preprocessing
+    size = network.parameters.size
     if size > MAX_WEIGHTS:
         raise _too_large(f"{size} weights are more than the {MAX_WEIGHTS} that a C file may have")
-    calls, A, B = _calls(subject)
-    stack = 4 * (A + B)
+    code = Code()
+    for layer in network.layers:
+        if type(layer) not in TRANSLATIONS:
+            raise not_exported(layer, "C")
+        TRANSLATIONS[type(layer)](code, layer)
+    if network.layers[-1].outputs_are_distances:
+        code.in_place("negate", len(exported.class_names))
+    C, H, W = network.input_shape
+    calls, buffers = _calls(code.steps, C * H * W)
+    stack = 4 * sum(buffers.values())
     if stack > MAX_STACK:
         raise _too_large(f"its activations take {stack} bytes of stack, more than {MAX_STACK}")
-    function, pooling, pool = _functions(subject)
+    _, height, width = exported.image_shape
+    top, left, _, _ = exported.padding
     values = {
-        "ORIGIN": re.sub(r"[^A-Za-z0-9 ,.-]", "?", subject.origin),
+        "ORIGIN": re.sub(r"[^A-Za-z0-9 ,.-]", "?", exported.origin),
         "VERSION": __version__,
-        "IMAGE": subject.image,
-        "PIXELS": subject.image**2,
-        "CLASSES": len(subject.class_names),
+        "BLACK": " (background)" if C == 1 else "",
+        "WHITE": " (ink)" if C == 1 else "",
+        "CHANNELS": C,
+        "HEIGHT": height,
+        "WIDTH": width,
+        "PIXELS": C * height * width,
+        "CLASSES": len(exported.class_names),
         "STACK": -(-stack // 1024),
-        "NAMES": "\n".join(f"    {_string(name)}," for name in subject.class_names),
-        "WEIGHTS": "\n\n".join(_array(p) for p in subject.network.parameter_list),
-        "SIZE": subject.preprocessing.input_size,
-        "MARGIN": subject.margins[0],
-        "SCALE": _float(np.float32(subject.preprocessing.scale)),
-        "SHIFT": _float(np.float32(subject.preprocessing.shift)),
-        "ACTIVATION": function,
-        "POOLING": pooling,
-        "POOL": pool,
-        "A": A,
-        "B": B,
+        "NAMES": "\n".join(f"    {_string(name)}," for name in exported.class_names),
+        "FUNCTIONS": "\n\n".join(_functions(code)),
+        "CONSTANTS": "\n\n".join(code.constants),
+        "H": H,
+        "W": W,
+        "TOP": top,
+        "LEFT": left,
+        "BACKGROUND": _float(np.float32(preprocessing.background)),
+        "SCALE": _float(np.float32(preprocessing.scale)),
+        "SHIFT": _float(np.float32(preprocessing.shift)),
+        "BUFFERS": ", ".join(f"{name}[{count}]" for name, count in buffers.items()),
         "CALLS": "\n".join(f"    {call};" for call in calls),
     }
     return {"lenet.h": _filled(HEADER, values), "lenet.c": _filled(SOURCE, values)}
@@ -236,66 +200,196 @@ def _too_large(problem: str) -> ConfigError:
     return ConfigError(problem, remedy="export it with --onnx", key="--c")
 
 
-def _functions(subject: Subject) -> tuple[str, str, str]:
-    """Return the C text of the activation and the pooling, and the pooling's name."""
-    activations = [x.function for x in subject.network.layers if isinstance(x, Activation)]
-    poolings = [type(x) for x in subject.network.layers if isinstance(x, Pooling)]
-    return ACTIVATIONS[activations[0]], *POOLINGS[poolings[0]]
+# --- Calls and constants --------------------------------------------------------------------------
 
 
-def _calls(subject: Subject) -> tuple[list[str], int, int]:
-    """Return the calls that take an image from buffer a to the scores, and the buffers' sizes."""
-    *layers, last = subject.network.layers
-    sizes = {"a": subject.preprocessing.input_size**2, "b": 1}
-    here, there = "a", "b"
+@dataclass(frozen=True)
+class Step:
+    """A call of a function on a buffer; ``count`` numbers go to another, or None: in place."""
+
+    function: str
+    arguments: tuple[object, ...]
+    count: int | None
+
+
+@dataclass
+class Code:
+    """The calls and constants of a C file."""
+
+    steps: list[Step] = field(default_factory=list)
+    constants: list[str] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
+
+    def call(self, function: str, count: int, *arguments: object) -> None:
+        """Append a call that writes ``count`` numbers to another buffer."""
+        self.steps.append(Step(function, arguments, count))
+
+    def in_place(self, function: str, *arguments: object) -> None:
+        """Append a call that changes the numbers of its buffer."""
+        self.steps.append(Step(function, arguments, None))
+
+    def array(self, name: str, values: Array) -> str:
+        """Declare an array and return its name in C."""
+        name = self._unique(name)
+        numbers = [_float(number) for number in values.astype(np.float32).ravel()]
+        rows = ["    " + ", ".join(numbers[i : i + 6]) for i in range(0, len(numbers), 6)]
+        shape = " x ".join(map(str, values.shape))
+        start = f"static const float {name}[{values.size}] = {{ /* {shape} */\n"
+        self.constants.append(start + ",\n".join(rows) + "\n};")
+        return name
+
+    def window(self, layer: Any, output: Shape, edges: tuple[int, ...], groups: int = 1) -> str:  # noqa: ANN401
+        """Declare the window of a layer and return its address in C."""
+        name = self._unique(f"{layer.name}.window")
+        (F, Ho, Wo), (top, left, *_) = output, edges
+        numbers = (*layer.shape, F, Ho, Wo, *layer.kernel, *layer.stride, top, left)
+        written = ", ".join(map(str, (*numbers, *layer.dilation, groups)))
+        self.constants.append(f"static const struct window {name} = {{\n    {written}\n}};")
+        return f"&{name}"
+
+    def _unique(self, name: str) -> str:
+        """Return a C identifier that no other constant has: layers may have any names."""
+        name = re.sub(r"\W", "_", name, flags=re.ASCII)
+        name = f"layer_{name}" if not name[0].isalpha() else name
+        while name in self.names:
+            name += "_"
+        self.names.add(name)
+        return name
+
+
+def _calls(steps: list[Step], count: int) -> tuple[list[str], dict[str, int]]:
+    """Return the calls that take an image in buffer a to the scores, and the buffers' sizes."""
+    last = max(k for k, step in enumerate(steps) if step.count is not None)
+    sizes, here, there = {"a": count}, "a", "b"
     calls = []
-    for layer in layers:
-        if isinstance(layer, Activation):
-            calls.append(f"activate({here}, {prod(layer.shape)})")
-            continue
-        call, count = _call(layer, here, there)
-        calls.append(call)
-        sizes[there] = max(sizes[there], count)
-        here, there = there, here
-    calls.append(_call(last, here, "scores")[0])
-    return calls, sizes["a"], sizes["b"]
+    for k, step in enumerate(steps):
+        arguments = [here, *map(str, step.arguments)]
+        if step.count is not None:
+            here, there = ("scores" if k == last else there), here
+            arguments.append(here)
+            if k < last:
+                sizes[here] = max(sizes.get(here, 0), step.count)
+        calls.append(f"{step.function}({', '.join(arguments)})")
+    return calls, sizes
 
 
-def _call(layer: Layer, x: str, y: str) -> tuple[str, int]:
-    """Return the call that takes x to y through a layer, and how many numbers it writes."""
-    match layer:
-        case Convolution() if (
-            layer.stride == (1, 1)
-            and layer.padding == (0, 0)
-            and layer.kernel[0] == layer.kernel[1]
-            and layer.groups == 1
-            and not layer.flip
-        ):
-            C, H, W = layer.shape
-            count = layer.F * layer.Ho * layer.Wo
-            weights = f"{_name(layer.weight)}, {_name(layer.bias)}, {layer.F}"
-            if layer.kernel == (H, W):  # the inner loop would be of length one
-                return f"linear({x}, {layer.K}, {weights}, {y})", count
-            return f"convolution({x}, {C}, {H}, {W}, {weights}, {layer.kernel[0]}, {y})", count
-        case Pooling() if layer.kernel == layer.stride == (2, 2):
-            C, H, W = layer.shape
-            return f"pooling({x}, {C}, {H}, {W}, {y})", prod(layer.output_shape)
-        case Linear():
-            weights = f"{_name(layer.weight)}, {_name(layer.bias)}, {layer.F}"
-            return f"linear({x}, {layer.D}, {weights}, {y})", layer.F
-    raise not_exported(layer, "C")
+def _functions(code: Code) -> list[str]:
+    """Return the texts of the functions that are called, in the order of ``layers.c``."""
+    text = files("lenet.export").joinpath("layers.c").read_text(encoding="ascii")
+    _, *parts = re.split(r"^/\* \[(\w+)\] \*/\n", text, flags=re.MULTILINE)
+    used = {step.function for step in code.steps}
+    if any("struct window" in constant for constant in code.constants):
+        used.add("window")
+    return [
+        part.strip() for name, part in zip(parts[::2], parts[1::2], strict=True) if name in used
+    ]
 
 
-def _name(parameter: Parameter) -> str:
-    return parameter.name.replace(".", "_")
+# --- Layers ---------------------------------------------------------------------------------------
 
 
-def _array(parameter: Parameter) -> str:
-    numbers = [_float(number) for number in parameter.value.reshape(-1)]
-    rows = ["    " + ", ".join(numbers[i : i + 6]) for i in range(0, len(numbers), 6)]
-    shape = " x ".join(map(str, parameter.shape))
-    start = f"static const float {_name(parameter)}[{parameter.size}] = {{ /* {shape} */\n"
-    return start + ",\n".join(rows) + "\n};"
+def _convolution(code: Code, layer: Convolution) -> None:
+    kernels = layer.kernels[:, :, ::-1, ::-1] if layer.flip else layer.kernels
+    weight = code.array(layer.weight.name, kernels)
+    bias = code.array(layer.bias.name, layer.bias.value)
+    if layer.direct and (layer.Ho, layer.Wo, layer.groups) == (1, 1, 1):
+        # The only patch is the image: the loops of a convolution would be of length one.
+        code.call("linear", layer.F, layer.K, weight, bias, layer.F)
+        return
+    output = layer.F, layer.Ho, layer.Wo
+    window = code.window(layer, output, layer.edges, layer.groups)
+    code.call("convolution", prod(output), window, weight, bias)
+
+
+def _transposed_convolution(code: Code, layer: TransposedConvolution) -> None:
+    weight = code.array(layer.weight.name, layer.weight.value)
+    bias = code.array(layer.bias.name, layer.bias.value)
+    output = layer.F, layer.Ho, layer.Wo
+    window = code.window(layer, output, layer.edges, layer.groups)
+    code.call("transposed_convolution", prod(output), window, weight, bias)
+
+
+def _max_pooling(code: Code, layer: MaxPooling) -> None:
+    window = code.window(layer, layer.output_shape, layer.edges)
+    code.call("max_pooling", prod(layer.output_shape), window)
+
+
+def _average_pooling(code: Code, layer: AveragePooling) -> None:
+    window = code.window(layer, layer.output_shape, layer.edges)
+    factors = average_factors(layer)
+    if (factors == factors[0, 0]).all():
+        one = _float(np.float32(factors[0, 0]))
+        code.call("sum_pooling", prod(layer.output_shape), window, one)
+        return
+    code.call("sum_pooling", prod(layer.output_shape), window, "1.0f")
+    weights = code.array(f"{layer.name}.factors", factors)
+    code.in_place("scale_places", layer.shape[0], factors.size, weights)
+
+
+def _subsampling(code: Code, layer: Subsampling) -> None:
+    output = layer.shape[0], layer.Ho, layer.Wo
+    window = code.window(layer, output, (0, 0, 0, 0))
+    code.call("sum_pooling", prod(output), window, "1.0f")
+    weight = code.array(layer.weight.name, layer.weight.value)
+    bias = code.array(layer.bias.name, layer.bias.value)
+    code.in_place("scale_channels", layer.shape[0], layer.Ho * layer.Wo, weight, bias)
+
+
+def _batch_normalization(code: Code, layer: BatchNormalization) -> None:
+    factor = layer.weight.value / np.sqrt(layer.variance + layer.epsilon)
+    offset = layer.bias.value - layer.mean * factor
+    weights = code.array(f"{layer.name}.factor", factor)
+    biases = code.array(f"{layer.name}.offset", offset)
+    code.in_place("scale_channels", layer.C, prod(layer.shape) // layer.C, weights, biases)
+
+
+def _repeat(code: Code, layer: RepeatUnpooling) -> None:
+    count = prod(layer.shape) * prod(layer.factor)
+    code.call("repeat", count, *layer.shape, *layer.factor)
+
+
+def _linear(code: Code, layer: Linear) -> None:
+    weight = code.array(layer.weight.name, layer.weight.value)
+    bias = code.array(layer.bias.name, layer.bias.value)
+    code.call("linear", layer.F, layer.D, weight, bias, layer.F)
+
+
+def _rbf(code: Code, layer: RBF) -> None:
+    classes, D = layer.centres.shape
+    centres = code.array(f"{layer.name}.centres", layer.centres)
+    code.call("squared_distances", classes, D, centres, classes)
+
+
+def _activation(code: Code, layer: Activation) -> None:
+    code.in_place(ACTIVATIONS[layer.function], prod(layer.shape))
+
+
+def _nothing(code: Code, layer: Layer) -> None:
+    """Dropout does nothing outside of training."""
+
+
+ACTIVATIONS: Final[dict[type[Function], str]] = {
+    ReLU: "relu",
+    Sigmoid: "sigmoid",
+    Tanh: "hyperbolic_tangent",
+    LeCunTanh: "lecun_tanh",
+}
+TRANSLATIONS: Final[dict[type[Layer], Callable[[Code, Any], None]]] = {
+    Convolution: _convolution,
+    TransposedConvolution: _transposed_convolution,
+    MaxPooling: _max_pooling,
+    AveragePooling: _average_pooling,
+    Subsampling: _subsampling,
+    RepeatUnpooling: _repeat,
+    BatchNormalization: _batch_normalization,
+    Linear: _linear,
+    RBF: _rbf,
+    Activation: _activation,
+    Dropout: _nothing,
+}
+
+
+# --- Text -----------------------------------------------------------------------------------------
 
 
 def _float(number: np.float32) -> str:
