@@ -84,7 +84,6 @@ def exported_network(
         Images of this size are larger than the network's input.
     """
     network = plain_network(checkpoint)
-    network.training = False
     C, H, W = network.input_shape
     if size is None:
         size = (GREY_SIZE, GREY_SIZE) if C == 1 and min(H, W) >= GREY_SIZE else (H, W)

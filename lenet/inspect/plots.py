@@ -30,7 +30,7 @@ from lenet.inspect.figures import (
     tiles,
     times,
 )
-from lenet.nn.im2col import Array
+from lenet.nn.im2col import Array, extent
 from lenet.nn.network import Network
 from lenet.system.extras import require
 from lenet.training.mistakes import Mistake
@@ -42,14 +42,14 @@ SAMPLES: Final = 14  # images in a row of the plots of data sets and mistakes
 def filters(network: Network, names: Sequence[str]) -> Any:  # noqa: ANN401
     """Draw the kernels of convolutions: a column for each filter, a row for each input map."""
     convs = [views.find_convolution(network, name) for name in names]
-    kernels = [conv.weight.value[:MAX_TILES, :MAX_TILES].swapaxes(0, 1) for conv in convs]
+    kernels = [conv.kernels[:MAX_TILES, :MAX_TILES].swapaxes(0, 1) for conv in convs]
     sheets = [tiles(tiled) for tiled in kernels]
     heights = [min(8 * sheet.shape[0] / sheet.shape[1], 7) + 0.5 for sheet in sheets]
     figure = new_figure(9, sum(heights) + 0.5, "Filters")
     rows = figure.subplots(len(convs), squeeze=False, height_ratios=heights)[:, 0]
     for axes, conv, tiled, sheet in zip(rows, convs, kernels, sheets, strict=True):
-        F, C, kh, kw = conv.weight.shape
-        drawn = show(axes, sheet, symmetric(conv.weight.value))
+        F, C, kh, kw = conv.kernels.shape
+        drawn = show(axes, sheet, symmetric(conv.kernels))
         outline_tiles(axes, tiled)
         axes.set_title(
             f"{conv.name}: {F} filters of {C}×{kh}×{kw}"
@@ -66,7 +66,7 @@ def filters(network: Network, names: Sequence[str]) -> Any:  # noqa: ANN401
 def maps(network: Network, x: Array, class_names: Sequence[str], caption: str) -> Any:  # noqa: ANN401
     """Draw the output of every layer for one image x (C,H,W,1), and the probabilities."""
     outputs = views.activations(network, x)
-    scores = outputs[network.layers[-1].name].astype(np.float64)
+    scores = network.scores(outputs[network.layers[-1].name].astype(np.float64))
     probabilities = np.exp(scores - scores.max())
     probabilities /= probabilities.sum()
     sheets = [_sheet(y) for y in outputs.values()]
@@ -120,9 +120,10 @@ def patches(network: Network, x: Array, name: str, caption: str) -> Any:  # noqa
     product = views.product(network, x, name)
     conv, C = product.conv, len(product.x)
     (kh, kw), (sh, sw), (Ho, Wo) = conv.kernel, conv.stride, (conv.Ho, conv.Wo)
+    (dh, dw), (eh, ew) = conv.dilation, extent(conv.kernel, conv.dilation)
     c = int(product.x.var(axis=(1, 2)).argmax())
     patches_of_map = product.patches[c * kh * kw : (c + 1) * kh * kw]
-    places = _places_to_mark(patches_of_map.var(axis=0).reshape(Ho, Wo), kw)
+    places = _places_to_mark(patches_of_map.var(axis=0).reshape(Ho, Wo), ew)
     figure = new_figure(9, 8, f"im2col: the patches of {name} for {caption}")
     above, below = figure.subfigures(2, height_ratios=[3, 5])
 
@@ -133,17 +134,17 @@ def patches(network: Network, x: Array, name: str, caption: str) -> Any:  # noqa
     title = f"{of_map}the input {times(conv.shape)}{', with its padding' if padded else ''}"
     whole.set_title(title)
     for number, (axes, (i, j)) in enumerate(zip(single, places, strict=True), start=1):
-        box = (i * sh, j * sw, kh, kw)
+        box = (i * sh, j * sw, eh, ew)
         colour = FRAMES[number - 1]
         frame(whole, box, colour)
         # The first two overlap: their numbers are written on different sides.
-        corner, end, away = (0, "right", -3) if number == 1 else (kw, "left", 3)
+        corner, end, away = (0, "right", -3) if number == 1 else (ew, "left", 3)
         whole.annotate(
             str(number), (box[1] + corner - 0.5, box[0] - 0.5), (away, 3), ha=end,
             textcoords="offset points", color=colour, weight="bold",
             path_effects=outlined("black", 2.5),
         )  # fmt: skip
-        show(axes, product.x[c, box[0] : box[0] + kh, box[1] : box[1] + kw], limits)
+        show(axes, product.x[c, box[0] : box[0] + eh : dh, box[1] : box[1] + ew : dw], limits)
         axes.set_title(f"patch {number}")
         for spine in axes.spines.values():
             spine.set(edgecolor=colour, linewidth=2)

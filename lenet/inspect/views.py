@@ -19,6 +19,8 @@ for one layer:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil, floor
 from typing import Final
 
 import numpy as np
@@ -27,12 +29,15 @@ from numpy.typing import NDArray
 from lenet.data.preprocessing import Preprocessing
 from lenet.nn.activations import Activation, ReLU
 from lenet.nn.convolution import Convolution
-from lenet.nn.im2col import Array, im2col
-from lenet.nn.layer import Layer
+from lenet.nn.im2col import Array, im2col, pad
+from lenet.nn.layer import Layer, Rational
 from lenet.nn.linear import Linear
 from lenet.nn.network import Network
 from lenet.nn.pooling import AveragePooling, MaxPooling, Pooling
-from lenet.nn.summary import receptive_field
+from lenet.nn.rbf import RBF
+from lenet.nn.subsampling import Subsampling
+from lenet.nn.transposed import TransposedConvolution
+from lenet.nn.unpooling import MaxUnpooling
 from lenet.system.errors import ConfigError
 
 SOBEL: Final = np.array([[-1, -2, -1], [0, 0, 0], [1, 2, 1]], np.float32)
@@ -121,32 +126,35 @@ def convolutions(network: Network) -> list[str]:
 
 def layers_of_maps(network: Network) -> list[str]:
     """Return the names of the convolutions and poolings, or where there is none, of all layers."""
-    found = [x.name for x in network.layers if isinstance(x, Convolution | Pooling)]
+    kinds = Convolution | Pooling | Subsampling
+    found = [layer.name for layer in network.layers if isinstance(layer, kinds)]
     return found or [layer.name for layer in network.layers]
 
 
 def last_pooling(network: Network) -> str:
-    """Return the name of the last pooling, or where there is none, of the last feature maps."""
-    poolings = [layer.name for layer in network.layers if isinstance(layer, Pooling)]
-    return (poolings or layers_of_maps(network))[-1]
+    """Return the name of the last pooling, or where there is none, of the last of the maps."""
+    found = [layer.name for layer in network.layers if isinstance(layer, Pooling | Subsampling)]
+    return (found or layers_of_maps(network))[-1]
 
 
 def last_hidden(network: Network) -> str:
-    """Return the name of the layer whose output the last layer with weights takes.
+    """Return the name of the layer whose output the output layer takes.
 
     Raises
     ------
     ConfigError
         The network has a single layer.
     """
-    last = max(k for k, layer in enumerate(network.layers) if layer.parameters)
-    if last == 0:
+    outputs = [
+        k for k, layer in enumerate(network.layers) if isinstance(layer, Convolution | Linear | RBF)
+    ]
+    if not outputs or outputs[-1] == 0:
         raise ConfigError(
             "the network has no hidden layer",
             remedy="inspect its maps instead",
             key="embedding",
         )
-    return network.layers[last - 1].name
+    return network.layers[outputs[-1] - 1].name
 
 
 def activations(network: Network, x: Array) -> dict[str, Array]:
@@ -193,24 +201,40 @@ def _unit(network: Network, y: Array, name: str, index: int) -> Unit:
 
 def _field(network: Network, name: str, i: int, j: int) -> tuple[int, int, int, int]:
     """Return top, left, height and width of the part of the image that a unit depends on."""
-    windows = []
-    top = left = 0
-    sh = sw = 1
-    for layer in network.layers:
-        kernel = layer.kernel
-        if isinstance(layer, Linear) and len(layer.shape) == 3:
-            kernel = layer.shape[1], layer.shape[2]
-        windows.append((kernel, layer.stride))
-        ph, pw = getattr(layer, "padding", (0, 0))
-        top, left = top - sh * ph, left - sw * pw
-        sh, sw = sh * layer.stride[0], sw * layer.stride[1]
-        if layer.name == name:
-            break
-    height, width = receptive_field(windows)
-    _, H, W = network.input_shape
-    first_row, last_row = max(top + i * sh, 0), min(top + i * sh + height, H)
-    first_column, last_column = max(left + j * sw, 0), min(left + j * sw + width, W)
-    return first_row, first_column, last_row - first_row, last_column - first_column
+    rows, columns = (i, i), (j, j)
+    last = [layer.name for layer in network.layers].index(name)
+    inputs = [network.input_shape, *network.output_shapes]
+    for layer, shape in zip(network.layers[last::-1], inputs[last::-1], strict=True):
+        (kh, kw), (sh, sw) = layer.window
+        top, left = _padding(layer)
+        H, W = shape[1:] if len(shape) == 3 else (1, 1)
+        rows, columns = _reached(rows, kh, sh, top, H), _reached(columns, kw, sw, left, W)
+    return rows[0], columns[0], rows[1] - rows[0] + 1, columns[1] - columns[0] + 1
+
+
+def _reached(
+    outputs: tuple[int, int], k: Rational, s: Rational, padding: int, size: int
+) -> tuple[int, int]:
+    """Return the first and the last of ``size`` inputs that a range of outputs depends on.
+
+    Steps ``s`` are fractions for layers that enlarge the image (``Layer.window``).
+    """
+    first, last = outputs
+    if isinstance(s, Fraction):
+        first, last = ceil((first + padding) * s - (k - 1)), floor((last + padding) * s)
+    else:
+        first, last = first * s - padding, last * s - padding + int(k) - 1
+    return max(first, 0), min(last, size - 1)
+
+
+def _padding(layer: Layer) -> tuple[int, int]:
+    """Return the padding above and to the left."""
+    match layer:
+        case Convolution() | Pooling() | TransposedConvolution():
+            return layer.edges[:2]
+        case MaxUnpooling():
+            return layer.pooling.edges[:2]
+    return 0, 0
 
 
 def project(network: Network, x: Array, unit: Unit) -> Array:
@@ -266,17 +290,15 @@ def product(network: Network, x: Array, name: str) -> Product:
     conv = find_convolution(network, name)
     outputs = {"": x[..., 0], **activations(network, x)}
     names = list(outputs)
-    ph, pw = conv.padding
-    padded = np.pad(outputs[names[names.index(name) - 1]], ((0, 0), (ph, ph), (pw, pw)))
-    return Product(
-        conv, padded, _filter_rows(conv), im2col(padded[None], conv.kernel, conv.stride).T
-    )
+    padded = pad(outputs[names[names.index(name) - 1]][..., None], conv.edges)[..., 0]
+    patches = im2col(padded[None], conv.kernel, conv.stride, dilation=conv.dilation).T
+    return Product(conv, padded, _filter_rows(conv), patches)
 
 
 def _filter_rows(conv: Convolution) -> Array:
     """Return the filters as rows (F, C·kh·kw), zero for the channels of the other groups."""
     C, g = conv.shape[0], conv.groups
-    w = conv.weight.value[:, :, ::-1, ::-1] if conv.flip else conv.weight.value
+    w = conv.kernels[:, :, ::-1, ::-1] if conv.flip else conv.kernels
     rows = np.zeros((g, conv.F // g, g, C // g, *conv.kernel), w.dtype)
     for group, part in enumerate(np.split(w, g)):
         rows[group, :, group] = part

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from lenet.config.schema import SETTINGS, Config
 from lenet.data.pixels import for_display
+from lenet.nn.convolution import Convolution
 from lenet.report.charts import Line, line_chart, png
 from lenet.system.errors import LenetError, printable
 from lenet.training.checkpoint import Checkpoint
@@ -29,7 +30,7 @@ from lenet.training.events import EpochEvent
 from lenet.training.log import read_log
 from lenet.training.metrics import ClassScores, Evaluation
 from lenet.training.mistakes import EvaluationWithMistakes, evaluate_with_mistakes
-from lenet.training.restore import read_checkpoint
+from lenet.training.restore import plain_network, read_checkpoint
 from lenet.version import __version__
 
 COLOURS = 6  # colours of runs in the style; the seventh run has the first again
@@ -348,16 +349,16 @@ def _worst_mistakes(run: RunSummary) -> str:
 
 def _filters(run: RunSummary) -> str:
     weights = {
-        name: weight
-        for name, weight in run.checkpoint.parameters.items()
-        if weight.ndim == 4 and weight.shape[0] * weight.shape[1] <= MAX_KERNELS
+        layer.name: layer.kernels
+        for layer in plain_network(run.checkpoint).layers
+        if isinstance(layer, Convolution) and layer.F * layer.shape[0] <= MAX_KERNELS
     }
     images = {name: mosaic(weight) for name, weight in weights.items()}
     widest = max((image.shape[1] for image in images.values()), default=1)
     figures = ""
     for name, image in images.items():
         F, C, kh, kw = weights[name].shape
-        layer, width = escape(name.removesuffix(".weight")), 100 * image.shape[1] / widest
+        layer, width = escape(name), 100 * image.shape[1] / widest
         figures += (
             f"<h4>{layer}: {F} filters of {C}×{kh}×{kw}</h4>"
             f'<img src="{png(image)}" style="width: {width:.1f}%" alt="The weights of {layer}"/>'

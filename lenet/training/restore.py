@@ -59,6 +59,8 @@ def restore_network(checkpoint: Checkpoint) -> Network:
 
 
 def plain_network(checkpoint: Checkpoint) -> Network:
-    """Return a checkpoint's network, layer by layer and in float32."""
+    """Return a checkpoint's network, not fused, in float32 and in evaluation mode."""
     values = {"model.fuse": "off", "train.precision": "float32"}
-    return restore_network(replace(checkpoint, config=checkpoint.config.with_values(values)))
+    network = restore_network(replace(checkpoint, config=checkpoint.config.with_values(values)))
+    network.training = False
+    return network
