@@ -19,7 +19,7 @@ import pytest
 from click.testing import CliRunner
 from networks import STACKS, colour_stack, randomized
 from numpy.testing import assert_allclose, assert_array_equal
-from untrained import untrained
+from untrained import untrained, untrained_colour
 
 from lenet.cli.export import export
 from lenet.data.preprocessing import Preprocessing
@@ -352,6 +352,20 @@ def test_what_is_refused(saved, tmp_path):
     result = run(saved, "--c", tmp_path / "file")
     assert isinstance(result.exception, SystemFailure)
     assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_the_size_of_raw_images(saved, tmp_path):
+    """28×28 for a grey network that takes them, otherwise the input's; or what is given."""
+    assert exported_network(untrained()).image_shape == (1, 28, 28)
+    assert exported_network(untrained_colour()).image_shape == (3, 12, 16)
+    assert exported_network(untrained_colour(channels=1)).image_shape == (1, 12, 16)
+    assert run(saved, "--c", tmp_path, "--image-size", "20x24").exit_code == 0
+    header = (tmp_path / "lenet.h").read_text()
+    assert "#define LENET_HEIGHT 20\n#define LENET_WIDTH 24\n" in header
+    for size in ("0", "20x", "-1", "20x20x3", "1e3"):
+        result = run(saved, "--c", tmp_path, "--image-size", size)
+        assert result.exit_code == 2
+        assert "is not a size, such as 28 or 32x24" in result.stderr
 
 
 def test_without_the_extra(saved, tmp_path, monkeypatch):

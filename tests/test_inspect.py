@@ -23,11 +23,11 @@ from numpy.testing import assert_allclose, assert_array_equal
 from oracles import batch_first, batch_last, correlate, max_pooling, patches
 from scipy.signal import correlate2d
 from tiny import bars, write_bars
-from untrained import untrained
+from untrained import untrained, untrained_colour
 
 from lenet.cli.inspect import TAKES, inspect
 from lenet.data.preprocessing import Preprocessing
-from lenet.inspect import figures, plots, views
+from lenet.inspect import figures, inspection, plots, views
 from lenet.models.lenet5 import lenet5
 from lenet.nn.convolution import Convolution
 from lenet.system.errors import ConfigError, ImageError, SystemFailure
@@ -363,6 +363,15 @@ def test_plots_of_any_network(tmp_path, stack):
     for what, draw in drawn.items():
         figures.write_figure(tmp_path / f"{what}.png", draw)
         assert (tmp_path / f"{what}.png").read_bytes().startswith(b"\x89PNG\r\n")
+
+
+@pytest.mark.parametrize("what", ["maps", "patches", "deconv", "field", "edges"])
+def test_a_picture_for_a_colour_network(tmp_path, what):
+    pytest.importorskip("matplotlib")
+    np.save(tmp_path / "picture.npy", np.random.default_rng(4).random((30, 20, 3), np.float32))
+    draw = inspection.inspect(untrained_colour(), what, file=tmp_path / "picture.npy")
+    figures.write_figure(tmp_path / "figure.svg", draw)
+    assert "picture.npy" in draw().get_suptitle()
 
 
 def test_colour_images_are_drawn_in_colour():

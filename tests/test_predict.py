@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from drawn import drawn, inked
-from untrained import untrained
+from untrained import untrained, untrained_colour
 
 from lenet.cli import main
 from lenet.data.idx import write_idx
 from lenet.predict.finder import Digit
 from lenet.predict.prediction import Predictor, warning_of
-from lenet.predict.sheet import sheet_row
+from lenet.predict.sheet import Sheet, sheet_row
+from lenet.system.errors import ConfigError
 from lenet.training.checkpoint import save_checkpoint
 from lenet.training.restore import read_checkpoint
 
@@ -103,6 +104,40 @@ def test_the_network_sees_the_digit_prepared_as_in_training():
     expected = predictor.network.predict(x)[0]
     assert found.probability == pytest.approx(expected.max(), abs=1e-5)
     assert found.label == str(expected.argmax())
+
+
+def test_a_colour_network_is_given_the_whole_picture():
+    checkpoint = untrained_colour()
+    levels = np.random.default_rng(1).integers(0, 256, (6, 16, 3), dtype=np.uint8)
+    predictor = Predictor(checkpoint)
+    found = predictor("picture", levels.astype(np.float32) / 255)
+    assert found.digit is None
+    assert found.image is not None
+    np.testing.assert_array_equal(found.image, levels.transpose(2, 0, 1))
+    x = np.full((1, 3, 12, 16), -0.1)
+    x[0, :, 3:9] = levels.transpose(2, 0, 1) * (1.275 / 255) - 0.1
+    expected = predictor.network.predict(x)[0]
+    assert found.probability == pytest.approx(expected.max(), abs=1e-5)
+    assert found.label == ("red", "green", "blue")[expected.argmax()]
+    assert (found.warning is None) == (expected.max() >= 0.8)
+
+
+def test_the_sheet_shows_colour_images(tmp_path):
+    pillow = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+    levels = np.random.default_rng(2).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    pixels = levels.astype(np.float32) / 255
+    sheet = Sheet(tmp_path / "seen.png")
+    sheet.add(pixels, Predictor(untrained_colour())("picture", pixels))
+    assert sheet.write() is None
+    with pillow.open(sheet.path) as picture:
+        drawn = np.asarray(picture)
+    enlarged = levels.repeat(14, axis=0).repeat(14, axis=1)
+    np.testing.assert_array_equal(drawn[8 : 8 + 168, 336 : 336 + 224], enlarged)
+
+
+def test_a_network_of_other_channels_is_refused():
+    with pytest.raises(ConfigError, match="takes images of 2 channels; pictures have 1 or 3"):
+        Predictor(untrained_colour(channels=2))
 
 
 # --- Warnings ------------------------------------------------------------------------------------

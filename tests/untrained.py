@@ -1,18 +1,19 @@
-"""A checkpoint of random weights: what a network looks like does not hang on what it has learnt."""
+"""A checkpoint of random weights, for what does not depend on training."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from lenet.config.schema import Config
-from lenet.training.build import build_network
+from lenet.training.build import build_network, build_preprocessing
 from lenet.training.checkpoint import Checkpoint
 
 
 def untrained(seed: int = 0, class_names: tuple[str, ...] = (), **settings: object) -> Checkpoint:
     """A checkpoint of a small network; ``settings`` with __ for the dots."""
-    values: dict[str, object] = {"model.channels": [3, 4], "model.units": [6, 5]}
-    values |= {name.replace("__", "."): value for name, value in settings.items()}
+    values = {name.replace("__", "."): value for name, value in settings.items()}
+    if not {"model.name", "model.layers"} & set(values):
+        values = {"model.channels": [3, 4], "model.units": [6, 5], **values}
     config = Config().with_values(values)
     network = build_network(config)
     network.initialize(np.random.default_rng([seed, 0]), "he")
@@ -20,11 +21,10 @@ def untrained(seed: int = 0, class_names: tuple[str, ...] = (), **settings: obje
     for p in network.parameter_list:
         if not p.decays:
             p.value[...] = 0.2 * rng.standard_normal(p.shape)
-    size = config.model.input_size
     return Checkpoint(
         config=config,
         parameters={p.name: p.value for p in network.parameter_list},
-        preprocessing={"scale": 1.275 / 255, "shift": -0.1, "input_size": size},
+        preprocessing=build_preprocessing(config).to_dict(),
         class_names=class_names or tuple(map(str, range(config.model.classes))),
         dataset=config.data.name,
         step=41,
@@ -33,3 +33,14 @@ def untrained(seed: int = 0, class_names: tuple[str, ...] = (), **settings: obje
         training=None,
         facts={},
     )
+
+
+def untrained_colour(channels: int = 3, **settings: object) -> Checkpoint:
+    """A checkpoint of a network with 3 classes for images of 12×16 pixels."""
+    layers = [
+        {"type": "convolution", "filters": 4, "kernel": 3, "activation": "tanh"},
+        {"type": "max_pooling"},
+        {"type": "linear", "units": 3},
+    ]
+    model = {"model__layers": layers, "model__input": [channels, 12, 16], "model__classes": 3}
+    return untrained(class_names=("red", "green", "blue"), **model, **settings)

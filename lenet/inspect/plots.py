@@ -208,10 +208,10 @@ def deconv(network: Network, x: Array, units: Sequence[views.Unit], caption: str
         show_channels(axes, pixels, symmetric(pixels))
         frame(axes, unit.field, FRAMES[0])
         axes.set_title(f"unit {unit.index}: {unit.value:.2g} at {unit.place}")
-    figure.supxlabel(
-        "White pixels raise the unit, black pixels lower it; the frame is its receptive field.",
-        fontsize=9,
-    )
+    rule = "White pixels raise the unit, black pixels lower it"
+    if len(x) == 3:
+        rule = "A colour raises the unit where it is more than grey, and lowers it where it is less"
+    figure.supxlabel(f"{rule}; the frame is its receptive field.", fontsize=9)
     return figure
 
 
