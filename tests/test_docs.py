@@ -180,7 +180,8 @@ def words(line):
 @pytest.mark.parametrize("line", list(typed()))
 def test_a_command_on_a_page_is_one_of_ours(line):
     arguments = words(line)
-    command, context = cli, click.Context(cli, info_name="lenet")
+    context = click.Context(cli, info_name="lenet", **cli.context_settings)
+    command = cli
     while isinstance(command, click.Group):
         given, rest, _ = command.make_parser(context).parse_args(arguments)
         if not rest:
