@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lenet.cli import cli
 from lenet.cli.config import config as config_command
 from lenet.config.reader import load_config
 from lenet.config.schema import (
@@ -86,13 +87,13 @@ def test_a_file_states_what_differs(written):
     ("text", "value"),
     [("1e-3", 0.001), ("1E-3", 0.001), ("+.5", 0.5), ("1", 1.0), ("5.", 5.0), ("2.5e+1", 25.0)],
 )
-def test_row_3_numbers_as_people_write_them(written, text, value):
+def test_row_3_numbers_in_every_notation(written, text, value):
     lr = load_config(written(f"optimizer:\n  lr: {text}\n")).optimizer.lr
     assert lr == value
     assert type(lr) is float
 
 
-def test_words_that_yaml_1_1_takes_for_truth_values_stay_words(written):
+def test_words_that_are_booleans_in_yaml_1_1_are_strings(written):
     assert load_config(written("model: {fuse: off}")).model.fuse == "off"
     assert load_config(written("output: {dir: no}")).output.dir == "no"
 
@@ -115,7 +116,7 @@ def test_every_file_in_configs_loads(path):
 # --- Overrides ----------------------------------------------------------------------------------
 
 
-def test_overrides_are_laid_over_the_file_and_the_last_counts(written):
+def test_overrides_replace_values_of_the_file_and_the_last_one_is_used(written):
     config = load_config(
         written("seed: 1\noptimizer: {lr: 1}"),
         ["optimizer.lr=0.5", "optimizer.lr=1e-3", "model.units=[30, 20]", "output.dir=a=b"],
@@ -124,7 +125,7 @@ def test_overrides_are_laid_over_the_file_and_the_last_counts(written):
     assert config.output.dir == "a=b"
 
 
-def test_an_override_can_put_null_and_mend_what_the_file_has_wrong(written):
+def test_an_override_can_set_null_and_correct_an_error_of_the_file(written):
     config = load_config(written("data: {limit: -1}"), ["data.limit=null"])
     assert config.data.limit is None
 
@@ -143,7 +144,7 @@ def test_an_override_can_put_null_and_mend_what_the_file_has_wrong(written):
         ("optimizer.lr=*a", "--set optimizer.lr", "anchors"),
         ("lr=1", "--set lr", "did you mean optimizer.lr"),
         ("optimiser.lr=1", "--set optimiser.lr", "did you mean optimizer?"),
-        ("data.limit=10", "data.validation", "leave none to train on"),
+        ("data.limit=10", "data.validation", "leaves none of data.limit 10 to train on"),
     ],
 )
 def test_a_bad_override(override, key, said):
@@ -154,7 +155,7 @@ def test_a_bad_override(override, key, said):
     assert said in str(caught.value)
 
 
-def test_an_error_of_the_file_is_not_put_on_an_override(written):
+def test_an_error_of_the_file_is_not_reported_for_an_override(written):
     path = written("optimizer: {lr: 1, lr: 2}")
     assert refused(path, "optimizer.lr=0.1").key == "optimizer.lr"
 
@@ -168,7 +169,12 @@ def test_row_1_missing_directory_empty_not_a_mapping(tmp_path, written):
     assert "is a directory" in refused(tmp_path).problem
     for content in ("", "# a comment\n", "---\n", "null"):
         assert "is empty" in refused(written(content)).problem
-    for content, kind in (("- seed", "list"), ("seed", "text"), ("3", "number"), ("true", "truth")):
+    for content, kind in (
+        ("- seed", "list"),
+        ("seed", "string"),
+        ("3", "number"),
+        ("true", "boolean"),
+    ):
         error = refused(written(content))
         assert "top level" in error.problem
         assert kind in error.problem
@@ -193,10 +199,10 @@ def test_row_2_syntax_with_line_and_column(written, content, place, said):
 
 
 @pytest.mark.parametrize("text", ["'0.1'", '"0.1"', "|\n    0.1"])
-def test_row_4_a_quoted_number_is_a_text(written, text):
+def test_row_4_a_quoted_number_is_a_string(written, text):
     error = refused(written(f"optimizer:\n  lr: {text}\n"))
     assert error.key == "optimizer.lr"
-    assert "the text '0.1" in error.problem
+    assert "the string '0.1" in error.problem
     assert "write 0.1 without quotes" in error.remedy
 
 
@@ -217,10 +223,10 @@ def test_row_5_a_duplicate_key_with_both_lines(written):
         ("train: {dir: x}", "train.dir", "did you mean data.dir or output.dir?"),
         ("model: {epoch: 1}", "model.epoch", "did you mean train.epochs?"),
         ("optmizer: {lr: 1}", "optmizer", "did you mean optimizer?"),
-        ("output: {zzz: 1}", "output.zzz", "known here are output.dir"),
-        ("data: {1: 2}", "data.1", "known here are data.name"),
+        ("output: {zzz: 1}", "output.zzz", "valid keys are output.dir"),
+        ("data: {1: 2}", "data.1", "valid keys are data.name"),
         ("data.name: mnist", "data.name", "put name under data:"),
-        (f"? {'k' * 5000}\n: 1", "k" * 57 + "...", "known here are seed"),
+        (f"? {'k' * 5000}\n: 1", "k" * 57 + "...", "valid keys are seed"),
     ],
 )
 def test_row_6_an_unknown_key(written, content, key, said):
@@ -238,19 +244,19 @@ def test_row_6_an_unknown_key(written, content, key, said):
         ("train: {epochs: [8]}", "is [8]"),
         ("train: {epochs: {a: 1}}", "is a section"),
         ("optimizer: {lr: false}", "is false"),
-        ("optimizer: {lr: 2024-01-01}", "is the text '2024-01-01'"),
+        ("optimizer: {lr: 2024-01-01}", "is the string '2024-01-01'"),
         ("optimizer: {name: 3}", "must be sgd, nesterov, adam or adamw, is 3"),
         ("optimizer: {name: nestrov}", "did you mean nesterov?"),
         ("output: {dir: 3}", "put it in quotes"),
-        ("output: {dir: ''}", "is the text ''"),
-        ('output: {dir: "a\\0b"}', "is the text"),
-        ('output: {dir: "\\uD800"}', "is the text"),
+        ("output: {dir: ''}", "is the string ''"),
+        ('output: {dir: "a\\0b"}', "is the string"),
+        ('output: {dir: "\\uD800"}', "is the string"),
         ("model: {channels: [6]}", "a list of two values"),
         ("model: {channels: [6, 16, 26, 36]}", "is a list of 4"),
         ("model: {channels: [6, true]}", "is [6, true]"),
         ("train: 3", "must be a section"),
         ("train: {workers: atuo}", "did you mean auto?"),
-        ("train: {checkpoint_every: 30 s}", "is the text '30 s'"),
+        ("train: {checkpoint_every: 30 s}", "is the string '30 s'"),
     ],
 )
 def test_row_7_the_wrong_type(written, content, said):
@@ -258,7 +264,7 @@ def test_row_7_the_wrong_type(written, content, said):
 
 
 @pytest.mark.parametrize("text", ["0", "-0.1", ".nan", "nan", ".inf", "-.INF", "1e999", "1000"])
-def test_row_8_a_learning_rate_that_is_none(written, text):
+def test_row_8_an_invalid_learning_rate(written, text):
     error = refused(written(f"optimizer: {{lr: {text}}}"))
     assert error.key == "optimizer.lr"
     assert "above 0 and below 1000" in error.problem
@@ -364,10 +370,10 @@ def test_a_path_that_the_system_refuses(tmp_path):
 @pytest.mark.skipif(
     not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read every file"
 )
-def test_a_file_that_may_not_be_read_is_the_environments_fault(written):
+def test_a_file_without_read_permission_is_an_environment_error(written):
     path = written("seed: 1")
     path.chmod(0)
-    with pytest.raises(SystemFailure, match="may not be read"):
+    with pytest.raises(SystemFailure, match="cannot be read: no permission"):
         load_config(path)
 
 
@@ -415,7 +421,7 @@ def test_the_elastic_field_has_the_limit_of_the_augmentation(sigma):
 # --- Dictionaries, differences, dataclasses -----------------------------------------------------
 
 
-def test_a_dictionary_survives_json_and_is_checked_again():
+def test_a_dictionary_survives_json_and_is_validated_again():
     config = load_config(None, ["seed=3", "model.channels=[4, 8]", "train.checkpoint_every=30s"])
     assert Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config
     assert Config.from_dict({}) == Config()
@@ -478,7 +484,7 @@ CONFIGS = st.fixed_dictionaries(
 
 @settings(max_examples=25, deadline=None)
 @given(CONFIGS)
-def test_what_is_written_loads_equal(values):
+def test_a_written_configuration_loads_as_an_equal_one(values):
     config = Config().with_values(values)
     assert Config.from_dict(parse(to_yaml(config))) == config  # type: ignore[arg-type]
     assert Config.from_dict(config.to_dict()) == config
@@ -486,7 +492,7 @@ def test_what_is_written_loads_equal(values):
 
 @settings(max_examples=150, deadline=None)
 @given(st.text(alphabet="a:0-[]{}&*!|>'\"#%@`,?~<.\\ \n\t\r\ue000\x85é1e_", max_size=60))
-def test_no_text_gets_past_as_anything_but_a_configuration_error(text):
+def test_any_text_gives_a_configuration_or_a_configuration_error(text):
     said = []
     try:
         Config.from_dict({"output": parse(text)})
@@ -497,7 +503,7 @@ def test_no_text_gets_past_as_anything_but_a_configuration_error(text):
     assert all(line.isprintable() for line in said)
 
 
-def test_written_yaml_is_complete_commented_and_plain_to_any_reader():
+def test_written_yaml_is_complete_commented_and_readable_by_pyyaml():
     text = to_yaml(Config())
     lines = text.splitlines()
     assert text.isascii()
@@ -536,7 +542,7 @@ def test_the_command_prints_what_loads(written, tmp_path):
     assert load_config(saved) == Config().with_values({"output.dir": "实验", "seed": 3})
 
 
-def test_the_command_lets_the_error_through_to_the_front():
+def test_the_command_passes_the_error_on_to_main():
     run = CliRunner().invoke(config_command, ["--set", "optimizer.lr=x"])
     assert isinstance(run.exception, ConfigError)
-    assert "lenet train --config" in CliRunner().invoke(config_command, ["--help"]).output
+    assert "lenet train --config" in CliRunner().invoke(cli, ["config", "--help"]).output

@@ -216,7 +216,7 @@ def test_a_range_never_leaves_its_bounds_by_rounding():
         (["optimizer.lr=log:-1:0.1"], {"random": 3}, ["is -1"]),
         (["optimizer.lr=linear:a:b"], {"random": 3}, ["the text 'a'"]),
         (["optimizer.name=linear:sgd:adam"], {"random": 3}, ["not a range of numbers"]),
-        (["train.batch_size=log:1.5:8"], {"random": 3}, ["a whole number"]),
+        (["train.batch_size=log:1.5:8"], {"random": 3}, ["an integer"]),
         (["optimizer.lr=0.1,0.2"], {"random": 3}, ["--random", "the grid has 2"]),
         (["seed=1,2"], {}, ["--seeds N"]),
         (["data.limit=100,200"], {}, ["evaluated on the same images"]),

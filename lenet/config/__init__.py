@@ -1,1 +1,1 @@
-"""The configuration: what it may say, how it is read from YAML and written."""
+"""The configuration: its keys and values, reading it from YAML and writing it."""

@@ -1,4 +1,4 @@
-"""Reading the configuration: a YAML file, with ``key=value`` overrides laid over it."""
+"""Reading the configuration: a YAML file and ``key=value`` overrides."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from lenet.system.text import clipped
 
 
 def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
-    """Read a YAML file, lay ``key=value`` overrides over it, and check the whole.
+    """Read a YAML file, apply ``key=value`` overrides, and validate the result.
 
     Parameters
     ----------
     path
         The file; None for the default configuration.
     overrides
-        Texts such as ``optimizer.lr=0.1``; of two for the same key the last counts. The value is
-        YAML: a number, a text, null, or a list such as ``[6, 16]``.
+        Strings such as ``optimizer.lr=0.1``; if a key is given twice, the last value is used. The
+        value is YAML: a number, a string, null, or a list such as ``[6, 16]``.
 
     Raises
     ------
     ConfigError
-        With the file, the dotted key (or line and column, or ``--set key``), what is wrong and
-        what to do.
+        The error has the file, the dotted key (or line and column, or ``--set key``), the problem
+        and the remedy.
     SystemFailure
-        The file may not be read.
+        There is no permission to read the file.
 
     Examples
     --------

@@ -1,6 +1,6 @@
-"""What one key of the configuration accepts, and what is said about a value that it refuses.
+"""Rules: what a configuration key accepts, and the error for a value that it rejects.
 
-In order: the rules, a key's declaration and its check, how values are written and shown.
+In order: the rules, the declaration and check of a key, and how values are written and shown.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from typing import Any, Final
 from lenet.system.errors import ConfigError
 from lenet.system.text import clipped, listed, nearest
 
-_REFUSED: Final = object()
+_REJECTED: Final = object()
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What a key accepts: in words, and as a function to the value kept or to ``_REFUSED``."""
+    """What a key accepts: in words, and as a function to the stored value or ``_REJECTED``."""
 
     words: str
     read: Callable[[object], object]
     names: tuple[str, ...] = ()
 
 
-def whole(low: int, high: int) -> Rule:
-    """Take whole numbers from ``low`` to ``high``; a truth value is not a number."""
+def integer(low: int, high: int) -> Rule:
+    """Accept integers from ``low`` to ``high``; a boolean is not an integer."""
 
     def read(value: object) -> object:
         fits = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
-        return value if fits else _REFUSED
+        return value if fits else _REJECTED
 
-    return Rule(f"a whole number from {low} to {high}", read)
+    return Rule(f"an integer from {low} to {high}", read)
 
 
 _COMPARE: Final[dict[str, Callable[[float, float], bool]]] = {
@@ -45,35 +45,35 @@ _COMPARE: Final[dict[str, Callable[[float, float], bool]]] = {
 
 
 def number(**bounds: float) -> Rule:
-    """Take numbers within bounds such as ``above=0, at_most=1``; nan is within none."""
+    """Accept numbers within bounds such as ``above=0, at_most=1``; nan is never within bounds."""
 
     def read(value: object) -> object:
         if not isinstance(value, int | float) or isinstance(value, bool):
-            return _REFUSED
+            return _REJECTED
         within = all(_COMPARE[name](value, bound) for name, bound in bounds.items())
-        return float(value) if within else _REFUSED
+        return float(value) if within else _REJECTED
 
     limits = " and ".join(f"{name.replace('_', ' ')} {bound:g}" for name, bound in bounds.items())
     return Rule(f"a number {limits.replace('at least', 'of at least')}", read)
 
 
 def choice(*names: str) -> Rule:
-    """Take one of some words."""
+    """Accept one of several names."""
 
     def read(value: object) -> object:
-        return value if value in names else _REFUSED
+        return value if value in names else _REJECTED
 
     return Rule(listed(names, "or"), read, names)
 
 
 def sequence(rule: Rule, count: int) -> Rule:
-    """Take a list of so many values."""
+    """Accept a list of ``count`` values."""
 
     def read(value: object) -> object:
         if not isinstance(value, list | tuple) or len(value) != count:
-            return _REFUSED
+            return _REJECTED
         kept = tuple(map(rule.read, value))
-        return _REFUSED if _REFUSED in kept else kept
+        return _REJECTED if _REJECTED in kept else kept
 
     return Rule(f"a list of {_NUMBERS[count]} values, each {rule.words}", read)
 
@@ -82,73 +82,73 @@ _NUMBERS: Final = {2: "two", 3: "three"}
 
 
 def pair(rule: Rule) -> Rule:
-    """Take a list of two values."""
+    """Accept a list of two values."""
     return sequence(rule, 2)
 
 
 def either(*rules: Rule) -> Rule:
-    """Take what one of the rules accepts; the first that does reads it."""
+    """Accept what any of the rules accepts; the first one that does reads it."""
 
     def read(value: object) -> object:
         kept = (rule.read(value) for rule in rules)
-        return next((value for value in kept if value is not _REFUSED), _REFUSED)
+        return next((value for value in kept if value is not _REJECTED), _REJECTED)
 
     names = tuple(name for rule in rules for name in rule.names)
     return Rule(" or ".join(rule.words for rule in rules), read, names)
 
 
-def _read_text(value: object) -> object:
+def _read_string(value: object) -> object:
     # A lone surrogate cannot be written as UTF-8, and a NUL ends a path.
     fits = isinstance(value, str) and value and not re.search("[\0\ud800-\udfff]", value)
-    return value if fits else _REFUSED
+    return value if fits else _REJECTED
 
 
 def _read_seconds(value: object) -> object:
     fits = isinstance(value, str) and re.fullmatch("[1-9][0-9]{0,5}s", value, re.ASCII)
-    return value if fits else _REFUSED
+    return value if fits else _REJECTED
 
 
 def _read_layers(value: object) -> object:
-    return value if isinstance(value, list | tuple) and value else _REFUSED
+    return value if isinstance(value, list | tuple) and value else _REJECTED
 
 
 LAYER_LIST: Final = Rule("a list of layers", _read_layers)
-NULL: Final = Rule("null", lambda value: None if value is None else _REFUSED)
-TEXT: Final = Rule("a text", _read_text)
+NULL: Final = Rule("null", lambda value: None if value is None else _REJECTED)
+STRING: Final = Rule("a string", _read_string)
 SECONDS: Final = Rule('a time in seconds such as "30s"', _read_seconds)
 
 
 def setting(default: object, rule: Rule, doc: str) -> Any:  # noqa: ANN401 - as dataclasses.field
-    """Declare a key: its default, what it accepts, and what it means."""
+    """Declare a key: its default, what it accepts, and its meaning."""
     return field(default=default, metadata={"rule": rule, "doc": doc})
 
 
 def accepted(key: Field[Any], dotted: str, value: object) -> object:
-    """Return ``value`` as the key keeps it.
+    """Return ``value`` as the key stores it.
 
     Raises
     ------
     ConfigError
-        The key does not accept it: with its dotted name, why not, and what would do.
+        The key does not accept it. The error has the dotted key, the problem and the remedy.
     """
     rule: Rule = key.metadata["rule"]
     kept = rule.read(value)
-    if kept is not _REFUSED:
+    if kept is not _REJECTED:
         return kept
     remedy = f"the default is {as_yaml(key.default)}"
     if isinstance(value, str):
         plain = _number_in(value)
-        if plain is not None and rule.read(plain) is not _REFUSED:
+        if plain is not None and rule.read(plain) is not _REJECTED:
             remedy = f"write {plain} without quotes"
         elif near := nearest(value, rule.names):
             remedy = f"did you mean {near}?"
-    elif isinstance(value, int | float) and rule.read("text") is not _REFUSED:
+    elif isinstance(value, int | float) and rule.read("string") is not _REJECTED:
         remedy = "put it in quotes"
     raise ConfigError(f"must be {rule.words}, is {shown(value)}", remedy=remedy, key=dotted)
 
 
 def as_yaml(value: object) -> str:
-    """Write one value as YAML; a text in double quotes, unless it is plainly a word or a path."""
+    """Return a value as YAML; a string in double quotes, unless it is a plain word or path."""
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(as_yaml, value))}]"
     if isinstance(value, Mapping):
@@ -156,7 +156,7 @@ def as_yaml(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
-        # YAML 1.1 takes 1e-08 for a text, 1.0e-08 for a number; so does every other reader.
+        # In YAML 1.1, 1e-08 is a string; 1.0e-08 is a number in all versions.
         return re.sub(r"^(-?[0-9]+)e", r"\1.0e", repr(value))
     if isinstance(value, str):
         plain = re.fullmatch("[a-z][a-z0-9_/-]*", value) and value not in ("null", "true", "false")
@@ -170,9 +170,9 @@ def _quoted(text: str) -> str:
 
 
 def shown(value: object) -> str:
-    """Describe a refused value, briefly."""
+    """Return a short description of a rejected value."""
     if isinstance(value, str):
-        return f"the text {clipped(value)!r}"
+        return f"the string {clipped(value)!r}"
     if isinstance(value, Mapping):
         return "a section"
     if isinstance(value, list | tuple):

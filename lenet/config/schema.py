@@ -1,11 +1,11 @@
-"""The configuration: YAML into frozen, validated dataclasses.
+"""The configuration as frozen, validated dataclasses.
 
-Every key is declared once, in its section, with its type, default, what it accepts and what it
-means. From that declaration come the checks, the comments of ``lenet config`` and the tables of
-docs/configuration.md. Choices and defaults that belong to an optimizer, a schedule, a layer or a
-data set are taken from where that is defined.
+Each key is declared once, in its section, with its type, default, accepted values and meaning. The
+checks, the comments of ``lenet config`` and the tables of docs/configuration.md are derived from
+this declaration. Choices and defaults of optimizers, schedules, layers and data sets are imported
+from where those are defined.
 
-In order: the sections, the whole, from nested values.
+In order: the sections, the complete configuration, conversion from nested values.
 """
 
 from __future__ import annotations
@@ -14,23 +14,24 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields, replace
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from lenet.config.rules import (
     LAYER_LIST,
     NULL,
     SECONDS,
-    TEXT,
+    STRING,
     accepted,
     choice,
     either,
+    integer,
     number,
     pair,
     sequence,
     setting,
     shown,
-    whole,
 )
+from lenet.data.augmentation import max_elastic_alpha
 from lenet.data.catalogue import CATALOGUE
 from lenet.models.lenet5 import POOLINGS
 from lenet.models.packaged import MODELS, model_options, packaged_model
@@ -42,16 +43,13 @@ from lenet.optim.schedules import SCHEDULES, ScheduleOptions
 from lenet.system.errors import ConfigError
 from lenet.system.text import clipped, listed, nearest
 
-if TYPE_CHECKING:
-    pass
-
 LENET5: Final[dict[str, Any]] = model_options("lenet5")
 
 # --- The sections -------------------------------------------------------------------------------
 
 
 class _Checked:
-    """Checks the keys of its own when it is made, whatever makes it."""
+    """Validates its own keys on construction."""
 
     def __post_init__(self) -> None:
         for key in _own_settings(type(self)):
@@ -66,63 +64,63 @@ def _own_settings(section: type) -> list[Field[Any]]:
 
 @dataclass(frozen=True, kw_only=True)
 class Data(_Checked):
-    """The images to learn from."""
+    """The data set."""
 
     name: str = setting(
         "strokes",
         choice(*CATALOGUE),
-        "Data set; strokes is built in and needs no download, idx means files of your own",
+        "Data set; strokes is built in and needs no download, idx reads your own files",
     )
     dir: str | None = setting(
         None,
-        either(NULL, TEXT),
-        "Directory to look in first, before the cache and the download",
+        either(NULL, STRING),
+        "Directory that is searched first, before the cache and the download",
     )
     train_images: str | None = setting(
-        None, either(NULL, TEXT), "IDX file of the training images; with name idx only"
+        None, either(NULL, STRING), "IDX file of the training images; only with name idx"
     )
     train_labels: str | None = setting(
-        None, either(NULL, TEXT), "IDX file of the training labels; with name idx only"
+        None, either(NULL, STRING), "IDX file of the training labels; only with name idx"
     )
     test_images: str | None = setting(
-        None, either(NULL, TEXT), "IDX file of the test images; with name idx only"
+        None, either(NULL, STRING), "IDX file of the test images; only with name idx"
     )
     test_labels: str | None = setting(
-        None, either(NULL, TEXT), "IDX file of the test labels; with name idx only"
+        None, either(NULL, STRING), "IDX file of the test labels; only with name idx"
     )
     validation: int = setting(
         5000,
-        whole(0, 10**9),
-        "Images of the training set held out to choose the best epoch; 0 holds out none",
+        integer(0, 10**9),
+        "Training images used for validation, to select the best epoch; 0 disables validation",
     )
     validation_seed: int = setting(
-        0, whole(0, 2**63 - 1), "Seed of the choice of the images held out"
+        0, integer(0, 2**63 - 1), "Seed of the random choice of validation images"
     )
     limit: int | None = setting(
         None,
-        either(NULL, whole(1, 10**9)),
-        "Use only the first so many images of the training set, those held out included",
+        either(NULL, integer(1, 10**9)),
+        "Use only this many images of the training set, including the validation images",
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Augment(_Checked):
-    """Random distortions of every training image; all zero means none."""
+    """Random distortions of the training images; none if all are zero."""
 
     rotation: float = setting(
-        0.0, number(at_least=0, at_most=180), "Rotate by up to so many degrees either way"
+        0.0, number(at_least=0, at_most=180), "Maximum rotation in either direction, in degrees"
     )
     scale: float = setting(
-        0.0, number(at_least=0, below=0.5), "Grow or shrink by up to this fraction"
+        0.0, number(at_least=0, below=0.5), "Maximum enlargement or reduction, as a fraction"
     )
-    shear: float = setting(0.0, number(at_least=0, at_most=1), "Shear by up to this, either way")
+    shear: float = setting(0.0, number(at_least=0, at_most=1), "Maximum shear in either direction")
     shift: float = setting(
-        0.0, number(at_least=0, at_most=14), "Shift by up to so many pixels along each axis"
+        0.0, number(at_least=0, at_most=14), "Maximum shift along each axis, in pixels"
     )
     elastic_alpha: float = setting(
         0.0,
         number(at_least=0, at_most=1000),
-        "Strength of the elastic field, in pixels: smoothed uniform noise from -1 to 1, times this",
+        "Strength of the elastic field, in pixels: factor of smoothed uniform noise from -1 to 1",
     )
     elastic_sigma: float = setting(
         4.0,
@@ -133,46 +131,46 @@ class Augment(_Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class Model(_Checked):
-    """The network: a packaged one by its name, or a list of layers."""
+    """The network: a packaged network by name, or a list of layers."""
 
-    name: str = setting("lenet5", choice(*MODELS), "Packaged network; layers takes its place")
+    name: str = setting("lenet5", choice(*MODELS), "Packaged network; ignored if layers is given")
     layers: tuple[Entry, ...] | None = setting(
         None,
         either(NULL, LAYER_LIST),
-        "The network as a list, a layer a line: type, name and that type's options; "
-        "`lenet config --model lenet5` prints one to edit",
+        "The network as a list with one layer per line: type, name and options of the type; "
+        "`lenet config --model lenet5` prints an example",
     )
     input: tuple[int, int, int] | None = setting(
         None,
-        either(NULL, sequence(whole(1, 4096), 3)),
-        "Channels, height and width of the input of layers; null is one channel of input_size",
+        either(NULL, sequence(integer(1, 4096), 3)),
+        "Channels, height and width of the input of layers; null means one channel of input_size",
     )
     scale: float | None = setting(
         None,
         either(NULL, number(above=-1e6, below=1e6)),
-        "The input is pixel * scale + shift, for pixels from 0 to 255; null is the network's own: "
-        "1.275/255, but 1/256 for caffe-lenet",
+        "The input is pixel * scale + shift, with pixels from 0 to 255; null is the default of the "
+        "network: 1.275/255, or 1/256 for caffe-lenet",
     )
     shift: float | None = setting(
         None,
         either(NULL, number(above=-1e6, below=1e6)),
-        "See scale; null is the network's own: -0.1, but 0 for caffe-lenet",
+        "See scale; null is the default of the network: -0.1, or 0 for caffe-lenet",
     )
     input_size: int = setting(
         LENET5["input_size"],
-        whole(28, 512),
-        "lenet5: height and width of the input; images are padded with background to it",
+        integer(28, 512),
+        "lenet5: height and width of the input; smaller images are padded with background",
     )
     channels: tuple[int, int] = setting(
-        LENET5["channels"], pair(whole(1, 4096)), "lenet5: filters of C1 and of C3"
+        LENET5["channels"], pair(integer(1, 4096)), "lenet5: filters of C1 and of C3"
     )
     units: tuple[int, int] = setting(
-        LENET5["units"], pair(whole(1, 4096)), "lenet5: units of C5 and of F6"
+        LENET5["units"], pair(integer(1, 4096)), "lenet5: units of C5 and of F6"
     )
     classes: int = setting(
         LENET5["classes"],
-        whole(2, 100_000),
-        "Classes, as many as the data set has; with layers, the scores of the last one",
+        integer(2, 100_000),
+        "Number of classes; must be that of the data set. With layers: outputs of the last layer",
     )
     activation: str = setting(
         LENET5["activation"],
@@ -183,12 +181,12 @@ class Model(_Checked):
     initializer: str | None = setting(
         None,
         either(NULL, choice(*INITIALIZERS)),
-        "Distribution of the initial weights of layers that name none; null is the network's own",
+        "Initial weights of layers that do not set their own; null is the default of the network",
     )
     fuse: str = setting(
         "auto",
         choice("auto", "off"),
-        "auto runs convolution, activation and pooling as one product; off, one by one",
+        "auto fuses convolution, activation and pooling into one product; off keeps them separate",
     )
 
     def __post_init__(self) -> None:
@@ -204,7 +202,7 @@ class Model(_Checked):
         Raises
         ------
         ConfigError
-            A layer does not fit what comes in.
+            A layer does not fit its input.
         """
         if self.layers is not None and self.input is not None:
             made = Specification(self.input, self.layers)
@@ -218,28 +216,28 @@ class Model(_Checked):
         return replace(made, **{k: v for k, v in own.items() if v is not None})
 
     def _check_packaged(self) -> None:
-        """Refuse options of another packaged network, and an input without layers."""
+        """Reject options of another packaged network, and an input without layers."""
         known = model_options(self.name)
         if self.input is not None:
             raise ConfigError(
-                "goes with model.layers only",
+                "requires model.layers",
                 remedy="give the layers, or remove the input",
                 key="model.input",
             )
         for key in LENET5:
             if key not in known and getattr(self, key) != LENET5[key] and key != "initializer":
                 raise ConfigError(
-                    f"is no option of {self.name}",
+                    f"is not an option of {self.name}",
                     remedy=f"its options are {listed(known, 'and')}" if known else "remove it",
                     key=f"model.{key}",
                 )
 
     def _complete_layers(self) -> None:
-        """Write out the entries, the input and the classes, and check that the layers fit."""
+        """Complete the entries, the input and the classes, and check that the layers fit."""
         for key in ("channels", "units", "activation", "pooling"):
             if getattr(self, key) != LENET5[key]:
                 raise ConfigError(
-                    "is an option of lenet5, and model.layers is given",
+                    "is an option of lenet5, but model.layers is given",
                     remedy="remove one of the two",
                     key=f"model.{key}",
                 )
@@ -260,38 +258,38 @@ class Model(_Checked):
 class Train(_Checked):
     """The training run."""
 
-    epochs: int = setting(8, whole(1, 100_000), "Passes over the training set")
-    batch_size: int = setting(64, whole(1, 65_536), "Images a step")
+    epochs: int = setting(8, integer(1, 100_000), "Passes over the training set")
+    batch_size: int = setting(64, integer(1, 65_536), "Images per step")
     workers: int | str = setting(
         "auto",
-        either(choice("auto", "mpi"), whole(1, 1024)),
-        "Processes that share every batch; auto takes what this machine has cores for, mpi those "
-        "that mpiexec started",
+        either(choice("auto", "mpi"), integer(1, 1024)),
+        "Number of processes that share each batch; auto uses the cores of this machine, mpi the "
+        "ranks of mpiexec",
     )
     label_smoothing: float = setting(
         0.0,
         number(at_least=0, below=1),
-        "Part of every label's probability that is spread over all classes",
+        "Part of each label's probability that is spread over all classes",
     )
     average: float = setting(
         0.0,
         number(at_least=0, below=1),
-        "Decay a step of the running average of the weights that is evaluated; 0 is off",
+        "Decay per step of the running average of the weights, used for evaluation; 0 disables it",
     )
     patience: int = setting(
         0,
-        whole(0, 100_000),
-        "Stop after so many epochs without a better validation result; 0 never stops early",
+        integer(0, 100_000),
+        "Stop after this many epochs without a better validation result; 0 disables early stopping",
     )
     checkpoint_every: int | str | None = setting(
         None,
-        either(NULL, whole(1, 10**9), SECONDS),
-        "Save within epochs too, every so many steps or seconds; null saves after each epoch",
+        either(NULL, integer(1, 10**9), SECONDS),
+        "Also save every so many steps or seconds within epochs; null saves only after each epoch",
     )
     block: int | str = setting(
         "auto",
-        either(choice("auto"), whole(1, 2**31 - 1)),
-        "Most multiply-adds of one matrix product over many patches; auto is 1000000",
+        either(choice("auto"), integer(1, 2**31 - 1)),
+        "Maximum number of multiply-adds in one matrix product over many patches; auto is 1000000",
     )
     precision: str = setting(
         "float32", choice("float32", "float64"), "Floating-point type of weights and arithmetic"
@@ -300,17 +298,17 @@ class Train(_Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class Optimizer(_Checked):
-    """How the weights follow the gradient."""
+    """The optimizer."""
 
     name: str = setting("nesterov", choice(*OPTIMIZERS), "Method")
     lr: float = setting(
-        0.05, number(above=0, below=1000), "Learning rate; the highest that the schedule reaches"
+        0.05, number(above=0, below=1000), "Learning rate; the highest value of the schedule"
     )
     lr_batch: int | None = setting(
         None,
-        either(NULL, whole(1, 65_536)),
-        "Batch size that lr is meant for: with another, lr grows in proportion; null takes lr as "
-        "it is",
+        either(NULL, integer(1, 65_536)),
+        "Batch size that lr is meant for; for other batch sizes lr is scaled in proportion; null "
+        "disables scaling",
     )
     momentum: float = setting(
         SGD.momentum, number(at_least=0, below=1), "Momentum of sgd and nesterov"
@@ -326,7 +324,9 @@ class Optimizer(_Checked):
         "adam and adamw: decay of the mean of the gradient",
     )
     beta2: float = setting(
-        Adam.beta2, number(at_least=0, below=1), "adam and adamw: decay of the mean of its square"
+        Adam.beta2,
+        number(at_least=0, below=1),
+        "adam and adamw: decay of the mean of the squared gradient",
     )
     epsilon: float = setting(
         Adam.epsilon,
@@ -337,17 +337,17 @@ class Optimizer(_Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule(_Checked):
-    """The learning rate over the run: lr times a factor for each step."""
+    """The learning-rate schedule: lr times a factor for each step."""
 
     name: str = setting(
         "cosine",
         choice(*SCHEDULES),
-        "Course of the learning rate",
+        "Schedule",
     )
     warmup: float = setting(
         ScheduleOptions.warmup,
         number(at_least=0, at_most=100_000),
-        "Epochs in which the learning rate first rises in a straight line, such as 0.5",
+        "Length of the linear warm-up in epochs, e.g. 0.5",
     )
     step_epochs: float = setting(
         ScheduleOptions.step_epochs,
@@ -357,40 +357,42 @@ class Schedule(_Checked):
     gamma: float = setting(
         ScheduleOptions.gamma,
         number(above=0, at_most=1),
-        "step: factor of each drop; exponential: factor an epoch (0.9, say); "
-        "inv: lr (1 + gamma t)^-power after t steps (0.0001, say)",
+        "step: factor of each drop; exponential: factor per epoch, e.g. 0.9; "
+        "inv: lr (1 + gamma t)^-power after t steps, e.g. 0.0001",
     )
     power: float = setting(ScheduleOptions.power, number(above=0, at_most=10), "inv: exponent")
     final: float = setting(
         ScheduleOptions.final,
         number(at_least=0, at_most=1),
-        "cosine and one-cycle: fraction of lr that is left at the end",
+        "cosine and one-cycle: fraction of lr at the end",
     )
     peak: float = setting(
         ScheduleOptions.peak,
         number(above=0, below=1),
-        "one-cycle: fraction of the run in which the rate rises, from lr/25 to lr",
+        "one-cycle: fraction of the run in which the rate increases from lr/25 to lr",
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Output(_Checked):
-    """What the run leaves behind."""
+    """The output of a run."""
 
-    dir: str = setting("runs/default", TEXT, "Directory of checkpoints, log and configuration")
+    dir: str = setting(
+        "runs/default", STRING, "Run directory, for checkpoints, logs and the configuration"
+    )
 
 
-# --- The whole ----------------------------------------------------------------------------------
+# --- The complete configuration ------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(_Checked):
-    """A complete, valid configuration; without arguments, the default one.
+    """A complete, valid configuration; without arguments, the defaults.
 
     Raises
     ------
     ConfigError
-        A value, or two values together, make no sense; ``key`` is the dotted key.
+        A value is invalid, or two values contradict each other; ``key`` is the dotted key.
 
     Examples
     --------
@@ -398,12 +400,14 @@ class Config(_Checked):
     0.05
     >>> Config(train=Train(epochs=0))
     Traceback (most recent call last):
-    lenet.system.errors.ConfigError: train.epochs: must be a whole number from 1 to 100000, is 0;
+    lenet.system.errors.ConfigError: train.epochs: must be an integer from 1 to 100000, is 0;
     the default is 8
     """
 
     seed: int = setting(
-        0, whole(0, 2**63 - 1), "Seed of weights, shuffling and distortions: same seed, same run"
+        0,
+        integer(0, 2**63 - 1),
+        "Seed of initial weights, shuffling and distortions; the same seed gives the same run",
     )
     data: Data = field(default_factory=Data)
     augment: Augment = field(default_factory=Augment)
@@ -421,14 +425,14 @@ class Config(_Checked):
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object], *, file: str | None = None) -> Config:
-        """Check ``values`` (section, key, value) as those of a file; missing keys get the default.
+        """Validate ``values`` (section, key, value) as those of a file; missing keys get defaults.
 
         Parameters
         ----------
         values
-            What :meth:`to_dict` gives, or a part of it.
+            The result of :meth:`to_dict`, or a part of it.
         file
-            The file to name in an error.
+            The file to name in errors.
 
         Raises
         ------
@@ -442,7 +446,7 @@ class Config(_Checked):
             raise
 
     def to_dict(self) -> dict[str, Any]:
-        """Return sections, keys and values as JSON and YAML know them."""
+        """Return sections, keys and values as types of JSON and YAML."""
         nested: dict[str, Any] = {}
         for dotted, value in self._flat().items():
             section, _, name = dotted.rpartition(".")
@@ -451,7 +455,7 @@ class Config(_Checked):
         return nested
 
     def with_values(self, values: Mapping[str, object]) -> Config:
-        """Return a copy with other values at some dotted keys, checked as a whole.
+        """Return a copy with new values for some dotted keys, validated as a whole.
 
         Examples
         --------
@@ -490,7 +494,7 @@ def differences(a: Config, b: Config) -> list[str]:
 
 
 def _check_files(data: Data) -> None:
-    """Files by path belong to ``name: idx``, all four of them."""
+    """Require all four files with ``name: idx``, and none otherwise."""
     for name in ("train_images", "train_labels", "test_images", "test_labels"):
         given = getattr(data, name) is not None
         if data.name == "idx" and not given:
@@ -501,23 +505,18 @@ def _check_files(data: Data) -> None:
             )
         if data.name != "idx" and given:
             raise ConfigError(
-                f"goes with data.name idx only, which is {data.name}",
+                f"requires data.name idx, which is {data.name}",
                 remedy="set data.name to idx, or remove the file",
                 key=f"data.{name}",
             )
 
 
 def _check_elastic_field(augment: Augment) -> None:
-    """Refuse an elastic field that folds the image, by the rule of ``data/augment.py``.
-
-    The field's slope has the standard deviation alpha / (2·√(6π)·σ²) (uniform noise: 1/√3; a
-    Gaussian of σ pixels leaves 1/(2√π·σ) of it; the slope is 1/(√2·σ) of the field). The image
-    folds where the slope reaches -1, which must be four deviations away.
-    """
-    strongest = 2 * math.sqrt(6 * math.pi) * augment.elastic_sigma**2 / 4
+    """Reject an elastic field that folds the image."""
+    strongest = max_elastic_alpha(augment.elastic_sigma)
     if augment.elastic_alpha > strongest:
         raise ConfigError(
-            f"{augment.elastic_alpha:g} folds the image with elastic_sigma "
+            f"is {augment.elastic_alpha:g}, which folds the image with elastic_sigma "
             f"{augment.elastic_sigma:g}",
             remedy=f"lower it to {math.floor(10 * strongest) / 10:g} or less, or raise "
             "augment.elastic_sigma",
@@ -526,23 +525,23 @@ def _check_elastic_field(augment: Augment) -> None:
 
 
 def _check_lengths(config: Config) -> None:
-    """Hold counts of images and epochs against each other."""
+    """Check counts of images and epochs against each other."""
     data, train, schedule = config.data, config.train, config.schedule
     if data.limit is not None and data.validation >= data.limit:
         raise ConfigError(
-            f"{data.validation} held out of data.limit {data.limit} leave none to train on",
+            f"is {data.validation}, which leaves none of data.limit {data.limit} to train on",
             remedy="lower data.validation, or raise data.limit",
             key="data.validation",
         )
     if train.patience and not data.validation:
         raise ConfigError(
-            "needs images held out, and data.validation is 0",
+            "needs validation images, but data.validation is 0",
             remedy="set data.validation above 0, or train.patience to 0",
             key="train.patience",
         )
     if schedule.warmup > train.epochs:
         raise ConfigError(
-            f"{schedule.warmup:g} epochs are longer than train.epochs {train.epochs}",
+            f"is {schedule.warmup:g} epochs, longer than train.epochs, {train.epochs}",
             remedy="lower schedule.warmup, or raise train.epochs",
             key="schedule.warmup",
         )
@@ -552,7 +551,7 @@ def _check_lengths(config: Config) -> None:
 
 
 def flattened(values: Mapping[str, object]) -> dict[str, object]:
-    """Return dotted keys and values; refuse unknown keys and sections that are none."""
+    """Return dotted keys and values; reject unknown keys and values that are not sections."""
     flat: dict[str, object] = {}
     for name, value in values.items():
         if name not in SECTIONS:
@@ -567,9 +566,9 @@ def flattened(values: Mapping[str, object]) -> dict[str, object]:
             for key in value:
                 check_known(f"{name}.{key}")
             flat.update((f"{name}.{key}", inner) for key, inner in value.items())
-        elif value is not None:  # a section without a key, all of them commented out, is fine
+        elif value is not None:  # an empty section, with all keys commented out, is valid
             raise ConfigError(
-                f"must be a section of keys, is {shown(value)}",
+                f"must be a section with keys, is {shown(value)}",
                 remedy=f"write its keys under it, such as {_first_key(name)}",
                 key=name,
             )
@@ -577,7 +576,7 @@ def flattened(values: Mapping[str, object]) -> dict[str, object]:
 
 
 def built(flat: Mapping[str, object]) -> Config:
-    """Make the configuration of dotted keys and values."""
+    """Return the configuration with these dotted keys and values."""
     arguments: dict[str, Any] = {}
     sections: dict[str, dict[str, Any]] = {}
     for dotted, value in flat.items():
@@ -589,7 +588,7 @@ def built(flat: Mapping[str, object]) -> Config:
 
 
 def check_known(dotted: str) -> None:
-    """Refuse an unknown key, with the one that is meant: of that name elsewhere, or nearest."""
+    """Reject an unknown key; suggest the same name in another section, or the most similar key."""
     if dotted in SETTINGS:
         return
     section, _, name = dotted.rpartition(".")
@@ -608,7 +607,7 @@ def check_known(dotted: str) -> None:
     elif near := _nearest_key(name, beside) or _nearest_key(name, SETTINGS):
         remedy = f"did you mean {near}?"
     else:
-        remedy = f"known here are {listed(beside, 'and')}"
+        remedy = f"valid keys are {listed(beside, 'and')}"
     raise ConfigError(problem, remedy=remedy, key=clipped(dotted))
 
 
@@ -617,7 +616,7 @@ def _first_key(section: str) -> str:
 
 
 def _nearest_key(name: str, known: Iterable[str]) -> str | None:
-    """Return the first of the dotted keys whose last part is nearest to ``name``."""
+    """Return the first dotted key whose last part is most similar to ``name``."""
     by_name: dict[str, str] = {}
     for dotted in known:
         by_name.setdefault(dotted.rpartition(".")[2], dotted)

@@ -1,12 +1,12 @@
-"""YAML text into plain dictionaries and lists, strictly: a file says one thing, or is refused.
+"""A strict YAML reader that returns plain dictionaries and lists.
 
-The text is read by the rules of YAML 1.2's core schema
-(https://yaml.org/spec/1.2.2/#103-core-schema), so that ``1e-3`` is a number and ``off`` is a word.
-What can surprise or harm is refused with its place: duplicate keys, anchors, aliases, merge keys,
-tags (nothing is ever constructed from one), deep nesting, long files.
+Scalars follow the core schema of YAML 1.2 (https://yaml.org/spec/1.2.2/#103-core-schema), so
+``1e-3`` is a number and ``off`` is a string. Ambiguous or dangerous features are rejected, with
+line and column: duplicate keys, anchors, aliases, merge keys, tags (nothing is ever constructed
+from one), deep nesting, long files.
 
-PyYAML's parser in Python reads it, not the one in C: 64 KiB need no speed, and its messages are
-the same on every machine.
+This uses PyYAML's Python parser, not the C parser: 64 KiB do not need its speed, and the messages
+of the Python parser are the same on every machine.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _WORDS: Final[dict[str, bool | None]] = {
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
-_WHOLE: Final = re.compile(r"[-+]?(0|[1-9][0-9]*)", re.ASCII)
+_INTEGER: Final = re.compile(r"[-+]?(0|[1-9][0-9]*)", re.ASCII)
 _NUMBER: Final = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", re.ASCII)
 _NOT_FINITE: Final = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
@@ -44,17 +44,17 @@ def read_mapping(path: Path) -> dict[str, Value]:
     Raises
     ------
     ConfigError
-        The file is missing, not a regular file, over 64 KiB, or not what this module accepts.
+        The file is missing, not a regular file, over 64 KiB, or not accepted by this reader.
     SystemFailure
-        The file may not be read.
+        There is no permission to read the file.
     """
     try:
         value = parse(_decode(_read_small_file(path)))
         if value is None:
-            raise ConfigError("is empty", remedy="see `lenet config` for what it can hold")
+            raise ConfigError("is empty", remedy="see `lenet config` for its keys")
         if not isinstance(value, dict):
             raise ConfigError(
-                f"must hold keys with values at its top level, holds {_KINDS[type(value)]}",
+                f"must have keys with values at its top level, has {_KINDS[type(value)]}",
                 remedy="begin with a section such as `train:`",
             )
     except (ConfigError, SystemFailure) as error:
@@ -64,12 +64,12 @@ def read_mapping(path: Path) -> dict[str, Value]:
 
 
 def parse(text: str) -> Value:
-    r"""Return the one YAML document in ``text`` as dictionaries, lists, text and numbers.
+    r"""Return the only YAML document in ``text`` as dictionaries, lists, strings and numbers.
 
     Raises
     ------
     ConfigError
-        The text is not YAML, or YAML that is refused here; the key is the line and column.
+        ``text`` is not YAML, or uses a rejected feature; ``key`` is the line and column.
 
     Examples
     --------
@@ -113,7 +113,7 @@ def parse(text: str) -> Value:
 
 
 class _Composer(yaml.BaseLoader):
-    """Compose nodes without resolving a tag, and refuse what no configuration needs."""
+    """Composes nodes without resolving tags; rejects features that no configuration needs."""
 
     depth = 0
     values = 0
@@ -127,13 +127,13 @@ class _Composer(yaml.BaseLoader):
             _refuse(
                 event.start_mark,
                 "anchors (&) and aliases (*) are not allowed",
-                "write the value out, or quote a text that begins with & or *",
+                "write the value out, or quote a string that begins with & or *",
             )
         if event.tag is not None:
             _refuse(
                 event.start_mark,
                 "tags (!) are not allowed",
-                "write the plain value, or quote a text that begins with !",
+                "write the plain value, or quote a string that begins with !",
             )
         self.values += 1
         self.depth += 1
@@ -147,7 +147,7 @@ class _Composer(yaml.BaseLoader):
             _refuse(
                 event.start_mark,
                 f"more than {MAX_VALUES} keys and values",
-                "see `lenet config` for what a configuration holds",
+                "see `lenet config` for the keys of a configuration",
             )
         node = super().compose_node(parent, index)
         self.depth -= 1
@@ -155,7 +155,7 @@ class _Composer(yaml.BaseLoader):
 
 
 def _plain(node: yaml.Node, key: str) -> Value:
-    """Turn a node at the dotted ``key`` into a dictionary, a list or a scalar."""
+    """Convert the node at the dotted ``key`` to a dictionary, a list or a scalar."""
     if isinstance(node, yaml.ScalarNode):
         return _scalar(node)
     if isinstance(node, yaml.SequenceNode):
@@ -184,7 +184,7 @@ def _plain(node: yaml.Node, key: str) -> Value:
 
 
 def _scalar(node: yaml.ScalarNode) -> bool | int | float | str | None:
-    """Resolve a scalar by the core schema; what is quoted, or a block, is text."""
+    """Resolve a scalar by the core schema; quoted and block scalars are strings."""
     text: str = node.value
     if node.style:
         return text
@@ -196,9 +196,9 @@ def _scalar(node: yaml.ScalarNode) -> bool | int | float | str | None:
         return text
     if len(text) > MAX_DIGITS:
         _refuse(node.start_mark, f"a number of {len(text)} characters", "write a shorter number")
-    if _WHOLE.fullmatch(text):
+    if _INTEGER.fullmatch(text):
         return int(text)
-    # 012 is 10 to some readers of YAML and 12 to others: it stays text, and a number it is not.
+    # 012 is 10 in some YAML readers and 12 in others: it stays a string.
     return text if re.match(r"[-+]?0[0-9]", text, re.ASCII) else float(text)
 
 
@@ -216,19 +216,22 @@ def _read_small_file(path: Path) -> bytes:
             "does not exist", remedy="check the path, or write one with `lenet config`"
         ) from None
     except PermissionError:
-        raise SystemFailure("may not be read", remedy="change its permissions") from None
+        raise SystemFailure(
+            "cannot be read: no permission", remedy="change its permissions"
+        ) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"cannot be read: {reason}", remedy="check the path") from None
     if len(content) > MAX_BYTES:
         raise ConfigError(
-            f"is longer than {MAX_BYTES // 1024} KiB", remedy="is this a configuration file?"
+            f"is longer than {MAX_BYTES // 1024} KiB",
+            remedy="check that it is a configuration file",
         )
     return content
 
 
 def _decode(content: bytes) -> str:
-    """Return UTF-8 ``content`` as text, without a byte-order mark."""
+    """Decode UTF-8 ``content``, without a byte-order mark."""
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -242,7 +245,7 @@ def _decode(content: bytes) -> str:
 
 
 def _refuse(mark: yaml.Mark | None, problem: str, remedy: str) -> NoReturn:
-    """Raise the error for what stands at ``mark``."""
+    """Raise the error for the position ``mark``."""
     key = None if mark is None else _place(mark.line, mark.column)
     raise ConfigError(problem, remedy=remedy, key=key) from None
 
@@ -252,9 +255,9 @@ def _place(line: int, column: int) -> str:
 
 
 _KINDS: Final[dict[type, str]] = {
-    bool: "a truth value",
+    bool: "a boolean",
     int: "a number",
     float: "a number",
-    str: "a text",
+    str: "a string",
     list: "a list",
 }

@@ -1,4 +1,4 @@
-"""Writing the configuration: as YAML with comments, and as the tables of its reference page."""
+"""Writing the configuration: as commented YAML, and as the tables of its reference page."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from lenet.config.schema import SECTIONS, SETTINGS, Config
 
 
 def to_yaml(config: Config) -> str:
-    """Return the complete configuration as YAML with a comment over every key.
+    """Return the complete configuration as YAML with a comment above each key.
 
-    Loading what it returns gives an equal configuration.
+    Loading the result gives an equal configuration.
     """
-    lines = ["# Configuration of lenet: every key, with what it means and what it accepts.", ""]
+    lines = ["# Configuration of lenet: all keys with their meaning and accepted values.", ""]
     section = ""
     for dotted, key in SETTINGS.items():
         within, _, name = dotted.rpartition(".")
@@ -30,7 +30,7 @@ def to_yaml(config: Config) -> str:
 
 
 def reference_markdown() -> str:
-    """Return the tables of docs/configuration.md: every section with its keys."""
+    """Return the tables of docs/configuration.md: all sections with their keys."""
     lines: list[str] = []
     section = None
     for dotted, key in SETTINGS.items():
@@ -38,7 +38,7 @@ def reference_markdown() -> str:
         if within != section:
             section = within
             title = f"`{section}`" if section else "Top level"
-            about = SECTIONS[section].__doc__ if section else "The one key outside the sections."
+            about = SECTIONS[section].__doc__ if section else "The only key outside the sections."
             lines += ["", f"## {title}", "", f"{about}", ""]
             lines += ["| key | default | accepts | meaning |", "|---|---|---|---|"]
         lines.append(
