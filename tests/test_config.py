@@ -19,7 +19,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lenet.cli import cli
-from lenet.cli.config import config as config_command
 from lenet.config.reader import load_config
 from lenet.config.schema import (
     SECTIONS,
@@ -528,21 +527,21 @@ def test_the_reference_in_the_documentation_is_that_of_the_code():
     assert all(f"## `{section}`" in reference for section in SECTIONS)
 
 
-# --- The command, and what importing costs ------------------------------------------------------
+# --- The command ------------------------------------------------------------------------------
 
 
 def test_the_command_prints_what_loads(written, tmp_path):
-    run = CliRunner().invoke(config_command, [])
+    run = CliRunner().invoke(cli, ["config"])
     assert run.exit_code == 0
     assert run.output == to_yaml(Config())
     path = written("output: {dir: 实验}")
-    run = CliRunner().invoke(config_command, ["--config", str(path), "--set", "seed=3"])
+    run = CliRunner().invoke(cli, ["config", "--config", str(path), "--set", "seed=3"])
     saved = tmp_path / "saved.yaml"
     saved.write_bytes(run.stdout_bytes)
     assert load_config(saved) == Config().with_values({"output.dir": "实验", "seed": 3})
 
 
 def test_the_command_passes_the_error_on_to_main():
-    run = CliRunner().invoke(config_command, ["--set", "optimizer.lr=x"])
+    run = CliRunner().invoke(cli, ["config", "--set", "optimizer.lr=x"])
     assert isinstance(run.exception, ConfigError)
     assert "lenet train --config" in CliRunner().invoke(cli, ["config", "--help"]).output
