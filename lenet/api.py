@@ -1,6 +1,6 @@
-"""What a notebook needs beyond the layers: images, a step of training, a trained network to ask.
+"""The Python API beyond the layers: images, a training step, a trained network.
 
-Everything here is a few lines over the packages below.
+Each function is a few lines on top of the packages below.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ def load_data(
     name
         ``mnist``, ``fashion-mnist``, ``kmnist``, or ``strokes``, which needs no file.
     split
-        Which half.
+        ``train`` or ``test``.
     directory
-        Where to look first, before the cache and the download.
+        Searched first, before the cache and the download.
 
     Returns
     -------
@@ -46,7 +46,7 @@ def load_data(
     Raises
     ------
     LenetError
-        There is no such data set, or its files are missing, damaged, or cannot be fetched.
+        There is no such data set, or its files are missing, damaged or cannot be downloaded.
     """
     return datasets.load_dataset(name, split, directory=directory)
 
@@ -56,7 +56,7 @@ def prepare(
     preprocessing: Preprocessing | None = None,
     dtype: DTypeLike = np.float32,
 ) -> Array:
-    """Return grey images (N,H,W), 0 background, 255 ink, as LeNet-5 takes them: (N,1,32,32).
+    """Convert greyscale images (N,H,W), 0 background, 255 ink, to LeNet-5 inputs (N,1,32,32).
 
     Raises
     ------
@@ -74,7 +74,7 @@ def prepare(
     if images.dtype != np.uint8 or images.ndim != 3:
         raise DataError(
             f"must be uint8 (N,H,W), are {images.dtype} of shape {images.shape}",
-            remedy="give grey levels from 0, the background, to 255",
+            remedy="give pixel values from 0 (background) to 255",
             key="images",
         )
     x = (preprocessing or Preprocessing()).prepare(images, dtype)
@@ -90,18 +90,18 @@ def train_step(
     lr: float,
     t: int,
 ) -> float:
-    """Move the weights one step down the gradient of a batch.
+    """Update the weights with the gradient of one batch.
 
     Parameters
     ----------
     network, loss, optimizer
         The optimizer is for ``network.parameters``.
     images, labels
-        (N,C,H,W), prepared as the network wants them, and (N,).
+        (N,C,H,W), preprocessed for the network, and (N,).
     lr
         Learning rate.
     t
-        Number of the step, from 1.
+        Number of the step, starting at 1.
 
     Returns
     -------
@@ -129,14 +129,14 @@ def train_step(
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A trained network, and what it needs to know of the images that it is asked about."""
+    """A trained network with its preprocessing and class names."""
 
     network: Network
     preprocessing: Preprocessing
     class_names: tuple[str, ...]
 
     def predict(self, images: NDArray[np.uint8]) -> Array:
-        """Return the probabilities (N, classes) of grey images (N,H,W), 0 background, 255 ink.
+        """Return the probabilities (N, classes) of greyscale images (N,H,W), 0 background, 255 ink.
 
         Raises
         ------
@@ -152,16 +152,16 @@ def load(checkpoint: str | PathLike[str]) -> Model:
     Raises
     ------
     CheckpointError
-        The file is missing, damaged or none of ours.
+        The file is missing, damaged or not a checkpoint.
     """
-    held = read_checkpoint(checkpoint)
-    return Model(restore_network(held), preprocessing_of(held), held.class_names)
+    stored = read_checkpoint(checkpoint)
+    return Model(restore_network(stored), preprocessing_of(stored), stored.class_names)
 
 
 def evaluate(
     checkpoint: str | PathLike[str], split: str = "test", directory: str | None = None
 ) -> Evaluation:
-    """Judge a checkpoint on images of its own data set, as ``lenet eval`` does.
+    """Evaluate a checkpoint on its own data set, as ``lenet eval`` does.
 
     Parameters
     ----------
@@ -170,7 +170,7 @@ def evaluate(
     split
         ``test``, ``validation`` or ``train``.
     directory
-        Where to look for the data first.
+        Searched first for the data.
 
     Raises
     ------

@@ -68,10 +68,10 @@ def test_views_change_the_opinion_and_are_the_same_every_time(pair_of_networks):
     assert some.loss == again.loss != plain.loss
 
 
-def test_views_of_a_network_that_saw_none_are_refused(pair_of_networks):
+def test_views_of_a_network_trained_without_distortions_are_refused(pair_of_networks):
     held = pair_of_networks[0]
     plain = held.config.with_values({"augment.shift": 0})
-    with pytest.raises(ConfigError, match="trained without distortions"):
+    with pytest.raises(ConfigError, match="trained with distortions"):
         evaluate_checkpoints([replace(held, config=plain)], "test", views=1)
 
 
@@ -81,7 +81,7 @@ def test_networks_of_other_classes_make_no_ensemble(pair_of_networks):
         evaluate_checkpoints([held, replace(held, class_names=("a", "b", "c"))], "test")
 
 
-def test_judged_by_hand():
+def test_evaluated_by_hand():
     result = evaluate_probabilities(
         np.array([[0.5, 0.5, 0.0], [0.1, 0.2, 0.7]]), np.array([0, 1], np.uint8)
     )
@@ -126,7 +126,7 @@ def test_correct_counts_the_labels_with_the_highest_score():
     assert loss.correct == 2
 
 
-def test_weights_beyond_all_numbers_are_judged_without_a_word(pair_of_networks):
+def test_infinite_weights_are_evaluated_without_a_warning(pair_of_networks):
     absurd = [
         replace(held, parameters={name: 1e30 * p for name, p in held.parameters.items()})
         for held in pair_of_networks

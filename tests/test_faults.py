@@ -488,7 +488,7 @@ def test_41_resume_on_another_machine_is_a_warning(lenet, halfway):
     ended = lenet("train", "--output", halfway, "--resume", "--quiet")
     assert ended.code == 0
     assert re.fullmatch(
-        r"lenet: warning: .*other blas, processor, workers: .*may differ.*\n", ended.err
+        r"lenet: warning: .*different blas, processor, workers: .*may differ.*\n", ended.err
     )
 
 
@@ -794,7 +794,7 @@ def test_55_the_newest_checkpoint_is_corrupt(lenet, refuses, finished, halfway):
     assert ended.code == 0
     assert re.fullmatch(
         rf"lenet: warning: {re.escape(str(newest))}: .*: "
-        rf"going on from {re.escape(str(halfway / 'previous.npz'))}, step 8\n",
+        rf"resuming from {re.escape(str(halfway / 'previous.npz'))}, step 8\n",
         ended.err,
     )
     assert same_weights(halfway, finished)

@@ -240,7 +240,7 @@ def test_the_model_of_an_allreduce_is_its_messages_one_by_one(ranks):
     [
         (2, "unknown key; did you mean train.epochs?", ["--set", "train.epoch=3"]),
         (2, "No such option '--epochs'", ["--epochs", "3"]),
-        (2, "holds a run already", ["--output", "."]),
+        (2, "already contains a run", ["--output", "."]),
         (2, "2 workers cannot share a batch of 1", ["--set", "train.batch_size=1"]),
         (3, "nowhere: ", ["--set", "data.train_images=nowhere"]),
         (
@@ -254,7 +254,7 @@ def test_an_error_is_one_line_and_ends_the_job(
     configured, start, tmp_path, monkeypatch, code, line, options
 ):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "last.npz").touch()  # "." holds a run
+    (tmp_path / "last.npz").touch()  # "." contains a run
     process = start(2, configured(schedule__name="constant"), *options)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err.count("\n")) == (code, "", 1), err
@@ -384,7 +384,7 @@ def test_a_killed_process_ends_the_job_and_the_run_goes_on_elsewhere(
         time.sleep(0.02)
     again.send_signal(signal.SIGTERM)
     _, err = again.communicate(timeout=20)
-    assert "the run began with other workers: its numbers may differ in the last bits" in err
+    assert "the run started with different workers: the last bits may differ" in err
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no signals between processes there")

@@ -1,1 +1,1 @@
-"""From a configuration to a trained network: the loop, what it reports, what it saves."""
+"""Training: from a configuration to a trained network, evaluation, and checkpoints."""

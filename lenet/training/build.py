@@ -1,7 +1,6 @@
-"""From a configuration to objects: the only file that knows both.
+"""From a configuration to objects; the only file that uses both.
 
-Data, network, loss, optimizer, schedule and loaders are built here; what they do with each other
-is the trainer's.
+It builds data, network, loss, optimizer, schedule and loaders. The trainer uses them.
 """
 
 from __future__ import annotations
@@ -40,18 +39,18 @@ def load_split(
     Parameters
     ----------
     config
-        Of the run; its data set's classes must be those of its network.
+        Its network must have as many classes as its data set.
     split
         ``train`` or ``test``; the validation images are part of ``train``.
     directory
-        Where to look first, before ``data.dir``.
+        Searched first, before ``data.dir``.
 
     Raises
     ------
     ConfigError
-        The data set has another number of classes than the network.
+        The data set and the network have different numbers of classes.
     DataError, SystemFailure
-        The files are missing or damaged, or cannot be fetched; their images are too large.
+        The files are missing, damaged or cannot be downloaded, or the images are too large.
     """
     data = config.data
     found = datasets.load_dataset(
@@ -76,27 +75,27 @@ def load_split(
 
 
 def validation_indices(config: Config, count: int) -> NDArray[np.int64]:
-    """Return which of ``count`` training images are held out for validation."""
+    """Return the indices of the validation images among ``count`` training images."""
     used = min(count, config.data.limit or count)
     return held_out(used, config.data.validation, config.data.validation_seed)
 
 
 def split_indices(config: Config, split: str, count: int) -> dict[str, Any]:
-    """Return the arguments of :class:`Loader` that choose the images of a split.
+    """Return the arguments of :class:`Loader` that select the images of a split.
 
     Parameters
     ----------
     config
-        Says which images are held out.
+        Determines the validation images.
     split
-        ``test``, ``train`` (without the images held out) or ``validation``.
+        ``test``, ``train`` (without the validation images) or ``validation``.
     count
-        Images of the file that the split is taken from.
+        Number of images in the file of the split.
 
     Raises
     ------
     ConfigError
-        No images were held out for validation.
+        There are no validation images.
     """
     if split == "test":
         return {}
@@ -105,15 +104,15 @@ def split_indices(config: Config, split: str, count: int) -> dict[str, Any]:
         return {"without": validation, "count": config.data.limit}
     if not validation.size:
         raise ConfigError(
-            "is 0: no images were held out",
-            remedy="choose --split test or train",
+            "is 0, so there are no validation images",
+            remedy="use --split test or train",
             key="data.validation",
         )
     return {"only": validation}
 
 
 def build_preprocessing(config: Config) -> Preprocessing:
-    """Return how grey levels become the network's input."""
+    """Return the preprocessing of a configuration's network."""
     model = config.model.specification()
     return Preprocessing(model.input_shape, model.scale, model.shift)
 
@@ -121,16 +120,16 @@ def build_preprocessing(config: Config) -> Preprocessing:
 def build_distorter(
     augment: Augment, preprocessing: Preprocessing, strength: float = 1.0
 ) -> Distorter | None:
-    """Return the random distortion of images, or None where every range is zero.
+    """Return the random distortion of images, or None if all ranges are zero.
 
     Parameters
     ----------
     augment
-        The ranges.
+        The ranges of the distortions.
     preprocessing
-        Of the distorted images.
+        The preprocessing of the distorted images.
     strength
-        Scales the affine ranges and the elastic field.
+        A factor for the affine ranges and the elastic field.
     """
     ranges = {
         name: strength * getattr(augment, name)
@@ -152,7 +151,7 @@ def build_distorter(
 
 
 def build_network(config: Config) -> Network:
-    """Return the network of a configuration, its weights still zero."""
+    """Return the network of a configuration, with all weights zero."""
     return config.model.specification().build(
         dtype=config.train.precision,
         fused=config.model.fuse == "auto",
@@ -167,7 +166,7 @@ def initialize(network: Network, config: Config) -> None:
 
 
 def gemm_block(config: Config) -> int:
-    """Return the limit on the multiply-adds of one matrix product."""
+    """Return the maximum number of multiply-adds in one matrix product."""
     return DEFAULT_BLOCK if config.train.block == "auto" else int(config.train.block)
 
 
@@ -177,14 +176,14 @@ def build_loss(network: Network, config: Config) -> Loss:
     Raises
     ------
     ConfigError
-        The loss of the last layer knows no label smoothing.
+        The loss of the last layer does not support label smoothing.
     """
     loss, smoothing = network.default_loss(), config.train.label_smoothing
     if not smoothing:
         return loss
     if not isinstance(loss, SoftmaxCrossEntropy):
         raise ConfigError(
-            "goes with the cross-entropy, not with the loss of an RBF layer",
+            "requires cross-entropy, but the network ends with an RBF layer",
             remedy="set it to 0",
             key="train.label_smoothing",
         )
@@ -200,21 +199,21 @@ def build_trainer(
     labels: NDArray[np.uint8],
     communicator: Communicator | None = None,
 ) -> Trainer:
-    """Return one worker's trainer, at the start of a run.
+    """Return the trainer of one worker, at the start of a run.
 
     Parameters
     ----------
     config
-        The whole configuration; the same for all workers.
+        The complete configuration; the same in all workers.
     images, labels
         The training set: uint8 (count,H,W) and (count,).
     communicator
-        The other workers; by default there are none.
+        Connects the workers; by default there is only one.
 
     Raises
     ------
     ConfigError
-        The configuration does not fit the data.
+        The configuration and the data contradict each other.
     """
     communicator = communicator or SingleProcess()
     network = build_network(config)
@@ -239,7 +238,7 @@ def build_trainer(
 
 
 def _share_parameters(network: Network, communicator: Communicator) -> None:
-    """Move the parameters and gradients to vectors of the communicator."""
+    """Move the parameters and gradients into vectors of the communicator."""
     size, dtype = network.parameters.size, network.dtype
     shared = communicator.zeros(size, dtype)
     np.copyto(shared, network.parameters)
@@ -279,7 +278,7 @@ def _build_loaders(
     network: Network,
     communicator: Communicator,
 ) -> tuple[Loader, Loader]:
-    """Return the loaders of the training and of the validation images."""
+    """Return the loaders of the training and the validation images."""
     held_out_images = validation_indices(config, len(images))
     preprocessing = build_preprocessing(config)
     common: dict[str, Any] = {

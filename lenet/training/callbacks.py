@@ -1,7 +1,7 @@
-"""What listens to a training run: progress on the screen, the log, the checkpoints.
+"""The callbacks of a training run: progress on the terminal, the log, the checkpoints.
 
-Every callback hears of the same events (:class:`lenet.training.trainer.Callback`) and knows
-nothing of the others; the training loop knows none of them.
+All callbacks receive the same events (:class:`lenet.training.events.Callback`). They are
+independent of each other, and the training loop is independent of all of them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
 
 
 def one_line(event: EpochEvent, epochs: int, best: bool) -> str:
-    """Return an epoch as a line to read."""
+    """Return the results of an epoch as a line of text."""
     line = (
         f"epoch {event.epoch:{len(str(epochs))}}/{epochs}  lr {event.lr:<8.3g}"
         f"  train loss {event.train_loss:.4f} accuracy {event.train_accuracy:.2%}"
@@ -41,9 +41,9 @@ def one_line(event: EpochEvent, epochs: int, best: bool) -> str:
 
 
 class Display(Callback):
-    """A bar for every epoch where a person looks on, and a line for every epoch anywhere.
+    """Prints a progress bar for each epoch, if on a terminal, and one line per epoch.
 
-    ``opening`` gives the first line, which is printed with the first step, for so many workers.
+    ``opening`` returns the first line for a number of workers; it is printed with the first step.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Display(Callback):
 
     def on_step(self, event: StepEvent, snapshot: Snapshot) -> None:
         if self.opening:
-            self._say(self.opening)
+            self._print(self.opening)
             self.opening = ""
         if not self.draws:
             return
@@ -88,7 +88,7 @@ class Display(Callback):
 
     def on_epoch(self, event: EpochEvent, best: bool, snapshot: Snapshot) -> None:
         self.close()
-        self._say(one_line(event, self.epochs, best))
+        self._print(one_line(event, self.epochs, best))
 
     def on_stop(self, snapshot: Snapshot) -> None:
         self.close()
@@ -99,13 +99,13 @@ class Display(Callback):
             self.bar.close()
             self.bar = None
 
-    def _say(self, line: str) -> None:
+    def _print(self, line: str) -> None:
         if self.file is not None:
             print(line, file=self.file, flush=True)
 
 
 class ChanceWarning(Callback):
-    """Warns once if an epoch ends with about the accuracy of guessing."""
+    """Warns if an epoch ends with about the accuracy of guessing."""
 
     def __init__(self, classes: int, say: Callable[[str], None]) -> None:
         self.classes, self.say = classes, say
@@ -119,9 +119,9 @@ class ChanceWarning(Callback):
 
 
 class Log(Callback):
-    """``log.jsonl`` and ``log.csv``: a row for every epoch.
+    """Writes ``log.jsonl`` and ``log.csv``, one row per epoch.
 
-    Going on from a checkpoint, the rows after it are dropped: their epochs are run again.
+    When a run is resumed, the rows after its checkpoint are removed: those epochs are repeated.
     """
 
     def __init__(self, directory: Path, complete_epochs: int = 0) -> None:
@@ -137,7 +137,7 @@ class Log(Callback):
         self._append(self.csv, _csv_row(event))
 
     def _read(self, count: int) -> list[EpochEvent]:
-        """Return the rows of the ``count`` epochs that the checkpoint stands on."""
+        """Return the first ``count`` rows, those of the epochs that the checkpoint includes."""
         try:
             rows = self.jsonl.read_bytes().splitlines()[:count]
             events = [EpochEvent(**json.loads(row)) for row in rows]
@@ -145,8 +145,8 @@ class Log(Callback):
             events = []
         if len(events) < count:
             raise DataError(
-                f"does not hold the rows of the first {count} epochs",
-                remedy="restore it, or begin anew with --overwrite",
+                f"does not contain the first {count} epochs",
+                remedy="restore it, or start a new run with --overwrite",
                 file=self.jsonl,
             )
         return events
@@ -157,7 +157,7 @@ class Log(Callback):
             with path.open("a", encoding="utf-8", newline="") as file:
                 file.write(text)
                 file.flush()
-                os.fsync(file.fileno())  # the checkpoint that follows counts on it
+                os.fsync(file.fileno())  # before the checkpoint that relies on it
         except OSError as error:
             raise SystemFailure(
                 f"cannot be written: {error.strerror}",
@@ -177,16 +177,16 @@ def _csv_row(event: EpochEvent) -> str:
 
 
 class Checkpoints(Callback):
-    """``last.npz`` after every epoch, on the way if asked for, and when stopped; ``best.npz``.
+    """Writes ``last.npz`` after each epoch, at intervals and on a signal; and ``best.npz``.
 
-    ``previous.npz`` is the last but one: what a run goes on from should the disk spoil the last.
+    ``previous.npz`` is the checkpoint before ``last.npz``, used to resume if the latter is damaged.
 
     Parameters
     ----------
     directory
-        Where the two files are.
+        The run directory.
     every
-        Also save within epochs: every so many steps, or seconds where given as ``"30s"``.
+        Also save within epochs: every ``every`` steps, or seconds if given as ``"30s"``.
     """
 
     def __init__(self, directory: Path, every: int | str | None = None) -> None:

@@ -230,7 +230,7 @@ def _check_finite(numbers: Mapping[str, Array | Number]) -> None:
     for name, value in numbers.items():
         if value is not None and not np.isfinite(value).all():
             problem = "is NaN or infinite: training has diverged"
-            remedy = "lower optimizer.lr, or begin with schedule.warmup"
+            remedy = "lower optimizer.lr, or use schedule.warmup"
             raise GateFailed(problem, remedy=remedy, key=name)
 
 

@@ -1,4 +1,4 @@
-"""Evaluating stored networks on a data set: one, or several that average their probabilities."""
+"""Evaluation of checkpoints on a data set: one, or several as an ensemble."""
 
 from __future__ import annotations
 
@@ -34,26 +34,25 @@ def evaluate_checkpoints(
     Parameters
     ----------
     checkpoints
-        One, or several whose probabilities are averaged; each knows how it wants its images.
+        One, or several whose probabilities are averaged; each uses its own preprocessing.
     split
-        ``test``, ``train`` (without the images held out) or ``validation``.
+        ``test``, ``train`` (without the validation images) or ``validation``.
     config
-        Whose data set to use, by default that of the first checkpoint.
+        The configuration of the data set; by default that of the first checkpoint.
     directory
-        Where to look for files first.
+        Searched first for the data files.
     views
-        Test-time augmentation: so many distorted views of every image beside the plain one, by
-        half the affine ranges that the network was trained with; their probabilities are averaged.
+        Test-time augmentation: the number of distorted views per image, in addition to the plain
+        one, whose probabilities are averaged. They use half the affine ranges of the training.
 
     Returns
     -------
-    The evaluation and the names of the classes.
+    The evaluation and the class names.
 
     Raises
     ------
     ConfigError
-        The networks have other classes than each other or than the data, or there is nothing
-        to evaluate on.
+        The classes of the networks or of the data differ, or the split has no images.
     """
     config = config or checkpoints[0].config
     for other in checkpoints[1:]:
@@ -91,19 +90,19 @@ def evaluate_checkpoints(
         predicted.append(probabilities(network, loader(checkpoint)))
         if views:
             distorted = loader(checkpoint, _view(checkpoint))
-            # Every epoch brings other distortions.
+            # Each epoch has different distortions.
             predicted += [probabilities(network, distorted, epoch) for epoch in range(views)]
     labels = np.concatenate([batch.labels.copy() for batch in loader(checkpoints[0]).epoch()])
     return evaluate_probabilities(np.mean(predicted, axis=0), labels), found.class_names
 
 
 def _view(checkpoint: Checkpoint) -> Distorter:
-    """Return the distortion of test-time augmentation: half the affine ranges of the training."""
+    """Return the distortion for test-time augmentation: half the affine ranges of the training."""
     augment = replace(checkpoint.config.augment, elastic_alpha=0.0)
     distorter = build_distorter(augment, preprocessing_of(checkpoint), strength=0.5)
     if distorter is None:
         raise ConfigError(
-            "asks for distorted views of a network that was trained without distortions",
+            "needs a network that was trained with distortions",
             remedy="leave it out, or train with augment.rotation and the like",
             key="--tta",
         )

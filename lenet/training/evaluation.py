@@ -1,4 +1,4 @@
-"""Evaluating a network: its loss and confusion matrix over a set of images."""
+"""Evaluation of a network: its loss and confusion matrix over a set of images."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from lenet.parallel.communicator import Communicator
 from lenet.training.metrics import Evaluation, confusion_matrix
 
 
-@np.errstate(over="ignore", invalid="ignore")  # stored weights may be any numbers
+@np.errstate(over="ignore", invalid="ignore")  # weights may be arbitrary; the result may be nan
 def evaluate(network: Network, loader: Loader, communicator: Communicator) -> Evaluation:
     """Return loss and confusion matrix of ``network`` over all images of ``loader``.
 
-    Every worker evaluates its part of every batch; all get the whole result.
+    Each worker evaluates its part of each batch; all workers get the complete result.
     """
     (classes,) = network.output_shape
     loss = network.default_loss()
@@ -34,7 +34,7 @@ def evaluate(network: Network, loader: Loader, communicator: Communicator) -> Ev
     return Evaluation(float(figures[-1]) / count, count, confusion)
 
 
-@np.errstate(over="ignore", invalid="ignore")  # stored weights may be any numbers
+@np.errstate(over="ignore", invalid="ignore")  # weights may be arbitrary; the result may be nan
 def probabilities(network: Network, loader: Loader, epoch: int = 0) -> NDArray[np.float64]:
     """Return the probabilities (count, classes) of all images of ``loader``."""
     with network.evaluating():

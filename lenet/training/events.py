@@ -10,7 +10,7 @@ from lenet.training.checkpoint import Checkpoint
 
 @dataclass(frozen=True)
 class StepEvent:
-    """A step is complete; loss and accuracy are means over the epoch so far."""
+    """The end of a step; loss and accuracy are means over the epoch so far."""
 
     epoch: int
     step: int
@@ -22,9 +22,9 @@ class StepEvent:
 
 @dataclass(frozen=True)
 class EpochEvent:
-    """An epoch is complete and evaluated: a row of the log.
+    """The end of an epoch, after its evaluation; one row of the log.
 
-    ``val_loss`` and ``val_accuracy`` are None where no images are held out for validation.
+    ``val_loss`` and ``val_accuracy`` are None if there are no validation images.
     """
 
     epoch: int
@@ -39,11 +39,11 @@ class EpochEvent:
 
 
 Snapshot = Callable[[], Checkpoint]
-"""Returns the state of the run between two steps."""
+"""Returns the state of the run between two steps, as a checkpoint."""
 
 
 class Callback:
-    """Receives the events of a run, in rank 0 only; each method does nothing unless overridden."""
+    """Receives the events of a run, only in rank 0. The methods of this class do nothing."""
 
     def on_start(self, workers: int) -> None:
         """Handle the start of a run that nothing has refused, with so many workers."""
@@ -52,7 +52,7 @@ class Callback:
         """Handle the end of a step."""
 
     def on_epoch(self, event: EpochEvent, best: bool, snapshot: Snapshot) -> None:
-        """Handle the end of an epoch; ``best`` if it is the best on validation so far."""
+        """Handle the end of an epoch; ``best`` if its validation result is the best so far."""
 
     def on_stop(self, snapshot: Snapshot) -> None:
         """Handle a signal that stopped the run between two steps."""

@@ -1,4 +1,4 @@
-"""From a checkpoint to objects: the stored network, and how it wants its images prepared."""
+"""From a checkpoint to objects: the stored network and its preprocessing."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ PRETRAINED = "pretrained"
 
 
 def read_checkpoint(path: str | PathLike[str], *, resume: bool = False) -> Checkpoint:
-    """Return a checkpoint whose arrays are exactly those that its configuration needs.
+    """Return a checkpoint, whose arrays are exactly those that its configuration needs.
 
-    The name ``pretrained`` means the model that comes with the package.
+    ``pretrained`` is the model that ships with the package.
 
     Raises
     ------
     CheckpointError
-        It is missing, damaged or hostile; with ``resume``, also if it cannot be resumed.
+        The file is missing, damaged or malicious; with ``resume``, also if it cannot be resumed.
     """
     if fspath(path) == PRETRAINED:
         with packaged() as file:
@@ -37,7 +37,7 @@ def read_checkpoint(path: str | PathLike[str], *, resume: bool = False) -> Check
 
 
 def packaged() -> AbstractContextManager[Path]:
-    """Return the file of the pretrained model, for as long as the context is open."""
+    """Return a context with the path of the pretrained model."""
     return as_file(files("lenet") / "weights" / "lenet5-mnist.npz")
 
 
@@ -46,12 +46,12 @@ def _parameter_shapes(config: Config) -> dict[str, Shape]:
 
 
 def preprocessing_of(checkpoint: Checkpoint) -> Preprocessing:
-    """Return how the network of a checkpoint wants its images prepared."""
+    """Return the preprocessing of a checkpoint's network."""
     return Preprocessing.from_dict(checkpoint.preprocessing)
 
 
 def restore_network(checkpoint: Checkpoint) -> Network:
-    """Return the network that a checkpoint holds."""
+    """Return the network of a checkpoint, with its weights."""
     network = build_network(checkpoint.config)
     for p in network.parameter_list:
         np.copyto(p.value, checkpoint.parameters[p.name])

@@ -1,6 +1,6 @@
-"""A training run from its configuration to its checkpoints.
+"""A training run, from the configuration to the checkpoints.
 
-Brings together the directory, the other processes, the data, the trainer and what listens to it.
+It sets up the run directory, the worker processes, the data, the trainer and the callbacks.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from lenet.training.trainer import Trainer
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """How a run ended: its best and its last epoch, and the signal that stopped it, if one did."""
+    """The result of a run: its best and last epoch, and the signal that stopped it, if any."""
 
     best: EpochEvent | None
     last: EpochEvent | None
@@ -47,7 +47,7 @@ class TrainingResult:
 
 
 class _BestAndLast(Callback):
-    """Keeps the best and the last epoch."""
+    """Stores the best and the last epoch."""
 
     def __init__(self) -> None:
         self.best: EpochEvent | None = None
@@ -67,7 +67,7 @@ def run_training(
     callbacks: Sequence[Callback] = (),
     warn: Callable[[str], None] = warnings.warn,
 ) -> TrainingResult:
-    """Train as ``config`` says, in its output directory.
+    """Train with ``config``, in its output directory.
 
     Parameters
     ----------
@@ -75,22 +75,22 @@ def run_training(
         The whole configuration. ``train.workers: auto`` takes what it can get: where there is no
         room and no process for several workers, one trains, with a warning.
     directory
-        Where to look for the data first, before ``data.dir``.
+        Searched first for the data, before ``data.dir``.
     resume, overwrite
-        What to do with a run that is in the directory already.
+        Resume or replace the run in the output directory, if there is one.
     callbacks
-        Told of steps and epochs, after log and checkpoints are written.
+        Receive the events, after the log and the checkpoints are written.
     warn
-        Takes a line about what is not an error but should be known.
+        Is called with each warning, a line of text.
 
     Returns
     -------
-    How it ended; with ``train.workers: mpi`` rank 0 knows, the others get an empty outcome.
+    The result. With ``train.workers: mpi`` only rank 0 returns it; on other ranks it is empty.
 
     Raises
     ------
     LenetError
-        Whatever went wrong, with what to do about it.
+        Any error with a cause outside the program, with its remedy.
     """
     workers = choose_workers(config.train.workers, config.train.batch_size)
     output = Path(config.output.dir)
@@ -136,7 +136,7 @@ def run_training(
                 callback.on_start(workers)
             try:
                 trainer.run([best_and_last, log, checkpoints, *callbacks], snapshot)
-            except BrokenPipeError:  # nobody reads the output any more: save the state
+            except BrokenPipeError:  # the output is no longer read: save the state
                 checkpoints.on_stop(snapshot)
                 raise
         group.finish()
@@ -145,7 +145,7 @@ def run_training(
 
 
 def checkpoint_of(trainer: Trainer, config: Config, class_names: tuple[str, ...]) -> Checkpoint:
-    """Return a trainer's state as a checkpoint.
+    """Return the state of a trainer as a checkpoint.
 
     Raises
     ------
@@ -196,7 +196,7 @@ def _trainer(
     labels: NDArray[np.uint8],
     start: Checkpoint | None,
 ) -> Trainer:
-    """Return this worker's trainer, at the start of the run or where the checkpoint left it."""
+    """Return this worker's trainer, at the start of the run or in the state of a checkpoint."""
     trainer = build_trainer(config, images, labels, communicator)
     if start is not None and start.training is not None:
         trainer.restore(start.training, start.metrics)
@@ -209,7 +209,7 @@ def _run_worker(
     arrays: dict[str, NDArray[np.uint8]],
     job: tuple[Config, Checkpoint | None],
 ) -> None:
-    """Train in a worker process: the program that a process group is given."""
+    """Train in a worker process; the function that the process group runs."""
     config, start = job
     trainer = _trainer(communicator, config, arrays["images"], arrays["labels"], start)
     receive_signals(trainer.signals.append)
@@ -219,20 +219,18 @@ def _run_worker(
 def _warn_of_differences(
     start: Checkpoint, config: Config, workers: int, warn: Callable[[str], None]
 ) -> None:
-    """Warn if the machine is another than the run began on: the last bits may differ."""
+    """Warn if the machine differs from that of the checkpoint: the last bits may differ."""
     now = facts(workers)
     other = [key for key in now if start.facts.get(key) != now[key]]
     if "workers" not in other and "mpi" in {config.train.workers} ^ {start.config.train.workers}:
-        other.append("workers")  # as many, but sums are made in another order
+        other.append("workers")  # the same number, but a different order of summation
     if other:
-        warn(
-            f"the run began with other {', '.join(other)}: its numbers may differ in the last bits"
-        )
+        warn(f"the run started with different {', '.join(other)}: the last bits may differ")
 
 
 @contextmanager
 def signals_to(receive: Callable[[int], None]) -> Iterator[None]:
-    """Hand signals to ``receive`` the first time; a second one does what it did before."""
+    """Pass the first signal to ``receive``; a second one has its previous effect."""
 
     def handle(number: int, _frame: FrameType | None) -> None:
         receive(number)

@@ -1,7 +1,7 @@
-"""The directory of a run: one run, one process at a time, and what is found there at the start.
+"""The run directory: its files, its lock, and the checkpoint to resume from.
 
-A directory holds ``config.yaml``, ``log.jsonl``, ``log.csv``, ``last.npz``, ``previous.npz`` and
-``best.npz``. A lock keeps a second process out; the system drops it when its process dies.
+A run directory contains ``config.yaml``, ``log.jsonl``, ``log.csv``, ``last.npz``, ``previous.npz``
+and ``best.npz``. A lock keeps a second process out; the system releases it when its process ends.
 """
 
 from __future__ import annotations
@@ -20,34 +20,34 @@ from lenet.system.lock import lock_directory
 from lenet.training.checkpoint import Checkpoint
 from lenet.training.restore import read_checkpoint
 
-# In the order in which a run is removed: whenever that is stopped, what is left is a whole run
-# or none to go on with.
+# In the order of removal: if that is interrupted, the remaining files are a complete run or none
+# that can be resumed.
 FILES = ("previous.npz", "last.npz", "best.npz", "log.csv", "log.jsonl", "config.yaml")
 
-# What may change when a run goes on: where things are, and who does the work.
+# The keys that may change when a run is resumed: paths, workers, intervals.
 FREE_TO_CHANGE = {"data.dir", "output.dir", "train.workers", "train.checkpoint_every"}
 
 
 class RunDirectory:
-    """A run's directory, locked while the ``with`` block runs.
+    """A run directory, locked within the ``with`` block.
 
     Parameters
     ----------
     path
-        Created if need be.
+        Created if it does not exist.
     resume
-        Go on with the run in it.
+        Resume its run.
     overwrite
-        Replace the run in it.
+        Replace its run.
     warn
         Takes a line where the file system has no locks.
 
     Raises
     ------
     ConfigError
-        There is a run and it is to be neither resumed nor overwritten, or there is none to resume.
+        It contains a run, but neither ``resume`` nor ``overwrite`` is set; or no run to resume.
     SystemFailure
-        The directory cannot be made or written to, or another run is in it right now.
+        The directory cannot be created or written to, or another process uses it.
     """
 
     def __init__(
@@ -61,16 +61,15 @@ class RunDirectory:
         self.path, self.resume, self.overwrite, self.warn = path, resume, overwrite, warn
 
     def __enter__(self) -> Self:
-        held = [name for name in FILES if (self.path / name).exists()]
-        if self.resume and not held:
+        found = [name for name in FILES if (self.path / name).exists()]
+        if self.resume and not found:
             raise ConfigError(
-                "holds no run to go on with", remedy="leave out --resume", file=self.path
+                "contains no run to resume", remedy="leave out --resume", file=self.path
             )
-        if held and not self.resume and not self.overwrite:
+        if found and not self.resume and not self.overwrite:
             raise ConfigError(
-                "holds a run already",
-                remedy="go on with it (--resume), replace it (--overwrite) or choose another "
-                "--output",
+                "already contains a run",
+                remedy="resume it (--resume), replace it (--overwrite) or choose another --output",
                 file=self.path,
             )
         self._lock = lock_directory(self.path, user="another run", warn=self.warn)
@@ -85,9 +84,9 @@ class RunDirectory:
         self._lock.close()
 
     def begin(self, config: Config) -> None:
-        """Begin a new run: remove the one that is replaced, write the resolved configuration.
+        """Start a new run: remove the old one and write the complete configuration.
 
-        Called when nothing is left that could be refused: until then the old run is whole.
+        Called after all checks, so that until then the old run is complete.
         """
         for name in FILES:
             (self.path / name).unlink(missing_ok=True)
@@ -95,12 +94,12 @@ class RunDirectory:
             file.write(to_yaml(config).encode())
 
     def last(self, config: Config, warn: Callable[[str], None]) -> Checkpoint:
-        """Return the checkpoint to go on from: the last, or the one before if that is damaged.
+        """Return the checkpoint to resume from: the last one, or the previous one if it is damaged.
 
         Raises
         ------
         CheckpointError
-            Both are missing or damaged, or the configuration is another than the run began with.
+            Both are missing or damaged, or the configuration differs from that of the run.
         """
         path = self.path / "last.npz"
         try:
@@ -110,12 +109,12 @@ class RunDirectory:
             if not before.exists():
                 raise
             checkpoint = read_checkpoint(before, resume=True)
-            warn(f"{error}: going on from {before}, step {checkpoint.step}")
+            warn(f"{error}: resuming from {before}, step {checkpoint.step}")
         changed = [k for k in differences(checkpoint.config, config) if k not in FREE_TO_CHANGE]
         if changed:
             raise CheckpointError(
-                "the run began with other values of these keys",
-                remedy="give the values it began with (config.yaml in its directory)",
+                "the run started with different values of these keys",
+                remedy="use its values (config.yaml in its directory)",
                 file=path,
                 key=", ".join(changed),
             )

@@ -1,7 +1,7 @@
-"""Scalars for TensorBoard, beside the log: ``lenet train --tensorboard``.
+"""Scalars for TensorBoard, in addition to the log: ``lenet train --tensorboard``.
 
-Written with TensorBoard's own writer, which the extra ``tensorboard`` brings; nothing of
-TensorFlow is needed.
+They are written by TensorBoard's own writer, from the extra ``tensorboard``. TensorFlow is not
+needed.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from lenet.training.events import Callback, EpochEvent, Snapshot
 
 
 class TensorBoard(Callback):
-    """Writes the figures of every epoch, at its last step, into ``directory``.
+    """Writes the results of each epoch, at its last step, to ``directory``.
 
-    Those of a run that was there before go when a new one completes its first epoch.
+    The files of an old run are removed when the new run completes its first epoch.
 
     Raises
     ------
@@ -28,13 +28,13 @@ class TensorBoard(Callback):
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._writer: Any = None
-        _part("")  # the name to show if it is missing
+        _part("")  # first, so that an error names the package itself
         self._event = _part(".compat.proto.event_pb2").Event
         self._summary = _part(".compat.proto.summary_pb2").Summary
         self._make_writer = _part(".summary.writer.event_file_writer").EventFileWriter
 
     def on_epoch(self, event: EpochEvent, best: bool, snapshot: Snapshot) -> None:  # noqa: ARG002
-        figures = {
+        scalars = {
             "loss/train": event.train_loss,
             "loss/validation": event.val_loss,
             "accuracy/train": event.train_accuracy,
@@ -44,7 +44,7 @@ class TensorBoard(Callback):
         }
         values = [
             self._summary.Value(tag=tag, simple_value=value)
-            for tag, value in figures.items()
+            for tag, value in scalars.items()
             if value is not None
         ]
         if self._writer is None:

@@ -1,11 +1,11 @@
 """The training loop, over given objects.
 
-Every worker runs the same :class:`Trainer` on its slice of every batch. All of them know the
-epoch, the validation result and when to stop, because all of them see the same sums; only rank 0
-has callbacks (:mod:`lenet.training.callbacks`) for progress, logs and checkpoints.
+Each worker runs a :class:`Trainer` on its slice of every batch. All workers have the same epoch
+and validation result and stop at the same step, because they see the same sums. Only rank 0 has
+callbacks (:mod:`lenet.training.callbacks`), for progress, logs and checkpoints.
 
-What is random is a pure function of seed, epoch and step, and the rest of the state is in
-:class:`Progress` and a few vectors: a resumed run makes the same bits as one that never stopped.
+Random values are pure functions of seed, epoch and step. All other state is in :class:`Progress`
+and a few vectors, so a resumed run is bit-identical to an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ from lenet.training.metrics import Evaluation
 
 @dataclass
 class Progress:
-    """How far a run is: with the vectors, all that resuming it needs.
+    """The progress of a run. Together with the vectors, it is the state needed to resume.
 
-    ``loss`` and ``correct`` are sums over the ``images`` seen in the current epoch; ``best_*``
-    are of the best epoch on validation so far, and ``stale`` counts the epochs since.
+    ``loss`` and ``correct`` are sums over the ``images`` of the current epoch so far. ``best_*``
+    belong to the epoch with the best validation result so far; ``stale`` counts the epochs since.
     """
 
     epoch: int = 0
@@ -59,11 +59,11 @@ class TrainerState:
     """The state of a trainer between two steps; its arrays are views, not copies."""
 
     parameters: Mapping[str, Array]
-    """What is evaluated, by name: the averaged weights, if there is an average."""
+    """The weights for evaluation, by name: averaged if there is an average."""
     state: Mapping[str, Array]
-    """What is stored but not trained, by name, such as running statistics."""
+    """Vectors that are stored but not trained, by name, such as running statistics."""
     training: Training
-    """The vectors and the progress that resuming needs."""
+    """The vectors and the progress needed to resume."""
     step: int
     epoch: int
     metrics: Mapping[str, float | None]
@@ -71,27 +71,27 @@ class TrainerState:
 
 
 class Trainer:
-    """One worker's share of a training run.
+    """The training loop of one worker.
 
     Parameters
     ----------
     network, loss
-        What is trained, and by which measure. The network is bound to the vectors of the
-        communicator already.
+        The network to train, and its loss. The network is already bound to the vectors of the
+        communicator.
     optimizer, schedule
-        The learning rule, and its learning rate as a function of the step.
+        The update rule, and the learning rate as a function of the step.
     loader
         This worker's part of the training batches.
     epochs
         Passes over the training set.
     validation
-        This worker's part of the validation images; None evaluates nothing.
+        This worker's part of the validation images, or None.
     average
-        The running average of the weights, which is evaluated in their place.
+        The running average of the weights, which is then used for evaluation.
     patience
-        Stop after so many epochs without a better validation result; 0 never stops early.
+        Stop after this many epochs without a better validation result; 0 never stops early.
     communicator
-        The other workers; by default there are none.
+        Connects the workers; by default there is only one.
 
     Examples
     --------
@@ -137,8 +137,8 @@ class Trainer:
         self.parameters = network.parameters
         self.progress = Progress()
         self.metrics: Mapping[str, float | None] = {}
-        self.signals: list[int] = []  # those received by this worker
-        self.stopped_by: int | None = None  # the signal that any worker received
+        self.signals: list[int] = []  # received by this worker
+        self.stopped_by: int | None = None  # a signal received by any worker
 
     def run(self, callbacks: Sequence[Callback] = (), snapshot: Snapshot | None = None) -> Progress:
         """Train to the last epoch, to early stopping, or until a signal stops the run.
@@ -146,9 +146,9 @@ class Trainer:
         Parameters
         ----------
         callbacks
-            They receive the events, in this order.
+            Receive the events, in this order.
         snapshot
-            Is passed on to the callbacks: returns the state as a checkpoint.
+            Returns the state as a checkpoint; passed to the callbacks.
 
         Raises
         ------
@@ -173,7 +173,7 @@ class Trainer:
         return bool(self.patience) and self.progress.stale >= self.patience
 
     def _train_epoch(self) -> bool:
-        """Make the remaining steps of the current epoch; return False if a signal stopped it."""
+        """Run the remaining steps of the current epoch; return False if a signal stopped it."""
         progress, steps = self.progress, self.loader.steps_per_epoch
         done = progress.step - progress.epoch * steps
         started = time.perf_counter() - progress.seconds
@@ -195,7 +195,7 @@ class Trainer:
         return True
 
     def _step(self, batch: Batch) -> bool:
-        """Make one step; return whether any worker received a signal."""
+        """Run one step; return whether any worker received a signal."""
         figures = self._gradients(batch)
         part, (loss, correct, *signals) = self.communicator.sum_gradients(figures)
         progress = self.progress
@@ -218,7 +218,7 @@ class Trainer:
         return self.stopped_by is not None
 
     def _gradients(self, batch: Batch) -> NDArray[np.float64]:
-        """Set the gradients of this worker's part; return its loss, correct answers, signals."""
+        """Compute this worker's gradients; return its loss, correct predictions and signals."""
         signals = [self.signals.count(number) for number in SIGNALS]
         if not batch.labels.size:  # fewer images than workers
             self.network.gradients.fill(0)
@@ -319,12 +319,12 @@ class Trainer:
         )
 
     def restore(self, training: Training, metrics: Mapping[str, float | None]) -> None:
-        """Take over the state of a checkpoint.
+        """Restore the state of a checkpoint.
 
         Raises
         ------
         CheckpointError
-            No run over these batches can be in that state, or another optimizer made it.
+            No run with these batches can reach that state, or it is of a different optimizer.
         """
         self.progress = self._checked_progress(training.progress)
         self.metrics = dict(metrics)
@@ -338,12 +338,12 @@ class Trainer:
             kinds = {name: type(value) for name, value in asdict(Progress()).items()}
             progress = Progress(**{name: kind(stored[name]) for name, kind in kinds.items()})
         except (KeyError, TypeError) as error:
-            raise _impossible(f"lacks or spoils {error}") from None
+            raise _impossible(f"has no valid {error}") from None
         steps = self.loader.steps_per_epoch
         done = progress.step - progress.epoch * steps
         if not (0 <= progress.epoch <= self.epochs and 0 <= done <= steps):
             raise _impossible(
-                f"is epoch {progress.epoch}, step {progress.step} of {steps} an epoch"
+                f"is epoch {progress.epoch}, step {progress.step}, with {steps} steps per epoch"
             )
         if progress.images != min(done * self.loader.batch_size, self.loader.count):
             raise _impossible(f"is {progress.images} images after {done} steps of an epoch")
@@ -357,7 +357,7 @@ def _no_snapshot() -> NoReturn:
 def _diverged(problem: str) -> GateFailed:
     return GateFailed(
         f"{problem}: training has diverged",
-        remedy="lower optimizer.lr, or begin with schedule.warmup",
+        remedy="lower optimizer.lr, or use schedule.warmup",
         key="optimizer.lr",
     )
 
@@ -365,6 +365,6 @@ def _diverged(problem: str) -> GateFailed:
 def _impossible(problem: str) -> CheckpointError:
     return CheckpointError(
         f"{problem}, which no run of this configuration and data reaches",
-        remedy="resume with the data that the run began with, or train again",
+        remedy="resume with the original data, or train again",
         key="progress",
     )
