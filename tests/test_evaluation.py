@@ -126,7 +126,7 @@ def test_correct_counts_the_labels_with_the_highest_score():
     assert loss.correct == 2
 
 
-def test_infinite_weights_are_evaluated_without_a_warning(pair_of_networks):
+def test_weights_that_overflow_are_evaluated_without_a_warning(pair_of_networks):
     absurd = [
         replace(held, parameters={name: 1e30 * p for name, p in held.parameters.items()})
         for held in pair_of_networks
