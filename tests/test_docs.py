@@ -1,7 +1,7 @@
-"""The pages tell the truth: examples run, quotations stand in the code, links lead somewhere.
+"""The pages are correct: examples run, quotations match the code, links and commands are valid.
 
-docs/api.md is run by test_api.py, configuration.md and architecture.md are held to the code by
-test_config.py and test_house.py.
+test_api.py runs docs/api.md; test_config.py and test_house.py compare configuration.md and
+architecture.md with the code.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from lenet.system.errors import LenetError
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/**/*.md")])
 DERIVATION = ROOT / "docs" / "derivation.md"
-MAX_BYTES = 60_000  # of a picture
+MAX_BYTES = 60_000  # of a figure
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -35,7 +35,7 @@ def named(page):
     return page.relative_to(ROOT).as_posix()
 
 
-# --- What runs ----------------------------------------------------------------------------------
+# --- Examples -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["derivation.md", "recipes.md"])
@@ -62,17 +62,17 @@ def worked_examples():
 
 @pytest.mark.parametrize("result", list(worked_examples()))
 def test_every_worked_example_is_an_output_of_the_derivation(result):
-    """Outputs are compared by doctest; here, that none of the examples is missing."""
+    """doctest compares the outputs; this checks that no example is missing."""
     examples = doctest.DocTestParser().get_examples(text(DERIVATION))
     outputs = " ".join(" ".join(example.want.split()) for example in examples)
     assert " ".join(result.split()) in outputs
 
 
-# --- What is quoted -----------------------------------------------------------------------------
+# --- Quotations ---------------------------------------------------------------------------------
 
 
 def quotations():
-    """Every ``python`` block that begins with the name of a file: page, file, lines."""
+    """All ``python`` blocks that begin with a file name: page, file, lines."""
     for page in PAGES:
         for language, block in FENCED.findall(text(page)):
             first, *lines = block.splitlines()
@@ -80,8 +80,8 @@ def quotations():
                 yield pytest.param(ROOT / first[2:], lines, id=f"{named(page)}: {lines[0].strip()}")
 
 
-def stand_in(lines, code):
-    """Whether the lines follow each other in the code; … stands for any number of others."""
+def contained_in(lines, code):
+    """Whether the lines are consecutive in the code; … matches any number of lines."""
     start, adjoin = 0, False
     for line in lines:
         if line.strip() == "…":
@@ -97,45 +97,45 @@ def stand_in(lines, code):
     return True
 
 
-def without_remarks(line):
-    """A line without the remark at its end, which a quotation may leave out."""
+def without_comments(line):
+    """A line without its trailing comment, which a quotation may omit."""
     return line.partition("  #")[0].rstrip()
 
 
 @pytest.mark.parametrize(("file", "lines"), list(quotations()))
-def test_a_quotation_stands_in_the_file(file, lines):
-    code = [without_remarks(line) for line in text(file).splitlines()]
-    quoted = [without_remarks(line) for line in lines]
+def test_a_quotation_matches_the_file(file, lines):
+    code = [without_comments(line) for line in text(file).splitlines()]
+    quoted = [without_comments(line) for line in lines]
     starts = [i for i, line in enumerate(code) if line == quoted[0]]
-    assert any(stand_in(quoted, code[i:]) for i in starts), f"not in {named(file)}"
+    assert any(contained_in(quoted, code[i:]) for i in starts), f"not in {named(file)}"
 
 
-def test_a_changed_line_would_be_found():
+def test_a_changed_line_is_detected():
     code = ["a", "b", "c", "d"]
-    assert stand_in(["b", "c"], code)
-    assert stand_in(["a", "…", "d"], code)
-    assert not stand_in(["b", "d"], code)
-    assert not stand_in(["c", "b"], code)
+    assert contained_in(["b", "c"], code)
+    assert contained_in(["a", "…", "d"], code)
+    assert not contained_in(["b", "d"], code)
+    assert not contained_in(["c", "b"], code)
 
 
-def test_the_calls_in_the_table_of_caffe_stand_in_the_convolution():
+def test_the_calls_in_the_table_of_caffe_are_in_the_convolution():
     code = text(ROOT / "lenet" / "nn" / "convolution.py")
     rows = re.findall(r"^\| `\w+`.*\| `(.+?)` \|$", text(DERIVATION), re.MULTILINE)
     assert len(rows) == 6
     assert [row for row in rows if row not in code] == []
 
 
-# --- What is linked and shown -------------------------------------------------------------------
+# --- Links and figures --------------------------------------------------------------------------
 
 
 def anchors(page):
-    """The names that a forge gives to a page's headings."""
+    """The anchors that a forge generates for the headings of a page."""
     headings = re.findall(r"^#+ (.+)$", FENCED.sub("", text(page)), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
-def test_links_lead_somewhere(page):
+def test_links_have_targets(page):
     for link in re.findall(r"\]\(([^)\s]+)\)", FENCED.sub("", text(page))):
         if "://" in link:
             continue
@@ -145,21 +145,21 @@ def test_links_lead_somewhere(page):
         assert not anchor or anchor in anchors(target), link
 
 
-def test_the_pictures_are_small_and_their_commands_are_told():
+def test_the_figures_are_small_and_their_commands_are_on_a_page():
     shown = {name for page in PAGES for name in re.findall(r"\]\(pictures/(.+?)\)", text(page))}
-    commands = " ".join(map(text, PAGES))
+    pages = " ".join(map(text, PAGES))
     for picture in sorted((ROOT / "docs" / "pictures").iterdir()):
         assert picture.stat().st_size < MAX_BYTES, picture.name
         assert picture.name in shown, f"{picture.name} is on no page"
         drawn = rf"lenet inspect [^`\n]*--out docs/pictures/{picture.name}`"
-        assert picture.name == "five.png" or re.search(drawn, commands), picture.name
+        assert picture.name == "five.png" or re.search(drawn, pages), picture.name
 
 
-# --- What is typed ------------------------------------------------------------------------------
+# --- Commands -----------------------------------------------------------------------------------
 
 
-def typed():
-    """Every ``lenet …`` on a page: in a block for the shell or between backticks."""
+def commands():
+    """All ``lenet …`` commands on a page: in a shell block or between backticks."""
     for page in PAGES:
         whole = text(page).replace("\\\n", " ")
         blocks = [block for language, block in FENCED.findall(whole) if language == "sh"]
@@ -171,14 +171,14 @@ def typed():
 
 
 def words(line):
-    """The arguments of a command line, up to a remark, a pipe or a redirection; a variable is 1."""
+    """The arguments of a command, up to a comment, a pipe or a redirection; variables are 1."""
     split = shlex.split(re.sub(r"\$\w+", "1", line), comments=True)[1:]
     end = next((i for i, word in enumerate(split) if word[0] in "|>&;"), len(split))
     return [word for word in split[:end] if "…" not in word]
 
 
-@pytest.mark.parametrize("line", list(typed()))
-def test_a_command_on_a_page_is_one_of_ours(line):
+@pytest.mark.parametrize("line", list(commands()))
+def test_a_command_on_a_page_is_valid(line):
     arguments = words(line)
     context = click.Context(cli, info_name="lenet", **cli.context_settings)
     command = cli
@@ -202,7 +202,7 @@ def test_a_command_on_a_page_is_one_of_ours(line):
     load_config(known, given.get("overrides") or ())
 
 
-def test_wrong_commands_are_found():
+def test_invalid_commands_are_detected():
     for line in (
         "lenet fly",
         "lenet data fly",
@@ -212,4 +212,4 @@ def test_wrong_commands_are_found():
         "lenet train --set train.epoch=3",
     ):
         with pytest.raises((click.ClickException, LenetError, AssertionError)):
-            test_a_command_on_a_page_is_one_of_ours(line)
+            test_a_command_on_a_page_is_valid(line)
