@@ -1,8 +1,7 @@
-"""LeNet-5 in plain NumPy: every layer a matrix product on the patch matrix.
+"""LeNet-5 in plain NumPy: every layer is a matrix product on the patch matrix.
 
-The public names, for notebooks and programs; docs/api.md shows them at work. They are imported
-when they are first used (PEP 562): ``import lenet`` does not load NumPy, so the command line
-answers at once.
+The public names, for notebooks and programs; docs/api.md has examples. They are imported on first
+use (PEP 562): ``import lenet`` does not load NumPy, so the command line starts quickly.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ _MODULES = {
     "output_size": "lenet.nn.im2col",
     "im2col": "lenet.nn.im2col",
     "col2im": "lenet.nn.im2col",
-    # a network, and a step of its training
+    # a network and a training step
     "Network": "lenet.nn.network",
     "lenet5": "lenet.models.lenet5",
     "lenet5_layers": "lenet.models.lenet5",
@@ -49,7 +48,7 @@ _MODULES = {
     "load_data": "lenet.api",
     "prepare": "lenet.api",
     "train_step": "lenet.api",
-    # whole runs, as the command line makes them
+    # complete runs, as from the command line
     "Config": "lenet.config.schema",
     "load_config": "lenet.config.reader",
     "run_training": "lenet.training.run",

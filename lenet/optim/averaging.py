@@ -1,4 +1,4 @@
-"""The running average of the weights: what training is evaluated by, where it is asked for."""
+"""The running average of the weights, which can be evaluated in their place."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from lenet.optim.optimizers import EVERYTHING, Stateful, Vector, Zeros
 
 
 class Average(Stateful):
-    """Exponential moving average of the weights: what training is evaluated by.
+    """Exponential moving average of the weights.
 
     ::
 
         a ← a + (1 − d_t)·(w − a),    d_t = min(d, (1 + t) / (10 + t))
 
-    An average over about 1/(1 − d) steps; the warm-up d_t lets the random start be forgotten
-    long before that.
+    It averages over about 1/(1 − d) steps. The warm-up d_t removes the influence of the initial
+    weights much earlier.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class Average(Stateful):
         self.scratch: Vector = np.empty_like(parameters)
 
     def update(self, parameters: Vector, t: int, part: slice = EVERYTHING) -> None:
-        """Take in the weights after step ``t`` (from 1)."""
+        """Update the average with the weights after step ``t``, which starts at 1."""
         a, s = self.weights[part], self.scratch[part]
         np.subtract(parameters[part], a, out=s)
         s *= 1 - min(self.decay, (1 + t) / (10 + t))

@@ -1,15 +1,15 @@
-"""Learning rules, in place on the flat parameter vector; and the average of the weights.
+"""Optimizers: update rules that work in place on the flat parameter vector.
 
 A network's parameters are views of one flat vector and its gradients of another, so a rule is a
-handful of vector operations, whatever the layers. Each works in memory that it takes once: a step
+few vector operations, independent of the layers. Each rule allocates its memory once: a step
 allocates nothing that grows with the vector.
 
 Notation: parameters w, gradients g, learning rate lr, weight decay λ, and t = 1, 2, 3 … the
-number of this step. Rules hold no clock: lr and t are given to each step, so the vectors of
-``state()`` are all that a checkpoint needs to go on to the same bits.
+number of this step. Rules have no step counter: lr and t are passed to each step, so a checkpoint
+needs only the vectors of ``state()`` to resume with the same bits.
 
 ``part`` is the slice of the vector that a step updates. Vectors have their full length
-everywhere, so workers that take disjoint parts may share one state (``zeros`` allocates it).
+everywhere, so workers that update disjoint parts can share one state (``zeros`` allocates it).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ EVERYTHING = slice(None)
 
 
 class Stateful:
-    """Something whose whole memory is a few named vectors."""
+    """An object whose complete state is a few named vectors."""
 
     def __init__(self, vectors: dict[str, Vector]) -> None:
         self.vectors = vectors
@@ -50,8 +50,8 @@ class Stateful:
         """
         if _outline(state) != _outline(self.vectors):
             raise CheckpointError(
-                f"holds {_outline(state)} where {_outline(self.vectors)} is needed",
-                remedy="resume with the optimizer and the network that the run began with",
+                f"contains {_outline(state)}, but {_outline(self.vectors)} is needed",
+                remedy="resume with the original optimizer and network",
                 key="optimizer",
             )
         for name, vector in self.vectors.items():
@@ -65,11 +65,11 @@ def _outline(vectors: Mapping[str, Vector]) -> dict[str, str]:
 
 @dataclass(eq=False, kw_only=True)
 class Optimizer(Stateful, ABC):
-    """What all rules share: memory, and weight decay.
+    """The base class of all rules: memory and weight decay.
 
-    The loss has the term ½·λ·Σ‖W‖² on weights, never on biases, so its gradient has λW. λ is kept
-    as a vector that is 0 at the biases: one more multiply-add, cheaper than a loop over the
-    layers' slices, and right wherever a part is cut.
+    The loss has the term ½·λ·Σ‖W‖² on weights, never on biases, so its gradient has λW. λ is stored
+    as a vector that is 0 at the biases: one more multiply-add, but cheaper than a loop over the
+    slices of the layers, and correct for any ``part``.
 
     Parameters
     ----------
@@ -85,11 +85,11 @@ class Optimizer(Stateful, ABC):
     lr_multipliers
         Factors of the learning rate, shape (size,); None where all are 1.
     zeros
-        Allocates what the rule remembers: ``zeros(size, dtype)``.
+        Allocates the vectors of the rule: ``zeros(size, dtype)``.
     """
 
     remembers: ClassVar[tuple[str, ...]]
-    """Names of the vectors that the rule carries from step to step."""
+    """Names of the vectors that the rule stores from step to step."""
 
     size: int = field(kw_only=False)
     dtype: DTypeLike = field(default=np.float32, kw_only=False)
@@ -110,7 +110,7 @@ class Optimizer(Stateful, ABC):
     def step(
         self, parameters: Vector, gradients: Vector, lr: float, t: int, part: slice = EVERYTHING
     ) -> None:
-        """Update ``parameters[part]`` in place from ``gradients[part]``, which stay as they are.
+        """Update ``parameters[part]`` in place from ``gradients[part]``, which do not change.
 
         Parameters
         ----------
@@ -119,9 +119,9 @@ class Optimizer(Stateful, ABC):
         lr
             Learning rate.
         t
-            Number of this step, from 1.
+            Number of this step, starting at 1.
         part
-            What to update.
+            The slice to update.
         """
 
     def move(self, w: Vector, s: Vector, part: slice) -> None:
@@ -187,13 +187,13 @@ class SGD(Optimizer):
 class Nesterov(Optimizer):
     """Nesterov's accelerated gradient: the gradient taken one momentum step ahead.
 
-    Sutskever's form moves w by v and takes the gradient at the place ahead, w + μv. Written for
-    the place ahead, which is where the network always is (PyTorch's form)::
+    Sutskever's form moves w by v and takes the gradient at the look-ahead point, w + μv. Written
+    for the look-ahead point, where the network always is (PyTorch's form)::
 
         v ← μ·v + g + λw
         w ← w − lr·(g + λw + μ·v)
 
-    Remembered is m = μ·v, which saves a pass over the vector: m ← μ·(m + g), w ← w − lr·(g + m).
+    The stored vector is m = μ·v, which saves a pass over the vector: m ← μ·(m + g), w ← w − lr·(g + m).
 
     References
     ----------
@@ -241,14 +241,14 @@ class Adam(Optimizer):
         m̂ = mean of g,  weighted by β1^age        w ← w − lr·m̂ / (√v̂ + ε)
         v̂ = mean of g², weighted by β2^age
 
-    Remembered are the weighted sums M ← β1·M + g and V ← β2·V + g². Divided by the sums of their
-    weights, c1 = 1 + β1 + … + β1^(t−1) and c2 likewise, they are the paper's bias-corrected
-    means, and its two passes of averaging fall away::
+    The stored vectors are the weighted sums M ← β1·M + g and V ← β2·V + g². Divided by the sums of
+    their weights, c1 = 1 + β1 + … + β1^(t−1) and c2 likewise, they are the paper's bias-corrected
+    means, which saves its two passes of averaging::
 
         lr·(M/c1) / (√(V/c2) + ε)  =  (lr·√c2/c1) · M / (√V + ε·√c2)
 
-    Adam's weight decay is coupled: λw joins g, and is divided by √v̂ with it. AdamW's is
-    decoupled: w ← w − lr·λ·w beside the step.
+    Adam's weight decay is coupled: λw is added to g, and is divided by √v̂ with it. AdamW's is
+    decoupled: w ← w − lr·λ·w in addition to the step.
 
     References
     ----------
@@ -341,8 +341,8 @@ def make_optimizer(
     weight_decay, decays, lr_multipliers, zeros
         See :class:`Optimizer`.
     hyperparameters
-        Such as ``momentum`` or ``beta1``: each optimizer takes those that it has; what is not
-        given has the default of its class.
+        Such as ``momentum`` or ``beta1``. Each optimizer uses those that it has; the others have
+        the defaults of its class.
 
     Raises
     ------

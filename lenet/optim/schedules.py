@@ -1,8 +1,8 @@
 """The learning rate as a pure function of the step.
 
-A schedule takes t, the number of steps already made (0 for the first), and returns the rate of the
-next one. It remembers nothing, so a resumed run has the rates of an uninterrupted one. Steps are
-the only unit of time here; ``make_schedule`` turns the configuration's epochs into them.
+A schedule takes t, the number of completed steps (0 for the first step), and returns the rate of the
+next one. It has no state, so a resumed run has the rates of an uninterrupted one. Steps are the only
+unit of time here; ``make_schedule`` converts the configuration's epochs to steps.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def step(lr: float, steps: int, gamma: float = 0.1) -> Schedule:
 
 
 def inv(lr: float, gamma: float = 1e-4, power: float = 0.75) -> Schedule:
-    """Fall like a power of the step: lr·(1 + γ·t)^(−power), γ per step.
+    """Decrease like a power of the step: lr·(1 + γ·t)^(−power), γ per step.
 
     References
     ----------
@@ -62,7 +62,7 @@ def inv(lr: float, gamma: float = 1e-4, power: float = 0.75) -> Schedule:
 
 
 def exponential(lr: float, steps: int, gamma: float) -> Schedule:
-    """Fall smoothly, by the factor γ in every ``steps`` steps: lr·γ^(t / steps).
+    """Decrease smoothly, by the factor γ every ``steps`` steps: lr·γ^(t / steps).
 
     References
     ----------
@@ -78,7 +78,7 @@ def exponential(lr: float, steps: int, gamma: float) -> Schedule:
 
 
 def cosine(lr: float, steps: int, final: float = 0.0) -> Schedule:
-    """Fall from lr to final·lr along half a cosine in ``steps`` steps, and stay there.
+    """Decrease from lr to final·lr along half a cosine in ``steps`` steps, then stay constant.
 
     lr·(final + ½·(1 − final)·(1 + cos(π·t / steps))).
 
@@ -97,14 +97,14 @@ def cosine(lr: float, steps: int, final: float = 0.0) -> Schedule:
 
 
 def one_cycle(lr: float, steps: int, peak: float = 0.3, final: float = 0.0) -> Schedule:
-    """Rise from lr/25 to lr, then fall to final·lr, each along half a cosine.
+    """Increase from lr/25 to lr, then decrease to final·lr, each along half a cosine.
 
     Parameters
     ----------
     lr
         The highest rate.
     steps
-        Length of the cycle; after it the rate stays where it is.
+        Length of the cycle; after it the rate stays constant.
     peak
         Where the highest rate is, as a fraction of the cycle, in (0, 1).
     final
@@ -137,9 +137,9 @@ def _arc(start: float, end: float, progress: float) -> float:
 
 
 def with_warmup(schedule: Schedule, steps: int) -> Schedule:
-    """Rise in a straight line for ``steps`` steps, then begin ``schedule``.
+    """Increase linearly for ``steps`` steps, then start ``schedule``.
 
-    (t + 1) / (steps + 1) of its first rate, which the line meets at t = steps.
+    During the warm-up the rate is (t + 1) / (steps + 1) of the first rate of ``schedule``.
 
     References
     ----------
@@ -155,10 +155,10 @@ def with_warmup(schedule: Schedule, steps: int) -> Schedule:
 
 
 def scaled(lr: float, batch_size: int, lr_batch: int | None) -> float:
-    """Return the rate for batches of ``batch_size`` where ``lr`` is that for ``lr_batch`` images.
+    """Return the rate for ``batch_size`` if ``lr`` is the rate for ``lr_batch`` images.
 
-    Linear scaling: a batch k times as large makes one step in place of k, so k times as long a
-    one. It holds while the gradient changes little over k steps: begin with a warm-up.
+    Linear scaling: a batch that is k times as large replaces k steps by one that is k times as
+    long. This is valid if the gradient changes little over k steps, so use a warm-up.
 
     References
     ----------
@@ -174,10 +174,10 @@ def scaled(lr: float, batch_size: int, lr_batch: int | None) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleOptions:
-    """The numbers of all schedules; each takes those that it has, in epochs rather than steps."""
+    """The options of all schedules; each uses those that it has. Times are in epochs."""
 
     warmup: float = 0.0
-    """Epochs of linear warm-up, 0 for none. The schedule begins after it."""
+    """Epochs of linear warm-up; 0 for none. The schedule starts after it."""
     step_epochs: float = 3.0
     """Epochs between two drops of ``step``."""
     gamma: float = 0.1
