@@ -241,7 +241,7 @@ def test_resumed_training_goes_on_to_the_same_bits(name):
 )
 def test_a_state_of_another_optimizer_is_refused_whole(state):
     optimizer = make("sgd", 0.0)
-    with pytest.raises(CheckpointError, match="resume with the optimizer"):
+    with pytest.raises(CheckpointError, match="resume with the original optimizer"):
         optimizer.restore(state)
     assert not optimizer.state()["velocity"].any()
 

@@ -193,7 +193,8 @@ class Nesterov(Optimizer):
         v ← μ·v + g + λw
         w ← w − lr·(g + λw + μ·v)
 
-    The stored vector is m = μ·v, which saves a pass over the vector: m ← μ·(m + g), w ← w − lr·(g + m).
+    The stored vector is m = μ·v, which saves a pass over the vector: m ← μ·(m + g) and
+    w ← w − lr·(g + m).
 
     References
     ----------

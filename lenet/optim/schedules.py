@@ -1,8 +1,8 @@
 """The learning rate as a pure function of the step.
 
-A schedule takes t, the number of completed steps (0 for the first step), and returns the rate of the
-next one. It has no state, so a resumed run has the rates of an uninterrupted one. Steps are the only
-unit of time here; ``make_schedule`` converts the configuration's epochs to steps.
+A schedule takes t, the number of completed steps (0 for the first step), and returns the rate of
+the next one. It has no state, so a resumed run has the rates of an uninterrupted one. Steps are the
+only unit of time here; ``make_schedule`` converts the configuration's epochs to steps.
 """
 
 from __future__ import annotations
