@@ -57,10 +57,18 @@ def forge(members: list[tuple[str, bytes]], **how: int) -> bytes:
 def meta_of(checkpoint: Checkpoint) -> dict:
     training = checkpoint.training
     return {
-        "format": 1,
-        "needs": "0.1.0",
+        "format": 2,
+        "needs": "0.2.0",
         "config": checkpoint.config.to_dict(),
-        "preprocessing": checkpoint.preprocessing,
+        "model": {
+            "input": list(checkpoint.model.input_shape),
+            "layers": list(checkpoint.model.layers),
+            "initializer": checkpoint.model.initializer,
+        },
+        "preprocessing": {
+            name: getattr(checkpoint.preprocessing, name)
+            for name in ("scale", "shift", "background")
+        },
         "class_names": list(checkpoint.class_names),
         "dataset": checkpoint.dataset,
         "step": checkpoint.step,
@@ -76,6 +84,14 @@ def meta_of(checkpoint: Checkpoint) -> dict:
     }
 
 
+def format_1(meta: dict) -> dict:
+    """The same in format 1, which stored no specification, no state, and knew one channel only."""
+    _, size, _ = meta["model"]["input"]
+    old = {name: value for name, value in meta.items() if name != "model"}
+    kept = {name: meta["preprocessing"][name] for name in ("scale", "shift")}
+    return old | {"format": 1, "needs": "0.1.0", "preprocessing": kept | {"input_size": size}}
+
+
 def text_of(meta: object) -> bytes:
     return json.dumps(meta, separators=(",", ":"), ensure_ascii=False).encode()
 
@@ -83,6 +99,7 @@ def text_of(meta: object) -> bytes:
 def members_of(checkpoint: Checkpoint, text: bytes | None = None) -> list[tuple[str, bytes]]:
     text = text_of(meta_of(checkpoint)) if text is None else text
     arrays = {f"parameters/{n}": a for n, a in checkpoint.parameters.items()}
+    arrays |= {f"state/{n}": a for n, a in checkpoint.state.items()}
     if training := checkpoint.training:
         arrays["training/parameters"] = training.parameters
         arrays |= {f"training/optimizer/{n}": a for n, a in training.optimizer.items()}

@@ -60,7 +60,7 @@ def scores(checkpoint, images):
     after = size - images.shape[-1] - before
     margins = (before, after)
     grey = np.pad(images, ((0, 0), (0, 0), margins, margins)).astype(np.float64)
-    x = (grey * held["scale"] + held["shift"]).astype(checkpoint.config.train.precision)
+    x = (grey * held.scale + held.shift).astype(checkpoint.config.train.precision)
     return restore_network(checkpoint).forward(np.ascontiguousarray(x.transpose(1, 2, 3, 0))).T
 
 

@@ -430,7 +430,7 @@ C1 = "parameters/C1.weight: "
             (35, lambda m: forge(put(m, 1, headed(m[1][1], b"(6, 1, 5, 5)", b"(1, 6, 5, 5)"))), C1),
             (35, lambda m: forge(put(m, 1, headed(m[1][1], b"<f4", b">f4"))), C1, "float32"),
             (36, lambda m: forge(put(m, 1, m[1][1][:-4] + struct.pack("<f", np.nan))), C1, "NaN"),
-            (37, lambda m: forge(put(m, 0, text(b'{"format":2,"needs":"3.1"}'))), "lenet >= 3.1"),
+            (37, lambda m: forge(put(m, 0, text(b'{"format":3,"needs":"3.1"}'))), "lenet >= 3.1"),
         ])
     ],
 )  # fmt: skip

@@ -23,8 +23,10 @@ def untrained(seed: int = 0, class_names: tuple[str, ...] = (), **settings: obje
             p.value[...] = 0.2 * rng.standard_normal(p.shape)
     return Checkpoint(
         config=config,
+        model=config.model.specification(),
         parameters={p.name: p.value for p in network.parameter_list},
-        preprocessing=build_preprocessing(config).to_dict(),
+        state={name: array.copy() for name, array in network.state_arrays().items()},
+        preprocessing=build_preprocessing(config),
         class_names=class_names or tuple(map(str, range(config.model.classes))),
         dataset=config.data.name,
         step=41,

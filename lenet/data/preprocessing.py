@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -42,30 +40,6 @@ class Preprocessing:
     scale: float = 1.275 / 255
     shift: float = -0.1
     background: int = 0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the numbers as a checkpoint stores them: ``input_size`` for a square grey input.
-
-        Examples
-        --------
-        >>> Preprocessing((1, 32, 32), scale=1, shift=0).to_dict()
-        {'scale': 1, 'shift': 0, 'input_size': 32}
-        >>> Preprocessing((3, 32, 40), scale=1, shift=0).to_dict()
-        {'scale': 1, 'shift': 0, 'input_shape': [3, 32, 40], 'background': 0}
-        """
-        numbers = {"scale": self.scale, "shift": self.shift}
-        C, H, W = self.input_shape
-        if (C, H, self.background) == (1, W, 0):
-            return numbers | {"input_size": H}
-        return numbers | {"input_shape": [C, H, W], "background": self.background}
-
-    @classmethod
-    def from_dict(cls, numbers: Mapping[str, Any]) -> Preprocessing:
-        """Return what ``to_dict`` stored."""
-        C, H, W = numbers.get("input_shape") or (1, *2 * (numbers["input_size"],))
-        background = int(numbers.get("background", 0))
-        shape = int(C), int(H), int(W)
-        return cls(shape, numbers["scale"], numbers["shift"], background)
 
     @property
     def input_size(self) -> int:

@@ -129,7 +129,12 @@ def _metadata(exported: ExportedNetwork) -> dict[str, str]:
             f"{'(background) to 255 (ink)' if C == 1 else 'to 255'}, not scaled, not padded"
         ),
         "preprocessing": json.dumps(
-            preprocessing.to_dict()
+            {
+                "scale": preprocessing.scale,
+                "shift": preprocessing.shift,
+                "input_shape": list(preprocessing.input_shape),
+                "background": preprocessing.background,
+            }
             | (
                 {"padding_before": top, "padding_after": bottom}
                 if (top, bottom) == (left, right)

@@ -66,7 +66,7 @@ class LayerType:
             if name not in NOT_OPTIONS and name not in self.fixed
         }
 
-    @property
+    @cached_property
     def takes_block(self) -> bool:
         """Whether the layer's products are cut into blocks (:mod:`lenet.nn.gemm`)."""
         return "block" in inspect.signature(self.layer.__init__).parameters

@@ -295,7 +295,7 @@ def _checked(entry: object, place: int) -> tuple[LayerType, dict[str, Any]]:
         )
     if entry.get("activation") is not None:
         lookup(FUNCTIONS, entry["activation"], key=f"{_place(place)}: activation")
-    return kind, dict(entry)
+    return kind, {key: _lists(value) for key, value in entry.items()}
 
 
 def _default_name(kind: LayerType, type_name: str, before: Sequence[Entry], taken: set[str]) -> str:
@@ -315,6 +315,11 @@ def _default_name(kind: LayerType, type_name: str, before: Sequence[Entry], take
 
 def _place(number: int) -> str:
     return f"model.layers[{number}]"
+
+
+def _lists(value: object) -> object:
+    """Return a value as JSON gives it back."""
+    return list(map(_lists, value)) if isinstance(value, list | tuple) else value
 
 
 def _tuples(value: object) -> object:

@@ -1,7 +1,8 @@
 """Checkpoints: one .npz file that is complete or absent, and that need not be trusted.
 
-The file is described in docs/checkpoint.md. Its first member is a JSON text, from which the names,
-types and shapes of all arrays follow; :mod:`lenet.training.archive` reads and writes the bytes.
+The file is described in docs/checkpoint.md. Its first member is a JSON text. The specification of
+the network in it determines the names, types and shapes of all arrays;
+:mod:`lenet.training.archive` reads and writes the bytes.
 
 In order: what a checkpoint contains, saving, loading, the arrays, the JSON text, where it was made.
 """
@@ -12,35 +13,31 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lenet.config.schema import Config
+from lenet.data.preprocessing import Preprocessing
+from lenet.models.specification import Specification, expanded
 from lenet.system.errors import CheckpointError, ConfigError, GateFailed, LenetError, SystemFailure
 from lenet.system.files import open_regular, replacing
 from lenet.system.machine import describe_machine
-from lenet.training.archive import (
-    Array,
-    Member,
-    Shape,
-    read_arrays,
-    read_text,
-    refuse,
-    write_archive,
-)
+from lenet.training.archive import Array, Member, read_arrays, read_text, refuse, write_archive
 
 Number: TypeAlias = float | None
 
-FORMAT: Final = 1
-NEEDS: Final = "0.1.0"  # the first version that reads this format
+FORMAT: Final = 2
+NEEDS: Final = "0.2.0"  # the first version that reads this format
 MAX_META: Final = 64 * 1024
 MAX_STRING: Final = 200
+MAX_DEPTH: Final = 6  # config, model, layers, a layer, its table, a row
 MAX_BYTES: Final = 2**30
 DTYPES: Final = {"float32": "<f4", "float64": "<f8"}
 
@@ -70,10 +67,13 @@ class Checkpoint:
     """A trained network with all that is needed to evaluate it, use it and train it further."""
 
     config: Config
+    model: Specification
+    """The network as data; together with the arrays it is all that is needed to build it."""
     parameters: Mapping[str, Array]
     """The weights to evaluate (averaged if training averages) by name, in the layers' order."""
-    preprocessing: Mapping[str, float]
-    """``scale``, ``shift``, ``input_size``: an input is grey · scale + shift, padded to size."""
+    state: Mapping[str, Array]
+    """What layers store besides parameters, in float64, by name: running means and the like."""
+    preprocessing: Preprocessing
     class_names: tuple[str, ...]
     dataset: str
     step: int
@@ -118,21 +118,13 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
 # --- Loading -------------------------------------------------------------------------------------
 
 
-def load_checkpoint(
-    path: str | os.PathLike[str],
-    shapes: Callable[[Config], Mapping[str, Shape]],
-    *,
-    resume: bool = False,
-) -> Checkpoint:
+def load_checkpoint(path: str | os.PathLike[str], *, resume: bool = False) -> Checkpoint:
     """Read a checkpoint, which need not come from a trusted source.
 
     Parameters
     ----------
     path
         A regular file, or a symbolic link to one.
-    shapes
-        Returns the names and shapes of the parameters of a configuration, in the order of the
-        layers.
     resume
         Require the training state.
 
@@ -147,7 +139,7 @@ def load_checkpoint(
     path = Path(path)
     try:
         with open_regular(path, CheckpointError) as file:
-            checkpoint = _read(file, shapes)
+            checkpoint = _read(file)
         if resume and checkpoint.training is None:
             problem = "contains no training state: it can be evaluated, not resumed"
             refuse(None, problem, "resume from last.npz, or start a new run")
@@ -164,23 +156,21 @@ def load_checkpoint(
     return checkpoint
 
 
-def _read(file: BufferedReader, shapes: Callable[[Config], Mapping[str, Shape]]) -> Checkpoint:
-    meta, text = read_text(file, "meta", MAX_META)
-    values, config = _decoded(text)
-    try:
-        needed = shapes(config)
-    except ConfigError as error:
-        refuse(f"config.{error.key}", error.problem)
-    arrays = read_arrays(file, meta, _layout(config, needed, values["training"]))
+def _read(file: BufferedReader) -> Checkpoint:
+    first, text = read_text(file, "meta", MAX_META)
+    meta = _decoded(text)
+    arrays = read_arrays(file, first, _layout(meta))
+    values, training = meta.values, meta.values["training"]
 
     def under(group: str) -> dict[str, Array]:
         return {name[len(group) :]: a for name, a in arrays.items() if name.startswith(group)}
 
-    training = values["training"]
     return Checkpoint(
-        config=config,
+        config=meta.config,
+        model=meta.model,
         parameters=under("parameters/"),
-        preprocessing=values["preprocessing"],
+        state=under("state/"),
+        preprocessing=meta.preprocessing,
         class_names=tuple(values["class_names"]),
         dataset=values["dataset"],
         step=values["step"],
@@ -204,6 +194,7 @@ def _read(file: BufferedReader, shapes: Callable[[Config], Mapping[str, Shape]])
 def _content(checkpoint: Checkpoint) -> list[tuple[Member, NDArray[Any]]]:
     """Return the members with their arrays, checked by the rules of loading."""
     arrays = {f"parameters/{name}": a for name, a in checkpoint.parameters.items()}
+    arrays |= {f"state/{name}": a for name, a in checkpoint.state.items()}
     progress: Mapping[str, Number] = {}
     if (training := checkpoint.training) is not None:
         arrays["training/parameters"] = training.parameters
@@ -213,10 +204,11 @@ def _content(checkpoint: Checkpoint) -> list[tuple[Member, NDArray[Any]]]:
     _check_finite({**arrays, **checkpoint.metrics, **progress})
     text = _encoded(checkpoint)
     if len(text) > MAX_META:
-        refuse("meta", f"is over {MAX_META:,} bytes", "shorten the names of the classes")
-    values, config = _decoded(text)
-    shapes = {name: a.shape for name, a in checkpoint.parameters.items()}
-    members = _layout(config, shapes, values["training"])
+        remedy = "choose a network of fewer layers, or shorter names"
+        refuse("meta", f"is over {MAX_META:,} bytes", remedy)
+    members = _layout(_decoded(text))
+    if [member.name for member in members] != list(arrays):
+        raise ValueError(f"the arrays {list(arrays)} are not those of the network: {members}")
     return [
         (Member("meta", "|u1", (len(text),)), np.frombuffer(text, np.uint8)),
         *(
@@ -234,14 +226,19 @@ def _check_finite(numbers: Mapping[str, Array | Number]) -> None:
             raise GateFailed(problem, remedy=remedy, key=name)
 
 
-def _layout(
-    config: Config, shapes: Mapping[str, Shape], training: Mapping[str, Any] | None
-) -> list[Member]:
+def _layout(meta: _Meta) -> list[Member]:
     """Return the members between the text and the checksum."""
-    dtype = DTYPES[config.train.precision]
-    size = sum(map(math.prod, shapes.values()))
-    members = [Member(f"parameters/{name}", dtype, shape) for name, shape in shapes.items()]
-    if training is not None:
+    with _refusing("meta"):
+        parameters, state = meta.model.parameter_shapes(), meta.model.state_shapes()
+    for name in (*parameters, *state):
+        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", name):
+            problem = f"has an array of the name {name[:100]!r}"
+            refuse("meta.model", problem, "name layers with letters, digits and . _ - only")
+    dtype = DTYPES[meta.config.train.precision]
+    size = sum(map(math.prod, parameters.values()))
+    members = [Member(f"parameters/{name}", dtype, shape) for name, shape in parameters.items()]
+    members += [Member(f"state/{name}", "<f8", shape) for name, shape in state.items()]
+    if (training := meta.values["training"]) is not None:
         vectors = [
             "parameters",
             *(f"optimizer/{name}" for name in training["optimizer"]),
@@ -250,7 +247,7 @@ def _layout(
         members += [Member(f"training/{name}", dtype, (size,)) for name in vectors]
     if sum(member.nbytes for member in members) > MAX_BYTES:
         problem = f"makes checkpoints of over {MAX_BYTES:,} bytes"
-        refuse("config.model", problem, "choose a smaller network")
+        refuse("meta.model", problem, "choose a smaller network")
     return members
 
 
@@ -258,12 +255,22 @@ def _layout(
 
 
 def _encoded(checkpoint: Checkpoint) -> bytes:
+    model, preprocessing = checkpoint.model, checkpoint.preprocessing
     training = checkpoint.training
     values = {
         "format": FORMAT,
         "needs": NEEDS,
         "config": checkpoint.config.to_dict(),
-        "preprocessing": dict(checkpoint.preprocessing),
+        "model": {
+            "input": model.input_shape,
+            "layers": model.layers,
+            "initializer": model.initializer,
+        },
+        "preprocessing": {
+            "scale": preprocessing.scale,
+            "shift": preprocessing.shift,
+            "background": preprocessing.background,
+        },
         "class_names": checkpoint.class_names,
         "dataset": checkpoint.dataset,
         "step": checkpoint.step,
@@ -287,22 +294,53 @@ def _canonical(values: object) -> bytes:
     return text.encode()
 
 
-def _decoded(text: bytes) -> tuple[dict[str, Any], Config]:
+class _Meta(NamedTuple):
+    """The JSON text, read and checked."""
+
+    values: Mapping[str, Any]
+    config: Config
+    model: Specification
+    preprocessing: Preprocessing
+
+
+def _decoded(text: bytes) -> _Meta:
     """Read and check the JSON text, the only part of a checkpoint that is parsed."""
     values = _parsed(text)
     _check_fields(values)
-    try:
+    with _refusing("config"):
         config = Config.from_dict(values["config"])
+    stored = values["preprocessing"]
+    with _refusing("meta"):
+        if values["format"] == 1:
+            model = config.model.specification()
+            if model.input_shape != (1, stored["input_size"], stored["input_size"]):
+                refuse("meta.preprocessing", f"must have the input_size of {model.input_shape}")
+        else:
+            model = _specification(values["model"])
+        model = replace(model, scale=stored["scale"], shift=stored["shift"])
+        classes = model.classes()
+    if len(values["class_names"]) != classes:
+        refuse("meta.class_names", f"must be {classes} names, one for each output")
+    background = stored.get("background", 0)
+    preprocessing = Preprocessing(model.input_shape, model.scale, model.shift, background)
+    return _Meta(values, config, model, preprocessing)
+
+
+def _specification(model: Mapping[str, Any]) -> Specification:
+    C, H, W = model["input"]
+    layers = expanded(model["layers"])
+    if list(layers) != model["layers"]:
+        refuse("meta.model.layers", "are not written out as lenet writes them")
+    return Specification((C, H, W), layers, initializer=model["initializer"])
+
+
+@contextmanager
+def _refusing(what: str) -> Iterator[None]:
+    """Refuse the file where a part of it is no valid configuration or specification."""
+    try:
+        yield
     except ConfigError as error:
-        refuse(f"config.{error.key}", error.problem)
-    if len(values["class_names"]) != config.model.classes:
-        refuse(
-            "meta.class_names",
-            f"must be {config.model.classes} names, one for each of model.classes",
-        )
-    if values["preprocessing"]["input_size"] != config.model.input_size:
-        refuse("meta.preprocessing", f"must have input_size {config.model.input_size}")
-    return values, config
+        refuse(f"{what}.{error.key}", error.problem)
 
 
 def _parsed(text: bytes) -> dict[str, Any]:
@@ -325,9 +363,13 @@ def _parsed(text: bytes) -> dict[str, Any]:
 
 
 def _check_fields(values: dict[str, Any]) -> None:
-    if odd := sorted(set(values) ^ set(FIELDS)):
-        refuse(f"meta.{odd[0][:40]}", "is missing" if odd[0] in FIELDS else "is unknown")
-    for name, (words, fits) in FIELDS.items():
+    found = values.get("format", FORMAT)
+    if not _is_count(found) or found not in FIELDS:
+        refuse("meta.format", f"must be {' or '.join(map(str, FIELDS))}")
+    fields = FIELDS[found]
+    if odd := sorted(set(values) ^ set(fields)):
+        refuse(f"meta.{odd[0][:40]}", "is missing" if odd[0] in fields else "is unknown")
+    for name, (words, fits) in fields.items():
         if not fits(values[name]):
             refuse(f"meta.{name}", f"must be {words}")
 
@@ -352,12 +394,37 @@ def _are_facts(value: object) -> bool:
     return isinstance(value, dict) and all(_is_string(f) or _is_count(f) for f in value.values())
 
 
+def _is_plain(value: object, depth: int = MAX_DEPTH) -> bool:
+    """Return whether ``value`` is nested at most so deep, and its integers are of 64 bits."""
+    if isinstance(value, dict | list):
+        inner = [*value, *value.values()] if isinstance(value, dict) else value
+        return depth > 0 and all(_is_plain(item, depth - 1) for item in inner)
+    return value is None or isinstance(value, bool | str) or _is_number(value)
+
+
+def _is_model(value: object) -> bool:
+    match value:
+        case {"input": [_, _, _] as shape, "layers": list(), "initializer": str(), **others}:
+            return not others and all(_is_count(n) and n > 0 for n in shape) and _is_plain(value)
+    return False
+
+
 def _is_preprocessing(value: object) -> bool:
-    return (
-        isinstance(value, dict)
-        and set(value) == {"scale", "shift", "input_size"}
-        and all(map(_is_number, value.values()))
-    )
+    match value:
+        case {"background": background, **numbers}:
+            return _is_count(background) and _are_scale_and_shift(numbers)
+    return False
+
+
+def _is_preprocessing_1(value: object) -> bool:
+    match value:
+        case {"input_size": size, **numbers}:
+            return _is_count(size) and _are_scale_and_shift(numbers)
+    return False
+
+
+def _are_scale_and_shift(numbers: Mapping[Any, Any]) -> bool:
+    return set(numbers) == {"scale", "shift"} and all(map(_is_number, numbers.values()))
 
 
 def _are_names(value: object) -> bool:
@@ -381,11 +448,14 @@ def _is_training(value: object) -> bool:
     )
 
 
-FIELDS: Final[dict[str, tuple[str, Callable[[Any], bool]]]] = {
-    "format": (f"{FORMAT}", lambda value: _is_count(value) and value == FORMAT),
+Fields: TypeAlias = Mapping[str, tuple[str, Callable[[Any], bool]]]
+_SHARED: Final[Fields] = {
+    "format": ("a count", _is_count),
     "needs": ("a version", _is_string),
-    "config": ("an object", lambda value: isinstance(value, dict)),
-    "preprocessing": ("the numbers scale, shift and input_size", _is_preprocessing),
+    "config": (
+        f"an object of at most {MAX_DEPTH} levels",
+        lambda value: isinstance(value, dict) and _is_plain(value),
+    ),
     "class_names": (
         "a list of short strings",
         lambda value: isinstance(value, list) and all(map(_is_string, value)),
@@ -396,6 +466,20 @@ FIELDS: Final[dict[str, tuple[str, Callable[[Any], bool]]]] = {
     "metrics": ("numbers by name", _are_numbers),
     "training": ("null, or the names of vectors and the progress", _is_training),
     "facts": ("short strings and counts by name", _are_facts),
+}
+FIELDS: Final[Mapping[int, Fields]] = {
+    1: {
+        **_SHARED,
+        "preprocessing": ("the numbers scale, shift and input_size", _is_preprocessing_1),
+    },
+    2: {
+        **_SHARED,
+        "model": (
+            f"input, layers and initializer, of at most {MAX_DEPTH} levels",
+            _is_model,
+        ),
+        "preprocessing": ("scale, shift and background", _is_preprocessing),
+    },
 }
 
 

@@ -10,18 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
-from lenet.config.schema import Config
 from lenet.data.preprocessing import Preprocessing
-from lenet.nn.layer import Shape
 from lenet.nn.network import Network
-from lenet.training.build import build_network
+from lenet.training.build import gemm_block
 from lenet.training.checkpoint import Checkpoint, load_checkpoint
 
 PRETRAINED = "pretrained"
 
 
 def read_checkpoint(path: str | PathLike[str], *, resume: bool = False) -> Checkpoint:
-    """Return a checkpoint, whose arrays are exactly those that its configuration needs.
+    """Return a checkpoint whose arrays are exactly those that its network needs.
 
     ``pretrained`` is the model that ships with the package.
 
@@ -32,8 +30,8 @@ def read_checkpoint(path: str | PathLike[str], *, resume: bool = False) -> Check
     """
     if fspath(path) == PRETRAINED:
         with packaged() as file:
-            return load_checkpoint(file, _parameter_shapes, resume=resume)
-    return load_checkpoint(path, _parameter_shapes, resume=resume)
+            return load_checkpoint(file, resume=resume)
+    return load_checkpoint(path, resume=resume)
 
 
 def packaged() -> AbstractContextManager[Path]:
@@ -41,20 +39,21 @@ def packaged() -> AbstractContextManager[Path]:
     return as_file(files("lenet") / "weights" / "lenet5-mnist.npz")
 
 
-def _parameter_shapes(config: Config) -> dict[str, Shape]:
-    return config.model.specification().parameter_shapes()
-
-
 def preprocessing_of(checkpoint: Checkpoint) -> Preprocessing:
-    """Return the preprocessing of a checkpoint's network."""
-    return Preprocessing.from_dict(checkpoint.preprocessing)
+    """Return how the network of a checkpoint wants its images prepared."""
+    return checkpoint.preprocessing
 
 
 def restore_network(checkpoint: Checkpoint) -> Network:
-    """Return the network of a checkpoint, with its weights."""
-    network = build_network(checkpoint.config)
+    """Return the network that a checkpoint holds."""
+    config = checkpoint.config
+    network = checkpoint.model.build(
+        dtype=config.train.precision, fused=config.model.fuse == "auto", block=gemm_block(config)
+    )
     for p in network.parameter_list:
         np.copyto(p.value, checkpoint.parameters[p.name])
+    for name, array in network.state_arrays().items():
+        np.copyto(array, checkpoint.state[name])
     return network
 
 

@@ -155,8 +155,10 @@ def checkpoint_of(trainer: Trainer, config: Config, class_names: tuple[str, ...]
     state = trainer.state()
     return Checkpoint(
         config=config,
+        model=config.model.specification(),
         parameters=state.parameters,
-        preprocessing=build_preprocessing(config).to_dict(),
+        state=trainer.network.state_arrays(),
+        preprocessing=build_preprocessing(config),
         class_names=class_names,
         dataset=config.data.name,
         step=state.step,

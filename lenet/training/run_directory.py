@@ -118,4 +118,11 @@ class RunDirectory:
                 file=path,
                 key=", ".join(changed),
             )
+        if checkpoint.model.layers != config.model.specification().layers:
+            raise CheckpointError(
+                "its network is not the one that this version makes of its configuration",
+                remedy="start a new run",
+                file=path,
+                key="model",
+            )
         return checkpoint
