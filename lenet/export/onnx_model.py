@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from lenet.data.preprocessing import Preprocessing
 from lenet.export.exported import ExportedNetwork, average_factors, not_exported
 from lenet.nn.activations import Activation, Function, LeCunTanh, ReLU, Sigmoid, Tanh
 from lenet.nn.convolution import Convolution
@@ -119,6 +120,14 @@ def compare(model: bytes, exported: ExportedNetwork, images: Array) -> float:
     return difference
 
 
+def _size(preprocessing: Preprocessing) -> dict[str, object]:
+    """Return the input's shape and background: ``input_size`` for a square grey input on 0."""
+    C, H, W = preprocessing.input_shape
+    if (C, H, preprocessing.background) == (1, W, 0):
+        return {"input_size": H}
+    return {"input_shape": [C, H, W], "background": preprocessing.background}
+
+
 def _metadata(exported: ExportedNetwork) -> dict[str, str]:
     C, H, W = exported.image_shape
     top, left, bottom, right = exported.padding
@@ -129,12 +138,8 @@ def _metadata(exported: ExportedNetwork) -> dict[str, str]:
             f"{'(background) to 255 (ink)' if C == 1 else 'to 255'}, not scaled, not padded"
         ),
         "preprocessing": json.dumps(
-            {
-                "scale": preprocessing.scale,
-                "shift": preprocessing.shift,
-                "input_shape": list(preprocessing.input_shape),
-                "background": preprocessing.background,
-            }
+            {"scale": preprocessing.scale, "shift": preprocessing.shift}
+            | _size(preprocessing)
             | (
                 {"padding_before": top, "padding_after": bottom}
                 if (top, bottom) == (left, right)
