@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from oracles import EXAMPLES
+from untrained import untrained
 
 from lenet.cli.summary import summary
+from lenet.config.schema import Config
+from lenet.config.writer import to_yaml
 from lenet.models.lenet5 import lenet5_layers
 from lenet.nn.activations import Activation
 from lenet.nn.convolution import Convolution
@@ -21,6 +24,7 @@ from lenet.nn.summary import receptive_field, summarize, to_table
 from lenet.nn.transposed import TransposedConvolution
 from lenet.nn.unpooling import RepeatUnpooling
 from lenet.system.errors import ConfigError
+from lenet.training.checkpoint import save_checkpoint
 
 SLIDES = EXAMPLES["receptive_field"]
 
@@ -182,6 +186,7 @@ def test_json():
     assert found["schema_version"] == 1
     assert found["model"]["channels"] == [4, 8]
     assert found["layers"][2] == {
+        "name": "C3",
         "layer": "C3",
         "type": "Convolution",
         "output_shape": [8, 12, 12],
@@ -204,21 +209,34 @@ def test_a_configuration_file(tmp_path):
     assert "200×1×1" in result.stdout
 
 
-def test_a_checkpoint_speaks_for_itself(tmp_path, monkeypatch):
-    from lenet.config.schema import Config, Model
-
-    class Held:
-        config = Config(model=Model(channels=(3, 5)))
-
-    monkeypatch.setattr("lenet.training.restore.read_checkpoint", lambda path: Held())
+def test_a_checkpoint_needs_nothing_else(tmp_path):
+    save_checkpoint(tmp_path / "best.npz", untrained(model__channels=(3, 5)))
     result = run(str(tmp_path / "best.npz"), "--json")
     assert json.loads(result.stdout)["model"]["channels"] == [3, 5]
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "connections"),
+    [("lenet5", 61_706, None), ("lenet5-1998", 60_000, 340_908), ("caffe-lenet", 431_080, None)],
+)
+def test_a_packaged_network_by_its_name(name, parameters, connections):
+    found = json.loads(run(name, "--json").stdout)
+    assert found["parameters"] == parameters
+    assert connections in (None, found["totals"]["connections"])
+
+
+def test_a_network_written_out_is_the_same(tmp_path):
+    text = to_yaml(Config().with_values({"model.name": "caffe-lenet"}).with_layers())
+    (tmp_path / "mine.yaml").write_text(text)
+    found, packaged = (json.loads(run(source, "--json").stdout)
+                       for source in (str(tmp_path / "mine.yaml"), "caffe-lenet"))  # fmt: skip
+    assert found["layers"] == packaged["layers"]
 
 
 def test_what_is_refused(tmp_path):
     result = run("best.npz", "--set", "model.classes=3")
     assert result.exit_code == 2
-    assert "CHECKPOINT contains its own configuration" in result.output
+    assert "best.npz names the network: leave out --config and --set" in result.output
     result = run("--set", "model.input_size=28")
     assert isinstance(result.exception, ConfigError)
     assert str(result.exception).startswith("layer C5: a window of 5 does not fit 4 pixels")

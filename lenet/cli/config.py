@@ -14,7 +14,13 @@ from lenet.config.writer import to_yaml
 @click.command()
 @CONFIG
 @SET
-def config(file: Path | None, overrides: tuple[str, ...]) -> None:
+@click.option(
+    "--model",
+    metavar="NAME",
+    help="Print this packaged network as a list of layers to edit: lenet5, lenet5-1998, "
+    "caffe-lenet.",
+)
+def config(file: Path | None, overrides: tuple[str, ...], model: str | None) -> None:
     """Print the complete configuration, with a comment above each key.
 
     Without options, prints the defaults. Save the output, edit it and pass it to lenet train:
@@ -22,6 +28,10 @@ def config(file: Path | None, overrides: tuple[str, ...]) -> None:
     \b
         lenet config --set optimizer.lr=0.1 > mine.yaml
         lenet train --config mine.yaml
+        lenet config --model caffe-lenet > mine.yaml
     """  # noqa: D301 - click's mark for lines to leave as they are
     # Bytes, so that the output is UTF-8 whatever the terminal's encoding.
-    click.echo(to_yaml(load_config(file, overrides)).encode(), nl=False)
+    found = load_config(file, overrides)
+    if model is not None:
+        found = found.with_values({"model.name": model}).with_layers()
+    click.echo(to_yaml(found).encode(), nl=False)

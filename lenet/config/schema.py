@@ -464,6 +464,27 @@ class Config(_Checked):
         """
         return built({**self._flat(), **values})
 
+    def with_layers(self) -> Config:
+        """Return a copy whose network is written out as a list of layers.
+
+        Examples
+        --------
+        >>> Config().with_layers().model.layers[0]
+        {'type': 'convolution', 'name': 'C1', 'filters': 6, 'kernel': 5}
+        """
+        made = self.model.specification()
+        options = {f"model.{key}": value for key, value in LENET5.items()}
+        return self.with_values(
+            {
+                **options,
+                "model.layers": made.layers,
+                "model.input": made.input_shape,
+                "model.scale": made.scale,
+                "model.shift": made.shift,
+                "model.initializer": made.initializer,
+            }
+        )
+
     def _flat(self) -> dict[str, Any]:
         return {dotted: attrgetter(dotted)(self) for dotted in SETTINGS}
 

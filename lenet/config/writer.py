@@ -7,6 +7,7 @@ from textwrap import wrap
 
 from lenet.config.rules import as_yaml
 from lenet.config.schema import SECTIONS, SETTINGS, Config
+from lenet.models.specification import layer_lines
 
 
 def to_yaml(config: Config) -> str:
@@ -22,10 +23,13 @@ def to_yaml(config: Config) -> str:
             section = within
             lines += ["", f"# {SECTIONS[section].__doc__}", f"{section}:"]
         indent = "  " if section else ""
-        value = as_yaml(attrgetter(dotted)(config))
+        value = attrgetter(dotted)(config)
         about = f"{key.metadata['doc']} ({key.metadata['rule'].words})"
         lines += wrap(about, 98, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ")
-        lines += [f"{indent}{name}: {value}"]
+        if dotted == "model.layers" and config.model.layers is not None:
+            lines += [f"{indent}{line}" for line in layer_lines(config.model.layers)]
+        else:
+            lines += [f"{indent}{name}: {as_yaml(value)}"]
     return "\n".join(lines) + "\n"
 
 

@@ -34,7 +34,7 @@ Entry: TypeAlias = Mapping[str, Any]
 
 MAX_LAYERS: Final = 1000
 MAX_NAME: Final = 60  # characters of a layer's name
-MAX_SIZE: Final = 1 << 28  # numbers in the parameters, or in the activations of one image
+MAX_SIZE: Final = 1 << 30  # numbers in the parameters, or in the activations of one image
 
 
 @dataclass(frozen=True)
@@ -238,19 +238,16 @@ def entry_of(layer: Layer) -> Entry:
     )
 
 
-def to_yaml_lines(specification: Specification) -> list[str]:
-    r"""Return a specification as the lines under ``model:``, to save and edit.
+def layer_lines(entries: Sequence[Entry]) -> list[str]:
+    r"""Return expanded entries as lines of YAML, a layer a line, to save and edit.
 
     Examples
     --------
-    >>> entries = expanded([{"type": "linear", "units": 2, "activation": "tanh"}])
-    >>> print("\n".join(to_yaml_lines(Specification((1, 2, 2), entries))))
-    input: [1, 2, 2]
+    >>> print("\n".join(layer_lines(expanded([{"type": "linear", "units": 2}]))))
     layers:
-      - {type: linear, name: F1, units: 2, activation: tanh}
+      - {type: linear, name: F1, units: 2}
     """
-    lines = [f"input: [{', '.join(map(str, specification.input_shape))}]", "layers:"]
-    return lines + [f"  - {_flow(entry)}" for entry in _contracted(specification.layers)]
+    return ["layers:", *(f"  - {_flow(entry)}" for entry in _contracted(entries))]
 
 
 # --- Checking one entry ---------------------------------------------------------------------------
