@@ -56,7 +56,8 @@ def pair(value: Pair, least: int = 0) -> tuple[int, int]:
     ((5, 5), (3, 1))
     """
     both = value if isinstance(value, tuple | list) else (value, value)
-    if len(both) != 2 or not all(isinstance(v, int | np.integer) and v >= least for v in both):
+    whole = all(isinstance(v, int | np.integer) and not isinstance(v, bool) for v in both)
+    if len(both) != 2 or not whole or min(both) < least:
         raise ValueError(f"wants one or two integers of {least} or more, not {value!r}")
     return int(both[0]), int(both[1])
 

@@ -72,7 +72,10 @@ class Pooling(Layer):
         self.surrounded = max(H_padded, (Ho - 1) * sh + eh), max(W_padded, (Wo - 1) * sw + ew)
         self.padded = self.surrounded != (H, W)
         self.inside = slice(None), slice(top, top + H), slice(left, left + W)
-        if (self._count(self.inside) == 0).any():
+        if any(
+            self.edges[axis] >= covered or not self._places_in(axis, on_padding=False).all()
+            for axis, covered in enumerate((eh, ew))
+        ):
             raise self.wrong_option(
                 "padding", "leaves windows without a pixel of the image", "use less padding"
             )
@@ -85,12 +88,17 @@ class Pooling(Layer):
         whole = last + extent(self.kernel, self.dilation)[axis] == before + size + after
         return n if whole or last + self.stride[axis] >= before + size else n + 1
 
-    def _count(self, part: tuple[slice, ...]) -> Array:
-        """Return how many places of each window (Ho,Wo) are in a part of the surrounded image."""
-        ones = np.zeros((1, *self.surrounded, 1), np.intp)
-        ones[part] = 1
-        count: Array = sum(self.places(ones), np.zeros((), np.intp))
-        return count[0, :, :, 0]
+    def _places_in(self, axis: int, *, on_padding: bool) -> Array:
+        """Return how many places of each window, along an axis, are on the image.
+
+        With ``on_padding`` those on the padding count too.
+        """
+        size, before, after = self.shape[1 + axis], self.edges[axis], self.edges[2 + axis]
+        starts = self.stride[axis] * np.arange(self.output_shape[1 + axis])
+        place = starts[:, None] + self.dilation[axis] * np.arange(self.kernel[axis])
+        first, end = (0, before + size + after) if on_padding else (before, before + size)
+        counts: Array = ((first <= place) & (place < end)).sum(axis=1)
+        return counts
 
     def allocate(self, N: int, dtype: DTypeLike) -> None:
         C = self.shape[0]
@@ -194,9 +202,8 @@ class AveragePooling(Pooling):
         self.count_padding = count_padding
 
     def allocate_masks(self) -> None:
-        (_, H, W), (top, left, bottom, right) = self.shape, self.edges
-        around = slice(None), slice(top + H + bottom), slice(left + W + right)
-        counts = self._count(around if self.count_padding else self.inside)
+        rows, columns = (self._places_in(axis, on_padding=self.count_padding) for axis in (0, 1))
+        counts = np.outer(rows, columns)
         if (counts == prod(self.kernel)).all():
             self.factor: Array | float = 1 / prod(self.kernel)
         else:
