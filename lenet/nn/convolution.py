@@ -29,12 +29,12 @@ from numpy.typing import DTypeLike, NDArray
 from lenet.nn.gemm import DEFAULT_BLOCK, block_count, column_blocks
 from lenet.nn.im2col import Array, Padding, Pair, add_windows, extent, shortest, windows
 from lenet.nn.initializers import Fan
-from lenet.nn.layer import Layer, Multipliers, Shape
+from lenet.nn.layer import Multipliers, Shape, TrainedLayer
 
 Table: TypeAlias = Sequence[Sequence[int]]
 
 
-class Convolution(Layer):
+class Convolution(TrainedLayer):
     """F filters of kh×kw over C channels, with a bias each.
 
     Parameters
@@ -60,7 +60,7 @@ class Convolution(Layer):
     block
         The most multiply-adds of one matrix product (:mod:`lenet.nn.gemm`).
     initializer, lr_mult, decay_mult
-        See :meth:`Layer.training_options`.
+        See :class:`~lenet.nn.layer.TrainedLayer`.
     """
 
     def __init__(
@@ -80,12 +80,11 @@ class Convolution(Layer):
         lr_mult: Multipliers = 1.0,
         decay_mult: Multipliers = (1.0, 0.0),
     ) -> None:
-        super().__init__(name)
+        super().__init__(name, initializer, lr_mult, decay_mult)
         self.F, self.groups = self.count("F", F), self.count("groups", groups)
         self.flip, self.block, self.table = flip, block, table
         self.kernel, self.stride = self.pair("kernel", kernel), self.pair("stride", stride)
         self.dilation, self.edges = self.pair("dilation", dilation), self.padding_edges(padding)
-        self.training_options(initializer, lr_mult, decay_mult)
 
     def build(self, shape: Shape) -> Shape:
         C, H, W = self.shape = self.image_shape(shape)

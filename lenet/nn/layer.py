@@ -223,64 +223,6 @@ class Layer(ABC):
         """Return the error for an option of the constructor."""
         return ConfigError(problem, key=f"layer {self.name}: {option}", remedy=remedy)
 
-    def training_options(
-        self, initializer: str | None, lr_mult: Multipliers, decay_mult: Multipliers
-    ) -> None:
-        """Set how weight and bias are trained.
-
-        Parameters
-        ----------
-        initializer
-            Of the weight, by name; None for that of the network.
-        lr_mult, decay_mult
-            Factors of the learning rate and of the weight decay: of both, or a pair (weight, bias).
-        """
-        if initializer is not None:
-            lookup(INITIALIZERS, initializer, key=f"layer {self.name}: initializer")
-        self.initializer = initializer
-        self.lr_mult = self._multipliers("lr_mult", lr_mult)
-        self.decay_mult = self._multipliers("decay_mult", decay_mult)
-
-    def _multipliers(self, option: str, value: Multipliers) -> tuple[float, float]:
-        both = tuple(value) if isinstance(value, tuple | list) else (value, value)
-        if len(both) != 2 or not all(isinstance(m, int | float) and 0 <= m < inf for m in both):
-            problem = f"must be one or two numbers of 0 or more, is {value!r}"
-            raise self.wrong_option(option, problem, "give a number, or a pair (weight, bias)")
-        return float(both[0]), float(both[1])
-
-    def weight_and_bias(
-        self,
-        weight: Shape,
-        bias: Shape,
-        fan_in: Fan,
-        fan_out: Fan,
-        initial: tuple[str | float | None, float] = (None, 0.0),
-    ) -> tuple[Parameter, Parameter]:
-        """Return a weight and a bias of these shapes, trained as :meth:`training_options` says."""
-        weight_initial = self.initializer or initial[0]
-        made = zip(
-            ("weight", "bias"),
-            (weight, bias),
-            (weight_initial, initial[1]),
-            self.lr_mult,
-            self.decay_mult,
-            strict=True,
-        )
-        first, second = (
-            Parameter(
-                f"{self.name}.{kind}",
-                shape,
-                fan_in,
-                fan_out,
-                decay_mult > 0,
-                lr_mult=lr_mult,
-                decay_mult=decay_mult or 1.0,
-                initial=start,
-            )
-            for kind, shape, start, lr_mult, decay_mult in made
-        )
-        return first, second
-
     def pair(self, option: str, value: Pair, least: int = 1) -> tuple[int, int]:
         """Return an option as a (vertical, horizontal) pair, or refuse it."""
         try:
@@ -319,6 +261,75 @@ class Layer(ABC):
         except ValueError as error:
             raise self.misfit(str(error)) from None
         return Ho, Wo
+
+
+class TrainedLayer(Layer):
+    """A layer with a weight and a bias.
+
+    Parameters
+    ----------
+    name
+        The name that parameters, summaries and messages carry.
+    initializer
+        Of the weight, by name (:data:`lenet.nn.initializers.INITIALIZERS`); None for that of the
+        network.
+    lr_mult, decay_mult
+        Factors of the learning rate and of the weight decay: of both, or a pair (weight, bias).
+    """
+
+    def __init__(
+        self, name: str, initializer: str | None, lr_mult: Multipliers, decay_mult: Multipliers
+    ) -> None:
+        super().__init__(name)
+        if initializer is not None:
+            lookup(INITIALIZERS, initializer, key=f"layer {name}: initializer")
+        self.initializer = initializer
+        self.lr_mult = self._multipliers("lr_mult", lr_mult)
+        self.decay_mult = self._multipliers("decay_mult", decay_mult)
+
+    def _multipliers(self, option: str, value: Multipliers) -> tuple[float, float]:
+        both = tuple(value) if isinstance(value, tuple | list) else (value, value)
+        if len(both) != 2 or not all(isinstance(m, int | float) and 0 <= m < inf for m in both):
+            problem = f"must be one or two numbers of 0 or more, is {value!r}"
+            raise self.wrong_option(option, problem, "give a number, or a pair (weight, bias)")
+        return float(both[0]), float(both[1])
+
+    def weight_and_bias(
+        self,
+        weight: Shape,
+        bias: Shape,
+        fan_in: Fan,
+        fan_out: Fan,
+        initial: tuple[str | float | None, float] = (None, 0.0),
+    ) -> tuple[Parameter, Parameter]:
+        """Return a weight and a bias of these shapes, with fans for the initialisation.
+
+        ``initial`` is what they start with where the layer's ``initializer`` is None: see
+        :attr:`Parameter.initial`.
+        """
+        weight_initial = self.initializer or initial[0]
+        made = zip(
+            ("weight", "bias"),
+            (weight, bias),
+            (weight_initial, initial[1]),
+            self.lr_mult,
+            self.decay_mult,
+            strict=True,
+        )
+        first, second = (
+            Parameter(
+                f"{self.name}.{kind}",
+                shape,
+                fan_in,
+                fan_out,
+                decay_mult > 0,
+                lr_mult=lr_mult,
+                decay_mult=decay_mult or 1.0,
+                initial=start,
+            )
+            for kind, shape, start, lr_mult, decay_mult in made
+        )
+        return first, second
 
 
 def transposed(window: Window) -> Window:

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from lenet.nn.im2col import Array
-from lenet.nn.layer import Layer, Multipliers, Shape, Window
+from lenet.nn.layer import Multipliers, Shape, TrainedLayer, Window
 
 
-class Linear(Layer):
+class Linear(TrainedLayer):
     """F weighted sums of all inputs, each with a bias.
 
     Parameters
@@ -31,7 +31,7 @@ class Linear(Layer):
     F
         The number of outputs.
     initializer, lr_mult, decay_mult
-        See :meth:`Layer.training_options`.
+        See :class:`~lenet.nn.layer.TrainedLayer`.
     """
 
     def __init__(
@@ -43,9 +43,8 @@ class Linear(Layer):
         lr_mult: Multipliers = 1.0,
         decay_mult: Multipliers = (1.0, 0.0),
     ) -> None:
-        super().__init__(name)
+        super().__init__(name, initializer, lr_mult, decay_mult)
         self.F = self.count("F", F)
-        self.training_options(initializer, lr_mult, decay_mult)
 
     def build(self, shape: Shape) -> Shape:
         self.shape, self.D = shape, prod(shape)

@@ -23,10 +23,10 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from lenet.nn.im2col import Array
-from lenet.nn.layer import Layer, Multipliers, Shape
+from lenet.nn.layer import Multipliers, Shape, TrainedLayer
 
 
-class BatchNormalization(Layer):
+class BatchNormalization(TrainedLayer):
     """Normalise each channel of images, or each unit of vectors, over the batch.
 
     Parameters
@@ -38,7 +38,7 @@ class BatchNormalization(Layer):
     epsilon
         ε, above 0: added to the variance.
     lr_mult, decay_mult
-        See :meth:`Layer.training_options`. By default there is no weight decay.
+        See :class:`~lenet.nn.layer.TrainedLayer`. By default there is no weight decay.
 
     ``state`` has ``mean`` and ``variance``, the running averages, in float64; the variance is that
     of the population, estimated with P − 1.
@@ -53,7 +53,7 @@ class BatchNormalization(Layer):
         lr_mult: Multipliers = 1.0,
         decay_mult: Multipliers = 0.0,
     ) -> None:
-        super().__init__(name)
+        super().__init__(name, None, lr_mult, decay_mult)
         if not isinstance(momentum, int | float) or not 0 < momentum <= 1:
             problem = f"must be a number above 0 and at most 1, is {momentum!r}"
             raise self.wrong_option("momentum", problem, "0.1 is usual")
@@ -61,7 +61,6 @@ class BatchNormalization(Layer):
             problem = f"must be a number above 0 and below 1, is {epsilon!r}"
             raise self.wrong_option("epsilon", problem, "1e-5 is usual")
         self.momentum, self.epsilon = float(momentum), float(epsilon)
-        self.training_options(None, lr_mult, decay_mult)
 
     def build(self, shape: Shape) -> Shape:
         self.shape, self.C = shape, shape[0]

@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from lenet.nn.im2col import Array, Pair, places
-from lenet.nn.layer import Layer, Multipliers, Shape
+from lenet.nn.layer import Multipliers, Shape, TrainedLayer
 
 
-class Subsampling(Layer):
+class Subsampling(TrainedLayer):
     """The sum of every window, times a coefficient of the map, plus a bias of the map.
 
     Parameters
@@ -32,7 +32,7 @@ class Subsampling(Layer):
     kernel, stride
         A number, or a pair (vertical, horizontal); the stride is the kernel unless given.
     initializer, lr_mult, decay_mult
-        See :meth:`Layer.training_options`. The fan-in is the size of the window.
+        See :class:`~lenet.nn.layer.TrainedLayer`. The fan-in is the size of the window.
     """
 
     def __init__(
@@ -45,10 +45,9 @@ class Subsampling(Layer):
         lr_mult: Multipliers = 1.0,
         decay_mult: Multipliers = (1.0, 0.0),
     ) -> None:
-        super().__init__(name)
+        super().__init__(name, initializer, lr_mult, decay_mult)
         self.kernel = self.pair("kernel", kernel)
         self.stride = self.kernel if stride is None else self.pair("stride", stride)
-        self.training_options(initializer, lr_mult, decay_mult)
 
     def build(self, shape: Shape) -> Shape:
         C, _, _ = self.shape = self.image_shape(shape)

@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from lenet.nn.im2col import Array, Padding, Pair, add_windows, extent, shortest, windows
-from lenet.nn.layer import Layer, Multipliers, Shape, Window, transposed
+from lenet.nn.layer import Multipliers, Shape, TrainedLayer, Window, transposed
 
 
-class TransposedConvolution(Layer):
+class TransposedConvolution(TrainedLayer):
     """C filters, each adding its kh×kw kernel to F output channels.
 
     The output is (H − 1)·s + d·(kh − 1) + 1 + o − 2p high, with output padding o: the size for
@@ -44,7 +44,7 @@ class TransposedConvolution(Layer):
     groups
         Into how many groups channels and filters are divided; divides both.
     initializer, lr_mult, decay_mult
-        See :meth:`Layer.training_options`.
+        See :class:`~lenet.nn.layer.TrainedLayer`.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class TransposedConvolution(Layer):
         lr_mult: Multipliers = 1.0,
         decay_mult: Multipliers = (1.0, 0.0),
     ) -> None:
-        super().__init__(name)
+        super().__init__(name, initializer, lr_mult, decay_mult)
         self.F, self.groups = self.count("F", F), self.count("groups", groups)
         self.kernel, self.stride = self.pair("kernel", kernel), self.pair("stride", stride)
         self.dilation, self.edges = self.pair("dilation", dilation), self.padding_edges(padding)
@@ -74,7 +74,6 @@ class TransposedConvolution(Layer):
                 f"is {self.output_padding} at stride {self.stride} and dilation {self.dilation}",
                 "give less than the stride or the dilation",
             )
-        self.training_options(initializer, lr_mult, decay_mult)
 
     def build(self, shape: Shape) -> Shape:
         C, H, W = self.shape = self.image_shape(shape)
