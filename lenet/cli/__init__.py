@@ -18,9 +18,10 @@ from typing import NoReturn
 import click
 
 from lenet.parallel.launch import abort_job, is_rank_zero
-from lenet.system.errors import LenetError, printable
+from lenet.system.errors import LenetError
 from lenet.system.machine import limit_blas_threads
 from lenet.system.terminal import escape_unencodable
+from lenet.system.text import printable
 from lenet.version import __version__
 
 # The commands in the order in which a new user needs them, with their lines in ``lenet --help``.

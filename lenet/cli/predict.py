@@ -46,7 +46,8 @@ def predict(
     from lenet.data.imagefile import read_images
     from lenet.predict.prediction import Predictor
     from lenet.predict.sheet import Sheet
-    from lenet.system.errors import DataError, ImageError, printable
+    from lenet.system.errors import DataError, ImageError
+    from lenet.system.text import printable
     from lenet.training.restore import read_checkpoint
 
     sheet = None if sheet_file is None else Sheet(sheet_file)

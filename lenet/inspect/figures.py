@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 
 from lenet.data.pixels import for_display
 from lenet.nn.im2col import Array
-from lenet.system.errors import ConfigError, printable
+from lenet.system.errors import ConfigError
 from lenet.system.extras import require
 from lenet.system.files import replacing
+from lenet.system.text import printable
 
 FORMATS: Final = ("png", "svg")
 SETTINGS: Final = {

@@ -1,1 +1,1 @@
-"""Processes that share every batch: on one machine over shared memory, on many over MPI."""
+"""Data-parallel training: over shared memory on one machine, over MPI on many."""

@@ -1,7 +1,7 @@
-"""What a training loop needs of the other processes that share its batches.
+"""Communicators: how the workers of a training run exchange gradients and figures.
 
-All workers run the same program on the same data: each takes its slice of every batch, the
-gradients are summed, and the sum is applied to the parameters. For a given number of workers the
+All workers run the same program on the same data: each processes its slice of every batch, the
+gradients are summed, and the sum is applied to the parameters. For a given number of workers, the
 bits are always the same.
 """
 

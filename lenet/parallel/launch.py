@@ -1,6 +1,7 @@
-"""Which process of a job this is: what mpiexec tells it, before anything of MPI is loaded.
+"""How many workers to use, and the rank of this process in an MPI job.
 
-The first process of a job, rank 0, speaks for all.
+Rank and size are read from the environment that mpiexec sets, before MPI is loaded. Only rank 0
+prints.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from typing import NoReturn
 from lenet.system.errors import ConfigError
 from lenet.system.machine import usable_cores
 
-MIN_IMAGES_PER_WORKER = 16  # a worker with fewer images a batch spends its time waiting
+MIN_IMAGES_PER_WORKER = 16  # a worker with fewer images per batch mostly waits
 
-# Rank and size in the environment, by MPICH and its kin, by Open MPI, by srun --mpi=pmix.
+# Rank and size in the environment: MPICH and its derivatives, Open MPI, srun --mpi=pmix.
 VARIABLES = (
     ("PMI_RANK", "PMI_SIZE"),
     ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
@@ -25,7 +26,7 @@ VARIABLES = (
 
 
 def mpi_rank_and_size() -> tuple[int, int] | None:
-    """Return this process's rank and how many mpiexec started, or None without mpiexec."""
+    """Return the rank of this process and the size of its job, or None without mpiexec."""
     for rank, size in VARIABLES:
         if rank in os.environ and size in os.environ:
             return int(os.environ[rank]), int(os.environ[size])
@@ -35,13 +36,13 @@ def mpi_rank_and_size() -> tuple[int, int] | None:
 def choose_workers(wanted: int | str, batch_size: int) -> int:
     """Return the number of workers for ``train.workers``.
 
-    ``auto`` takes every usable core, but leaves every worker at least 16 images of a batch;
-    ``mpi`` is as many as mpiexec started.
+    ``auto`` uses every usable core, with at least 16 images of a batch per worker; ``mpi`` is the
+    number of processes that mpiexec started.
 
     Raises
     ------
     ConfigError
-        More workers than images in a batch.
+        There are more workers than images in a batch.
     """
     if wanted == "auto":
         return max(1, min(usable_cores(), batch_size // MIN_IMAGES_PER_WORKER))
@@ -63,18 +64,18 @@ def is_rank_zero() -> bool:
 
 
 def abort_job(code: int) -> NoReturn:
-    """End this process, and the others of its job if MPI connects them, with an exit code."""
+    """Exit with ``code``, and abort the other processes of the MPI job if there are any."""
     mpi = sys.modules.get("mpi4py.MPI")
     if mpi is not None and mpi.Is_initialized() and mpi.COMM_WORLD.size > 1:
         _wait_for_reader_of_stderr()
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what is to be said has been said
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # hide what MPI prints of the abort
         mpi.COMM_WORLD.Abort(code)
     sys.exit(code)
 
 
 def _wait_for_reader_of_stderr(seconds: float = 5.0) -> None:
-    """Wait until mpiexec has read what was said: it passes on no more once the job is aborted."""
-    with suppress(ImportError, OSError):  # Windows; a stderr that is no pipe
+    """Wait until mpiexec has read stderr: it forwards nothing once the job is aborted."""
+    with suppress(ImportError, OSError):  # Windows; stderr is not a pipe
         from fcntl import ioctl
         from termios import FIONREAD
 

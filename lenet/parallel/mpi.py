@@ -1,13 +1,13 @@
-"""Workers on many machines: the processes that mpiexec started, its ranks, over MPI.
+"""A communicator over MPI: the ranks that mpiexec started, on one machine or many.
 
 :class:`MPICommunicator` implements :class:`lenet.parallel.communicator.Communicator` with messages,
 and :class:`MPIGroup` is the counterpart of :class:`lenet.parallel.process_group.ProcessGroup`.
-Nothing is shared: every rank keeps all parameters and applies the whole sum of the gradients. MPI
-gives all ranks the same bits of a sum, so the copies stay equal.
+Nothing is shared: every rank keeps all parameters and applies the whole sum of the gradients. All
+ranks get the same bits of a sum from MPI, so the copies stay equal.
 
-MPI is loaded when a job is joined. Once it is, a process that fails must end the job
-(:func:`lenet.parallel.launch.abort_job`, or ``python -m mpi4py`` before a script of your own): the
-others wait for it and would wait for ever.
+MPI is loaded when the group is made. From then on, a process that fails must abort the job
+(:func:`lenet.parallel.launch.abort_job`, or ``python -m mpi4py`` in front of your own script):
+otherwise the other ranks would wait for it forever.
 
 References
 ----------
@@ -54,7 +54,7 @@ class MPICommunicator:
 
     def sum_gradients(self, figures: Array) -> tuple[slice, Array]:
         total = np.empty_like(figures)
-        request = self._comm.Iallreduce(figures, total)  # on its way beside the gradients
+        request = self._comm.Iallreduce(figures, total)  # overlaps with the sum of the gradients
         self._comm.Allreduce(self._in_place, self._gradients)
         request.Wait()
         return slice(None), total
@@ -65,11 +65,11 @@ class MPICommunicator:
         return total
 
     def barrier(self) -> None:
-        pass  # nothing is shared, so there is nothing that others could see too early
+        pass  # nothing is shared, so no rank can see anything too early
 
 
 class MPIGroup:
-    """All ranks of the job: rank 0 hands out the work, the others :meth:`run_worker`.
+    """All ranks of the job: rank 0 starts the program, the others call :meth:`run_worker`.
 
     A context manager like :class:`lenet.parallel.process_group.ProcessGroup`.
 
@@ -78,7 +78,7 @@ class MPIGroup:
     ConfigError
         This process was not started by mpiexec.
     SystemFailure
-        mpi4py is not installed, or mpiexec is of another MPI than it.
+        mpi4py is not installed, or uses another MPI than mpiexec.
     """
 
     def __init__(self) -> None:
@@ -107,7 +107,7 @@ class MPIGroup:
         return self
 
     def share(self, array: Array) -> tuple[Array, SharedArray]:
-        """Return ``array``, and what all ranks get it from: a mapped file's place, or itself."""
+        """Return ``array``, and what is sent for it: a handle of its mapped file, or the array."""
         return array, ArrayHandle.of(array) or array
 
     def start(
@@ -116,12 +116,15 @@ class MPIGroup:
         arrays: dict[str, SharedArray],
         job: object,
     ) -> MPICommunicator:
-        """Set the other ranks to work and return this one's place; see ``ProcessGroup.start``."""
+        """Start ``program`` in the other ranks, and return the communicator of this one.
+
+        See :meth:`lenet.parallel.process_group.ProcessGroup.start`.
+        """
         self._comm.bcast((program, arrays, job))
         return self.communicator
 
     def finish(self) -> None:
-        """Declare that the work is complete; the others know by themselves."""
+        """Do nothing: the other ranks end by themselves when their program does."""
 
     def __exit__(
         self,
@@ -129,15 +132,15 @@ class MPIGroup:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        pass  # ending the others comes after the message: lenet.launch.abort_job
+        pass  # the other ranks are aborted after the error message, by launch.abort_job
 
     def run_worker(self) -> None:
-        """Be one of the others: wait for work and do it; an error of this rank's ends the job."""
+        """Wait for the program of rank 0 and run it; an error in this rank aborts the job."""
         try:
             program, handles, job = self._comm.bcast(None)
             program(self.communicator, {key: _opened(handles[key]) for key in handles}, job)
         except (GateFailed, KeyboardInterrupt):
-            pass  # rank 0 has met it too, and says it
+            pass  # rank 0 meets it too, and reports it
         except Exception as error:
             where = f"rank {self.rank} on {platform.node()}"
             what = error if isinstance(error, LenetError) else f"{type(error).__name__}: {error}"
@@ -146,9 +149,9 @@ class MPIGroup:
 
 
 def unlink_shared_memory(world: Any) -> None:  # noqa: ANN401 - mpi4py's Comm, which may be missing
-    """Remove the name of the memory that MPICH shares on a machine: all ranks have it open.
+    """Unlink the memory that MPICH shares on a machine, which all ranks have open.
 
-    MPICH removes it when a job ends. One that is killed or aborted would leave it behind. All
+    MPICH unlinks it when a job ends; a job that is killed or aborted would leave it behind. All
     ranks must call this.
     """
     world.Barrier()
@@ -160,7 +163,13 @@ def unlink_shared_memory(world: Any) -> None:  # noqa: ANN401 - mpi4py's Comm, w
 
 @cache
 def load_mpi() -> Any:  # noqa: ANN401 - a module has no better type
-    """Import mpi4py.MPI, which loads the MPI library and connects this process, once for all."""
+    """Import mpi4py.MPI, which loads the MPI library and connects this process to its job.
+
+    Raises
+    ------
+    SystemFailure
+        mpi4py is not installed, or finds no MPI library.
+    """
     require("mpi4py", extra="mpi")
     try:
         with warnings.catch_warnings():
@@ -176,24 +185,24 @@ def load_mpi() -> Any:  # noqa: ANN401 - a module has no better type
     return mpi
 
 
-def _opened(held: ArrayHandle | Array) -> Array:
-    if not isinstance(held, ArrayHandle):
-        return held  # it came with the message
+def _opened(sent: ArrayHandle | Array) -> Array:
+    if not isinstance(sent, ArrayHandle):
+        return sent
     try:
-        return held.open()[0]
+        return sent.open()[0]
     except (OSError, ValueError) as error:
         raise DataError(
             f"cannot be mapped here as on rank 0: {error}",
-            remedy="put the data where every machine finds them under the same path",
-            file=held.name,
+            remedy="put the data under the same path on every machine",
+            file=sent.name,
         ) from error
 
 
 def _sleep_while_waiting() -> None:
-    """Let MPICH sleep while it waits if there are more ranks on this machine than processors.
+    """Let MPICH sleep instead of busy-wait if this machine has more ranks than processors.
 
-    Else a rank that waits looks all the time, on the processor that the awaited one needs. What
-    the user has set stays; other MPIs do this by themselves or know none of these names.
+    Otherwise a waiting rank occupies the processor that the other one needs. Variables that the
+    user has set stay; other MPIs do this by themselves or ignore these variables.
     """
     if int(os.environ.get("MPI_LOCALNRANKS", "1")) > (os.cpu_count() or 1):
         os.environ.setdefault("MPIR_CVAR_ENABLE_HEAVY_YIELD", "1")

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from lenet.data.pixels import Pixels, fitted
 from lenet.predict.finder import MIN_SIZE, Digit, find_digit
-from lenet.system.errors import ConfigError, printable
+from lenet.system.errors import ConfigError
+from lenet.system.text import printable
 from lenet.training.checkpoint import Checkpoint
 from lenet.training.restore import preprocessing_of, restore_network
 

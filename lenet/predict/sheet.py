@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from lenet.data.pixels import Pixels, as_uint8, for_display, resized
 from lenet.predict.prediction import Prediction
-from lenet.system.errors import printable
 from lenet.system.extras import require
 from lenet.system.files import replacing
+from lenet.system.text import printable
 
 MAX_ROWS = 100
 ROW = 240  # height of a row in pixels

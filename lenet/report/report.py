@@ -24,7 +24,8 @@ from lenet.config.schema import SETTINGS, Config
 from lenet.data.pixels import for_display
 from lenet.nn.convolution import Convolution
 from lenet.report.charts import Line, line_chart, png
-from lenet.system.errors import LenetError, printable
+from lenet.system.errors import LenetError
+from lenet.system.text import printable
 from lenet.training.checkpoint import Checkpoint
 from lenet.training.events import EpochEvent
 from lenet.training.log import read_log

@@ -1,4 +1,4 @@
-"""Errors a user can cause or meet, each with its exit code and one line that says what to do.
+"""Errors that a user can cause or meet, each with its exit code and one line with a remedy.
 
 Every error that reaches the command line as a :class:`LenetError` is printed as ``lenet: error:
 <file>: <key>: <problem>; <what to do>``; anything else that reaches it is an internal error (exit
@@ -12,7 +12,7 @@ from functools import partial
 from os import PathLike, fspath
 from typing import ClassVar
 
-from lenet.system.text import printable as printable  # most who need it report an error
+from lenet.system.text import printable
 
 
 class LenetError(Exception):
@@ -25,9 +25,9 @@ class LenetError(Exception):
     remedy
         What the user can do about it.
     file
-        The file, directory or address concerned.
+        The file, directory or address.
     key
-        The configuration key, array name, option, line or index concerned.
+        The configuration key, array name, option, line or index in it.
 
     Examples
     --------
@@ -54,7 +54,7 @@ class LenetError(Exception):
 
     def __reduce__(self) -> tuple[Callable[..., LenetError], tuple[str]]:
         make = partial(type(self), remedy=self.remedy, file=self.file, key=self.key)
-        return make, (self.problem,)  # a worker's error travels to the first process
+        return make, (self.problem,)  # a worker's error is pickled and sent to the first process
 
     def __str__(self) -> str:
         where = [part for part in (self.file, self.key) if part]
@@ -96,6 +96,6 @@ class SystemFailure(LenetError):
 
 
 class GateFailed(LenetError):
-    """Training diverged, or a result falls short of what was asked for (exit code 5)."""
+    """Training diverged, or a result fails a required check (exit code 5)."""
 
     exit_code = 5

@@ -1,7 +1,7 @@
-"""Optional extras: import a module where it is used, or say how to install it.
+"""Optional extras: modules imported where they are used, with the command that installs them.
 
-The five core dependencies are imported plainly; everything else comes through :func:`require`, so
-that a missing extra is one line with the exact command and exit code 4.
+The five core dependencies are imported as usual; all others are imported by :func:`require`, so
+that a missing extra is one line with the exact command, and exit code 4.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from lenet.system.errors import SystemFailure
 
 
 def require(module: str, extra: str) -> Any:  # noqa: ANN401 - a module has no better type
-    """Import and return ``module``, which the optional ``extra`` of the package brings.
+    """Import and return ``module``, which the optional ``extra`` of this package installs.
 
     Raises
     ------

@@ -1,7 +1,8 @@
-"""Reading regular files only, and writing each so that it is always the whole old or new one.
+"""Opening regular files only, and replacing files atomically.
 
-A new file is written beside the old one under a temporary name, synced, and renamed.
-Temporary files of processes that were killed are recognised by their names.
+A new file is written beside the old one under a temporary name, synced, and renamed: at every
+moment there is the complete old file or the complete new one. Temporary files that killed processes
+left behind are recognised by their names.
 """
 
 from __future__ import annotations
@@ -65,15 +66,15 @@ def open_regular(
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Open a temporary file beside ``path`` that takes its place if the block ends well.
+    """Open a temporary file that replaces ``path`` if the block ends without an error.
 
-    Its directory is made where it is missing. Whatever happens, ``path`` is the old file or the
-    whole new one, and the temporary is gone. A symbolic link is replaced, never followed.
+    A missing directory is created. Whatever happens, ``path`` is the old file or the complete new
+    one, and the temporary file is removed. A symbolic link is replaced, not followed.
 
     Raises
     ------
     SystemFailure
-        The directory cannot be written, the disk is full, or ``path`` is no place for a file.
+        The directory cannot be written, the disk is full, or ``path`` is a device or a directory.
     """
     _refuse_device(path)
     with _beside(path) as temporary:
@@ -87,7 +88,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
 
 def keep_as(path: Path, other: Path) -> None:
-    """Let ``other`` be what ``path`` is now, at no moment missing or in part.
+    """Copy ``path`` to ``other`` atomically, by a link where the file system has links.
 
     Raises
     ------
@@ -103,7 +104,7 @@ def keep_as(path: Path, other: Path) -> None:
 
 
 def clean_leftovers(directory: str | os.PathLike[str]) -> None:
-    """Remove the temporary files of processes that were killed; no write may be under way there."""
+    """Remove the temporary files of killed processes; nothing may be writing to the directory."""
     with suppress(OSError), os.scandir(directory) as entries:
         for entry in entries:
             ours = re.fullmatch(r"\..+\.[0-9a-f]{16}\.part", entry.name)
@@ -112,9 +113,9 @@ def clean_leftovers(directory: str | os.PathLike[str]) -> None:
 
 
 def _refuse_device(path: Path) -> None:
-    """Refuse a pipe, a socket, a device, a link to one: the rename would put a file in its place.
+    """Refuse a pipe, socket or device, or a link to one, which the rename would replace by a file.
 
-    Whatever is in /dev itself, too: /dev/stdout is a link to wherever the output goes.
+    Everything in /dev itself is refused, too: /dev/stdout links to wherever the output goes.
     """
     special = os.path.realpath(path.parent) == "/dev"
     with suppress(OSError):
@@ -128,7 +129,7 @@ def _refuse_device(path: Path) -> None:
 
 @contextmanager
 def _beside(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside ``path``; what is there in the end is removed."""
+    """Yield a temporary name beside ``path``; a file of that name is removed at the end."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     try:
         yield temporary
@@ -145,7 +146,7 @@ def _beside(path: Path) -> Iterator[Path]:
 
 
 def _sync_directory(directory: Path) -> None:
-    """Put the new name on the disk; where a directory cannot be synced, it comes a little later."""
+    """Sync a directory, so that a new name is on the disk; some systems cannot."""
     with suppress(OSError):  # Windows does not open directories, some file systems do not sync them
         descriptor = os.open(directory, os.O_RDONLY)
         try:

@@ -1,7 +1,7 @@
 """A lock on a directory: one process at a time writes there.
 
-The system drops the lock when its process ends, however it ends; the file ``.lock`` stays, and
-means nothing by itself.
+The operating system releases the lock when the process ends, however it ends. The file ``.lock``
+stays behind and has no meaning of its own.
 
 References
 ----------
@@ -21,11 +21,11 @@ from lenet.system.files import clean_leftovers
 
 LOCK_FILE = ".lock"
 BUSY = {errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK}
-"""What the system answers where another process has the lock (the last two on Windows)."""
+"""The errors that mean that another process has the lock (the last two on Windows)."""
 
 
 def lock_directory(directory: Path, *, user: str, warn: Callable[[str], None]) -> IO[bytes]:
-    """Create a directory if need be, lock it, and remove temporary files that were left there.
+    """Create a directory if it is missing, lock it, and remove temporary files left in it.
 
     On a file system without locks (some of NFS, FUSE and network drives) it only warns, and leaves
     temporary files alone: another process may be writing them.
@@ -35,7 +35,7 @@ def lock_directory(directory: Path, *, user: str, warn: Callable[[str], None]) -
     directory
         The directory.
     user
-        What has the lock, as in "another run is in this directory right now".
+        Who has the lock, for "another run is in this directory right now".
     warn
         Takes one line.
 

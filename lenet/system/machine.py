@@ -1,7 +1,7 @@
-"""The machine: its processors, how many of them this process and its BLAS may use, its software.
+"""The machine: usable processors, BLAS threads, and a description for reproducibility.
 
-A BLAS reads the number of its threads when NumPy is first imported, so the command line asks this
-file before it imports anything that computes.
+BLAS reads its number of threads when NumPy is first imported, so the command line sets it before
+importing anything that computes.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ THREAD_VARIABLES = (
 
 
 def limit_blas_threads(threads: int) -> None:
-    """Let BLAS use so many threads, in this process if NumPy is not imported yet, and in children.
+    """Limit the threads of BLAS, in this process if NumPy is not imported yet, and in children.
 
-    What the user has set in the environment stays.
+    Variables that the user has set in the environment stay as they are.
     """
     for name in THREAD_VARIABLES:
         os.environ.setdefault(name, str(threads))
 
 
 def usable_cores(root: Path = Path("/")) -> int:
-    """Return how many processors this process may use: its affinity, and quotas of its groups.
+    """Return how many processors this process may use, by its affinity and its CPU quotas.
 
-    A container, a systemd slice or a job of a cluster may be allowed the time of fewer processors
-    than it sees; of 1.5 processors, one is usable.
+    A container, a systemd slice or a cluster job may have a quota below the processors that it
+    sees; a quota of 1.5 processors counts as one.
 
     Parameters
     ----------
     root
-        Where to find ``proc`` and the control groups.
+        Directory that contains ``proc`` and ``sys``.
     """
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
@@ -52,7 +52,7 @@ def usable_cores(root: Path = Path("/")) -> int:
 
 
 def _quotas(root: Path) -> Iterator[float]:
-    """Return the processors that each control group allows, from this process's own to the root.
+    """Yield the quota, in processors, of each control group from this process's own to the root.
 
     References
     ----------
@@ -65,7 +65,7 @@ def _quotas(root: Path) -> Iterator[float]:
         groups |= dict.fromkeys(controllers.split(","), path)
     for line in _lines(root / "proc/self/mountinfo"):
         mount, _, kind = line.partition(" - ")
-        mounted, place = mount.split()[3:5]  # which group is seen at which directory
+        mounted, place = mount.split()[3:5]  # the group at the root of the mount, its directory
         if kind.startswith("cgroup2 ") and "" in groups:
             group, quota = groups[""], _quota_v2
         elif kind.startswith("cgroup ") and "cpu" in kind.split()[2].split(","):
@@ -76,7 +76,7 @@ def _quotas(root: Path) -> Iterator[float]:
         own = PurePosixPath(group)
         below = own.relative_to(mounted) if own.is_relative_to(mounted) else PurePosixPath()
         for directory in (below, *below.parents):
-            with suppress(OSError, ValueError, ZeroDivisionError):  # no quota, or not seen here
+            with suppress(OSError, ValueError, ZeroDivisionError):  # no quota, or not visible
                 yield quota(top / directory)
 
 
@@ -95,12 +95,12 @@ def _quota_v1(group: Path) -> float:
 def _lines(path: Path) -> list[str]:
     try:
         return path.read_text().splitlines()
-    except OSError:  # another system, or no /proc
+    except OSError:  # a system without /proc
         return []
 
 
 def processor_name() -> str:
-    """Return the processor's name, as far as the system tells it."""
+    """Return the processor's model name, if the system reports it."""
     with suppress(OSError):  # Linux
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

@@ -1,4 +1,4 @@
-"""Where output goes: what can be shown there, and whether a progress bar can move."""
+"""The terminal: characters that it cannot show, and progress bars."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import TextIO
 def escape_unencodable() -> None:
     """Let stdout and stderr escape the characters that their encoding does not have.
 
-    An output whose encoding is a code page, such as cp1252 of a pipe on Windows, would else raise
-    ``UnicodeEncodeError`` at the first name in another script, and all after it would be lost.
+    Otherwise a stream in a code page, such as a pipe on Windows in cp1252, would raise
+    ``UnicodeEncodeError`` at the first name in another script, and all output after it be lost.
     """
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # there may be none
+        if isinstance(stream, TextIOWrapper):  # a process may have no stdout
             stream.reconfigure(errors="backslashreplace")
 
 
 def supports_progress_bar(file: TextIO | None) -> bool:
-    """Return whether ``file`` is a terminal that can draw a bar anew in its place.
+    """Return whether ``file`` is a terminal that can redraw a progress bar in place.
 
     Examples
     --------

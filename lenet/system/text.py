@@ -1,7 +1,4 @@
-r"""Text for a terminal: printable characters only, words of messages, and aligned tables.
-
-Nothing here knows what is shown; the caller formats its numbers.
-"""
+"""Text: printable characters only, and aligned tables."""
 
 from __future__ import annotations
 
@@ -33,18 +30,18 @@ def table(
     gap: str = "  ",
     min_widths: Sequence[int] = (0,),
 ) -> str:
-    """Return rows of cells as lines of text, each column as wide as its longest cell.
+    """Return rows of cells as aligned text, each column as wide as its longest cell.
 
     Parameters
     ----------
     rows
-        The heading, if there is one, is the first row. All rows have the same length.
+        Rows of equal length; a heading is simply the first row.
     align
-        ``<`` (left) or ``>`` (right) for each column; the last one also for all columns after it.
+        ``<`` (left) or ``>`` (right) for each column; the last one applies to all further ones.
     gap
-        What stands between two columns.
+        The text between two columns.
     min_widths
-        The smallest width of each column; the last one also for all columns after it.
+        The smallest width of each column; the last number applies to all further ones.
 
     Raises
     ------
