@@ -19,7 +19,7 @@ from tiny import write_bars
 from lenet.config.schema import Config
 from lenet.config.writer import to_yaml
 from lenet.optim.averaging import Average
-from lenet.parallel import shared_memory, spawn, worker
+from lenet.parallel import process_group, shared_memory, spawn, worker
 from lenet.parallel.communicator import Communicator, SingleProcess
 from lenet.parallel.errors import WorkersUnavailable
 from lenet.parallel.process_group import ProcessGroup
@@ -338,6 +338,31 @@ def test_numpy_that_cannot_be_imported_in_a_worker_is_reported(monkeypatch):
     assert isinstance(error, WorkersUnavailable)
     assert error.problem.startswith("a worker cannot import NumPy: ")
     assert theirs.recv() == 1
+
+
+def has_no_address_space(communicator: Communicator, arrays: object, job: object) -> None:
+    if communicator.rank:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+    communicator.barrier()
+
+
+def test_no_address_space_in_a_worker():
+    with pytest.raises(MemoryError), ProcessGroup(2) as group:
+        has_no_address_space(group.start(has_no_address_space, {}, None), {}, None)
+
+
+def killed(pipe: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL there")
+def test_a_worker_that_is_killed_while_it_starts(monkeypatch):
+    """With one worker it might have been possible: the limit on memory is of all together."""
+    monkeypatch.setattr(process_group, "run_worker", killed)
+    with pytest.raises(WorkersUnavailable) as caught, ProcessGroup(2) as group:
+        group.start(see, {}, None)
+    assert caught.value.problem.endswith(" died, killed by SIGKILL")
+    assert "--workers 1" in caught.value.remedy
 
 
 @NEEDS_SHM

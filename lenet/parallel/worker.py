@@ -6,6 +6,7 @@ a limit on memory for example, the first process is told of it as of every other
 
 from __future__ import annotations
 
+import errno
 import os
 import traceback
 from contextlib import suppress
@@ -31,7 +32,9 @@ def run_worker(pipe: Connection) -> None:
     except (WorkerDied, EOFError):  # the others have ended: there is no one to report to
         os._exit(1)
     except BaseException as error:
-        if not isinstance(error, LenetError | MemoryError | OSError):
+        if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+            error = MemoryError()  # there is no address space for what is shared
+        elif not isinstance(error, LenetError | MemoryError | OSError):
             error = RuntimeError(traceback.format_exc())
         with suppress(OSError):
             pipe.send(error)
