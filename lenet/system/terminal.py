@@ -20,7 +20,7 @@ def escape_unencodable() -> None:
 
 
 def supports_progress_bar(file: TextIO | None) -> bool:
-    """Return whether ``file`` is a terminal that can redraw a progress bar in place.
+    """Return whether ``file`` is a terminal, or a notebook's, that can redraw a progress bar.
 
     Examples
     --------
@@ -30,4 +30,6 @@ def supports_progress_bar(file: TextIO | None) -> bool:
     >>> supports_progress_bar(None)  # a process without stderr
     False
     """
+    if type(file).__module__.startswith("ipykernel."):
+        return True
     return file is not None and file.isatty() and os.environ.get("TERM") != "dumb"
