@@ -163,7 +163,6 @@ def by_path(program: str, *command: str) -> tuple[list[str], None]:
 
 WAYS = {
     "standard input": lambda program: ([sys.executable, "-"], program),
-    "-c": lambda program: ([sys.executable, "-c", program], None),
     "a file without the guard": lambda program: by_path(program, "program.py"),
     "-m without the guard": lambda program: by_path(program, "-m", "program"),
     "runpy": lambda program: by_path(
@@ -212,30 +211,70 @@ def test_a_process_is_started_without_the_main_module(monkeypatch):
     assert seen == [{k: v for k, v in given().items() if k != "init_main_from_path"}]
 
 
-UNKNOWN = """
-from lenet.parallel.process_group import ProcessGroup
-def program(*_): pass
-with ProcessGroup(2) as group:
-    group.start(program, {}, None)
+OWN_LAYER = """
+from pathlib import Path
+from lenet import run_training
+from lenet.config.reader import load_config
+from lenet.models.registry import register_layer
+{definition}
+register_layer("head", Head)
+layers = "[{{type: convolution, filters: 4, kernel: 5}}, {{type: head, F: 3}}]"
+overrides = [f"model.layers={{layers}}", "model.input=[1, 32, 32]", "train.workers={workers}"]
+run_training(load_config(Path("config.yaml"), overrides), warn=print)
 """
+CLASS = "from lenet.nn.linear import Linear\nclass Head(Linear): pass\n"
+LOCAL = (
+    "from lenet.nn.linear import Linear\n"
+    "def made():\n    class Head(Linear): pass\n    return Head\nHead = made()\n"
+)
 
 
-def test_a_program_that_workers_cannot_import_is_one_line():
-    """The programs of this package are imported; what a user's main module defines is not."""
-    ended = subprocess.run(
-        [sys.executable, "-c", UNKNOWN],
+def own_layer(tmp_path: Path, config: Config, definition: str, workers: object):
+    (tmp_path / "config.yaml").write_text(to_yaml(config))
+    (tmp_path / "heads.py").write_text(CLASS)
+    program = OWN_LAYER.format(definition=definition, workers=workers)
+    return subprocess.run(
+        [sys.executable, "-"],
+        input=program,
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])},
         timeout=60,
         check=False,
     )
+
+
+def test_a_registered_layer_of_an_importable_module_is_registered_in_the_workers(config, tmp_path):
+    ended = own_layer(tmp_path, config, "from heads import Head", 2)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+    assert trained_by_two(tmp_path)
+
+
+def trained_by_two(tmp_path: Path) -> bool:
+    """As the checkpoint says, which cannot be read here, where its layer is unknown."""
+    return b'"workers":2' in (tmp_path / "run" / "last.npz").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("definition", "reason"),
+    [
+        (CLASS, "a worker cannot import what it is given: Can't get attribute 'Head'"),
+        (LOCAL, "a worker cannot be given what it needs: Can't pickle local object"),
+    ],
+)
+def test_a_layer_of_the_main_program_trains_in_one_worker(config, tmp_path, definition, reason):
+    """What workers would have to import is in no module: two are refused, auto takes one."""
+    ended = own_layer(tmp_path, config, definition, 2)
     last = ended.stderr.splitlines()[-1]
-    assert last.startswith(
-        "lenet.system.errors.ConfigError: train.workers: a worker cannot import what it is given: "
-        "Can't get attribute 'program'"
-    )
-    assert ended.stderr.count("Traceback") == 1
+    assert ended.returncode == 1
+    assert ended.stderr.count("Traceback") < 3  # of this program, and of what caused it
+    assert last.startswith(f"lenet.parallel.errors.NotImportable: train.workers: {reason}")
+    assert last.endswith("define it in a module of its own, or use --workers 1")
+    if not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) > 1:
+        ended = own_layer(tmp_path, config, definition, "auto")
+        assert (ended.returncode, ended.stderr) == (0, "")
+        assert ended.stdout.startswith(f"training with one worker instead of 2: {reason}")
 
 
 # --- What prevents them -------------------------------------------------------------------------

@@ -145,6 +145,8 @@ LAYERS: Final[dict[str, LayerType]] = {
     },
 }
 
+PACKAGED: Final = frozenset(LAYERS)
+
 
 def register_layer(name: str, layer: type[Layer], letter: str = "") -> None:
     """Let specifications name a layer class of one's own.
@@ -171,3 +173,8 @@ def register_layer(name: str, layer: type[Layer], letter: str = "") -> None:
     'F'
     """
     LAYERS[name] = LayerType(layer, letter)
+
+
+def registered_layers() -> dict[str, tuple[type[Layer], str]]:
+    """Return what :func:`register_layer` has added: class and letter by name."""
+    return {name: (LAYERS[name].layer, LAYERS[name].letter) for name in LAYERS.keys() - PACKAGED}

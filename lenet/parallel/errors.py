@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lenet.system.errors import SystemFailure
+from lenet.system.errors import ConfigError, SystemFailure
 
 
 class WorkerDied(SystemFailure):
@@ -11,3 +11,7 @@ class WorkerDied(SystemFailure):
 
 class WorkersUnavailable(SystemFailure):
     """There is no process, or no memory to share, for more than one worker."""
+
+
+class NotImportable(ConfigError):
+    """Something that workers need is defined where they cannot import it, as in a notebook."""

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from multiprocessing import current_process, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.shared_memory import SharedMemory
+from pickle import PicklingError
 from types import TracebackType
 from typing import Self
 
@@ -24,7 +25,7 @@ import numpy as np
 from lenet.nn.im2col import Array
 from lenet.parallel import spawn
 from lenet.parallel.communicator import SIGNALS, Communicator, SingleProcess
-from lenet.parallel.errors import WorkerDied, WorkersUnavailable
+from lenet.parallel.errors import NotImportable, WorkerDied, WorkersUnavailable
 from lenet.parallel.shared_memory import (
     ArrayHandle,
     SharedArray,
@@ -105,6 +106,13 @@ class ProcessGroup:
             What they run: ``program(communicator, arrays, job)``, with ``arrays`` opened.
         arrays, job
             What it is given; ``job`` is pickled.
+
+        Raises
+        ------
+        NotImportable
+            Something in ``program`` or ``job`` is defined where a worker cannot import it.
+        WorkersUnavailable
+            There is no room for what the workers share, or one of them ended while it started.
         """
         if self.size == 1:
             return self.communicator
@@ -114,8 +122,17 @@ class ProcessGroup:
             0, self.size, control, self._check, self._vectors
         )
         for rank, pipe in enumerate(self._pipes, start=1):
-            with suppress(BrokenPipeError):  # it is dead: the first barrier raises that
-                pipe.send((rank, self.size, name, program, arrays, job))
+            work = (rank, self.size, name, program, arrays, job)
+            try:
+                pipe.send(work)
+            except BrokenPipeError:  # it is dead: the first barrier raises that
+                pass
+            except (PicklingError, AttributeError, TypeError) as error:
+                raise NotImportable(
+                    f"a worker cannot be given what it needs: {error}",
+                    remedy="define it in a module of its own, or use --workers 1",
+                    key="train.workers",
+                ) from error
         try:
             self.communicator.barrier()  # all have opened what is shared
         except WorkerDied as error:

@@ -14,8 +14,8 @@ from multiprocessing import parent_process
 from multiprocessing.connection import Connection
 from typing import Any
 
-from lenet.parallel.errors import WorkerDied, WorkersUnavailable
-from lenet.system.errors import ConfigError, LenetError
+from lenet.parallel.errors import NotImportable, WorkerDied, WorkersUnavailable
+from lenet.system.errors import LenetError
 
 
 def run_worker(pipe: Connection) -> None:
@@ -70,8 +70,8 @@ def _receive(pipe: Connection) -> Any:  # noqa: ANN401 - what it brings is of ma
     try:
         return pipe.recv()
     except (AttributeError, ImportError) as error:
-        raise ConfigError(
+        raise NotImportable(
             f"a worker cannot import what it is given: {error}",
-            remedy="define it in a module that can be imported, or use --workers 1",
+            remedy="define it in a module of its own, or use --workers 1",
             key="train.workers",
         ) from error

@@ -57,7 +57,7 @@ class Verdict:
             "machine": dict(self.machine),
             "seconds": self.seconds,
         }
-        return json.dumps(values, ensure_ascii=False)
+        return json.dumps(values)
 
     def to_junit(self) -> str:
         """Return JUnit XML, which continuous integration systems read."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import signal
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from os import PathLike
@@ -18,8 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet.config.schema import Config
+from lenet.models.registry import register_layer, registered_layers
+from lenet.nn.layer import Layer
 from lenet.parallel.communicator import SIGNALS, Communicator
-from lenet.parallel.errors import WorkersUnavailable
+from lenet.parallel.errors import NotImportable, WorkersUnavailable
 from lenet.parallel.launch import choose_workers
 from lenet.parallel.mpi import MPIGroup
 from lenet.parallel.process_group import ProcessGroup, receive_signals
@@ -108,10 +110,10 @@ def run_training(
             group = mpi or ProcessGroup(workers)
             stack.enter_context(group)
             trainer, class_names = _start(group, config, directory, start)
-        except (WorkersUnavailable, MemoryError) as error:
+        except (WorkersUnavailable, NotImportable, MemoryError) as error:
             if config.train.workers != "auto" or workers == 1:
                 raise
-            reason = error.problem if isinstance(error, WorkersUnavailable) else "out of memory"
+            reason = "out of memory" if isinstance(error, MemoryError) else error.problem
         else:
             reason = ""
         if reason:
@@ -182,7 +184,7 @@ def _start(
     class_names = split.class_names
     del split  # what was copied to shared memory need not stay twice
     handles = {"images": image_handle, "labels": label_handle}
-    communicator = group.start(_run_worker, handles, (config, start))
+    communicator = group.start(_run_worker, handles, (config, registered_layers(), start))
     try:
         trainer = _trainer(communicator, config, images, labels, start)
     except CheckpointError as error:
@@ -209,10 +211,12 @@ def _trainer(
 def _run_worker(
     communicator: Communicator,
     arrays: dict[str, NDArray[np.uint8]],
-    job: tuple[Config, Checkpoint | None],
+    job: tuple[Config, Mapping[str, tuple[type[Layer], str]], Checkpoint | None],
 ) -> None:
     """Train in a worker process; the function that the process group runs."""
-    config, start = job
+    config, layers, start = job
+    for name, (layer, letter) in layers.items():
+        register_layer(name, layer, letter)
     trainer = _trainer(communicator, config, arrays["images"], arrays["labels"], start)
     receive_signals(trainer.signals.append)
     trainer.run()
