@@ -14,7 +14,7 @@ from lenet.nn.pooling import AveragePooling, MaxPooling
 from lenet.nn.rbf import RBF
 from lenet.nn.subsampling import Subsampling
 from lenet.nn.transposed import TransposedConvolution
-from lenet.nn.unpooling import RepeatUnpooling
+from lenet.nn.unpooling import MaxUnpooling, RepeatUnpooling
 
 
 def colour_stack(dtype=np.float64):
@@ -125,6 +125,19 @@ def enlarging_stack(dtype=np.float64):
         Linear("class", 3),
     ]  # fmt: skip
     return randomized(Network(layers, (2, 5, 4), dtype))
+
+
+def unpooling_stack(dtype=np.float64):
+    """A pooling whose switches a later layer uses; only ONNX has such a layer."""
+    pooling = MaxPooling("pool", (2, 3), stride=(3, 3))
+    layers = [
+        Convolution("conv", 2, 2),
+        pooling,
+        Activation("tanh", "tanh"),
+        MaxUnpooling("unpool", pooling),
+        Linear("class", 3),
+    ]
+    return randomized(Network(layers, (1, 9, 10), dtype))
 
 
 STACKS = {

@@ -17,7 +17,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from networks import STACKS, colour_stack, randomized
+from networks import STACKS, colour_stack, randomized, unpooling_stack
 from numpy.testing import assert_allclose, assert_array_equal
 from untrained import untrained, untrained_colour
 
@@ -29,7 +29,9 @@ from lenet.export.onnx_model import compare, onnx_model
 from lenet.nn.activations import Activation
 from lenet.nn.linear import Linear
 from lenet.nn.network import Network
+from lenet.nn.pooling import MaxPooling
 from lenet.nn.rbf import RBF
+from lenet.nn.unpooling import MaxUnpooling
 from lenet.system.errors import ConfigError, GateFailed, SystemFailure
 from lenet.training.build import load_split
 from lenet.training.checkpoint import save_checkpoint
@@ -128,7 +130,12 @@ def test_onnxruntime(settings):
     assert_allclose(z, scores(checkpoint, images), atol=1e-4)
 
 
-@every_stack
+every_onnx_stack = pytest.mark.parametrize(
+    "stack", [*STACKS.values(), unpooling_stack], ids=[*STACKS, "unpooling_stack"]
+)
+
+
+@every_onnx_stack
 def test_onnx_of_any_network(stack):
     onnx = pytest.importorskip("onnx")
     reference = pytest.importorskip("onnx.reference")
@@ -142,7 +149,7 @@ def test_onnx_of_any_network(stack):
     assert compare(model, exported, images) <= 1e-4 * max(1, np.abs(expected).max())
 
 
-@every_stack
+@every_onnx_stack
 def test_onnxruntime_of_any_network(stack):
     pytest.importorskip("onnx")
     runtime = pytest.importorskip("onnxruntime")
@@ -166,6 +173,18 @@ def test_a_layer_without_a_translation_is_named():
     pytest.importorskip("onnx")
     with pytest.raises(ConfigError, match=f"{problem} ONNX; "):
         onnx_model(made)
+
+
+@pytest.mark.parametrize("options", [{"stride": 1}, {"padding": 1}, {"dilation": 2}, {"stride": 3}])
+def test_unpooling_that_onnx_does_not_have(options):
+    pytest.importorskip("onnx")
+    pooling = MaxPooling("pool", 2, **options)
+    network = Network([pooling, MaxUnpooling("unpool", pooling), Linear("class", 2)], (1, 6, 6))
+    made = ExportedNetwork(network, (6, 6), Preprocessing((1, 6, 6)), ("a", "b"), "of a test")
+    with pytest.raises(ConfigError, match="unpool: MaxUnpooling with windows that do not"):
+        onnx_model(made)
+    with pytest.raises(ConfigError, match="unpool: MaxUnpooling cannot be exported to C"):
+        c.c_source(made)
 
 
 def test_onnx_describes_its_input():

@@ -10,7 +10,7 @@ A layer is translated by the function of its class in :data:`TRANSLATIONS`.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any, Final
 
@@ -29,7 +29,7 @@ from lenet.nn.pooling import AveragePooling, MaxPooling, Pooling
 from lenet.nn.rbf import RBF
 from lenet.nn.subsampling import Subsampling
 from lenet.nn.transposed import TransposedConvolution
-from lenet.nn.unpooling import RepeatUnpooling
+from lenet.nn.unpooling import MaxUnpooling, RepeatUnpooling
 from lenet.system.errors import GateFailed
 from lenet.system.extras import require
 from lenet.version import __version__
@@ -51,7 +51,8 @@ def onnx_model(exported: ExportedNetwork) -> bytes:
         The extra ``onnx`` is not installed.
     """
     onnx = require("onnx", extra="onnx")
-    graph = Graph(onnx)
+    unpooled = [x.pooling.name for x in exported.network.layers if isinstance(x, MaxUnpooling)]
+    graph = Graph(onnx, unpooled)
     _preprocess(graph, exported)
     for layer in exported.network.layers:
         if type(layer) not in TRANSLATIONS:
@@ -156,27 +157,41 @@ def _metadata(exported: ExportedNetwork) -> dict[str, str]:
 
 
 class Graph:
-    """Nodes and constants; ``value`` is the name of the last node's output."""
+    """Nodes and constants in the making.
 
-    def __init__(self, onnx: Any) -> None:  # noqa: ANN401 - a module has no better type
+    Attributes
+    ----------
+    value
+        The name of the last node's output.
+    unpooled
+        The names of max poolings whose switches a later layer needs.
+    switches
+        For these, the name of the places of the maxima.
+    """
+
+    def __init__(self, onnx: Any, unpooled: Sequence[str]) -> None:  # noqa: ANN401 - a module
         self.onnx = onnx
+        self.unpooled = unpooled
+        self.switches: dict[str, str] = {}
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
         self.names = set(RESERVED)
         self.value = "images"
 
-    def node(self, operator: str, name: str, *constants: str, **attributes: object) -> None:
-        """Append a node that takes the last value and constants."""
-        name = self._unique(name)
-        inputs = [self.value, *constants]
+    def node(
+        self, operator: str, name: str, *others: str, second: str = "", **attributes: object
+    ) -> None:
+        """Append a node that takes the last value and others; it may have a second output."""
+        name = self.unique(name)
+        inputs, outputs = [self.value, *others], [name, second] if second else [name]
         self.nodes.append(
-            self.onnx.helper.make_node(operator, inputs, [name], name=name, **attributes)
+            self.onnx.helper.make_node(operator, inputs, outputs, name=name, **attributes)
         )
         self.value = name
 
     def constant(self, name: str, array: Array) -> str:
         """Add an array and return its name."""
-        name = self._unique(name)
+        name = self.unique(name)
         # Little-endian on every machine, as the format requires.
         self.constants.append(self.onnx.numpy_helper.from_array(np.ascontiguousarray(array), name))
         return name
@@ -209,7 +224,7 @@ class Graph:
             initializer=self.constants,
         )
 
-    def _unique(self, name: str) -> str:
+    def unique(self, name: str) -> str:
         """Return a name that no other value has: layers may have any names."""
         while name in self.names:
             name += "_"
@@ -283,13 +298,39 @@ def _max_pooling(graph: Graph, layer: MaxPooling) -> None:
     if not _are_small(pads, layer):
         graph.pad(f"{layer.name}.padded", pads, -np.inf)
         pads = (0, 0, 0, 0)
+    places = ""
+    if layer.name in graph.unpooled:
+        places = graph.unique(f"{layer.name}.places")
+        graph.switches[layer.name] = places
     graph.node(
         "MaxPool",
         layer.name,
+        second=places,
         kernel_shape=layer.kernel,
         strides=layer.stride,
         pads=pads,
         dilations=layer.dilation,
+    )
+
+
+def _max_unpooling(graph: Graph, layer: MaxUnpooling) -> None:
+    """Translate unpooling where the windows cover the image and do not overlap.
+
+    The operator does not add numbers, and runtimes differ in the place of the rest of an image.
+    """
+    pooling = layer.pooling
+    covered = extent(pooling.kernel, pooling.dilation)
+    (_, *size), (_, *count), stride = pooling.shape, pooling.output_shape, pooling.stride
+    separate = all(s >= e for s, e in zip(stride, covered, strict=True))
+    reached = [(n - 1) * s + e for n, s, e in zip(count, stride, covered, strict=True)]
+    if pooling.padded or not separate or reached != size:
+        raise not_exported(layer, "ONNX", "windows that do not divide the image")
+    graph.node(
+        "MaxUnpool",
+        layer.name,
+        graph.switches[pooling.name],
+        kernel_shape=pooling.kernel,
+        strides=stride,
     )
 
 
@@ -403,6 +444,7 @@ TRANSLATIONS: Final[dict[type[Layer], Callable[[Graph, Any], None]]] = {
     MaxPooling: _max_pooling,
     AveragePooling: _average_pooling,
     Subsampling: _subsampling,
+    MaxUnpooling: _max_unpooling,
     RepeatUnpooling: _repeat,
     BatchNormalization: _batch_normalization,
     Linear: _linear,
