@@ -275,6 +275,15 @@ def test_c_of_any_network(tmp_path, stack):
         assert_scores(z, row)
 
 
+@every_stack
+def test_export_leaves_the_network_as_it_is(stack):
+    exported = exported_stack(stack)
+    images, _ = raw_images_and_scores(exported)
+    before = exported.scores(images).copy()
+    c.c_source(exported)
+    assert_array_equal(exported.scores(images), before)
+
+
 def test_c_of_colour_images_defines_their_layout():
     header = c.c_source(exported_stack(colour_stack))["lenet.h"]
     for line in ("CHANNELS 3", "HEIGHT 15", "WIDTH 12", "PIXELS 540 "):

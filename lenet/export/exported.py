@@ -6,6 +6,7 @@ are part of what is exported.
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Final
 
@@ -100,8 +101,9 @@ def exported_network(
 
 def average_factors(layer: AveragePooling) -> Array:
     """Return the factors (Ho,Wo) by which the sums of the windows are multiplied."""
-    layer.allocate(1, np.float32)
-    factor = np.asarray(layer.factor, np.float32)
+    allocated = deepcopy(layer)  # the buffers of the network stay as they are
+    allocated.allocate(1, np.float32)
+    factor = np.asarray(allocated.factor, np.float32)
     return np.broadcast_to(factor.reshape(factor.shape[:2]), layer.output_shape[1:])
 
 
