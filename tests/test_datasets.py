@@ -503,7 +503,7 @@ def test_show_draws_a_row_a_class(tmp_path):
     result = run("show", "tiny", "--data-dir", str(tmp_path / "here"), "--out", str(picture))
     assert (result.exit_code, result.stdout) == (0, f"{picture}\n")
     drawn = picture.read_text(encoding="utf-8")
-    assert "tiny, train: the first images of each class of 5" in drawn
+    assert "tiny, train: a random sample of each class of 5" in drawn
     assert drawn.count("<image ") == 5
 
 

@@ -1,22 +1,27 @@
-"""``lenet data``: list, download and show the data sets."""
+"""``lenet data``: list, download, show and check data sets."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lenet.cli.options import DATA_DIR
 
+if TYPE_CHECKING:
+    from lenet.data.datasets import Split
+
 
 @click.group()
 def data() -> None:
-    """List, download and show data sets.
+    """List, download, show and check data sets.
 
     \b
         lenet data list
         lenet data fetch mnist
+        lenet data check pictures/
     """  # noqa: D301 - click's mark for lines to leave as they are
 
 
@@ -76,7 +81,7 @@ def fetch(name: str, data_dir: Path | None) -> None:
 
 
 @data.command()
-@click.argument("name")
+@click.argument("name_or_path")
 @click.option(
     "--split",
     type=click.Choice(["train", "test"]),
@@ -85,28 +90,104 @@ def fetch(name: str, data_dir: Path | None) -> None:
     help="Which split of the data set to show.",
 )
 @click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the random sample."
+)
+@click.option(
     "--out",
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="PNG or SVG file to write.  [default: NAME.png]",
 )
 @DATA_DIR
-def show(name: str, split: str, out: Path | None, data_dir: Path | None) -> None:
-    """Plot the first images of data set NAME, one row per class.
+def show(name_or_path: str, split: str, seed: int, out: Path | None, data_dir: Path | None) -> None:
+    """Plot a random sample of a data set, one row per class.
 
-    Needs the extra viz.
+    A data set is named, or is a path: a directory with IDX files, a directory with a directory of
+    pictures for every class, a .npz or a .csv file. Needs the extra viz.
 
     \b
         lenet data show strokes
         lenet data show mnist --split test --out mnist.png
+        lenet data show pictures/
     """  # noqa: D301 - click's mark for lines to leave as they are
-    from lenet.data import datasets
+    from lenet.data import check
     from lenet.inspect import figures, plots
 
-    found = datasets.load_dataset(name, split, directory=data_dir)
+    found = _load(name_or_path, split, data_dir)
+    chosen = check.random_sample(found, plots.SAMPLES, seed)
+    name = Path(name_or_path).resolve().stem
     path = out or Path(f"{name}.png")
-    title = f"{name}, {split}: the first images of each class of {len(found.images):,}"
+    title = f"{name}, {split}: a random sample of each class of {len(found.images):,}"
     figures.write_figure(
-        path, lambda: plots.samples(found.images, found.labels, found.class_names, title)
+        path,
+        lambda: plots.samples(found.images[chosen], found.labels[chosen], found.class_names, title),
     )
     click.echo(path)
+
+
+@data.command("check")
+@click.argument("name_or_path")
+@click.option(
+    "--checkpoint",
+    metavar="FILE",
+    help="Also list the images whose label this network contradicts; pretrained is the packaged "
+    "one.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+@DATA_DIR
+def check_(name_or_path: str, checkpoint: str | None, as_json: bool, data_dir: Path | None) -> None:
+    """Count the images and classes of a data set, and look for duplicates.
+
+    Prints sizes, levels, the background, the images of each class, images that appear twice, with
+    one label or two, and test images that are training images. The exit code is 0 whatever is
+    found, if the data can be read.
+
+    \b
+        lenet data check mnist
+        lenet data check pictures/ --checkpoint runs/pictures/best.npz
+    """  # noqa: D301 - click's mark for lines to leave as they are
+    from lenet.data import check
+    from lenet.system.errors import ConfigError, DataError
+
+    splits = {"train": _load(name_or_path, "train", data_dir)}
+    try:
+        splits["test"] = _load(name_or_path, "test", data_dir)
+    except (ConfigError, DataError) as error:
+        _warn(f"no test images: {error}")
+    report = check.report(splits)
+    if checkpoint is not None:
+        report["suspect_labels"] = _suspects(checkpoint, splits)
+    if as_json:
+        click.echo(json.dumps({"schema_version": 1, "data": name_or_path, **report}, indent=2))
+    else:
+        click.echo(check.as_text(report))
+
+
+def _suspects(checkpoint: str, splits: dict[str, Split]) -> dict[str, list[dict[str, Any]]]:
+    from lenet.training.restore import read_checkpoint
+    from lenet.training.suspects import suspect_labels
+
+    network = read_checkpoint(checkpoint)
+    return {
+        name: [
+            {
+                "image": mistake.index,
+                "label": split.class_names[mistake.label],
+                "predicted": split.class_names[mistake.predicted],
+                "probability": round(mistake.probability, 6),
+            }
+            for mistake in suspect_labels(network, split)
+        ]
+        for name, split in splits.items()
+    }
+
+
+def _load(target: str, split: str, data_dir: Path | None) -> Split:
+    from lenet.data import datasets
+
+    name, path = datasets.resolve(target)
+    return datasets.load_dataset(name, split, directory=data_dir, path=path, warn=_warn)
+
+
+def _warn(line: str) -> None:
+    click.echo(f"lenet: warning: {line}", err=True)

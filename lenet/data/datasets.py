@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet.data.cache import cache_directory
-from lenet.data.catalogue import find_source
+from lenet.data.catalogue import CATALOGUE, find_source
 from lenet.data.labels import Labels, as_labels, check_labels
 from lenet.data.levels import BYTES, Levels, as_bytes, channels_first, measured
 from lenet.data.own import FORMATS, Paths, read_own, recognise
@@ -178,6 +178,27 @@ def load_path(
         There is nothing there, or nothing that is recognised.
     """
     return load_dataset(format_of(Path(path)), split, path=path, **options)
+
+
+def resolve(target: str) -> tuple[str, Path | None]:
+    """Return what ``target`` means: a data set of the catalogue, or the format and its path.
+
+    Raises
+    ------
+    ConfigError
+        It is neither a name in the catalogue nor a path.
+    DataError
+        There is nothing that is recognised at the path.
+
+    Examples
+    --------
+    >>> resolve("mnist")
+    ('mnist', None)
+    """
+    if target not in CATALOGUE and os.access(target, os.F_OK):
+        return format_of(Path(target)), Path(target)
+    find_source(target)
+    return target, None
 
 
 def format_of(path: Path) -> str:

@@ -1,0 +1,254 @@
+"""What is in a data set, and what may be wrong with it: counts, levels, paper, duplicates."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lenet.data.datasets import Split
+from lenet.data.labels import missing_classes
+from lenet.data.preprocessing import image_shape
+from lenet.system.text import printable, table
+
+SAMPLE = 10_000  # images that levels and paper are measured on, from all over
+UNIFORM = 0.75  # of the border's pixels are as light as the paper, where there is paper
+TOLERANCE = 24  # levels that paper may differ by
+MIN_RANGE = 128  # levels between the darkest and the lightest pixel of images that use the bytes
+MAX_EXAMPLES = 5
+MAX_SUSPECTS = 50  # of each split, in the table
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What a set of images looks like.
+
+    Attributes
+    ----------
+    shape
+        (C,H,W).
+    darkest, lightest
+        The smallest and the largest level, 0 to 255.
+    mean
+        Of all levels.
+    paper
+        The level of the border, if nearly all images have the same there; otherwise None.
+    """
+
+    shape: tuple[int, int, int]
+    darkest: int
+    lightest: int
+    mean: float
+    paper: int | None
+
+    @property
+    def dark_on_light(self) -> bool:
+        """Whether the images are ink on light paper; MNIST's are light on black."""
+        return self.paper is not None and self.paper > (self.darkest + self.lightest) / 2
+
+    def remarks(self) -> list[str]:
+        """Return a line for everything that training should know of."""
+        lines = []
+        if self.lightest == self.darkest:
+            lines.append(f"all pixels are {self.darkest}: there is nothing to learn from")
+        elif self.lightest - self.darkest < MIN_RANGE:
+            lines.append(
+                f"levels are {self.darkest} to {self.lightest}, not 0 to 255: the input is nearly "
+                "constant unless it is scaled by them"
+            )
+        if self.dark_on_light:
+            lines.append(
+                f"the background is light (level {self.paper}), MNIST's is black: data.invert "
+                "exchanges them"
+            )
+        return lines
+
+
+def image_facts(images: NDArray[np.uint8]) -> ImageFacts:
+    """Measure images (N,H,W) or (N,C,H,W), a sample of them if they are many.
+
+    Examples
+    --------
+    >>> white = np.full((3, 8, 8), 255, np.uint8)
+    >>> white[:, 2:6, 3:5] = 0
+    >>> facts = image_facts(white)
+    >>> facts.paper, facts.dark_on_light
+    (255, True)
+    """
+    chosen = np.linspace(0, len(images) - 1, min(len(images), SAMPLE)).astype(np.intp)
+    C, H, W = image_shape(images)
+    sample = images[chosen].reshape(-1, C, H, W)
+    border = np.concatenate(
+        [sample[:, :, 0], sample[:, :, -1], sample[:, :, 1:-1, 0], sample[:, :, 1:-1, -1]], axis=2
+    )
+    paper = int(np.median(border))
+    uniform = (np.abs(border.astype(np.int16) - paper) <= TOLERANCE).mean() >= UNIFORM
+    return ImageFacts(
+        (C, H, W),
+        int(sample.min()),
+        int(sample.max()),
+        float(sample.mean()),
+        paper if uniform else None,
+    )
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Images that are the same, pixel by pixel.
+
+    Attributes
+    ----------
+    images
+        How many have an earlier twin.
+    contradictions
+        How many of them have another label than that.
+    examples
+        The numbers of some twins, those that contradict each other first.
+    """
+
+    images: int
+    contradictions: int
+    examples: tuple[tuple[int, int], ...]
+
+
+def duplicates(split: Split, other: Split | None = None) -> Duplicates:
+    """Find the images of ``split`` that are in ``other`` too, by default those it has twice."""
+    first: dict[bytes, int] = {}
+    earlier = split if other is None else other
+    if other is not None:
+        for k, digest in enumerate(_digests(other)):
+            first.setdefault(digest, k)
+    twins = []
+    for k, digest in enumerate(_digests(split)):
+        twin = first.get(digest)
+        if twin is not None:
+            twins.append((twin, k, earlier.labels[twin] != split.labels[k]))
+        elif other is None:
+            first[digest] = k
+    twins.sort(key=lambda twin: not twin[2])
+    examples = tuple((twin, k) for twin, k, _ in twins[:MAX_EXAMPLES])
+    return Duplicates(len(twins), sum(bool(differ) for *_, differ in twins), examples)
+
+
+def _digests(split: Split) -> list[bytes]:
+    return [blake2b(image, digest_size=16).digest() for image in split.images]
+
+
+def report(splits: dict[str, Split]) -> dict[str, Any]:
+    """Return all facts about a data set as JSON has them.
+
+    Parameters
+    ----------
+    splits
+        By name, ``train`` and ``test``, or one of them.
+    """
+    result: dict[str, Any] = {"splits": {}, "remarks": []}
+    for name, split in splits.items():
+        facts, twins = image_facts(split.images), duplicates(split)
+        counts = np.bincount(split.labels, minlength=len(split.class_names))
+        result["splits"][name] = {
+            "images": len(split.images),
+            "shape": list(facts.shape),
+            "darkest": facts.darkest,
+            "lightest": facts.lightest,
+            "mean": round(facts.mean, 2),
+            "paper": facts.paper,
+            "stored_levels": list(split.levels),
+            "classes": dict(zip(split.class_names, counts.tolist(), strict=True)),
+            "duplicates": _entry(twins),
+        }
+        remarks = facts.remarks()
+        if missing := missing_classes(split.labels, split.class_names):
+            remarks.append(f"no images of {_some(missing)}")
+        remarks += _remarks(twins, "appear more than once")
+        result["remarks"] += [f"{name}: {remark}" for remark in remarks]
+    if {"train", "test"} <= set(splits):
+        train, test = splits["train"], splits["test"]
+        if image_shape(train.images) != image_shape(test.images):
+            shapes = ("×".join(map(str, image_shape(split.images))) for split in (train, test))
+            result["remarks"].append("training images are of {}, test images of {}".format(*shapes))
+        twins = duplicates(test, train)
+        result["test_in_train"] = _entry(twins)
+        remarks = _remarks(twins, "are training images, too")
+        result["remarks"] += [f"test: {remark}" for remark in remarks]
+    return result
+
+
+def as_text(report: dict[str, Any]) -> str:
+    """Return a report as tables and lines."""
+    splits = report["splits"]
+    rows: list[tuple[str, ...]] = [("SPLIT", "IMAGES", "SHAPE", "LEVELS", "MEAN", "BACKGROUND")]
+    for name, facts in splits.items():
+        rows.append(
+            (
+                name,
+                f"{facts['images']:,}",
+                "×".join(map(str, facts["shape"])),
+                f"{facts['darkest']} to {facts['lightest']}",
+                f"{facts['mean']:.1f}",
+                "mixed" if facts["paper"] is None else str(facts["paper"]),
+            )
+        )
+    counts: dict[str, list[int]] = {}
+    for k, facts in enumerate(splits.values()):
+        for name, count in facts["classes"].items():
+            counts.setdefault(name, [0] * len(splits))[k] = count
+    classes = [
+        ("CLASS", *map(str.upper, splits)),
+        *((printable(name), *(f"{n:,}" for n in row)) for name, row in counts.items()),
+    ]
+    parts = [table(rows, "<><><>"), table(classes, "<>")]
+    if report["remarks"]:
+        parts.append("\n".join(map(printable, report["remarks"])))
+    suspects = [
+        (f"{name} {s['image']}", printable(s["label"]), printable(s["predicted"]),
+         f"{s['probability']:.4f}")
+        for name, images in report.get("suspect_labels", {}).items()
+        for s in images[:MAX_SUSPECTS]
+    ]  # fmt: skip
+    if suspects:
+        parts.append(table([("IMAGE", "LABEL", "NETWORK", "PROBABILITY"), *suspects], "<<<>"))
+    return "\n\n".join(parts)
+
+
+def _entry(twins: Duplicates) -> dict[str, Any]:
+    return {
+        "images": twins.images,
+        "contradictions": twins.contradictions,
+        "examples": [list(pair) for pair in twins.examples],
+    }
+
+
+def _remarks(twins: Duplicates, what: str) -> list[str]:
+    if not twins.images:
+        return []
+    pairs = ", ".join(f"{a} and {b}" for a, b in twins.examples)
+    labels = f", {twins.contradictions:,} of them with another label" * bool(twins.contradictions)
+    return [f"{twins.images:,} images {what}{labels} (numbers {pairs})"]
+
+
+def _some(names: tuple[str, ...]) -> str:
+    shown = ", ".join(names[:12])
+    return f"class {shown}" if len(names) == 1 else f"classes {shown}{' …' * (len(names) > 12)}"
+
+
+def random_sample(split: Split, per_class: int, seed: int = 0) -> NDArray[np.intp]:
+    """Return the numbers of up to ``per_class`` images of every class, chosen at random, sorted.
+
+    Examples
+    --------
+    >>> split = Split(np.zeros((6, 2, 2), np.uint8), np.array([0, 0, 0, 1, 1, 1]), ("a", "b"))
+    >>> np.bincount(split.labels[random_sample(split, 2)])
+    array([2, 2])
+    """
+    order = np.random.default_rng(seed).permutation(len(split.labels))
+    chosen: defaultdict[int, list[int]] = defaultdict(list)
+    for k in order.tolist():
+        members = chosen[int(split.labels[k])]
+        if len(members) < per_class:
+            members.append(k)
+    return np.sort(np.array([k for members in chosen.values() for k in members], np.intp))

@@ -1,0 +1,59 @@
+"""Labels that may be wrong: the images whose label a trained network contradicts most surely."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lenet.data.datasets import Split
+from lenet.data.loader import Loader
+from lenet.system.errors import ConfigError
+from lenet.training.checkpoint import Checkpoint
+from lenet.training.ensemble import EVALUATION_BATCH
+from lenet.training.evaluation import probabilities
+from lenet.training.mistakes import Mistake
+from lenet.training.restore import preprocessing_of, restore_network
+
+MIN_PROBABILITY = 0.95
+"""Of the class that the network predicts."""
+
+
+def suspect_labels(checkpoint: Checkpoint, split: Split) -> list[Mistake]:
+    """Return the images that the network assigns to another class than their label's, surest first.
+
+    Parameters
+    ----------
+    checkpoint
+        The network, trained on the same classes.
+    split
+        Any images that fit it.
+
+    Raises
+    ------
+    ConfigError
+        The data have other classes than the network.
+    DataError
+        The images do not fit the network.
+    """
+    network = restore_network(checkpoint)
+    (classes,) = network.output_shape
+    if classes != len(split.class_names):
+        raise ConfigError(
+            f"has {classes} classes, the data have {len(split.class_names)}",
+            remedy="name a checkpoint that was trained on these classes",
+            key="--checkpoint",
+        )
+    loader = Loader(
+        split.images,
+        split.labels,
+        batch_size=EVALUATION_BATCH,
+        preprocessing=preprocessing_of(checkpoint),
+        dtype=network.dtype,
+    )
+    p = probabilities(network, loader)
+    predicted, highest = p.argmax(axis=1), p.max(axis=1)
+    suspects = np.flatnonzero((predicted != split.labels) & (highest >= MIN_PROBABILITY))
+    suspects = suspects[np.argsort(-highest[suspects], kind="stable")]
+    return [
+        Mistake(int(i), split.images[i], int(split.labels[i]), int(predicted[i]), float(highest[i]))
+        for i in suspects
+    ]
