@@ -11,9 +11,11 @@ import pytest
 from click.testing import CliRunner
 
 from lenet.cli.data import data
-from lenet.data.check import Duplicates, duplicates, image_facts, random_sample, report
+from lenet.data.check import Duplicates, duplicates, random_sample, report
 from lenet.data.datasets import Split
 from lenet.data.idx import write_idx
+from lenet.data.measure import fit_preprocessing, image_facts
+from lenet.data.preprocessing import Preprocessing
 from lenet.data.strokes import draw
 
 rng = np.random.default_rng(0)
@@ -51,6 +53,26 @@ def test_levels_and_paper():
         assert facts.mean == pytest.approx(images.mean())
         remarks = " ".join(facts.remarks())
         assert remark in remarks if remark else remarks == ""
+
+
+def test_the_input_spans_the_same_range_whatever_the_levels():
+    ink, _ = draw(50, seed=0)
+    usual = Preprocessing()
+    x = usual.prepare(ink)
+    assert fit_preprocessing(usual, image_facts(ink)) == usual
+    white = fit_preprocessing(usual, image_facts(255 - ink))
+    assert (white.scale, white.shift, white.background) == (usual.scale, usual.shift, 255)
+    padding = white.prepare(255 - ink)[0, :2]
+    np.testing.assert_allclose(padding, 1.175, rtol=1e-6)
+    for low, high in ((0, 1), (0, 15), (100, 155), (0, 100)):
+        levels = np.rint(low + ink / 255 * (high - low)).astype(np.uint8)
+        fitted = fit_preprocessing(usual, image_facts(levels))
+        assert fitted.background == low
+        error = np.abs(fitted.prepare(levels) - x).max()
+        assert error <= 1.275 / (high - low) / 2 + 1e-6  # half a level of the coarser grey
+    colour = rng.integers(0, 256, (9, 3, 32, 32), np.uint8)
+    photos = Preprocessing((3, 32, 32))
+    assert fit_preprocessing(photos, image_facts(colour)) == photos
 
 
 def test_duplicates_within_and_between():

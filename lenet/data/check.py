@@ -12,88 +12,12 @@ from numpy.typing import NDArray
 
 from lenet.data.datasets import Split
 from lenet.data.labels import missing_classes
+from lenet.data.measure import image_facts
 from lenet.data.preprocessing import image_shape
 from lenet.system.text import printable, table
 
-SAMPLE = 10_000  # images that levels and paper are measured on, from all over
-UNIFORM = 0.75  # of the border's pixels are as light as the paper, where there is paper
-TOLERANCE = 24  # levels that paper may differ by
-MIN_RANGE = 128  # levels between the darkest and the lightest pixel of images that use the bytes
 MAX_EXAMPLES = 5
 MAX_SUSPECTS = 50  # of each split, in the table
-
-
-@dataclass(frozen=True)
-class ImageFacts:
-    """What a set of images looks like.
-
-    Attributes
-    ----------
-    shape
-        (C,H,W).
-    darkest, lightest
-        The smallest and the largest level, 0 to 255.
-    mean
-        Of all levels.
-    paper
-        The level of the border, if nearly all images have the same there; otherwise None.
-    """
-
-    shape: tuple[int, int, int]
-    darkest: int
-    lightest: int
-    mean: float
-    paper: int | None
-
-    @property
-    def dark_on_light(self) -> bool:
-        """Whether the images are ink on light paper; MNIST's are light on black."""
-        return self.paper is not None and self.paper > (self.darkest + self.lightest) / 2
-
-    def remarks(self) -> list[str]:
-        """Return a line for everything that training should know of."""
-        lines = []
-        if self.lightest == self.darkest:
-            lines.append(f"all pixels are {self.darkest}: there is nothing to learn from")
-        elif self.lightest - self.darkest < MIN_RANGE:
-            lines.append(
-                f"levels are {self.darkest} to {self.lightest}, not 0 to 255: the input is nearly "
-                "constant unless it is scaled by them"
-            )
-        if self.dark_on_light:
-            lines.append(
-                f"the background is light (level {self.paper}), MNIST's is black: data.invert "
-                "exchanges them"
-            )
-        return lines
-
-
-def image_facts(images: NDArray[np.uint8]) -> ImageFacts:
-    """Measure images (N,H,W) or (N,C,H,W), a sample of them if they are many.
-
-    Examples
-    --------
-    >>> white = np.full((3, 8, 8), 255, np.uint8)
-    >>> white[:, 2:6, 3:5] = 0
-    >>> facts = image_facts(white)
-    >>> facts.paper, facts.dark_on_light
-    (255, True)
-    """
-    chosen = np.linspace(0, len(images) - 1, min(len(images), SAMPLE)).astype(np.intp)
-    C, H, W = image_shape(images)
-    sample = images[chosen].reshape(-1, C, H, W)
-    border = np.concatenate(
-        [sample[:, :, 0], sample[:, :, -1], sample[:, :, 1:-1, 0], sample[:, :, 1:-1, -1]], axis=2
-    )
-    paper = int(np.median(border))
-    uniform = (np.abs(border.astype(np.int16) - paper) <= TOLERANCE).mean() >= UNIFORM
-    return ImageFacts(
-        (C, H, W),
-        int(sample.min()),
-        int(sample.max()),
-        float(sample.mean()),
-        paper if uniform else None,
-    )
 
 
 @dataclass(frozen=True)

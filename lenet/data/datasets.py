@@ -11,6 +11,7 @@ cache is fetched again.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import warnings
 from collections.abc import Callable, Sequence
@@ -220,6 +221,22 @@ def format_of(path: Path) -> str:
             file=path,
         )
     return name
+
+
+def fingerprint(split: Split) -> str:
+    """Return a digest of images, labels and class names: what the data are, wherever they are.
+
+    Examples
+    --------
+    >>> split = Split(np.zeros((2, 3, 3), np.uint8), np.array([0, 1], np.uint8), ("a", "b"))
+    >>> fingerprint(split)
+    'c36dbe86b6d99085'
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    digest.update(repr((split.images.shape, split.class_names)).encode())
+    digest.update(split.labels.astype("<u2").data)
+    digest.update(split.images.data)
+    return digest.hexdigest()
 
 
 def named_directory(directory: str | os.PathLike[str] | None) -> Path | None:
