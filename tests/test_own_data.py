@@ -449,6 +449,33 @@ def test_csv_with_words_for_labels(tmp_path):
         load_path(tmp_path, "test")
 
 
+def test_csv_of_bytes_is_parsed_once(tmp_path, cache, monkeypatch):
+    path = tmp_path / "a.csv"
+    path.write_text(csv(GREY, LABELS))
+    first = load_path(path, "train", test_fraction=0)
+    assert len(list((cache / "decoded").iterdir())) == 2
+    monkeypatch.setattr("lenet.data.table._parse_anew", None)
+    again = load_path(path, "train", test_fraction=0)
+    np.testing.assert_array_equal(again.images, first.images)
+    np.testing.assert_array_equal(again.labels, first.labels)
+
+
+def test_csv_of_more_rows_than_are_parsed_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("lenet.data.table.ROWS", 7)
+    (tmp_path / "a.csv").write_text(csv(GREY, LABELS))
+    found = load_path(tmp_path / "a.csv", "train", test_fraction=0)
+    np.testing.assert_array_equal(found.images, GREY)
+    np.testing.assert_array_equal(found.labels, LABELS)
+    images = GREY.astype(float)
+    images[15, 2, 2] = 0.5  # the first blocks are bytes, this one is not
+    (tmp_path / "a.csv").write_text(csv(images, LABELS))
+    found = load_path(tmp_path / "a.csv", "train", test_fraction=0)
+    np.testing.assert_array_equal(found.images, np.rint(images))
+    (tmp_path / "a.csv").write_text(csv(GREY, LABELS) + "1,2\n")
+    with pytest.raises(DataError, match=r"not a table of numbers after \d+ rows"):
+        load_path(tmp_path / "a.csv", "train")
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
