@@ -1,4 +1,4 @@
-"""Data of one's own: every reader, label and number type, and what bad data are told."""
+"""Data of one's own: every reader, label and number type, and the messages for bad data."""
 
 from __future__ import annotations
 
@@ -278,7 +278,7 @@ def test_npy_files_do_as_well(tmp_path):
     ],
     ids=["directory", "npz", "csv", "html", "empty", "png"],
 )
-def test_what_is_no_idx_file_is_told_what_it_is(tmp_path, make, words):
+def test_files_of_other_formats_are_recognised(tmp_path, make, words):
     paths = idx_files(tmp_path / "own")
     paths["train_images"] = tmp_path / "other"
     make(paths["train_images"])
@@ -578,7 +578,6 @@ def test_colour_pictures_for_testing_and_grey_ones_for_training(tmp_path):
 
 
 def test_pictures_of_several_sizes(tmp_path):
-    pytest.importorskip("PIL.Image", reason="Pillow is not installed")
     root = folder_of(tmp_path / "own")
     write_pgm(root / "b" / "large.pgm", np.full((20, 40), 77, np.uint8))
     with pytest.raises(

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from lenet.data.cache import Blocks, cached
 from lenet.data.imagefile import read_images
+from lenet.data.pixels import as_uint8, fitted
 from lenet.data.reader import Stored
 from lenet.system.errors import DataError
-from lenet.system.extras import require
 from lenet.system.terminal import supports_progress_bar
 
 EXTENSIONS = frozenset(
@@ -199,10 +199,8 @@ def _blocks(
             some = files[start : start + BLOCK]
             block = np.empty((len(some), *shape[1:]), np.uint8)
             for k, file in enumerate(some):
-                picture = _read(file)
-                if scaled:
-                    picture = fitted(picture, H, W)
-                elif picture.shape[:2] != (H, W):
+                picture = _read(file, (H, W) if scaled else None)
+                if picture.shape[:2] != (H, W):
                     h, w = picture.shape[:2]
                     raise DataError(
                         f"is of {h}×{w} pixels, others of {H}×{W}",
@@ -219,32 +217,26 @@ def _blocks(
             bar.update(len(some))
 
 
-def _read(file: Path) -> NDArray[np.uint8]:
-    """Return a picture as uint8 (H,W,3)."""
+def _read(file: Path, size: Size | None = None) -> NDArray[np.uint8]:
+    """Return a picture as uint8 (H,W,3), scaled into ``size`` if that is given."""
     _, pixels = next(iter(read_images(file)))
-    return np.asarray(np.rint(pixels * np.float32(255)), np.uint8)
+    if size is None or pixels.shape[:2] == size:
+        return as_uint8(pixels)
+    return on_border(fitted(pixels, *size).transpose(1, 2, 0), *size)
 
 
-def fitted(picture: NDArray[np.uint8], H: int, W: int) -> NDArray[np.uint8]:
-    """Scale a picture (h,w,3) into H×W, its shape kept, centred on the colour of its border.
+def on_border(picture: NDArray[np.uint8], H: int, W: int) -> NDArray[np.uint8]:
+    """Centre a picture (h,w,3) in H×W, which is filled with the median colour of its border.
 
     Examples
     --------
-    >>> fitted(np.full((10, 20, 3), 9, np.uint8), 8, 8).shape
-    (8, 8, 3)
+    >>> float(on_border(np.full((4, 8, 3), 9, np.uint8), 8, 8).mean())
+    9.0
     """
     h, w = picture.shape[:2]
-    if (h, w) == (H, W):
-        return picture
-    factor = min(H / h, W / w)
-    new = max(1, min(H, round(h * factor))), max(1, min(W, round(w * factor)))
-    Image = require("PIL.Image", "image")
-    if new != (h, w):
-        resampling = Image.Resampling.BOX if factor < 0.5 else Image.Resampling.BILINEAR
-        picture = np.asarray(Image.fromarray(picture).resize(new[::-1], resampling))
     border = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
     out = np.empty((H, W, 3), np.uint8)
     out[:] = np.median(border, axis=0).astype(np.uint8)
-    top, left = (H - new[0]) // 2, (W - new[1]) // 2
-    out[top : top + new[0], left : left + new[1]] = picture
+    top, left = (H - h) // 2, (W - w) // 2
+    out[top : top + h, left : left + w] = picture
     return out

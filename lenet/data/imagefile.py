@@ -1,8 +1,8 @@
 """Image files of any kind as pixels from 0 to 1: pictures through Pillow, arrays without it.
 
-An image file comes from anywhere, so it is told by its content, never by its name; how large it
-claims to be is held against a limit before anything is decoded; and only the formats below are
-tried (Pillow's list is longer, and some of them run other programs).
+An image file comes from anywhere, so it is recognised by its content, never by its name; the size
+it claims is compared with a limit before anything is decoded; and only the formats below are tried
+(Pillow supports more, and runs other programs for some of them).
 
 | read by                                 | formats                                     |
 |-----------------------------------------|---------------------------------------------|
@@ -10,9 +10,9 @@ tried (Pillow's list is longer, and some of them run other programs).
 | :mod:`lenet.data.idx`                   | IDX, plain or gzip-compressed               |
 | Pillow (the extra ``image``)            | PNG, JPEG, WebP, TIFF, GIF, BMP, other Netpbm |
 
-What becomes of a picture: it is turned as its EXIF orientation says; of an animation or several
-pages the first is taken; palettes and colour spaces become red, green and blue; 16 bits count from
-0 to 65,535; what is transparent becomes white paper under dark ink, black under light ink.
+A picture is turned as its EXIF orientation says; of an animation or several pages the first is
+used; palettes and colour spaces are converted to red, green and blue; 16 bits count from 0 to
+65,535; transparent pixels become white paper under dark ink, black under light ink.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def _first_bytes(path: Path) -> bytes:
 
 
 def _check_size(H: int, W: int) -> None:
-    """Refuse what holds nothing, and what would fill the memory."""
+    """Refuse images without pixels, and those that would fill the memory."""
     if H < 1 or W < 1:
         raise ImageError(f"has no pixels ({W}×{H})", remedy=REMEDY)
     if H * W > MAX_PIXELS:
@@ -123,7 +123,7 @@ def _of_array(path: Path, array: NDArray[Any]) -> Iterator[tuple[str, Pixels]]:
 
 def _check_type(dtype: np.dtype[Any]) -> None:
     if dtype.kind not in "buif":
-        problem = f"holds {dtype} where grey levels are needed"
+        problem = f"contains {dtype} where grey levels are needed"
         raise ImageError(problem, remedy="save it as uint8 from 0 to 255")
 
 
@@ -141,7 +141,7 @@ def _range(array: NDArray[Any]) -> tuple[float, float]:
     """Return the levels of black and white: integers start at 0, floats are used as they span."""
     low, high = float(array.min()), float(array.max())
     if not np.isfinite([low, high, high - low]).all():
-        raise ImageError("holds NaN or infinite numbers", remedy=REMEDY)
+        raise ImageError("contains NaN or infinite numbers", remedy=REMEDY)
     if low >= 0 and (array.dtype.kind != "f" or high <= 1):
         return 0.0, next((white for white in (1.0, 255.0, 65535.0) if high <= white), high)
     return low, high if high > low else low + (abs(low) or 1.0)  # 10³⁰⁰ + 1 would be 10³⁰⁰

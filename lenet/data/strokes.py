@@ -1,13 +1,13 @@
 """Handwriting-like digits, drawn from a seed: a data set that needs no file and no network.
 
-Every digit starts as a style of the table below: a way in which people write it, as strokes
-through control points. A hand varies it: points and strokes miss their places, the line drifts,
-the whole is squeezed, slanted and bent; then a pen of changing width draws it. The picture is made
-as MNIST's were (LeCun et al., 1998, section III.A): the ink is scaled to fit a box of 20×20
-pixels, keeping its proportions, and the box is put into 28×28 pixels with the centre of mass in
-the middle.
+Every digit starts as a style from the table below: one way in which people write it, as strokes
+through control points. It is varied at random, as by different hands: points and strokes are
+displaced, the line drifts, the digit is squeezed, slanted and bent; then a pen of changing width
+draws it. The image is normalised as MNIST's images were (LeCun et al., 1998, section III.A): the
+ink is scaled to fit a box of 20×20 pixels, keeping its proportions, and the box is placed in 28×28
+pixels with its centre of mass in the middle.
 
-Everything is a pure function of the seed: same seed, same bytes. The axes are n images, p control
+The images are a pure function of the seed: same seed, same bytes. The axes are n images, p control
 points, s samples of a line; the vectors (x, y) of the plane are the last axis.
 """
 
@@ -34,8 +34,8 @@ Indices = NDArray[np.intp]
 Flags = NDArray[np.bool_]
 Bytes = NDArray[np.uint8]
 
-SIZE = 28  # pixels of a picture, both ways
-BOX = 20  # pixels of the box that its ink fills
+SIZE = 28  # height and width of an image, in pixels
+BOX = 20  # height and width of the box that the ink fills
 COUNTS = {"train": 60_000, "test": 10_000}  # as many as MNIST has
 
 # A style a line: digit, weight among the styles of its digit, name, and the control points x,y of a
@@ -168,10 +168,10 @@ STYLES = """
 
 @dataclass(frozen=True)
 class Hand:
-    """How hands differ: standard deviations where nothing else is said, lengths as in ``STYLES``.
+    """How hands differ: standard deviations unless stated otherwise, lengths as in ``STYLES``.
 
-    They are wider than those of neat writers, so that some digits can hardly be read. A network
-    that learns from tidier ones reads the digits of people worse.
+    They are larger than those of neat writers, so that some digits can hardly be read. A network
+    trained on tidier digits recognises people's handwriting worse.
     """
 
     jitter: float = 2.5  # of every control point for itself
@@ -497,7 +497,8 @@ def load_strokes(split: str, seed: int = 0, cache_dir: Path | None = None) -> tu
     """Return 60,000 digits to train on or 10,000 others to test on, images and labels.
 
     Drawing takes some seconds. With ``cache_dir`` the images are kept there and read the next time;
-    the name of the file tells all that they depend on. Where it cannot be written, nothing is kept.
+    the name of the file depends on the seed and on this source. If it cannot be written, nothing is
+    kept.
     """
     count, stream = COUNTS[split], list(COUNTS).index(split)
     if cache_dir is None:
