@@ -216,7 +216,7 @@ CATALOGUE = {
             **{f"train_{k}": Archive(f"data_batch_{k}.bin", bundle=CIFAR) for k in range(1, 6)},
             "test": Archive("test_batch.bin", bundle=CIFAR),
         },
-        ("https://www.cs.toronto.edu/~kriz/",),
+        ("https://www.cs.toronto.edu/~kriz/", "https://cave.cs.toronto.edu/kriz/"),
         layout="cifar",
     ),
     "usps": Source(

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import bz2
+import gzip
 import hashlib
 import os
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.data.cache import cache_directory
+from lenet.data.cache import Blocks, cache_directory, cached
 from lenet.data.catalogue import CATALOGUE, Archive, Bundle, find_source
 from lenet.data.download import MAX_BUNDLE, NotFetched, download_files
 from lenet.data.idx import GZIP_MAGIC, REMEDY, header, read_idx
@@ -27,6 +29,7 @@ from lenet.system.files import replacing
 
 Files = dict[str, tuple[Path, NDArray[Any]]]  # path and content, by role
 COPY = 1 << 20
+IMAGES = 4096  # turned at once
 
 
 def read_published(
@@ -154,6 +157,8 @@ def read(archive: Archive, path: Path) -> NDArray[Any]:
             raise DataError("is empty", remedy=REMEDY, file=path)
         return np.fromfile(path, np.uint8)
     array = read_idx(path)
+    if archive.bundle is not None:
+        return array  # the bundle was checked when it was unpacked
     content = hashlib.sha256(header(array))
     content.update(array.astype(array.dtype.newbyteorder(">"), copy=False).data)
     sha256 = content.hexdigest()
@@ -218,7 +223,10 @@ def _unpack_bundle(
     where: list[Path],
     mirrors: tuple[str, ...],
 ) -> Files:
-    """Take files out of a bundle that is found, or fetched, into the last place."""
+    """Take files out of a bundle that is found, or fetched, into the last place.
+
+    They are unpacked there, so that they can be mapped.
+    """
     folder = where[-1] / folder_name
     path = _find_bundle(bundle.name, folder_name, where)
     if path is not None:
@@ -234,12 +242,12 @@ def _unpack_bundle(
         path = folder / bundle.name
     unpacked: Files = {}
     for role, archive in archives.items():
-        with _member(path, archive.name) as (name, stream), replacing(folder / name) as file:
+        file = folder / archive.name
+        with _member(path, archive.name) as stream, replacing(file) as target:
             while chunk := stream.read(COPY):
-                file.write(chunk)
-            file.flush()
-            unpacked[role] = folder / name, read(archive, Path(file.name))
-    return {role: (file, read(archives[role], file)) for role, (file, _) in unpacked.items()}
+                target.write(chunk)
+        unpacked[role] = file, read(archive, file)
+    return unpacked
 
 
 def _find_bundle(name: str, folder_name: str, where: Iterable[Path]) -> Path | None:
@@ -251,8 +259,12 @@ def _find_bundle(name: str, folder_name: str, where: Iterable[Path]) -> Path | N
 
 
 @contextmanager
-def _member(path: Path, wanted: str) -> Iterator[tuple[str, IO[bytes]]]:
+def _member(path: Path, wanted: str) -> Iterator[IO[bytes]]:
     """Open the file of a bundle that is called ``wanted``, packed or not, in whatever folder."""
+
+    def unpacked(name: str, stream: IO[bytes]) -> IO[bytes]:
+        return cast(IO[bytes], gzip.GzipFile(fileobj=stream)) if name != wanted else stream
+
     names = {wanted, f"{wanted}.gz"}
     try:
         if zipfile.is_zipfile(path):
@@ -261,16 +273,16 @@ def _member(path: Path, wanted: str) -> Iterator[tuple[str, IO[bytes]]]:
                     name = info.filename.rpartition("/")[2]
                     if name in names:
                         with bundle.open(info) as stream:
-                            yield name, stream
+                            yield unpacked(name, stream)
                         return
         else:
             with tarfile.open(path) as tar:
                 for entry in tar:
                     name = entry.name.rpartition("/")[2]
                     if name in names and entry.isfile() and (data := tar.extractfile(entry)):
-                        yield name, data
+                        yield unpacked(name, data)
                         return
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError) as error:
         raise DataError(f"is damaged ({error})", remedy=REMEDY, file=path) from error
     raise DataError(f"contains no {wanted}", remedy=REMEDY, file=path)
 
@@ -318,11 +330,21 @@ def _idx(found: Files, split: str) -> Stored:
 def _transposed(found: Files, split: str) -> Stored:
     """Decode EMNIST, which stores every image column by column."""
     stored = _idx(found, split)
-    if stored.images.ndim != 3:
+    lying, file = stored.images, stored.images_file
+    if lying.ndim != 3 or lying.dtype != np.uint8:
         return stored
-    return Stored(
-        stored.images.transpose(0, 2, 1), stored.labels, stored.images_file, stored.labels_file
-    )
+
+    def upright() -> Blocks:
+        N, W, H = lying.shape
+        blocks = (
+            np.ascontiguousarray(lying[k : k + IMAGES].transpose(0, 2, 1))
+            for k in range(0, N, IMAGES)
+        )
+        return (N, H, W), blocks
+
+    status = file.stat()
+    key = f"{file.resolve()}\0{status.st_size}\0{status.st_mtime_ns}".encode()
+    return Stored(cached("upright", key, upright), stored.labels, file, stored.labels_file)
 
 
 def _transposed_from_one(found: Files, split: str) -> Stored:
