@@ -55,6 +55,23 @@ def test_levels_and_paper():
         assert remark in remarks if remark else remarks == ""
 
 
+def test_digits_drawn_as_mnist_draws_them_are_recognised():
+    ink, _ = draw(300, seed=0)
+    large = ink.repeat(2, axis=1).repeat(2, axis=2)
+    small = np.rint(ink.reshape(-1, 14, 2, 14, 2).mean(axis=(2, 4))).astype(np.uint8)
+    facts = image_facts(ink)
+    assert facts.ink_side == pytest.approx(20 / 28)
+    assert facts.ink_offset < 0.035  # pixel (14, 14) is half a pixel from the middle
+    for images in (ink, 255 - ink, large, np.stack([ink] * 3, axis=1)):
+        assert image_facts(images).drawn_as_mnist
+    off_centre = np.roll(ink, 3, axis=1)
+    tight = ink[:, 4:24, 4:24]
+    for images in (off_centre, tight, rng.integers(0, 256, (50, 28, 28), np.uint8)):
+        assert not image_facts(images).drawn_as_mnist
+    assert image_facts(small).ink_side > 0.7
+    assert not image_facts(np.zeros((5, 8, 8), np.uint8)).drawn_as_mnist  # nothing is drawn
+
+
 def test_the_input_spans_the_same_range_whatever_the_levels():
     ink, _ = draw(50, seed=0)
     usual = Preprocessing()
