@@ -426,3 +426,34 @@ def test_data_list(lenet, tmp_path):
     listed = json.loads(lenet("data", "list", "--json").out)
     assert listed["schema_version"] == 1
     assert {"mnist", "fashion-mnist", "kmnist"} <= {entry["name"] for entry in listed["datasets"]}
+
+
+def test_a_directory_without_the_data_is_a_warning_in_one_line(tmp_path):
+    """The cache has the files of ``fashion-mnist``, the directory that is named has nothing."""
+    code = """
+import sys
+import numpy as np
+from lenet.cli import main
+from lenet.data.catalogue import CATALOGUE, Source, Archive, ROLES, NAMES
+from lenet.data.idx import header, write_idx
+from lenet.data.cache import cache_directory
+import hashlib
+archives = {}
+for role, name in zip(ROLES, NAMES):
+    array = np.zeros((40, 28, 28) if "images" in role else 40, np.uint8)
+    write_idx(cache_directory() / "fashion-mnist" / f"{name}.gz", array)
+    content = header(array) + array.tobytes()
+    archives[role] = Archive(name, content_sha256=hashlib.sha256(content).hexdigest())
+CATALOGUE["fashion-mnist"] = Source("", tuple("abcdefghij"), archives)
+main(["eval", "pretrained", "--data", "fashion-mnist", "--data-dir", sys.argv[1]])
+"""
+    env = {k: v for k, v in os.environ.items() if k != "LENET_DATA_DIR"}
+    env["XDG_CACHE_HOME"] = str(tmp_path / "cache")
+    here = tmp_path / "here"
+    here.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(here)], capture_output=True, text=True, env=env
+    )
+    assert done.returncode == 0
+    assert done.stderr.startswith(f"lenet: warning: {here} contains no file of fashion-mnist; ")
+    assert done.stderr.count("\n") == 1

@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import warnings
 from contextlib import suppress
 from importlib import import_module
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import click
 
@@ -85,6 +86,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     arguments = sys.argv[1:] if arguments is None else arguments
     signal.signal(signal.SIGTERM, _interrupt)
     escape_unencodable()
+    warnings.showwarning = _show_warning
     limit_blas_threads(1)  # before NumPy is imported: the products are small, a worker is a core
     try:
         cli.main(arguments, prog_name="lenet", standalone_mode=False)
@@ -103,6 +105,21 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     if failed:
         abort_job(code)
     sys.exit(code)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    _file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Print a warning of Python's as the one line that other warnings are."""
+    if issubclass(category, UserWarning):
+        click.echo(f"lenet: warning: {printable(message)}", err=True)
+    else:
+        click.echo(warnings.formatwarning(message, category, filename, lineno, line), err=True)
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
