@@ -141,6 +141,19 @@ def test_the_wrong_range_is_not_appended(tmp_path):
     assert (tmp_path / "images.gz.part").read_bytes() == CONTENT[:1000]
 
 
+def test_a_log_in_page_does_not_cost_what_has_come(tmp_path):
+    def portal(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Type", "text/html; charset=utf-8")
+        handler.end_headers()
+        handler.wfile.write(b"<html>log in</html>")
+
+    (tmp_path / "images.gz.part").write_bytes(CONTENT[:1000])
+    with mirror(portal) as (address, _), pytest.raises(NotFetched, match="is an HTML page"):
+        download_files((address,), tmp_path, {"images.gz": check})
+    assert (tmp_path / "images.gz.part").read_bytes() == CONTENT[:1000]
+
+
 def test_a_slow_mirror_is_left_for_a_fast_one(tmp_path, monkeypatch):
     monkeypatch.setattr(download, "SECONDS_PER_MIRROR", 0.1)
     slow, fast = Line(rate=50_000), Line()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import zipfile
 from pathlib import Path
@@ -274,9 +275,16 @@ def test_npy_files_do_as_well(tmp_path):
         (lambda p: p.write_text("5,0,0,0,0\n"), "is a text file, .* set data.name to csv and data"),
         (lambda p: p.write_text("<html>"), "is an HTML page; fetch or copy it again"),
         (lambda p: p.write_bytes(b""), "is empty"),
-        (lambda p: p.write_bytes(b"\x89PNG\r\n\x1a\n"), "is no IDX file"),
+        (
+            lambda p: p.write_bytes(b"\x89PNG\r\n\x1a\n"),
+            "is no IDX file .*; convert it with lenet.da",
+        ),
+        (
+            lambda p: p.write_bytes(gzip.compress(b"5,0,0,0\n")),
+            "is no IDX file .*; convert it with",
+        ),
     ],
-    ids=["directory", "npz", "csv", "html", "empty", "png"],
+    ids=["directory", "npz", "csv", "html", "empty", "png", "csv.gz"],
 )
 def test_files_of_other_formats_are_recognised(tmp_path, make, words):
     paths = idx_files(tmp_path / "own")

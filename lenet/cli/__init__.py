@@ -112,14 +112,15 @@ def _show_warning(
     category: type[Warning],
     filename: str,
     lineno: int,
-    _file: TextIO | None = None,
+    file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
     """Print a warning of Python's as the one line that other warnings are."""
     if issubclass(category, UserWarning):
-        click.echo(f"lenet: warning: {printable(message)}", err=True)
+        text = f"lenet: warning: {printable(message)}"
     else:
-        click.echo(warnings.formatwarning(message, category, filename, lineno, line), err=True)
+        text = warnings.formatwarning(message, category, filename, lineno, line).rstrip()
+    click.echo(text, file=file, err=True)
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:

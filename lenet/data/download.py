@@ -256,6 +256,8 @@ def _answer(url: str, have: int, limit: int) -> Iterator[tuple[int, int | None, 
     request = Request(url, headers=headers)  # noqa: S310 - from our own list
     try:
         with urlopen(request, timeout=SECONDS_PER_WAIT) as answer:  # noqa: S310
+            if answer.headers.get_content_type() == "text/html":  # of a log-in page, or a portal
+                raise OSError("is an HTML page")
             length = int(answer.headers.get("Content-Length", 0)) or None
             first = have if answer.status == HTTPStatus.PARTIAL_CONTENT else 0
             expected = f"bytes {have}-"

@@ -45,7 +45,7 @@ def find_published(name: str, folder_name: str, places: Iterable[Path]) -> Path 
         for folder in (place / folder_name, place):
             for suffix in PACKED:
                 path = folder / f"{name}{suffix}"
-                if os.access(path, os.F_OK) and not path.is_dir():
+                if os.access(path, os.F_OK) and not is_directory(path):
                     return path
         for folder in folders(place, folder_name):
             if (found := find_near(folder, name)) is not None:
@@ -55,10 +55,12 @@ def find_published(name: str, folder_name: str, places: Iterable[Path]) -> Path 
 
 def folders(place: Path, folder_name: str) -> Iterator[Path]:
     """Yield the folders of a place where the files of a data set may be."""
-    own = [p for p in listed(place) if squashed(p.name) == squashed(folder_name) and p.is_dir()]
+    own = [
+        p for p in listed(place) if squashed(p.name) == squashed(folder_name) and is_directory(p)
+    ]
     for folder in (*own, place):
         yield folder
-        yield from (p for p in listed(folder) if p.name.lower() in SUBFOLDERS and p.is_dir())
+        yield from (p for p in listed(folder) if p.name.lower() in SUBFOLDERS and is_directory(p))
 
 
 def find_near(folder: Path, name: str) -> Path | None:
@@ -66,9 +68,11 @@ def find_near(folder: Path, name: str) -> Path | None:
     wanted = normalised(name)
     for path in listed(folder):
         if normalised(path.name) == wanted:
-            if not path.is_dir():
+            if not is_directory(path):
                 return path
-            inside = [p for p in listed(path) if normalised(p.name) == wanted and not p.is_dir()]
+            inside = [
+                p for p in listed(path) if normalised(p.name) == wanted and not is_directory(p)
+            ]
             if inside:
                 return inside[0]
     return None
@@ -80,7 +84,7 @@ def similar(names: Iterable[str], places: Iterable[Path], folder_name: str) -> l
     found: dict[Path, None] = {}
     for place in places:
         for folder in folders(place, folder_name):
-            there = (p for p in listed(folder) if p.suffix != ".part" and not p.is_dir())
+            there = (p for p in listed(folder) if p.suffix != ".part" and not is_directory(p))
             files = {normalised(p.name): p for p in there}
             for name in wanted:
                 found |= dict.fromkeys(files[near] for near in get_close_matches(name, files, 1))
@@ -102,7 +106,7 @@ def own_files(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in listed(folder):
         role = role_of(path.name)
-        if role is not None and role not in found and not path.is_dir():
+        if role is not None and role not in found and not is_directory(path):
             found[role] = path
     return {role: found[role] for role in ROLES if role in found}
 
@@ -136,3 +140,11 @@ def listed(folder: Path) -> list[Path]:
         return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except OSError:
         return []
+
+
+def is_directory(path: Path) -> bool:
+    """Return whether this is a directory, False too where that cannot be known."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False

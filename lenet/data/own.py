@@ -124,7 +124,15 @@ def read_array(path: Path) -> NDArray[Any]:
             "this file",
             file=path,
         )
-    return read_idx(path)
+    try:
+        return read_idx(path)
+    except DataError as error:
+        if error.problem.startswith("is no IDX file"):
+            error.remedy = (
+                "convert it with lenet.data.idx.write_idx(path, array), or set data.name to folder, "
+                "npz or csv"
+            )
+        raise
 
 
 def _start(path: Path) -> bytes:
