@@ -129,8 +129,8 @@ def read_array(path: Path) -> NDArray[Any]:
     except DataError as error:
         if error.problem.startswith("is no IDX file"):
             error.remedy = (
-                "convert it with lenet.data.idx.write_idx(path, array), or set data.name to folder, "
-                "npz or csv"
+                "convert it with lenet.data.idx.write_idx(path, array), or set data.name to "
+                "folder, npz or csv"
             )
         raise
 
