@@ -31,7 +31,9 @@ from lenet.nn.linear import Linear
 from lenet.nn.network import Network
 from lenet.nn.normalisation import BatchNormalization
 from lenet.nn.pooling import AveragePooling, MaxPooling
+from lenet.nn.subsampling import Subsampling
 from lenet.nn.transposed import TransposedConvolution
+from lenet.nn.unpooling import RepeatUnpooling
 from lenet.system.errors import ConfigError, SystemFailure
 from lenet.training.build import build_trainer
 
@@ -268,7 +270,7 @@ def test_the_twin_of_lenet5_is_the_network_as_users_of_pytorch_write_it() -> Non
         *("Linear", "ReLU", "Linear", "ReLU", "Linear"),
     ]
     assert modules[3].options == {
-        "in_channels": 6, "out_channels": 16, "groups": 1,
+        "in_channels": 6, "out_channels": 16, "groups": 1, "dilation": (1, 1),
         "kernel_size": (5, 5), "stride": (1, 1), "padding": (0, 0),
     }  # fmt: skip
     assert [m.options["in_features"] for m in modules if m.name == "Linear"] == [400, 120, 84]
@@ -307,6 +309,15 @@ STACKS: dict[str, tuple[tuple[int, ...], Callable[[], list[Layer]]]] = {
         Activation("A2", "sigmoid"),
         Linear("F2", 3),
     ]),
+    "dilation, rounding up": ((1, 13, 14), lambda: [
+        Convolution("C1", 3, kernel=3, dilation=(2, 1), padding=(2, 1)),
+        MaxPooling("P1", kernel=3, stride=2, padding=1, round_up=True),
+        Activation("A1", "tanh"),
+        AveragePooling("P2", kernel=2, padding=1, round_up=True),
+        RepeatUnpooling("U1", kernel=(1, 2)),
+        AveragePooling("P3", kernel=3, stride=1, padding=1, count_padding=False),
+        Linear("F1", 3),
+    ]),
     "batch normalisation": ((2, 6, 5), lambda: [
         Convolution("C1", 3, kernel=2),
         BatchNormalization("N1"),
@@ -319,7 +330,9 @@ STACKS: dict[str, tuple[tuple[int, ...], Callable[[], list[Layer]]]] = {
     "colour, transposed": ((3, 8, 8), lambda: [
         Convolution("C1", 6, kernel=1),
         MaxPooling("P1", kernel=(2, 3), stride=(2, 1)),
-        TransposedConvolution("T1", 2, kernel=3, stride=2, padding=1),
+        TransposedConvolution(
+            "T1", 2, kernel=3, stride=2, padding=1, groups=2, output_padding=(1, 0)
+        ),
         Activation("A1", "relu"),
         Linear("F1", 4),
     ]),
@@ -358,12 +371,23 @@ def test_a_network_and_its_twin_have_the_same_outputs_and_gradients(stack: str) 
         np.testing.assert_allclose(found, ours.gradient, rtol=0, atol=1e-11)
 
 
-def test_a_layer_without_a_counterpart_is_named() -> None:
-    layers = [Convolution("C1", 2, kernel=3, flip=True), Linear("F1", 3)]
-    network = Network(layers, (1, 5, 5))
-    with pytest.raises(ConfigError, match="Convolution has no counterpart in PyTorch") as caught:
-        torch_twin.torch_modules(network.layers)
-    assert caught.value.key == "layer C1"
+@pytest.mark.parametrize(
+    ("layer", "key"),
+    [
+        (Convolution("C1", 2, kernel=3, flip=True), "layer C1"),
+        (Convolution("C1", 2, kernel=3, table=[[0], [1]]), "layer C1"),
+        (Convolution("C1", 2, kernel=3, padding=(0, 0, 1, 1)), "layer C1: padding"),
+        (MaxPooling("P1", kernel=3, padding=2), "layer P1: padding"),
+        (AveragePooling("P1", kernel=2, dilation=2), "layer P1: dilation"),
+        (Subsampling("S1"), "layer S1"),
+        (Activation("A1", "lecun_tanh"), "layer A1"),
+    ],
+)
+def test_a_layer_without_a_counterpart_is_named(layer: Layer, key: str) -> None:
+    network = Network([layer, Linear("F1", 3)], (2, 6, 6))
+    with pytest.raises(ConfigError, match="has no counterpart in PyTorch") as caught:
+        torch_twin.torch_modules(network.plain)
+    assert caught.value.key == key
 
 
 @pytest.mark.skipif(shutil.which("bash") is None or sys.platform == "win32", reason="needs bash")

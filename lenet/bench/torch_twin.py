@@ -19,8 +19,9 @@ from lenet.nn.layer import Layer
 from lenet.nn.linear import Linear
 from lenet.nn.losses import Loss, SoftmaxCrossEntropy
 from lenet.nn.normalisation import BatchNormalization
-from lenet.nn.pooling import AveragePooling, MaxPooling
+from lenet.nn.pooling import AveragePooling, MaxPooling, Pooling
 from lenet.nn.transposed import TransposedConvolution
+from lenet.nn.unpooling import RepeatUnpooling
 from lenet.optim.optimizers import SGD, Adam, AdamW, Nesterov, Optimizer
 from lenet.system.errors import ConfigError
 from lenet.training.trainer import Trainer
@@ -120,17 +121,31 @@ def no_counterpart(key: str, instance: object) -> ConfigError:
 
 def _convolution(layer: Convolution) -> TorchObject:
     C, H, W = layer.shape
-    if layer.flip:
+    if layer.flip or layer.table is not None:
         raise no_counterpart(f"layer {layer.name}", layer)
-    if layer.groups == 1 and layer.kernel == (H, W) and layer.padding == (0, 0):
+    if layer.direct and layer.groups == 1 and layer.kernel == (H, W):
         return _affine(layer.shape, layer.F)  # which is how users of PyTorch write it
     options = {"in_channels": C, "out_channels": layer.F, "groups": layer.groups}
-    return TorchObject("Conv2d", options | _windows(layer) | {"padding": layer.padding})
+    own = {"padding": _padding(layer), "dilation": layer.dilation}
+    return TorchObject("Conv2d", options | _windows(layer) | own)
 
 
 def _transposed(layer: TransposedConvolution) -> TorchObject:
-    options = {"in_channels": layer.shape[0], "out_channels": layer.F, "padding": layer.padding}
-    return TorchObject("ConvTranspose2d", options | _windows(layer))
+    options = {"in_channels": layer.shape[0], "out_channels": layer.F, "groups": layer.groups}
+    own = {
+        "padding": _padding(layer),
+        "dilation": layer.dilation,
+        "output_padding": layer.output_padding,
+    }
+    return TorchObject("ConvTranspose2d", options | _windows(layer) | own)
+
+
+def _padding(layer: Convolution | TransposedConvolution | Pooling) -> tuple[int, int]:
+    """Return the padding (vertical, horizontal); PyTorch pads opposite sides alike."""
+    top, left, bottom, right = layer.edges
+    if (top, left) != (bottom, right):
+        raise no_counterpart(f"layer {layer.name}: padding", layer)
+    return top, left
 
 
 def _linear(layer: Linear) -> TorchObject:
@@ -142,11 +157,24 @@ def _affine(shape: tuple[int, ...], F: int) -> TorchObject:
 
 
 def _max_pooling(layer: MaxPooling) -> TorchObject:
-    return TorchObject("MaxPool2d", _windows(layer))
+    return TorchObject("MaxPool2d", _pooling(layer) | {"dilation": layer.dilation})
 
 
 def _average_pooling(layer: AveragePooling) -> TorchObject:
-    return TorchObject("AvgPool2d", _windows(layer))
+    if layer.dilation != (1, 1):
+        raise no_counterpart(f"layer {layer.name}: dilation", layer)
+    return TorchObject("AvgPool2d", _pooling(layer) | {"count_include_pad": layer.count_padding})
+
+
+def _pooling(layer: Pooling) -> dict[str, Any]:
+    padding = _padding(layer)
+    if any(2 * p > k for p, k in zip(padding, layer.kernel, strict=True)):
+        raise no_counterpart(f"layer {layer.name}: padding", layer)  # at most half of the kernel
+    return _windows(layer) | {"padding": padding, "ceil_mode": layer.round_up}
+
+
+def _repeat_unpooling(layer: RepeatUnpooling) -> TorchObject:
+    return TorchObject("UpsamplingNearest2d", {"scale_factor": layer.factor})
 
 
 def _windows(layer: Layer) -> dict[str, Any]:
@@ -179,6 +207,7 @@ LAYERS: dict[type[Layer], Callable[[Any], TorchObject]] = {
     Linear: _linear,
     MaxPooling: _max_pooling,
     AveragePooling: _average_pooling,
+    RepeatUnpooling: _repeat_unpooling,
     Activation: _activation,
     Dropout: _dropout,
     BatchNormalization: _batch_normalization,
