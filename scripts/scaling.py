@@ -1,34 +1,24 @@
 #!/usr/bin/env python3
-"""Measure what a step on many ranks is made of, and hold the model of docs/scaling.md to it.
+"""Measure the parts of a step on several ranks, and compare them with the model in docs/scaling.md.
 
     python scripts/scaling.py                        print the tables
-    python scripts/scaling.py --into docs/scaling.md and put them between the marks of that page
+    python scripts/scaling.py --into docs/scaling.md and write them between the marks of that page
 
-Needs the extra mpi and a quiet machine, some three minutes. The check on a slowed network needs
-root, network namespaces and /dev/net/tun (Linux); without them it is left out, and says so.
+Needs the extra mpi and an idle machine, for about two minutes.
 """
 
 from __future__ import annotations
 
 import argparse
-import fcntl
-import heapq
 import json
 import math
 import os
-import select
 import shutil
-import signal
 import statistics
-import struct
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +28,6 @@ ROUNDS = 7
 PARAMETERS = 61_706
 BYTES = 4 * PARAMETERS
 RATES = (1, 25)  # Gbit/s
-DELAYS = (0.001, 0.005)
 SIZES = tuple(2**k for k in range(1, 11))
 BEGIN, END = "<!-- figures, written by scripts/scaling.py -->\n", "<!-- end of figures -->\n"
 
@@ -68,11 +57,11 @@ class Link:
         return 2 * (p - 1) * self.alpha + share * (2 * self.beta + self.gamma)
 
 
-# --- What runs in every rank --------------------------------------------------------------------
+# --- The ranks ----------------------------------------------------------------------------------
 
 
-def be_a_rank() -> None:
-    """Measure in this rank of an MPI job; rank 0 prints the figures as JSON."""
+def run_rank() -> None:
+    """Measure in this rank of an MPI job; rank 0 prints the results as JSON."""
     import numpy as np
     from mpi4py import MPI
 
@@ -92,7 +81,7 @@ def be_a_rank() -> None:
             self.seconds = event.seconds
 
     def step(workers: MPICommunicator | SingleProcess) -> float:
-        """Return the seconds of a step, without the first epoch, which makes the buffers."""
+        """Return the seconds of a step, without the first epoch, which allocates the buffers."""
         count = STEPS * BATCH * workers.size
         values = {
             "data.validation": 0,
@@ -140,8 +129,8 @@ def be_a_rank() -> None:
         print(json.dumps(found))
 
 
-def measure(ranks: int, *options: str, **environment: str) -> dict[str, float]:
-    """Run the ranks; return what they measured."""
+def measure(ranks: int, **environment: str) -> dict[str, float]:
+    """Run the ranks; return their measurements."""
     beside = str(Path(sys.executable).parent)
     mpiexec = shutil.which("mpiexec", path=os.pathsep.join([beside, os.environ["PATH"]]))
     if mpiexec is None:
@@ -150,7 +139,7 @@ def measure(ranks: int, *options: str, **environment: str) -> dict[str, float]:
         environment |= PATIENT
     print(f"measuring {ranks} ranks {' '.join(environment.values())}", file=sys.stderr)
     done = subprocess.run(
-        [mpiexec, *options, "-n", str(ranks), sys.executable, __file__, "--rank"],
+        [mpiexec, "-n", str(ranks), sys.executable, __file__, "--rank"],
         env={**os.environ, "OPENBLAS_NUM_THREADS": "1", **environment},
         stdout=subprocess.PIPE,
         text=True,
@@ -161,9 +150,9 @@ def measure(ranks: int, *options: str, **environment: str) -> dict[str, float]:
     return found
 
 
-# What lenet.mpi sets where ranks share processors; here a rank may share one with the network.
+# As in lenet.parallel.mpi, where ranks share processors.
 PATIENT = {"MPIR_CVAR_ENABLE_HEAVY_YIELD": "1", "MPIR_CVAR_POLLS_BEFORE_YIELD": "10"}
-TCP = {  # as if every rank were on a machine of its own
+TCP = {  # as if each rank ran on another machine
     "MPIR_CVAR_NOLOCAL": "1",
     "UCX_TLS": "tcp,self",
     "MPIR_CVAR_ALLREDUCE_INTRA_ALGORITHM": "reduce_scatter_allgather",
@@ -173,92 +162,6 @@ TCP = {  # as if every rank were on a machine of its own
 def link_of(found: dict[str, float]) -> Link:
     alpha = found["small"]
     return Link(alpha, (found["large"] - alpha) / BYTES, found["add"] / BYTES)
-
-
-# --- A network as slow as wanted ----------------------------------------------------------------
-
-
-@contextmanager
-def slow_network(hosts: int, delay: float, rate: float) -> Iterator[list[str]]:
-    """Give every rank a network namespace; between them every packet is late by ``delay``.
-
-    The namespaces hang on a switch: a process that reads their packets and hands them on after
-    the delay, and after the time that ``rate`` (bytes a second) leaves to the link before it.
-    Linux has this in the kernel (tc netem), but not every kernel has it.
-
-    Yields
-    ------
-    What mpiexec must be told.
-    """
-    names = {k: f"lenet{k}" for k in [*range(1, hosts + 1), 254]}
-    taps = {k: _tun(name) for k, name in names.items()}
-    context = get_context("fork")
-    switch = context.Process(target=_switch, args=(taps, delay, rate), daemon=True)
-    try:
-        for k, name in names.items():
-            inside = []
-            if k != 254:  # mpiexec itself stays outside
-                _ip("netns", "add", name)
-                _ip("link", "set", name, "netns", name)
-                inside = ["-n", name]
-                _ip(*inside, "link", "set", "lo", "up")
-            _ip(*inside, "address", "add", f"10.77.0.{k}/24", "dev", name)
-            _ip(*inside, "link", "set", name, "mtu", "65520", "up")
-        switch.start()
-        with tempfile.TemporaryDirectory() as place:
-            enter = Path(place) / "enter"
-            enter.write_text(
-                '#!/bin/sh\n[ "$1" = -x ] && shift\nhost=${1##*.}\nshift\n'
-                'exec ip netns exec "lenet$host" sh -c "$*"\n'
-            )
-            enter.chmod(0o755)
-            addresses = ",".join(f"10.77.0.{k}" for k in range(1, hosts + 1))
-            yield [
-                *("-iface", names[254], "-launcher", "ssh", "-launcher-exec", str(enter)),
-                *("-hosts", addresses),
-            ]
-    finally:
-        if switch.is_alive():
-            switch.kill()
-            switch.join()
-        for fd in taps.values():
-            os.close(fd)  # the device goes with it
-        for k in range(1, hosts + 1):
-            with suppress(subprocess.CalledProcessError):
-                _ip("netns", "delete", names[k])
-
-
-def _ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, stderr=subprocess.DEVNULL)
-
-
-def _tun(name: str) -> int:
-    fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
-    tun_set_interface, packets_only = 0x400454CA, 0x1001
-    fcntl.ioctl(fd, tun_set_interface, struct.pack("16sH22x", name.encode(), packets_only))
-    return fd
-
-
-def _switch(taps: dict[int, int], delay: float, rate: float) -> None:
-    """Hand on packets, each when it is due."""
-    free = dict.fromkeys(taps, 0.0)
-    waiting: list[tuple[float, int, int, bytes]] = []
-    count = 0
-    while True:
-        timeout = max(0.0, waiting[0][0] - time.monotonic()) if waiting else None
-        readable, _, _ = select.select(list(taps.values()), [], [], timeout)
-        now = time.monotonic()
-        for fd in readable:
-            packet = os.read(fd, 65536)
-            if packet[0] >> 4 == 4 and packet[19] in taps:  # IPv4, by the last byte of the address
-                to = packet[19]
-                free[to] = max(now, free[to]) + len(packet) / rate
-                count += 1
-                heapq.heappush(waiting, (free[to] + delay, count, taps[to], packet))
-        while waiting and waiting[0][0] <= time.monotonic():
-            _, _, fd, packet = heapq.heappop(waiting)
-            with suppress(OSError):
-                os.write(fd, packet)
 
 
 # --- The tables ---------------------------------------------------------------------------------
@@ -289,7 +192,7 @@ def compared(name: str, compute: float, together: float, measured: float) -> lis
 COMPARED = "ranks | compute µs | allreduce µs, predicted | step µs, predicted | step µs, measured | measured / predicted"  # noqa: E501
 
 
-def figures() -> str:
+def tables() -> str:
     from lenet.system.machine import processor_name
 
     alone, two, four = (measure(ranks) for ranks in (1, 2, 4))
@@ -327,7 +230,7 @@ def figures() -> str:
                 for p in SIZES
             ],
         ),
-        "First check, ranks on this machine over shared memory and over TCP:\n",
+        "Ranks on this machine, over shared memory and over TCP:\n",
         table(
             COMPARED,
             [
@@ -336,42 +239,19 @@ def figures() -> str:
                 compared("2, TCP", tcp["compute"], network.halving(2), tcp["step"]),
             ],
         ),
-        *_second_check(),
     ]
     return "\n".join(parts)
 
 
-def _second_check() -> list[str]:
-    """Compare on a network of 1 Gbit/s with a delay; the switch's own time is measured too."""
-    if os.name != "posix" or os.geteuid() != 0 or not Path("/dev/net/tun").exists():
-        return ["Second check left out: it needs root, network namespaces and /dev/net/tun.\n"]
-    with slow_network(2, 0, 1e12) as options:
-        switch = link_of(measure(2, *options, **TCP, **PATIENT))
-    rows = []
-    for ranks in (2, 4):
-        for delay in DELAYS:
-            with slow_network(ranks, delay, 1e9 / 8) as options:
-                found = measure(ranks, *options, **TCP, **PATIENT)
-            link = Link(switch.alpha + delay, max(8e-9, switch.beta), switch.gamma)
-            name = f"{ranks}, {1e3 * delay:g} ms"
-            rows.append(compared(name, found["compute"], link.halving(ranks), found["step"]))
-    return [
-        "Second check, ranks in network namespaces, 1 Gbit/s and a delay on every message "
-        f"(the switch itself: α {us(switch.alpha)} µs, β {1e9 * switch.beta:.2f} ns a byte):\n",
-        table(COMPARED, rows),
-    ]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--into", type=Path, metavar="PAGE", help="page to put the figures into")
+    parser.add_argument("--into", type=Path, metavar="PAGE", help="page to write the tables to")
     parser.add_argument("--rank", action="store_true", help=argparse.SUPPRESS)
     chosen: Any = parser.parse_args()
     if chosen.rank:
-        be_a_rank()
+        run_rank()
         return
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leave no namespace behind
-    text = figures()
+    text = tables()
     print(text)
     if chosen.into:
         before, _, rest = chosen.into.read_text(encoding="utf-8").partition(BEGIN)
