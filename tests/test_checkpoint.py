@@ -748,6 +748,7 @@ HUGE = {"type": "convolution", "name": "C9", "filters": 2**40, "kernel": 1}
         (("layers", [{"type": "batch_normalization", "name": str(i)} for i in range(1200)]), "1,2"),
         (("input", [1, 2**31, 2**31]), "meta."),
         (("input", [1, 4, True]), "meta.model: must be input, layers"),
+        (("layers", 0, "padding", [7] * 9000), "meta.layer C1: padding: "),
         (("more", []), "meta.model: must be input, layers"),
         (("layers", 0, "table", [[[[]]]]), "meta.model: must be input, layers"),
         (("layers", 0, "table", {"a": [[[1]]]}), "meta.model: must be input, layers"),
@@ -756,7 +757,7 @@ HUGE = {"type": "convolution", "name": "C9", "filters": 2**40, "kernel": 1}
             for name in ("../C1", "/C1", "a/b", "a\\b", "a\0b", "é", "a b", ".C1")
         ),
     ],
-    ids=range(28),
+    ids=range(29),
 )
 def test_specifications_that_do_not_fit(tmp_path, place, words):
     meta = json.loads(text_of(meta_of(make())))
@@ -765,6 +766,26 @@ def test_specifications_that_do_not_fit(tmp_path, place, words):
     for step in outer:
         inner = inner[step]
     inner[key] = value
+    refuse_meta(tmp_path, meta, words)
+    assert peak_of_refusing(tmp_path / "bad.npz") < MIB
+
+
+@pytest.mark.parametrize(
+    ("C", "layer", "words"),
+    [
+        (2**22, {"type": "batch_normalization", "name": "N1"}, "parameters/N1.weight: is missing"),
+        (
+            2**26,
+            {"type": "convolution", "name": "C1", "filters": 1, "kernel": 1, "table": [[0]]},
+            "parameters/C1.weight: ",
+        ),
+    ],
+    ids=["normalisation", "table"],
+)
+def test_a_network_is_measured_without_memory(tmp_path, C, layer, words):
+    meta = json.loads(text_of(meta_of(make())))
+    meta["model"]["input"] = [C, 1, 1]
+    meta["model"]["layers"] = [layer, {"type": "linear", "name": "F7", "units": 2}]
     refuse_meta(tmp_path, meta, words)
     assert peak_of_refusing(tmp_path / "bad.npz") < MIB
 

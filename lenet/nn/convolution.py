@@ -116,12 +116,18 @@ class Convolution(TrainedLayer):
         C = self.shape[0]
         if self.groups > 1:
             raise self.wrong_option("table", "excludes groups", "give one or the other")
+        if not isinstance(table, list | tuple):
+            problem = f"must be a list, is {table!r}"
+            raise self.wrong_option("table", problem, "give the channels of every filter")
         if len(table) != self.F:
             problem = f"has {len(table)} rows for {self.F} filters"
             raise self.wrong_option("table", problem, "give the channels of every filter")
         for f, maps in enumerate(table):
-            if not maps or len(set(maps)) < len(maps) or not set(maps) <= set(range(C)):
-                problem = f"filter {f} has {list(maps)}"
+            known = isinstance(maps, list | tuple) and all(
+                isinstance(c, int | np.integer) and 0 <= c < C for c in maps
+            )
+            if not known or not maps or len(set(maps)) < len(maps):
+                problem = f"filter {f} has {maps!r}"
                 remedy = f"give one or more different channels from 0 to {C - 1}"
                 raise self.wrong_option("table", problem, remedy)
         pairs = [(f, c) for f, maps in enumerate(table) for c in maps]

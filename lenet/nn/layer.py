@@ -21,7 +21,8 @@ The network sets three things that a layer may depend on:
 * :attr:`Layer.random`: the key of the random numbers of this step. ``forward`` is a function of its
   input, the parameters, the state and this key, so the same step repeated gives the same numbers.
 * :attr:`Layer.state`: arrays by name, declared in ``build``, that ``forward`` updates in training
-  and that no optimizer changes. They are stored with the parameters.
+  and that no optimizer changes. They are stored with the parameters. ``build`` takes no memory for
+  them: it declares constants by :func:`numpy.broadcast_to`, which :meth:`Layer.own_state` copies.
 
 A copied or unpickled layer is built but not allocated: whatever ``allocate`` and ``forward`` set is
 left out (:meth:`Layer.__getstate__`), and must therefore be set by ``allocate`` again.
@@ -205,6 +206,13 @@ class Layer(ABC):
         array = memory[:size].reshape(shape)
         array.fill(0)
         return array
+
+    def own_state(self) -> None:
+        """Give the state memory of its own, unless it has it already."""
+        self.state = {
+            name: array if array.flags.writeable else array.copy()
+            for name, array in self.state.items()
+        }
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what ``build`` has left; what was set from the first buffer on is left out."""

@@ -89,6 +89,8 @@ class Network:
         _refuse_equal_names("parameters", (p.name for p in self.parameter_list))
         size = sum(p.size for p in self.parameter_list)
         self.bind(np.zeros(size, self.dtype), np.zeros(size, self.dtype))
+        for layer in self.plain:
+            layer.own_state()
         # No gradient is needed below the first layer with parameters.
         trained = [i for i, layer in enumerate(self.layers) if layer.parameters]
         self.first_trained = trained[0] if trained else 0

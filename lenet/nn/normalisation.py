@@ -67,11 +67,24 @@ class BatchNormalization(TrainedLayer):
         self.weight, self.bias = self.parameters = self.weight_and_bias(
             (self.C,), (self.C,), 1, 1, initial=(1.0, 0.0)
         )
-        self.mean, self.variance = np.zeros(self.C), np.ones(self.C)
-        self.state = {"mean": self.mean, "variance": self.variance}
+        self.state = {
+            "mean": np.broadcast_to(0.0, (self.C,)),
+            "variance": np.broadcast_to(1.0, (self.C,)),
+        }
         return shape
 
+    @property
+    def mean(self) -> Array:
+        """The running average of the means, (C,)."""
+        return self.state["mean"]
+
+    @property
+    def variance(self) -> Array:
+        """The running average of the variances, (C,)."""
+        return self.state["variance"]
+
     def allocate(self, N: int, dtype: DTypeLike) -> None:
+        self.own_state()
         self.y = self.buffer("y", (*self.shape, N), dtype)
         self.dx = self.buffer("dx", (*self.shape, N), dtype)
         self.normal = self.buffer("normal", (self.C, self.y.size // self.C), dtype)
@@ -117,6 +130,7 @@ class BatchNormalization(TrainedLayer):
     def _average(self) -> None:
         """Bring the running averages closer to the mean and the variance of this batch."""
         P = self.normal.shape[1]
-        self.mean += self.momentum * (self.batch_mean[:, 0] - self.mean)
+        mean, variance = self.mean, self.variance
+        mean += self.momentum * (self.batch_mean[:, 0] - mean)
         unbiased = self.factor[:, 0].astype(np.float64) * (P / max(1, P - 1))
-        self.variance += self.momentum * (unbiased - self.variance)
+        variance += self.momentum * (unbiased - variance)

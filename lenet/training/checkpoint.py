@@ -340,7 +340,7 @@ def _refusing(what: str) -> Iterator[None]:
     try:
         yield
     except ConfigError as error:
-        refuse(f"{what}.{error.key}", error.problem)
+        refuse(f"{what}.{error.key}"[:200], error.problem[:300])
 
 
 def _parsed(text: bytes) -> dict[str, Any]:
