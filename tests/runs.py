@@ -42,6 +42,9 @@ def assert_same_state(a: Checkpoint, b: Checkpoint) -> None:
     """Weights, optimizer, average and counters have the same bits; times may differ."""
     for name in a.parameters:
         np.testing.assert_array_equal(a.parameters[name], b.parameters[name], strict=True)
+    for name in a.state:
+        np.testing.assert_array_equal(a.state[name], b.state[name], strict=True)
+    assert a.metrics == b.metrics
     assert a.training is not None
     assert b.training is not None
     np.testing.assert_array_equal(a.training.parameters, b.training.parameters)

@@ -256,6 +256,24 @@ def test_resumed_run_has_the_bits_of_one_that_never_stopped(configured, tmp_path
     assert timeless(log(whole)) == timeless(log(parts))
 
 
+def test_resumed_network_with_layers_that_have_a_state(configured, tmp_path):
+    layers = [
+        {"type": "convolution", "filters": 2, "kernel": 5, "stride": 3},
+        {"type": "batch_normalization"},
+        {"type": "dropout", "rate": 0.3},
+        {"type": "linear", "units": CLASSES},
+    ]
+    options = {"model__layers": layers, "train__epochs": 3}
+    whole = configured(**options, output__dir=str(tmp_path / "whole"))
+    run_training(whole)
+    parts = configured(**options)
+    run_training(parts, callbacks=[StopAfter(step=11)])
+    run_training(parts, resume=True)
+    assert checkpoint(whole).state
+    assert_same_state(checkpoint(whole), checkpoint(parts))
+    assert timeless(log(whole)) == timeless(log(parts))
+
+
 def test_resume_refuses_another_configuration(configured):
     config = configured()
     run_training(config)

@@ -203,7 +203,7 @@ def _trainer(
     """Return this worker's trainer, at the start of the run or in the state of a checkpoint."""
     trainer = build_trainer(config, images, labels, communicator)
     if start is not None and start.training is not None:
-        trainer.restore(start.training, start.metrics)
+        trainer.restore(start.training, start.metrics, start.state)
     communicator.barrier()
     return trainer
 

@@ -318,7 +318,12 @@ class Trainer:
             metrics=self.metrics,
         )
 
-    def restore(self, training: Training, metrics: Mapping[str, float | None]) -> None:
+    def restore(
+        self,
+        training: Training,
+        metrics: Mapping[str, float | None],
+        state: Mapping[str, Array],
+    ) -> None:
         """Restore the state of a checkpoint.
 
         Raises
@@ -329,6 +334,8 @@ class Trainer:
         self.progress = self._checked_progress(training.progress)
         self.metrics = dict(metrics)
         np.copyto(self.parameters, training.parameters)
+        for name, array in self.network.state_arrays().items():
+            np.copyto(array, state[name])
         self.optimizer.restore(training.optimizer)
         if self.average:
             self.average.restore(training.average)
