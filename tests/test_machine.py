@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lenet.bench import bench
+from lenet.bench import processes, speed
 from lenet.cli import COMMANDS, main
 from lenet.parallel import launch
 from lenet.system import machine
@@ -159,9 +159,11 @@ def test_blas_is_limited_before_numpy_is_imported():
 def test_what_is_measured_has_the_threads_that_it_is_to_have(monkeypatch):
     """The programs that lenet bench starts are not limited by the limit of lenet bench."""
     environments = []
-    monkeypatch.setattr(bench.subprocess, "Popen", lambda *_, env, **__: environments.append(env))
+    monkeypatch.setattr(
+        processes.subprocess, "Popen", lambda *_, env, **__: environments.append(env)
+    )
     for name in machine.THREAD_VARIABLES:
         monkeypatch.setenv(name, "1")
-    bench.Program("torch_version", threads=3)
+    processes.Program("torch_version", threads=3)
     assert {environments[0][name] for name in machine.THREAD_VARIABLES} == {"3"}
-    assert {case.threads for case in bench._torch_cases(64)} == {usable_cores()}
+    assert {case.threads for case in speed.torch_cases(64)} == {usable_cores()}
