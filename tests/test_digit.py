@@ -166,7 +166,7 @@ def test_nothing():
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (7, 300), (8, 8), (8, 2048), (900, 9), (28, 28)])
-def test_any_size_and_any_noise_ends_well(shape):
+def test_any_size_and_any_noise_is_accepted(shape):
     pixels = np.random.default_rng(2).random((*shape, 3), np.float32)
     found = find_digit(pixels)
     assert found is None or found.image.shape == (SIZE, SIZE)

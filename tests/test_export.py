@@ -57,12 +57,12 @@ def raw_images(N, size=28):
 
 
 def scores(checkpoint, images):
-    size, held = checkpoint.config.model.input_size, checkpoint.preprocessing
+    size, preprocessing = checkpoint.config.model.input_size, checkpoint.preprocessing
     before = (size - images.shape[-1]) // 2
     after = size - images.shape[-1] - before
     margins = (before, after)
     grey = np.pad(images, ((0, 0), (0, 0), margins, margins)).astype(np.float64)
-    x = (grey * held.scale + held.shift).astype(checkpoint.config.train.precision)
+    x = (grey * preprocessing.scale + preprocessing.shift).astype(checkpoint.config.train.precision)
     return restore_network(checkpoint).forward(np.ascontiguousarray(x.transpose(1, 2, 3, 0))).T
 
 
@@ -209,7 +209,7 @@ def test_onnx_describes_its_input():
     assert onnx_model(made) == onnx_model(made)
 
 
-def test_a_model_that_is_off_is_refused():
+def test_a_model_with_other_scores_is_refused():
     pytest.importorskip("onnx")
     model = onnx_model(exported_network(untrained(seed=0)))
     with pytest.raises(GateFailed, match="scores are off by"):
@@ -305,8 +305,8 @@ def test_c_names_are_identifiers_and_differ(tmp_path):
 def test_c_class_names(tmp_path):
     names = ('"; evil() //', "??/", "é\n\\", "a b")
     library = compiled(tmp_path, exported_network(untrained(class_names=names, model__classes=4)))
-    held = (ctypes.c_char_p * 4).in_dll(library, "lenet_class_names")
-    assert [name.decode() for name in held] == list(names)
+    stored = (ctypes.c_char_p * 4).in_dll(library, "lenet_class_names")
+    assert [name.decode() for name in stored] == list(names)
 
 
 def test_c_of_other_images(tmp_path):
@@ -329,7 +329,7 @@ def test_c_weights_are_exact():
         assert_array_equal(read, value.ravel())
 
 
-def test_c_that_would_be_too_large(monkeypatch):
+def test_a_network_too_large_for_c_is_refused(monkeypatch):
     large = exported_network(untrained(model__input_size=256))
     with pytest.raises(ConfigError, match="bytes of stack") as caught:
         c.c_source(large)

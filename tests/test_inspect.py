@@ -57,11 +57,11 @@ def value(made, name):
     return next(p.value for p in made.parameter_list if p.name == name)
 
 
-# --- What every layer makes of an image -----------------------------------------------------------
+# --- The output of every layer --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("pooling", ["max", "average"])
-def test_the_plain_network_is_the_checkpoint_s(pooling):
+def test_the_plain_network_has_the_scores_of_the_checkpoint(pooling):
     checkpoint = untrained(model__pooling=pooling)
     images, _ = bars(1, seed=3)
     x = Preprocessing().prepare(images, np.float32)
@@ -75,7 +75,7 @@ def test_the_plain_network_is_the_checkpoint_s(pooling):
     assert_allclose(outputs["F7"], as_trained, rtol=1e-5, atol=1e-5)
 
 
-def test_an_unknown_layer_is_answered_with_those_there_are():
+def test_an_unknown_layer_is_refused_with_the_names_of_all():
     with pytest.raises(ConfigError, match="no layer C4; choose one of C1, C1"):
         views.find_layer(network(), "C4")
     with pytest.raises(ConfigError, match="S2 is not a convolution; choose one of C1, C3, C5"):
@@ -169,7 +169,7 @@ def test_the_strongest_units():
 # --- Deconvolution --------------------------------------------------------------------------------
 
 
-def test_down_to_the_pixels_by_switches():
+def test_projection_by_switches():
     """Each step by its definition, on arrays (N,C,H,W): argmax, one paint stroke an entry."""
     made, x = network(), image()
     C1, C3 = value(made, "C1.weight"), value(made, "C3.weight")
@@ -193,7 +193,7 @@ def test_down_to_the_pixels_by_switches():
 
 @pytest.mark.parametrize("name", ["C1", "S2", "C3.activation", "S4", "C5", "F6.activation", "F7"])
 @pytest.mark.parametrize("S", [32, 37])
-def test_where_everything_is_smooth_it_is_the_gradient(name, S):
+def test_projection_through_smooth_layers_is_the_gradient(name, S):
     """With the mean and tanh the way down is backpropagation from the unit, times its value."""
     made = network(activation="tanh", pooling="average", input_size=S)
     x = image(S)
@@ -210,7 +210,7 @@ def test_where_everything_is_smooth_it_is_the_gradient(name, S):
 
 
 @pytest.mark.parametrize("name", ["conv-1", "pool", "act-2", "hidden", "scores"])
-def test_a_colour_network_run_backwards_is_the_gradient(name):
+def test_projection_through_a_colour_network_is_the_gradient(name):
     made = colour_stack()
     x = any_image(made.input_shape)
     unit = views.strongest_units(made, x, name, 1)[0]
@@ -321,7 +321,7 @@ def coarse(monkeypatch):
 
 
 @pytest.mark.parametrize(("what", "size"), PICTURES)
-def test_every_picture_is_whole(place, tmp_path, monkeypatch, what, size):
+def test_every_plot_is_whole(place, tmp_path, monkeypatch, what, size):
     drawn = []
     write = figures.write_figure
 
@@ -402,7 +402,7 @@ def test_one_layer_one_unit(place, tmp_path):
     assert result.exit_code == 0
 
 
-def test_the_reader_s_own_style_does_not_matter(place, tmp_path):
+def test_the_users_matplotlib_style_does_not_matter(place, tmp_path):
     import matplotlib
 
     for name, size in (("a.png", 10), ("b.png", 30)):
@@ -412,7 +412,7 @@ def test_the_reader_s_own_style_does_not_matter(place, tmp_path):
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
-def test_the_name_of_the_picture(place, tmp_path, monkeypatch):
+def test_the_default_file_name(place, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run(place / "small.npz", "filters").stdout == "filters.png\n"
     assert Path("filters.png").exists()

@@ -59,7 +59,7 @@ def blank(tmp_path) -> Path:
 # --- What is printed -----------------------------------------------------------------------------
 
 
-def test_json_is_a_line_an_image(predict, four, blank):
+def test_json_is_one_line_per_image(predict, four, blank):
     code, out, _ = predict(four, blank, "--json")
     assert code == 0
     found, nothing = map(json.loads, out.splitlines())
@@ -74,7 +74,7 @@ def test_json_is_a_line_an_image(predict, four, blank):
     assert "no digit" in nothing["warning"]
 
 
-def test_words_on_stdout_and_warnings_on_stderr(predict, four, blank):
+def test_text_on_stdout_and_warnings_on_stderr(predict, four, blank):
     code, out, err = predict(four, blank)
     assert code == 0
     first, second = out.splitlines()
@@ -84,7 +84,7 @@ def test_words_on_stdout_and_warnings_on_stderr(predict, four, blank):
     assert err.splitlines()[-1].startswith(f"lenet: warning: {blank}: no digit found")
 
 
-def test_a_stack_is_a_line_an_image(predict, tmp_path):
+def test_a_stack_is_one_line_per_image(predict, tmp_path):
     stack = np.stack([255 - 255 * drawn(28, 0.8), 255 * drawn(28, 0.8)]).astype(np.uint8)
     write_idx(tmp_path / "stack.gz", stack)
     code, out, _ = predict(tmp_path / "stack.gz", "--json")
@@ -95,8 +95,7 @@ def test_a_stack_is_a_line_an_image(predict, tmp_path):
 
 
 def test_the_network_sees_the_digit_prepared_as_in_training():
-    held = untrained()
-    predictor = Predictor(held)
+    predictor = Predictor(untrained())
     found = predictor("four", inked(drawn()))
     assert found.digit is not None
     x = np.full((1, 1, 32, 32), -0.1)
@@ -155,7 +154,7 @@ def test_a_network_of_other_channels_is_refused():
         ({"stroke": 0.5}, 0.99, "blot"),
     ],
 )
-def test_what_speaks_against_a_prediction(change, probability, word):
+def test_warnings_about_a_digit(change, probability, word):
     facts = {"box": (0, 0, 90, 50), "contrast": 0.8, "shapes": 1, "stroke": 0.1}
     digit = Digit(np.zeros((28, 28), np.uint8), **(facts | change))
     warning = warning_of(digit, probability)
@@ -217,7 +216,7 @@ def test_names_that_are_no_utf_8(predict, tmp_path, four):
     assert r"caf\udce9.npy" in out
 
 
-def test_a_checkpoint_that_is_none(capsys, tmp_path, four):
+def test_a_file_that_is_not_a_checkpoint(capsys, tmp_path, four):
     for path in (tmp_path / "missing.npz", four):
         with pytest.raises(SystemExit) as end:
             main(["predict", str(path), str(four)])
@@ -226,7 +225,7 @@ def test_a_checkpoint_that_is_none(capsys, tmp_path, four):
         assert (out, err.count("\n")) == ("", 1)
 
 
-# --- What the network saw ------------------------------------------------------------------------
+# --- The contact sheet ---------------------------------------------------------------------------
 
 
 def test_the_sheet_shows_picture_and_input(predict, tmp_path, four, blank):
@@ -254,7 +253,7 @@ def test_the_sheet_escapes_what_cannot_be_printed(network):
     np.testing.assert_array_equal(sheet_row(pixels, prediction), sheet_row(pixels, escaped))
 
 
-def test_the_sheet_has_an_end(predict, tmp_path, monkeypatch):
+def test_the_sheet_has_a_maximum_of_rows(predict, tmp_path, monkeypatch):
     pytest.importorskip("PIL.Image", reason="Pillow is not installed")
     monkeypatch.setattr("lenet.predict.sheet.MAX_ROWS", 1)
     write_idx(tmp_path / "stack", np.zeros((3, 28, 28), np.uint8))
@@ -271,7 +270,7 @@ def test_a_sheet_that_cannot_be_written(predict, tmp_path, four):
     assert "seen.png: cannot be written" in err
 
 
-def test_a_sheet_is_no_image_of_the_users(predict, tmp_path, four):
+def test_the_sheet_never_overwrites_an_image(predict, tmp_path, four):
     before = four.read_bytes()
     for sheet in (four, tmp_path / "seen.jpg"):
         code, out, err = predict(four, "--show-input", sheet)

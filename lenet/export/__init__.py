@@ -1,1 +1,1 @@
-"""Handing a network on: as an ONNX model, as a C file."""
+"""Export of a network: as an ONNX model, as C source."""

@@ -1,1 +1,1 @@
-"""Figures of what a network has learnt and what it does with an image."""
+"""Figures of a network's filters, and of its outputs for an image."""

@@ -1,1 +1,1 @@
-"""Pictures of any kind to digits."""
+"""Predicting the class of a user's picture."""
