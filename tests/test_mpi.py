@@ -20,7 +20,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from runs import STATEFUL, assert_same_state, checkpoint, log, timeless
 from tiny import write_bars
 
 from lenet.config.schema import Config
@@ -28,6 +27,7 @@ from lenet.config.writer import to_yaml
 from lenet.models.lenet5 import lenet5
 from lenet.parallel.launch import VARIABLES
 from lenet.training.run import run_training
+from runs import STATEFUL, assert_same_state, checkpoint, log, timeless
 
 TESTS = Path(__file__).resolve().parent
 SCRIPT = TESTS.parent / "scripts" / "scaling.py"

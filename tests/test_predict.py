@@ -134,6 +134,18 @@ def test_the_sheet_shows_colour_images(tmp_path):
     np.testing.assert_array_equal(drawn[8 : 8 + 168, 336 : 336 + 224], enlarged)
 
 
+def test_a_small_grey_network_is_given_a_smaller_digit():
+    predictor = Predictor(untrained_colour(channels=1))
+    found = predictor("four", inked(drawn()))
+    assert found.digit is not None
+    assert found.image is not None
+    assert found.image.shape == (12, 12)
+    whole, small = found.digit.image / 255, found.image / 255
+    assert small.sum() == pytest.approx(whole.sum() * (12 / 28) ** 2, rel=0.05)
+    means = whole[:14].mean(), whole[14:].mean()
+    assert (small[:6].mean(), small[6:].mean()) == pytest.approx(means, abs=0.03)
+
+
 def test_a_network_of_other_channels_is_refused():
     with pytest.raises(ConfigError, match="takes images of 2 channels; pictures have 1 or 3"):
         Predictor(untrained_colour(channels=2))

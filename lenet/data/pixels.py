@@ -25,7 +25,7 @@ def resized(pixels: Pixels, H: int, W: int) -> Pixels:
 
 
 def fitted(pixels: Pixels, H: int, W: int) -> NDArray[np.uint8]:
-    """Return pixels (h,w,3) from 0 to 1 as the largest image (3,H′,W′) of that shape in H × W.
+    """Return pixels (h,w,C) from 0 to 1 as the largest image (C,H′,W′) of that shape in H × W.
 
     Examples
     --------

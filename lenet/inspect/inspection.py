@@ -10,11 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet.data.imagefile import read_images
-from lenet.data.pixels import fitted
 from lenet.inspect import plots, views
 from lenet.nn.layer import Shape
-from lenet.predict.finder import find_digit
-from lenet.predict.prediction import picture_channels
+from lenet.predict.prediction import image_for
 from lenet.system.errors import ConfigError, ImageError
 from lenet.training.build import load_split
 from lenet.training.checkpoint import Checkpoint
@@ -110,11 +108,9 @@ def _test_image(
 def _image_in(file: Path, input_shape: Shape) -> NDArray[np.uint8]:
     """Return the first image of a file as ``lenet predict`` gives it to a network."""
     _, pixels = next(read_images(file))
-    if picture_channels(input_shape) == 3:
-        return fitted(pixels, *input_shape[1:])
-    digit = find_digit(pixels)
-    if digit is None:
+    image, _ = image_for(input_shape, pixels)
+    if image is None:
         raise ImageError(
             "no digit found in it", remedy="give an image in which one stands out", file=file
         )
-    return digit.image
+    return image

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet.data.pixels import Pixels, fitted
-from lenet.predict.finder import MIN_SIZE, Digit, find_digit
+from lenet.predict.finder import MIN_SIZE, SIZE, Digit, find_digit
 from lenet.system.errors import ConfigError
 from lenet.system.text import printable
 from lenet.training.checkpoint import Checkpoint
@@ -45,7 +45,7 @@ class Prediction:
     warning
         Reasons to doubt the prediction, or None.
     image
-        What the network was given: uint8 (28,28), or (3,H,W) in colour; None where no digit was
+        What the network was given: uint8 (H,W), or (3,H,W) in colour; None where no digit was
         found.
     digit
         The digit that was found; None also for colour images, in which none is searched for.
@@ -84,19 +84,16 @@ class Predictor:
         self.network = restore_network(checkpoint)
         self.preprocessing = preprocessing_of(checkpoint)
         self.class_names = checkpoint.class_names
-        self.channels = picture_channels(self.network.input_shape)
+        check_channels(self.network.input_shape)
 
     def __call__(self, file: str, pixels: Pixels) -> Prediction:
         """Predict the class of the picture ``pixels``, (H,W,3) from 0 to 1."""
-        if self.channels == 3:
-            _, H, W = self.network.input_shape
-            return self._predict(file, fitted(pixels, H, W), None)
-        digit = find_digit(pixels)
-        if digit is None:
+        image, digit = image_for(self.network.input_shape, pixels)
+        if image is None:
             small = min(pixels.shape[:2]) < MIN_SIZE
             why = "the image is too small" if small else "nothing stands out from the background"
             return Prediction(file, None, None, (), f"no digit found: {why}", None, None)
-        return self._predict(file, digit.image, digit)
+        return self._predict(file, image, digit)
 
     def _predict(self, file: str, image: NDArray[np.uint8], digit: Digit | None) -> Prediction:
         x = self.preprocessing.prepare(image[None], self.network.dtype)
@@ -108,22 +105,54 @@ class Predictor:
         return Prediction(file, label, probability, top, warning, image, digit)
 
 
-def picture_channels(input_shape: tuple[int, ...]) -> int:
-    """Return the channels that a network takes, 1 or 3.
+def image_for(
+    input_shape: tuple[int, ...], pixels: Pixels
+) -> tuple[NDArray[np.uint8] | None, Digit | None]:
+    """Return the image that a network is given for a picture, and the digit found in it.
+
+    Parameters
+    ----------
+    input_shape
+        (C,H,W) of the network's input.
+    pixels
+        The picture, (H,W,3) from 0 to 1.
+
+    Returns
+    -------
+    uint8 (28,28), reduced where the input is smaller, and the digit; or (3,H,W) and no digit. Two
+    times None where there is no digit.
 
     Raises
     ------
     ConfigError
-        It takes another number of channels, which no picture has.
+        See :func:`check_channels`.
     """
-    channels = input_shape[0]
-    if channels not in {1, 3}:
+    check_channels(input_shape)
+    C, H, W = input_shape
+    if C == 3:
+        return fitted(pixels, H, W), None
+    digit = find_digit(pixels)
+    if digit is None:
+        return None, None
+    if min(H, W) >= SIZE:
+        return digit.image, digit
+    return fitted(digit.image[..., None].astype(np.float32) / np.float32(255), H, W)[0], digit
+
+
+def check_channels(input_shape: tuple[int, ...]) -> None:
+    """Refuse a network that no picture fits.
+
+    Raises
+    ------
+    ConfigError
+        It takes neither 1 channel nor 3.
+    """
+    if input_shape[0] not in {1, 3}:
         raise ConfigError(
-            f"the network takes images of {channels} channels; pictures have 1 or 3",
+            f"the network takes images of {input_shape[0]} channels; pictures have 1 or 3",
             remedy="use the network from Python, on arrays",
             key="model",
         )
-    return channels
 
 
 def warning_of(digit: Digit | None, probability: float) -> str | None:
