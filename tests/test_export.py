@@ -12,13 +12,17 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from hypothesis import given, settings
 from networks import STACKS, colour_stack, randomized, unpooling_stack
 from numpy.testing import assert_allclose, assert_array_equal
+from random_stacks import stacks
 from untrained import untrained, untrained_colour
 
 from lenet.cli.export import export
@@ -160,6 +164,17 @@ def test_onnxruntime_of_any_network(stack):
     assert_scores(z, expected)
 
 
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(stacks())
+def test_onnx_of_random_stacks(stack):
+    pytest.importorskip("onnx")
+    layers, shape = stack
+    exported = exported_stack(lambda dtype: randomized(Network(layers, shape, dtype)))
+    images, expected = raw_images_and_scores(exported)
+    assert_scores(exported.scores(images), expected)
+    compare(onnx_model(exported), exported, images)
+
+
 class Unknown(Activation):
     """A layer that no exporter knows."""
 
@@ -273,6 +288,20 @@ def test_c_of_any_network(tmp_path, stack):
         z = np.empty(len(row), np.float32)
         library.lenet_scores(floats(image), floats(z))
         assert_scores(z, row)
+
+
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(stacks())
+def test_c_of_random_stacks(stack):
+    layers, shape = stack
+    exported = exported_stack(lambda dtype: randomized(Network(layers, shape, dtype)))
+    images, expected = raw_images_and_scores(exported)
+    with tempfile.TemporaryDirectory() as place:
+        library = compiled(Path(place), exported)
+        for image, row in zip(images.astype(np.float32), expected, strict=True):
+            z = np.empty(len(row), np.float32)
+            library.lenet_scores(floats(image), floats(z))
+            assert_scores(z, row)
 
 
 @every_stack
