@@ -25,7 +25,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from random_stacks import stacks
 from untrained import untrained, untrained_colour
 
-from lenet.cli.export import export
+from lenet.cli import cli
 from lenet.data.preprocessing import Preprocessing
 from lenet.export import c_source as c
 from lenet.export.exported import ExportedNetwork, exported_network
@@ -385,7 +385,7 @@ def saved(tmp_path):
 
 
 def run(*arguments):
-    return CliRunner().invoke(export, [str(argument) for argument in arguments])
+    return CliRunner().invoke(cli, ["export", *map(str, arguments)])
 
 
 def test_both_at_once(saved, tmp_path):

@@ -25,7 +25,8 @@ from scipy.signal import correlate2d
 from tiny import bars, write_bars
 from untrained import untrained, untrained_colour
 
-from lenet.cli.inspect import TAKES, inspect
+from lenet.cli import cli
+from lenet.cli.inspect import TAKES
 from lenet.data.preprocessing import Preprocessing
 from lenet.inspect import figures, inspection, plots, views
 from lenet.models.lenet5 import lenet5
@@ -311,7 +312,7 @@ def place(tmp_path_factory):
 
 
 def run(*arguments):
-    return CliRunner().invoke(inspect, [str(argument) for argument in arguments])
+    return CliRunner().invoke(cli, ["inspect", *map(str, arguments)])
 
 
 @pytest.fixture(autouse=True)
