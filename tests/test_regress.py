@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
@@ -22,11 +24,12 @@ from tiny import bars, write_bars
 from lenet.cli import main
 from lenet.config.schema import Config
 from lenet.data.datasets import Split
-from lenet.regress import clock, measure
-from lenet.regress.baseline import Baseline, Tolerances, machine, read_baseline, write_baseline
-from lenet.regress.compare import Check, compare, fast_enough
+from lenet.regress import clock, history, measure
+from lenet.regress.baseline import Baseline, machine, read_baseline, write_baseline
+from lenet.regress.compare import Check, check_limits, compare, fast_enough
 from lenet.regress.gate import run_gate
 from lenet.regress.measure import Measurement
+from lenet.regress.tolerances import TASK_LIMITS, Tolerances, adjusted, parse_limit
 from lenet.regress.verdict import Verdict
 from lenet.system.errors import ConfigError, DataError
 from lenet.training.trainer import Trainer
@@ -124,7 +127,7 @@ def test_on_another_machine_bits_are_not_compared_and_speed_has_a_wider_toleranc
     skipped = [check for check in checks if check.passed is None]
     assert [check.name for check in skipped] == ["data checksum", "training checksum"]
     assert all("other processor" in check.tolerance for check in skipped)
-    assert "not compared" in Verdict(checks, MEASURED, other, 1.0).to_table()
+    assert "not compared" in Verdict(checks, MEASURED, Tolerances(), other, 1.0).to_table()
     assert "other processor" in checks[-1].tolerance
 
 
@@ -328,6 +331,125 @@ def test_training_that_cannot_be_measured_is_refused(change, config, split):
         measure.measure(config.with_values(change), split)
 
 
+# --- Limits and trends --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("min_acuracy=0.5", "did you mean min_accuracy?"),
+        ("=0.5", "min_accuracy, max_loss"),
+        ("max_loss", "max_loss must be a number of at least 0, is ''"),
+        ("max_loss=high", "is 'high'"),
+        ("max_loss=nan", "is 'nan'"),
+        ("max_loss=inf", "is 'inf'"),
+        ("max_loss=-1", "is '-1'"),
+    ],
+)
+def test_an_invalid_limit_is_refused(text, words):
+    with pytest.raises(ConfigError, match=re.escape(words)) as caught:
+        parse_limit(text)
+    assert caught.value.key == "--limit"
+
+
+def test_a_first_baseline_meets_its_own_limits():
+    curve = (2.0, 1.0, 1.5, *(0.9,) * 17)  # rises by a half
+    poor = replace(MEASURED, accuracy=0.4567, loss=1.3333, curve=curve)
+    limits = adjusted(Tolerances(), poor, TASK_LIMITS)
+    assert (limits.min_accuracy, limits.max_loss, limits.curve_rise) == (0.446, 1.4, 1.0)
+    assert limits == replace(Tolerances(), min_accuracy=0.446, max_loss=1.4, curve_rise=1.0)
+    assert names(check_limits(poor, limits)) == []
+    assert names(check_limits(poor, adjusted(Tolerances(), poor, ["max_loss"]))) == [
+        "accuracy", "rise of the loss curve",
+    ]  # fmt: skip
+    assert adjusted(Tolerances(), MEASURED, TASK_LIMITS) == Tolerances()
+
+
+def runs(**figures: Sequence[float]) -> list[history.Entry]:
+    """A history of runs with these figures, and without change in the others."""
+    count = max(map(len, figures.values()))
+    usual = {"accuracy": 0.9, "loss": 0.3, "images_per_gflop": 200.0}
+    return [
+        {**usual, "config_sha256": "c", "machine": HERE} | {n: v[k] for n, v in figures.items()}
+        for k in range(count)
+    ]
+
+
+def drifts(entries: list[history.Entry]) -> list[str]:
+    return [trend.figure for trend in history.trends(entries, Tolerances()) if trend.is_drift]
+
+
+@pytest.mark.parametrize(
+    ("figures", "expected"),
+    [
+        ({"accuracy": [0.9 - 0.0004 * k for k in range(30)]}, ["accuracy"]),
+        ({"accuracy": [0.9 + 0.0004 * k for k in range(30)]}, []),
+        ({"loss": [0.3 * 1.003**k for k in range(30)]}, ["loss"]),
+        ({"loss": [0.3 * 0.9**k for k in range(30)]}, []),
+        ({"images_per_gflop": [200 * 0.992**k for k in range(30)]}, ["images per GFLOP"]),
+        ({"images_per_gflop": [200.0] * 10 + [175.0] * 10}, ["images per GFLOP"]),  # a step
+        ({"accuracy": [0.9 - 0.0001 * k for k in range(30)]}, []),  # too little
+        ({"accuracy": [0.9 - 0.004 * k for k in range(8)]}, []),  # too few
+        ({"images_per_gflop": [200.0, 150.0, 190.0, 160.0] * 8}, []),  # noise
+    ],
+)
+def test_a_drift_is_seen_though_each_run_is_within_its_tolerances(figures, expected):
+    assert drifts(runs(**figures)) == expected
+
+
+def test_sound_runs_on_a_noisy_machine_are_no_drift():
+    """Two thousand histories of forty runs, with speeds from 0.87 to 1.01 as measured once."""
+    rng = np.random.default_rng(0)
+    alarms = sum(
+        bool(drifts(runs(images_per_gflop=list(200 * rng.uniform(0.87, 1.01, 40)))))
+        for _ in range(2000)
+    )
+    assert alarms == 0
+
+
+def test_only_comparable_runs_make_a_trend():
+    slower = runs(images_per_gflop=[200 * 0.98**k for k in range(20)])
+    assert drifts(slower) == ["images per GFLOP"]
+    for run in slower[:12]:
+        run["machine"] = {**HERE, "processor": "two"}
+    *_, speed = history.trends(slower, Tolerances())
+    assert len(speed.values) == 8
+    assert speed.check.passed is None
+    for run in slower[:12]:
+        run["config_sha256"] = "another"
+    assert [len(trend.values) for trend in history.trends(slower, Tolerances())] == [8, 8, 8]
+
+
+def test_a_history_is_read_as_it_was_written(tmp_path, monkeypatch):
+    monkeypatch.setenv("GITHUB_SHA", "abc")
+    file, verdict = tmp_path / "new" / "h.jsonl", Verdict([], MEASURED, Tolerances(), HERE, 1.0)
+    assert history.read_history(file) == []
+    earlier: list[history.Entry] = []
+    for _ in range(10):
+        written, markdown = history.record(file, earlier, verdict, Config())
+        earlier = history.read_history(file)
+    assert [run["commit"] for run in earlier] == ["abc"] * 10
+    assert [check.passed for check in written.checks] == [True] * 3
+    assert "| accuracy         | 0.9   | 0.9  |" in markdown
+    assert "▁" * 10 in markdown
+    diverged = Verdict([], None, Tolerances(), HERE, 1.0)
+    assert history.record(file, earlier, diverged, Config()) == (diverged, "")
+
+
+@pytest.mark.parametrize(
+    "line", ["", "{}", "[]", "{", "\xff", '{"accuracy": "high"}', "[" * 99_999]
+)
+def test_a_damaged_history_is_refused_with_its_line(tmp_path, line):
+    file = tmp_path / "h.jsonl"
+    history.append(file, runs(accuracy=[0.9])[0])
+    with file.open("ab") as stream:
+        stream.write(line.encode("latin-1") + b"\n")
+    with pytest.raises(DataError) as caught:
+        history.read_history(file)
+    assert caught.value.file == str(file)
+    assert caught.value.key in ("line 1", "line 2")
+
+
 # --- Files --------------------------------------------------------------------------------------
 
 
@@ -414,7 +536,7 @@ def test_a_file_that_is_not_a_baseline_is_refused(text, tmp_path):
 def test_the_verdict_reads_the_same_in_every_form():
     other = {**HERE, "processor": "two | three"}
     checks = compare(Config(), replace(MEASURED, loss=0.4), BASELINE, other)
-    verdict = Verdict(checks, MEASURED, other, 1.5)
+    verdict = Verdict(checks, MEASURED, Tolerances(), other, 1.5)
     assert verdict.failed == ["loss vs baseline"]
 
     suite = ElementTree.fromstring(verdict.to_junit())
@@ -446,13 +568,19 @@ def nested(values: dict) -> str:
     return json.dumps(sections)  # which YAML includes
 
 
+@pytest.fixture
+def few_runs(monkeypatch):
+    """A baseline is the fastest of three runs instead of thirty, which take their time."""
+    monkeypatch.setattr(measure, "MAX_RUNS", 3)
+
+
 def run(*arguments: object) -> int:
     with pytest.raises(SystemExit) as caught:
         main(["regress", *map(str, arguments)])
     return int(caught.value.code or 0)
 
 
-def test_the_command_from_first_baseline_to_failure(tmp_path, capsys):
+def test_the_command_from_first_baseline_to_failure(tmp_path, capsys, few_runs):
     keys = {**write_bars(tmp_path), **TINY}
     options = [part for key, value in keys.items() for part in ("--set", f"{key}={value}")]
     baseline = tmp_path / "baseline.json"
@@ -480,7 +608,7 @@ def test_the_command_from_first_baseline_to_failure(tmp_path, capsys):
     assert baseline.read_bytes() == before
 
 
-def test_a_baseline_is_not_updated_with_what_falls_failed(tmp_path, capsys):
+def test_a_baseline_is_not_updated_if_a_limit_is_exceeded(tmp_path, capsys, few_runs):
     keys = {**write_bars(tmp_path), **TINY}
     options = [part for key, value in keys.items() for part in ("--set", f"{key}={value}")]
     baseline = tmp_path / "baseline.json"
@@ -488,3 +616,29 @@ def test_a_baseline_is_not_updated_with_what_falls_failed(tmp_path, capsys):
     before = baseline.read_bytes()
     assert run(*options, "--baseline", baseline, "--update") == 5
     assert baseline.read_bytes() == before
+
+
+def test_a_first_baseline_of_any_task_is_written_and_passes(tmp_path, capsys, few_runs):
+    """One that learns next to nothing, with a history from the start."""
+    keys = {**write_bars(tmp_path), **TINY, "optimizer.lr": 1e-5}
+    options = [part for key, value in keys.items() for part in ("--set", f"{key}={value}")]
+    options += ["--baseline", tmp_path / "b.json", "--history", tmp_path / "h.jsonl"]
+    wide = ["--limit", "slowdown=0.95", "--limit", "slowdown_busy=0.95"]
+    assert run(*options, "--update", *wide) == 0
+    assert "b.json: written, with min_accuracy=0." in capsys.readouterr().err
+    limits = read_baseline(tmp_path / "b.json").tolerances
+    assert limits.min_accuracy < 0.85
+    assert (limits.slowdown, limits.slowdown_busy) == (0.95, 0.95)
+    assert run(*options, "--markdown", tmp_path / "out.md") == 0
+    assert "trend of the accuracy" in capsys.readouterr().out
+    assert "### Trend" in (tmp_path / "out.md").read_text(encoding="utf-8")
+    assert len(history.read_history(tmp_path / "h.jsonl")) == 2
+
+    assert run(*options, "--limit", "min_accuracy=0.99") == 5
+    assert ">= 0.99" in capsys.readouterr().out
+    (tmp_path / "b.json").unlink()
+    assert run(*options, "--update", "--limit", "min_accuracy=0.99") == 5
+    err = capsys.readouterr().err
+    assert "--limit NAME=VALUE" in err
+    assert "lenet regress --update" not in err
+    assert not (tmp_path / "b.json").exists()

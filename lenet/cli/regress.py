@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -22,7 +23,20 @@ from lenet.config.reader import load_config
     metavar="FILE",
     help="Baseline to compare with.",
 )
-@click.option("--update", is_flag=True, help="Rewrite the baseline, keeping its limits.")
+@click.option(
+    "--update",
+    is_flag=True,
+    help="Write a new baseline, keeping its limits. The limits of a first one are set so that it "
+    "meets them.",
+)
+@click.option(
+    "--limit",
+    "limits",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Set a limit, e.g. min_accuracy=0.6; with --update it is written to the baseline. "
+    "Repeatable.",
+)
 @click.option(
     "--junit",
     type=click.Path(path_type=Path),
@@ -35,6 +49,13 @@ from lenet.config.reader import load_config
     metavar="FILE",
     help="Write the result as Markdown.",
 )
+@click.option(
+    "--history",
+    "history_path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Append the run to FILE as a line of JSON, and check the trend over the runs in it.",
+)
 @DATA_DIR
 @JSON
 def regress(
@@ -42,15 +63,17 @@ def regress(
     overrides: tuple[str, ...],
     path: Path,
     update: bool,
+    limits: tuple[str, ...],
     junit: Path | None,
     markdown: Path | None,
+    history_path: Path | None,
     data_dir: Path | None,
     as_json: bool,
 ) -> None:
     """Compare a short training run with a baseline: accuracy, loss, bits, gradients and speed.
 
     Trains for a few seconds. Exits with code 5 if a check fails. The limits are in the baseline
-    file and may be edited there; --update keeps them.
+    file; edit them there, or set them with --limit.
 
     \b
         lenet regress --config configs/ci.yaml --baseline baseline.json --update
@@ -58,28 +81,47 @@ def regress(
     """  # noqa: D301 - click's mark for lines to leave as they are
     from lenet.regress import baseline as files
     from lenet.regress.gate import run_gate
+    from lenet.regress.history import read_history, record
+    from lenet.regress.tolerances import (
+        TASK_LIMITS,
+        Tolerances,
+        changed_limits,
+        parse_limit,
+    )
     from lenet.regress.verdict import write
     from lenet.system.errors import GateFailed
     from lenet.training.build import load_split
 
     config = load_config(file, overrides)
+    given = dict(map(parse_limit, limits))
     baseline = None if update and not path.exists() else files.read_baseline(path)
+    earlier = read_history(history_path) if history_path else []
     split = load_split(config, "train", str(data_dir) if data_dir else None)
-    tolerances = baseline.tolerances if baseline else files.Tolerances()
-    verdict = run_gate(config, split, tolerances if update or baseline is None else baseline)
+    tolerances = replace(baseline.tolerances if baseline else Tolerances(), **given)
+    if update or baseline is None:
+        adjustable = set() if baseline else set(TASK_LIMITS) - set(given)
+        verdict = run_gate(config, split, tolerances, adjustable)
+    else:
+        verdict = run_gate(config, split, replace(baseline, tolerances=tolerances))
 
+    trend = ""
+    if history_path is not None:
+        verdict, trend = record(history_path, earlier, verdict, config)
     if junit is not None:
         write(junit, verdict.to_junit())
     if markdown is not None:
-        write(markdown, verdict.to_markdown())
+        write(markdown, verdict.to_markdown() + trend)
     click.echo(verdict.to_json() if as_json else verdict.to_table())
     if verdict.failed:
         raise GateFailed(
             f"{verdict.summary}: {', '.join(verdict.failed)}",
-            remedy="correct the cause; if the change is intended, run lenet regress --update",
+            remedy="correct the cause, or set a limit with --limit NAME=VALUE"
+            if update
+            else "correct the cause; if the change is intended, run lenet regress --update",
             file=path,
         )
     if update and verdict.measurement:
-        made = files.Baseline(config, verdict.machine, verdict.measurement, tolerances)
+        made = files.Baseline(config, verdict.machine, verdict.measurement, verdict.tolerances)
         files.write_baseline(path, made)
-        click.echo(f"lenet: {path}: written", err=True)
+        changed = ", ".join(changed_limits(tolerances, verdict.tolerances))
+        click.echo(f"lenet: {path}: written{changed and f', with {changed}'}", err=True)

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from lenet.config.schema import Config
 from lenet.regress.measure import Measurement
+from lenet.regress.tolerances import Tolerances
 from lenet.system.errors import DataError, LenetError
 from lenet.system.files import replacing
 from lenet.system.machine import THREAD_VARIABLES, describe_machine
@@ -21,34 +22,6 @@ from lenet.system.machine import THREAD_VARIABLES, describe_machine
 T = TypeVar("T")
 
 SCHEMA_VERSION = 2
-
-
-@dataclass(frozen=True)
-class Tolerances:
-    """The limits of the gate; those in a baseline file are for its owner to choose."""
-
-    min_accuracy: float = 0.85
-    """Whatever the baseline's accuracy."""
-    max_loss: float = 0.5
-    """Whatever the baseline's loss."""
-    accuracy_drop: float = 0.01
-    """Below the baseline's accuracy, in absolute terms."""
-    loss_rise: float = 0.05
-    """Above the baseline's loss, as a fraction of it."""
-    first_losses: float = 0.001
-    """Between any of the first losses and the baseline's, as |ln(measured / expected)|."""
-    curve: float = 0.1
-    """The same for the points of the loss curve."""
-    curve_rise: float = 0.25
-    """From a point of the loss curve to the next, as a fraction."""
-    gradient_error: float = 1e-6
-    identity_error: float = 1e-10
-    slowdown: float = 0.2
-    """Of images per 10⁹ operations, as a fraction, on the baseline's processor and libraries."""
-    slowdown_busy: float = 0.3
-    """The same where a quarter of the time or more was spent waiting for a core."""
-    slowdown_elsewhere: float = 0.5
-    """The same on another machine: products and the rest do not speed up by the same factor."""
 
 
 @dataclass(frozen=True)

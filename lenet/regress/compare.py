@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lenet.config.schema import Config, differences
-from lenet.regress.baseline import Baseline, Tolerances
-from lenet.regress.measure import FIRST_LOSSES, Measurement
+from lenet.regress.baseline import Baseline
+from lenet.regress.measure import FIRST_LOSSES, Measurement, largest_rise
+from lenet.regress.tolerances import Tolerances
 from lenet.training.run_directory import FREE_TO_CHANGE
 
 BUSY = 0.25  # waiting for a core this fraction of the time, a step finds the cache replaced
@@ -101,19 +102,6 @@ def check_limits(measurement: Measurement, tolerances: Tolerances) -> list[Check
             now.reproducible,
         ),
     ]
-
-
-def largest_rise(curve: Sequence[float]) -> float:
-    """Return the largest rise from a point to the next, as a fraction; negative if all fall.
-
-    Examples
-    --------
-    >>> largest_rise([2.0, 1.0, 1.5, 0.5])
-    0.5
-    """
-    losses = np.array(curve)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return float(np.max(losses[1:] / losses[:-1])) - 1
 
 
 def log_distance(a: Sequence[float], b: Sequence[float]) -> float:

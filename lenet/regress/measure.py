@@ -10,6 +10,7 @@ import hashlib
 import math
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -117,6 +118,19 @@ def measure(config: Config, split: Split, fast_enough: float = 0.0) -> Measureme
         data_sha256=hashlib.sha256(split.images.tobytes() + split.labels.tobytes()).hexdigest(),
         bits_sha256=first.bits,
     )
+
+
+def largest_rise(curve: Sequence[float]) -> float:
+    """Return the largest rise from a point to the next, as a fraction; negative if all fall.
+
+    Examples
+    --------
+    >>> largest_rise([2.0, 1.0, 1.5, 0.5])
+    0.5
+    """
+    losses = np.array(curve)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(np.max(losses[1:] / losses[:-1])) - 1
 
 
 def _train(config: Config, split: Split) -> _RecordedRun:

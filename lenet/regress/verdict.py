@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 from lenet.regress.compare import Check
 from lenet.regress.measure import Measurement
+from lenet.regress.tolerances import Tolerances
 from lenet.system.files import replacing
 from lenet.system.text import markdown_table, table
 
@@ -24,6 +25,7 @@ class Verdict:
 
     checks: Sequence[Check]
     measurement: Measurement | None
+    tolerances: Tolerances
     machine: Mapping[str, str | int]
     seconds: float
 
@@ -54,6 +56,7 @@ class Verdict:
             "passed": not self.failed,
             "checks": [asdict(check) for check in self.checks],
             "measurement": self.measurement and asdict(self.measurement),
+            "tolerances": asdict(self.tolerances),
             "machine": dict(self.machine),
             "seconds": self.seconds,
         }
