@@ -32,6 +32,7 @@ import numpy as np
 import pytest
 from command import ERROR, Ended
 from forged import Canary, forge, npy, zipped
+from runs import children
 from tiny import write_bars
 
 from lenet.cli import main
@@ -48,7 +49,6 @@ from lenet.training.checkpoint import save_checkpoint
 from lenet.training.events import Callback
 from lenet.training.restore import read_checkpoint
 from lenet.training.run import run_training
-from runs import children
 
 ROOT = Path(__file__).resolve().parent.parent
 POSIX = pytest.mark.skipif(os.name != "posix", reason="a fault that only POSIX systems know")

@@ -20,6 +20,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from runs import STATEFUL, assert_same_state, checkpoint, log, timeless
+from scripted import load_script
 from tiny import write_bars
 
 from lenet.config.schema import Config
@@ -27,10 +29,8 @@ from lenet.config.writer import to_yaml
 from lenet.models.lenet5 import lenet5
 from lenet.parallel.launch import VARIABLES
 from lenet.training.run import run_training
-from runs import STATEFUL, assert_same_state, checkpoint, log, timeless
 
 TESTS = Path(__file__).resolve().parent
-SCRIPT = TESTS.parent / "scripts" / "scaling.py"
 OURS = os.pathsep.join([str(TESTS.parent), str(TESTS)])
 MPI_NAMES = tuple(name for pair in VARIABLES for name in pair)
 
@@ -216,10 +216,7 @@ def test_lr_batch_scales_the_rate_with_the_batch(configured):
 @pytest.mark.parametrize("ranks", [2, 4, 1024])
 def test_the_model_of_an_allreduce_is_its_messages_one_by_one(ranks):
     """Halves of the vector, quarters … to the parts of single ranks, and all the way back."""
-    spec = importlib.util.spec_from_file_location("scaling", SCRIPT)
-    scaling = importlib.util.module_from_spec(spec)
-    sys.modules["scaling"] = scaling  # its dataclass asks for it
-    spec.loader.exec_module(scaling)
+    scaling = load_script("scaling.py")
     alpha, beta, gamma = 3e-5, 2e-9, 1e-10
     halving, size = 0.0, scaling.BYTES
     for _ in range(int(math.log2(ranks))):

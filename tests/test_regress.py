@@ -11,14 +11,12 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
-from pathlib import Path
 from types import ModuleType
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from scripted import load_script
 from tiny import bars, write_bars
 
 from lenet.cli import main
@@ -34,7 +32,6 @@ from lenet.regress.verdict import Verdict
 from lenet.system.errors import ConfigError, DataError
 from lenet.training.trainer import Trainer
 
-SCRIPTS = Path(__file__).parent.parent / "scripts"
 LIMITS = Tolerances(
     min_accuracy=0.5,
     max_loss=1.0,
@@ -181,15 +178,7 @@ def baseline(config: Config, split: Split) -> Baseline:
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    loader = SourceFileLoader("regress_check", str(SCRIPTS / "regress-check"))
-    spec = spec_from_loader(loader.name, loader)
-    assert spec is not None
-    module = module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.dont_write_bytecode", True)
-        patch.setitem(sys.modules, loader.name, module)  # dataclasses look their module up
-        loader.exec_module(module)
-    return module
+    return load_script("regress-check")
 
 
 @pytest.fixture(scope="module")
@@ -365,22 +354,22 @@ def test_a_first_baseline_meets_its_own_limits():
     assert adjusted(Tolerances(), MEASURED, TASK_LIMITS) == Tolerances()
 
 
-def runs(**figures: Sequence[float]) -> list[history.Entry]:
-    """A history of runs with these figures, and without change in the others."""
-    count = max(map(len, figures.values()))
+def runs(**metrics: Sequence[float]) -> list[history.Entry]:
+    """A history of runs with these metrics, and without change in the others."""
+    count = max(map(len, metrics.values()))
     usual = {"accuracy": 0.9, "loss": 0.3, "images_per_gflop": 200.0}
     return [
-        {**usual, "config_sha256": "c", "machine": HERE} | {n: v[k] for n, v in figures.items()}
+        {**usual, "config_sha256": "c", "machine": HERE} | {n: v[k] for n, v in metrics.items()}
         for k in range(count)
     ]
 
 
 def drifts(entries: list[history.Entry]) -> list[str]:
-    return [trend.figure for trend in history.trends(entries, Tolerances()) if trend.is_drift]
+    return [trend.metric for trend in history.trends(entries, Tolerances()) if trend.is_drift]
 
 
 @pytest.mark.parametrize(
-    ("figures", "expected"),
+    ("metrics", "expected"),
     [
         ({"accuracy": [0.9 - 0.0004 * k for k in range(30)]}, ["accuracy"]),
         ({"accuracy": [0.9 + 0.0004 * k for k in range(30)]}, []),
@@ -393,8 +382,8 @@ def drifts(entries: list[history.Entry]) -> list[str]:
         ({"images_per_gflop": [200.0, 150.0, 190.0, 160.0] * 8}, []),  # noise
     ],
 )
-def test_a_drift_is_seen_though_each_run_is_within_its_tolerances(figures, expected):
-    assert drifts(runs(**figures)) == expected
+def test_a_drift_is_seen_though_each_run_is_within_its_tolerances(metrics, expected):
+    assert drifts(runs(**metrics)) == expected
 
 
 def test_sound_runs_on_a_noisy_machine_are_no_drift():

@@ -393,10 +393,10 @@ def test_the_test_images_are_never_read(lenet, config, tmp_path):
 def test_json_is_what_is_written(lenet, config, tmp_path):
     ended = lenet("sweep", "--config", config, "--output", tmp_path / "out", "--json",
                   "--grid", "train.epochs=1", "--quiet")  # fmt: skip
-    told = json.loads(ended.out)
-    assert told.pop("directory") == str(tmp_path / "out")
-    assert told == results(tmp_path / "out")
-    assert told["best"]["val_accuracy_deviation"] is None
+    printed = json.loads(ended.out)
+    assert printed.pop("directory") == str(tmp_path / "out")
+    assert printed == results(tmp_path / "out")
+    assert printed["best"]["val_accuracy_deviation"] is None
 
 
 def test_chosen_by_the_mean_and_never_with_a_failed_run():
@@ -480,7 +480,7 @@ def test_a_bug_or_a_full_disk_fails_its_run_alone_and_is_tried_again(
 
     def spoilt(given, **options):
         if given.seed == 1:
-            raise ZeroDivisionError("what nobody foresaw")
+            raise ZeroDivisionError("unforeseen")
         if given.seed == 2:
             raise OSError(28, "No space left on device")
         if given.seed == 3:

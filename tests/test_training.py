@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from runs import STATEFUL, StopAfter, assert_same_state, checkpoint, children, log, timeless
 from tiny import CLASSES, write_bars
 
 from lenet.config.schema import Config
@@ -27,7 +28,6 @@ from lenet.training.build import build_trainer
 from lenet.training.ensemble import evaluate_checkpoints
 from lenet.training.events import Callback, EpochEvent, Snapshot, StepEvent
 from lenet.training.run import TrainingResult, run_training
-from runs import STATEFUL, StopAfter, assert_same_state, checkpoint, children, log, timeless
 
 ROOT = Path(__file__).resolve().parent.parent
 

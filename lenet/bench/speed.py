@@ -1,9 +1,9 @@
 """The speed of training: part by part, by batch size and workers, and beside PyTorch.
 
-Every figure is that of a whole training run, as ``lenet train`` makes it, on synthetic images.
+Every speed is that of a whole training run, as ``lenet train`` makes it, on synthetic images.
 Validation and checkpoints are not included. Runs that are compared take turns, epoch by epoch, so
-that other load on the machine affects all of them alike. A figure is the median over the turns, and
-a ratio is that of two runs in the same turn.
+that other load on the machine affects all of them alike. A speed is the median over the turns; a
+ratio compares two runs in the same turn.
 """
 
 from __future__ import annotations
@@ -184,7 +184,7 @@ def check_comparable(config: Config) -> None:
 
 
 def race(config: Config, cases: Sequence[Case], folder: Path) -> list[dict[str, Any]]:
-    """Run all cases in turn, epoch by epoch, and return their figures."""
+    """Run all cases in turn, epoch by epoch, and return their speeds, memory and ratios."""
     with ExitStack() as stack:
         programs = []
         for case in cases:

@@ -63,8 +63,8 @@ def _part_cells(part: dict[str, Any] | None) -> tuple[str, str, str]:
 
 def _runs_table(runs: list[dict[str, Any]]) -> str:
     others = list(dict.fromkeys(name for run in runs for name in run["ratios"]))
-    figures = ("images/s", "µs/image", "of sgemm", "peak MB")
-    head = ("framework", "batch", "workers", "threads", *figures)
+    measured = ("images/s", "µs/image", "of sgemm", "peak MB")
+    head = ("framework", "batch", "workers", "threads", *measured)
     rows = [
         (
             run["framework"],

@@ -49,12 +49,12 @@ Entry = dict[str, Any]
 
 @dataclass(frozen=True)
 class Trend:
-    """One figure over the comparable runs, the oldest first."""
+    """One metric over the comparable runs, the oldest first."""
 
-    figure: str
+    metric: str
     values: Sequence[float]
     tolerance: float
-    """Half of that of a single run; negative for a figure that must not fall."""
+    """Half of that of a single run; negative for a metric that must not fall."""
     relative: bool
 
     @property
@@ -68,7 +68,7 @@ class Trend:
 
     @property
     def is_drift(self) -> bool:
-        """Whether the figure became worse, by more than the tolerance and not by chance."""
+        """Whether the metric became worse, by more than the tolerance and not by chance."""
         worse = self.change > self.tolerance if self.tolerance > 0 else self.change < self.tolerance
         return worse and float(kendalltau(range(len(self.values)), self.values).pvalue) < MAX_P
 
@@ -79,7 +79,7 @@ class Trend:
         enough = len(self.values) >= MIN_RUNS
         runs = f"over {len(self.values)} runs" if enough else f"needs {MIN_RUNS} runs"
         return Check(
-            f"trend of the {self.figure}",
+            f"trend of the {self.metric}",
             None,
             f"{self.change:{form}}",
             f"{self.tolerance:{form}} {runs}",
@@ -119,7 +119,7 @@ def trends(history: Sequence[Entry], tolerances: Tolerances) -> list[Trend]:
     --------
     >>> run = {"config_sha256": "a", "machine": {}, "accuracy": 0.9, "loss": 0.3}
     >>> runs = [{**run, "images_per_gflop": 200 * 0.99**k} for k in range(20)]
-    >>> [trend.figure for trend in trends(runs, Tolerances()) if trend.is_drift]
+    >>> [trend.metric for trend in trends(runs, Tolerances()) if trend.is_drift]
     ['images per GFLOP']
     """
     latest = history[-1]
@@ -143,7 +143,7 @@ def to_markdown(trends: Sequence[Trend]) -> str:
     """Return the trends as a table with a line of bars for each."""
     rows = [
         (
-            trend.figure,
+            trend.metric,
             f"{trend.values[0]:.4g}",
             f"{trend.values[-1]:.4g}",
             trend.check.measured,
@@ -152,7 +152,7 @@ def to_markdown(trends: Sequence[Trend]) -> str:
         )
         for trend in trends
     ]
-    head = ("figure", "first", "last", "change of the median", "tolerance", "runs")
+    head = ("metric", "first", "last", "change of the median", "tolerance", "runs")
     return f"### Trend\n\n{markdown_table([head, *rows])}\n"
 
 
@@ -224,8 +224,8 @@ def append(path: Path, entry: Entry) -> None:
 def _parsed(line: str, path: Path, number: int) -> Entry:
     try:
         entry: Entry = json.loads(line)
-        figures = [entry[name] for name in ("accuracy", "loss", "images_per_gflop")]
-        if all(isinstance(figure, float) for figure in figures):
+        metrics = [entry[name] for name in ("accuracy", "loss", "images_per_gflop")]
+        if all(isinstance(metric, float) for metric in metrics):
             entry["machine"].items(), entry["config_sha256"]
             return entry
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -238,8 +238,8 @@ def _parsed(line: str, path: Path, number: int) -> Entry:
     )
 
 
-def _values(runs: Sequence[Entry], figure: str) -> list[float]:
-    return [run[figure] for run in runs[-WINDOW:]]
+def _values(runs: Sequence[Entry], metric: str) -> list[float]:
+    return [run[metric] for run in runs[-WINDOW:]]
 
 
 def _shaping_speed(run: Entry) -> dict[str, Any]:

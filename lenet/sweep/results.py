@@ -31,19 +31,19 @@ class PointResult:
         """Whether no run has failed: only then can it be chosen."""
         return not any(result.error for result in self.results)
 
-    def values(self, figure: str) -> list[float]:
-        """Return a figure of every run that has it."""
-        values = (getattr(result, figure) for result in self.results)
+    def values(self, metric: str) -> list[float]:
+        """Return a metric of every run that has it."""
+        values = (getattr(result, metric) for result in self.results)
         return [value for value in values if value is not None]
 
-    def mean(self, figure: str) -> float | None:
-        """Return the mean of a figure over the seeds."""
-        values = self.values(figure)
+    def mean(self, metric: str) -> float | None:
+        """Return the mean of a metric over the seeds."""
+        values = self.values(metric)
         return fmean(values) if values else None
 
-    def deviation(self, figure: str) -> float | None:
-        """Return the standard deviation of a figure over the seeds (n - 1)."""
-        values = self.values(figure)
+    def deviation(self, metric: str) -> float | None:
+        """Return the standard deviation of a metric over the seeds (n - 1)."""
+        values = self.values(metric)
         return stdev(values) if len(values) > 1 else None
 
     def to_dict(self) -> dict[str, Any]:
@@ -53,8 +53,8 @@ class PointResult:
             "runs": [run.name for run in self.runs],
             "failed": sum(bool(result.error) for result in self.results),
             **{
-                f"{figure}_{name}": getattr(self, name)(figure)
-                for figure in ("val_accuracy", "val_loss")
+                f"{metric}_{name}": getattr(self, name)(metric)
+                for metric in ("val_accuracy", "val_loss")
                 for name in ("mean", "deviation")
             },
         }
@@ -128,12 +128,12 @@ class Results:
         """Return a row for every run."""
         text = io.StringIO()
         keys = list(self.plan.grid)
-        figures = list(asdict(Result()))
+        metrics = list(asdict(Result()))
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["run", *keys, "seed", *figures])
+        writer.writerow(["run", *keys, "seed", *metrics])
         for run in self.to_dict()["runs"]:
             writer.writerow(
-                [run["run"], *map(run["point"].get, keys), run["seed"], *map(run.get, figures)]
+                [run["run"], *map(run["point"].get, keys), run["seed"], *map(run.get, metrics)]
             )
         return text.getvalue()
 
@@ -186,9 +186,9 @@ class Results:
 
 
 def _mean_and_deviation(
-    row: PointResult, figure: str, show: Callable[[float], str], unit: str
+    row: PointResult, metric: str, show: Callable[[float], str], unit: str
 ) -> str:
-    mean, deviation = row.mean(figure), row.deviation(figure)
+    mean, deviation = row.mean(metric), row.deviation(metric)
     if mean is None:
         return "-"
     return show(mean) + (f" ± {show(deviation)}" if deviation is not None else "") + unit

@@ -41,7 +41,7 @@ class SweepTask:
 
 @dataclass(frozen=True)
 class Result:
-    """The figures of a run's best epoch on validation, or the error it ended with."""
+    """The metrics of a run's best epoch on validation, or the error it ended with."""
 
     best_epoch: int | None = None
     epochs: int = 0
