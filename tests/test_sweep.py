@@ -214,7 +214,7 @@ def test_a_range_never_leaves_its_bounds_by_rounding():
         (["optimizer.lr=log:1:0.1"], {"random": 3}, ["0 < LOW < HIGH"]),
         (["schedule.final=log:0:0.1"], {"random": 3}, ["0 < LOW < HIGH"]),
         (["optimizer.lr=log:-1:0.1"], {"random": 3}, ["is -1"]),
-        (["optimizer.lr=linear:a:b"], {"random": 3}, ["the text 'a'"]),
+        (["optimizer.lr=linear:a:b"], {"random": 3}, ["the string 'a'"]),
         (["optimizer.name=linear:sgd:adam"], {"random": 3}, ["not a range of numbers"]),
         (["train.batch_size=log:1.5:8"], {"random": 3}, ["an integer"]),
         (["optimizer.lr=0.1,0.2"], {"random": 3}, ["--random", "the grid has 2"]),
@@ -224,7 +224,7 @@ def test_a_range_never_leaves_its_bounds_by_rounding():
         (["output.dir=a,b"], {}, ["--output"]),
         (["train.workers=1,2"], {}, ["--jobs"]),
         ([f"train.epochs={','.join(map(str, range(1, 102)))}"], {"seeds": 100}, ["10,100 runs"]),
-        (["train.epochs=1,3", "schedule.warmup=0,2"], {}, ["epochs=1 warmup=2", "train.epochs 1"]),
+        (["train.epochs=1,3", "schedule.warmup=0,2"], {}, ["epochs=1 warmup=2", "train.epochs, 1"]),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
 )

@@ -61,7 +61,7 @@ class Measurement:
     data_sha256: str
     """Checksum of the images and labels."""
     bits_sha256: str
-    """Checksum of the weights, their average and the loss of every step."""
+    """Checksum of the weights, their average, the state and the loss of every step."""
 
 
 def measure(config: Config, split: Split, fast_enough: float = 0.0) -> Measurement:
@@ -149,6 +149,8 @@ def _train(config: Config, split: Split) -> _RecordedRun:
     digest = hashlib.sha256(np.array(run.losses).tobytes())
     digest.update(trainer.parameters.tobytes())
     digest.update(trainer.average.weights.tobytes() if trainer.average else b"")
+    for array in trainer.network.state_arrays().values():
+        digest.update(array.tobytes())
     run.bits = digest.hexdigest()
     return run
 
