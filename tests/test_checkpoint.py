@@ -1067,7 +1067,7 @@ def test_killed_before_every_line_of_a_save(tmp_path):
 import signal
 import lenet.system.files
 folder, path = Path(sys.argv[1]), Path(sys.argv[1]) / "a.npz"
-old, new = make(seed=1), make(seed=2)
+old, new = (make(network(state=False), seed=seed) for seed in (1, 2))
 files = {module.__file__, archive.__file__, zipfile.__file__, lenet.system.files.__file__}
 steps = {"save_checkpoint", "write_archive", "put", "replacing", "_beside", "_sync_directory"}
 steps |= {"_write_end_record"}
