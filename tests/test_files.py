@@ -50,7 +50,7 @@ def test_a_fifo_is_refused_without_waiting_for_its_writer(tmp_path, monkeypatch,
 
     if replaced:
         regular = Path(__file__).stat()
-        monkeypatch.setattr(Path, "stat", lambda *_, **__: regular)
+        monkeypatch.setattr(os, "stat", lambda *_, **__: regular)
     thread = threading.Thread(target=read, daemon=True)
     thread.start()
     thread.join(5)
