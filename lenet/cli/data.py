@@ -90,7 +90,11 @@ def fetch(name: str, data_dir: Path | None) -> None:
     help="Which split of the data set to show.",
 )
 @click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the random sample."
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Seed of the random sample.",
 )
 @click.option(
     "--out",
@@ -102,8 +106,8 @@ def fetch(name: str, data_dir: Path | None) -> None:
 def show(name_or_path: str, split: str, seed: int, out: Path | None, data_dir: Path | None) -> None:
     """Plot a random sample of a data set, one row per class.
 
-    A data set is named, or is a path: a directory with IDX files, a directory with a directory of
-    pictures for every class, a .npz or a .csv file. Needs the extra viz.
+    NAME_OR_PATH is a named data set, a directory with IDX files, a directory with one directory of
+    images per class, or a .npz or .csv file. Needs the extra viz.
 
     \b
         lenet data show strokes
@@ -130,17 +134,16 @@ def show(name_or_path: str, split: str, seed: int, out: Path | None, data_dir: P
 @click.option(
     "--checkpoint",
     metavar="FILE",
-    help="Also list the images whose label this network contradicts; pretrained is the packaged "
-    "one.",
+    help="Also list the images whose label this network contradicts (a checkpoint or pretrained).",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 @DATA_DIR
 def check_(name_or_path: str, checkpoint: str | None, as_json: bool, data_dir: Path | None) -> None:
-    """Count the images and classes of a data set, and look for duplicates.
+    """Count images and classes of a data set, find duplicates.
 
-    Prints sizes, levels, the background, the images of each class, images that appear twice, with
-    one label or two, and test images that are training images. The exit code is 0 whatever is
-    found, if the data can be read.
+    Prints sizes, pixel values, the background, the number of images per class, duplicate images
+    (with the same label or different ones), and test images that are also training images. Exits
+    with code 0 if the data can be read, whatever is found.
 
     \b
         lenet data check mnist

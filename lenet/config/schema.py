@@ -562,7 +562,7 @@ def _check_lengths(config: Config) -> None:
         )
     if schedule.warmup > train.epochs:
         raise ConfigError(
-            f"is {schedule.warmup:g} epochs, longer than train.epochs, {train.epochs}",
+            f"is {schedule.warmup:g} epochs, longer than train.epochs {train.epochs}",
             remedy="lower schedule.warmup, or raise train.epochs",
             key="schedule.warmup",
         )
