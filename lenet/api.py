@@ -14,6 +14,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from lenet.data import datasets
 from lenet.data.datasets import Split
+from lenet.data.levels import pictures
 from lenet.data.preprocessing import Preprocessing
 from lenet.nn.im2col import Array
 from lenet.nn.losses import SoftmaxCrossEntropy
@@ -56,12 +57,19 @@ def prepare(
     preprocessing: Preprocessing | None = None,
     dtype: DTypeLike = np.float32,
 ) -> Array:
-    """Convert greyscale images (N,H,W), 0 background, 255 ink, to LeNet-5 inputs (N,1,32,32).
+    """Convert images, 0 background, 255 ink, to network inputs (N,C,H,W), (N,1,32,32) by default.
+
+    Parameters
+    ----------
+    images
+        uint8 (N,H,W), or another layout of :func:`lenet.data.levels.pictures`.
+    preprocessing, dtype
+        Of the network.
 
     Raises
     ------
     DataError
-        The images are not uint8 (N,H,W), or too large for the network.
+        The images are not uint8, of another layout, or do not fit the network.
 
     Examples
     --------
@@ -71,13 +79,20 @@ def prepare(
     >>> x.shape, f"{x[0, 0, 0, 0]:.3f}", f"{x[0, 0, 16, 16]:.3f}"
     ((5, 1, 32, 32), '-0.100', '1.175')
     """
-    if images.dtype != np.uint8 or images.ndim != 3:
+    if images.dtype != np.uint8:
         raise DataError(
-            f"must be uint8 (N,H,W), are {images.dtype} of shape {images.shape}",
+            f"must be uint8, are {images.dtype}",
             remedy="give pixel values from 0 (background) to 255",
             key="images",
         )
-    x = (preprocessing or Preprocessing()).prepare(images, dtype)
+    try:
+        stack, _ = pictures(images)
+    except DataError as error:
+        error.key = "images"
+        raise
+    if stack.ndim == 4:
+        stack = stack.transpose(0, 3, 1, 2)
+    x = (preprocessing or Preprocessing()).prepare(stack, dtype)
     return x.transpose(3, 0, 1, 2)
 
 

@@ -108,7 +108,8 @@ def test_model_pads_and_scales_as_in_training():
 
 
 @pytest.mark.parametrize(
-    "images", [np.zeros((2, 28, 28)), np.zeros((28, 28), np.uint8), np.zeros((1, 40, 40), np.uint8)]
+    "images",
+    [np.zeros((2, 28, 28)), np.zeros((28, 28, 2), np.uint8), np.zeros((1, 40, 40), np.uint8)],
 )
 def test_model_refuses_what_are_no_grey_images(images):
     model = lenet.Model(lenet.lenet5(), Preprocessing(), tuple("0123456789"))
@@ -142,3 +143,22 @@ def test_the_page_runs():
     )
     assert count > 40
     assert failed == 0
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (28, 28, 1), (1, 28, 28), (1, 1, 28, 28), (1, 784)])
+def test_one_image_is_one_whatever_its_unit_axes(shape):
+    image = np.random.default_rng(0).integers(0, 256, (28, 28), np.uint8)
+    np.testing.assert_array_equal(lenet.prepare(image.reshape(shape)), lenet.prepare(image[None]))
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 3), (2, 28, 28, 3), (2, 3, 28, 28)])
+def test_colour_images_do_not_fit_a_grey_network(shape):
+    with pytest.raises(DataError, match="images: images with 3 channels do not fit"):
+        lenet.prepare(np.zeros(shape, np.uint8))
+    colour = Preprocessing((3, 32, 32))
+    assert lenet.prepare(np.zeros(shape, np.uint8), colour).shape == (
+        max(1, shape[0] % 28),
+        3,
+        32,
+        32,
+    )

@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet.data.idx import GZIP_MAGIC, TYPES, read_idx
+from lenet.data.levels import pictures
 from lenet.data.npy import NPY_MAGIC, read_npy
 from lenet.system.errors import DataError, ImageError, LenetError, SystemFailure
 from lenet.system.extras import require
@@ -49,8 +50,9 @@ def read_images(path: str | PathLike[str]) -> Iterator[tuple[str, Pixels]]:
     Parameters
     ----------
     path
-        A regular file. A picture is one image. An array is one image if it is (H,W) or, in
-        colour, (H,W,3) or (H,W,4); (N,H,W) is N images named ``path[0]``, ``path[1]`` and so on.
+        A regular file. A picture is one image. An array is one image or a stack, as
+        :func:`lenet.data.levels.pictures` describes; N images are named ``path[0]``, ``path[1]``
+        and so on.
 
     Yields
     ------
@@ -108,17 +110,13 @@ def _check_size(H: int, W: int) -> None:
 
 def _of_array(path: Path, array: NDArray[Any]) -> Iterator[tuple[str, Pixels]]:
     _check_type(array.dtype)
-    colour = array.ndim == 3 and array.shape[2] in {3, 4}
-    if array.ndim != 2 and (array.ndim != 3 or 0 in array.shape):
-        shape = "×".join(map(str, array.shape)) or "a single number"
-        problem = f"is an array of {shape}, not of H×W, N×H×W or H×W×3"
-        raise ImageError(problem, remedy="save one image, or a stack of them")
-    _check_size(*array.shape[:2] if colour or array.ndim == 2 else array.shape[1:])
-    if colour or array.ndim == 2:
-        yield str(path), _in_colour(array)
-    else:
-        for number, image in enumerate(array):
-            yield f"{path}[{number}]", _in_colour(image)
+    try:
+        stack, single = pictures(array)
+    except DataError as error:
+        raise ImageError(error.problem, remedy=error.remedy) from error
+    _check_size(*stack.shape[1:3])
+    for number, image in enumerate(stack):
+        yield str(path) if single else f"{path}[{number}]", _in_colour(image)
 
 
 def _check_type(dtype: np.dtype[Any]) -> None:

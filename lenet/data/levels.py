@@ -16,6 +16,7 @@ Levels: TypeAlias = tuple[float, float]
 
 BYTES: Levels = (0.0, 255.0)
 MAX_CHANNELS = 4
+PIXELS_OF_MNIST = 28 * 28
 BLOCK = 4096  # images converted at once: the float64 copies of a block are small
 
 
@@ -67,6 +68,84 @@ def channels_first(array: NDArray[Any], file: Path, key: str | None = None) -> N
         file=file,
         key=key,
     )
+
+
+def pictures(array: NDArray[Any]) -> tuple[NDArray[Any], bool]:
+    """Return an array of pictures as (N,H,W) or (N,H,W,C), and whether it is a single one.
+
+    One rule for arrays of any origin. Axes of length 1 at either end are dropped. (H,W) is one
+    picture, (H,W,3) and (H,W,4) one in colour, (N,H,W) a stack; (N,H,W,C) and (N,C,H,W) a stack in
+    colour. (H·W,) and (N,H·W) are rows of square pictures, which have at least 8×8 pixels: where
+    N is 1, H·W is 28², or one axis is more than eight times as long as the other.
+
+    Raises
+    ------
+    DataError
+        The array is none of these, or of two axes or two orders that cannot be told apart.
+
+    Examples
+    --------
+    >>> for shape in (28, 28), (28, 28, 1), (1, 28, 28), (1, 784), (28, 28, 3):
+    ...     stack, single = pictures(np.zeros(shape))
+    ...     print(shape, stack.shape, single)
+    (28, 28) (1, 28, 28) True
+    (28, 28, 1) (1, 28, 28) True
+    (1, 28, 28) (1, 28, 28) True
+    (1, 784) (1, 28, 28) True
+    (28, 28, 3) (1, 28, 28, 3) True
+    >>> [pictures(np.zeros(shape))[0].shape for shape in ((8, 784), (8, 1, 28, 28), (8, 3, 9, 9))]
+    [(8, 28, 28), (8, 28, 28), (8, 9, 9, 3)]
+    """
+    a = array
+    while a.ndim > 2 and a.shape[-1] == 1:
+        a = a[..., 0]
+    while a.ndim > 2 and a.shape[0] == 1:
+        a = a[0]
+    if a.ndim == 4 and a.shape[1] == 1:
+        a = a[:, 0]
+    if a.ndim == 1 and _side(a.size):
+        a = a[None]
+    if 0 in a.shape:
+        raise _no_pictures(array, "save one image, or a stack of them")
+    if a.ndim == 2:
+        N, length = a.shape
+        if _are_rows(N, length):
+            side = _side(length)
+            return a.reshape(N, side, side), N == 1
+        if _are_rows(length, N):
+            raise _no_pictures(array, "if every column is an image, transpose it: array.T")
+        return a[None], True
+    if a.ndim == 3:
+        if a.shape[2] in (3, 4):
+            return a[None], True
+        if a.shape[2] == 2:
+            raise _no_pictures(array, "leave out the second channel")
+        if min(a.shape[:2]) >= 8 and a.shape[0] == a.shape[1] != a.shape[2]:
+            remedy = "if the images are along the last axis, move it: array.transpose(2, 0, 1)"
+            raise _no_pictures(array, remedy)
+        return a, False
+    if a.ndim == 4 and a.shape[3] in (3, 4):
+        return a, False
+    if a.ndim == 4 and a.shape[1] in (3, 4):
+        return np.moveaxis(a, 1, 3), False
+    raise _no_pictures(array, "save one image, or a stack of them")
+
+
+def _side(pixels: int) -> int:
+    """Return the side of a square image of so many pixels, 0 if there is none of 8×8 or more."""
+    side = math.isqrt(pixels)
+    return side if side >= 8 and side**2 == pixels else 0
+
+
+def _are_rows(N: int, length: int) -> bool:
+    if not _side(length) or length == N:
+        return False
+    return N == 1 or length == PIXELS_OF_MNIST or max(N, length) > 8 * min(N, length)
+
+
+def _no_pictures(array: NDArray[Any], remedy: str) -> DataError:
+    shape = "×".join(map(str, array.shape)) or "a single number"
+    return DataError(f"is an array of {shape}, not of H×W, N×H×W or H×W×3", remedy=remedy)
 
 
 def measured(array: NDArray[Any], file: Path, key: str | None = None) -> Levels:
