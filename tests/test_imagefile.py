@@ -289,7 +289,98 @@ def test_the_first_of_an_animation_and_of_several_pages(tmp_path, pillow):
     for name in ("image.gif", "image.tiff", "image.png", "image.webp"):
         more = {"lossless": True} if name.endswith("webp") else {}
         first.save(tmp_path / name, save_all=True, append_images=[second], **more)
-        np.testing.assert_allclose(only(tmp_path / name)[..., 0], GREY / 255, atol=1e-6)
+        with pytest.warns(UserWarning, match=f"{name}: the first of 2 pages or frames$"):
+            pixels = only(tmp_path / name)
+        np.testing.assert_allclose(pixels[..., 0], GREY / 255, atol=1e-6)
+
+
+def tiff(data: bytes, bits: int, sample_format: int = 1) -> bytes:
+    """Return a TIFF of 6×4 grey pixels, uncompressed (TIFF 6.0, sections 2 to 4)."""
+    numbers = [(256, 6), (257, 4), (258, bits), (259, 1), (262, 1), (277, 1), (278, 4)]
+    tags = [(t, 3, n) for t, n in numbers] + [(273, 4, 0), (279, 4, len(data)), (339, 3, 0)]
+    at = 8 + 2 + 12 * len(tags) + 4
+    values = {273: at, 339: sample_format}
+    body = b"".join(
+        struct.pack("<HHI", tag, kind, 1)
+        + struct.pack("<I" if kind == 4 else "<Hxx", values.get(tag, value))
+        for tag, kind, value in sorted(tags)
+    )
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + body + bytes(4) + data
+
+
+def test_a_tiff_of_twelve_bits_is_as_light_as_it_says(tmp_path, pillow):
+    levels = np.arange(24).reshape(4, 6) * 100  # to 2,300: by themselves they would need no more
+    packed = b"".join(
+        bytes([a >> 4, (a & 15) << 4 | b >> 8, b & 255]) for a, b in levels.reshape(-1, 2).tolist()
+    )
+    (tmp_path / "a.tif").write_bytes(tiff(packed, 12))
+    np.testing.assert_allclose(only(tmp_path / "a.tif")[..., 0], levels / 4095, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "high", "white"),
+    [("u1", 200, 255), ("u1", 1, 1), ("u2", 1023, 1023), ("i4", 4000, 4095), ("u2", 40000, 65535)],
+)
+def test_integers_have_as_many_bits_as_they_need(tmp_path, dtype, high, white):
+    """All images of a stack alike, though the first is dark."""
+    stack = np.stack([np.full((4, 7), high // 2), np.full((4, 7), high)]).astype(dtype)
+    np.save(tmp_path / "a.npy", stack)
+    images = [pixels for _, pixels in read_images(tmp_path / "a.npy")]
+    np.testing.assert_allclose([i.mean() for i in images], stack.mean((1, 2)) / white, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("start", "name"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "a HEIC picture"),
+        (b"\0\0\0\x1cftypavif\0\0\0\0", "an AVIF picture"),
+        (tiff(np.zeros(24, "<f2").tobytes(), 16, 3), "a TIFF of an unusual kind"),
+        (tiff(np.zeros(24, "<f8").tobytes(), 64, 3), "a TIFF of an unusual kind"),
+        (b"II+\0\x08\0\0\0", "a BigTIFF"),
+        (b"%PDF-1.7\n", "a PDF document"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n", "a PostScript document"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "an SVG drawing"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "a JPEG 2000 picture"),
+        (b"8BPS\0\x01", "a Photoshop picture"),
+        (b"PK\x03\x04", "a zip archive"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_formats_that_are_not_read_are_named(tmp_path, pillow, start, name):
+    (tmp_path / "image.png").write_bytes(start + bytes(2000))
+    refused(tmp_path / "image.png", f"is {name}", "is not read here; save it again as PNG or JPEG")
+
+
+@pytest.mark.parametrize(
+    ("shape", "count"),
+    [
+        *(((28, 28), 1), ((28, 28, 1), 1), ((1, 28, 28), 1), ((1, 28, 28, 1), 1), ((784,), 1)),
+        *(((1, 784), 1), ((8, 784), 8), ((2000, 64), 2000), ((8, 1024, 1), 8), ((784, 784), 1)),
+        *(((8, 1, 28, 28), 8), ((8, 28, 28, 1), 8), ((8, 28, 28, 3), 8), ((8, 3, 28, 28), 8)),
+        *(((28, 30, 3), 1), ((28, 30, 4), 1), ((3, 28, 28), 3), ((300, 1024), 1), ((100, 400), 1)),
+    ],
+)
+@pytest.mark.parametrize("write", [np.save, write_idx])
+def test_arrays_of_every_layout(tmp_path, shape, count, write):
+    write(tmp_path / "a.npy", np.zeros(shape, np.uint8))
+    names = [name for name, _ in read_images(tmp_path / "a.npy")]
+    path = str(tmp_path / "a.npy")
+    assert names == ([path] if count == 1 else [f"{path}[{k}]" for k in range(count)])
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        ((784, 8), "if every column is an image, transpose it: array.T"),
+        ((28, 28, 2), "leave out the second channel"),
+        ((28, 28, 8), "if the images are along the last axis, move it: array.transpose(2, 0, 1)"),
+        ((8, 28, 28, 5), "save one image, or a stack of them"),
+        ((783,), "save one image, or a stack of them"),
+    ],
+)
+def test_arrays_that_may_be_anything(tmp_path, shape, words):
+    np.save(tmp_path / "a.npy", np.zeros(shape, np.uint8))
+    refused(tmp_path / "a.npy", words)
 
 
 # Exif 2.32, section 4.6.4: what row 0 and column 0 of the stored picture are, seen upright.
@@ -353,7 +444,7 @@ def test_no_pixels(tmp_path, pillow):
 
 
 def test_not_an_image(tmp_path, pillow):
-    for data in (b"<!DOCTYPE html><html>", b"%!PS-Adobe-3.0 EPSF-3.0\n" * 9, os.urandom(999)):
+    for data in (b"<!DOCTYPE html><html>", b"GIMP" * 9, os.urandom(999)):
         path = tmp_path / "image.png"
         path.write_bytes(b"!" + data if data[0] in b"P\0\x1f" else data)
         refused(path, "not an image")

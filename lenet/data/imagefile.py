@@ -11,8 +11,9 @@ it claims is compared with a limit before anything is decoded; and only the form
 | Pillow (the extra ``image``)            | PNG, JPEG, WebP, TIFF, GIF, BMP, other Netpbm |
 
 A picture is turned as its EXIF orientation says; of an animation or several pages the first is
-used; palettes and colour spaces are converted to red, green and blue; 16 bits count from 0 to
-65,535; transparent pixels become white paper under dark ink, black under light ink.
+used, with a warning; palettes and colour spaces are converted to red, green and blue; integers of
+more than 8 bits count from 0 to the largest of as many bits as they need, or as a TIFF declares;
+transparent pixels become white paper under dark ink, black under light ink.
 """
 
 from __future__ import annotations
@@ -38,6 +39,21 @@ Pixels: TypeAlias = NDArray[np.float32]
 
 MAX_PIXELS = 1 << 26  # of a picture, such as 8,192 × 8,192
 MAX_SIDE = 2048  # of what is kept; more shows nothing new about a digit
+TIFF_BITS = 258  # the tag BitsPerSample
+OTHER_FORMATS = {
+    b"II*\0": "a TIFF of an unusual kind",
+    b"MM\0*": "a TIFF of an unusual kind",
+    b"II+\0": "a BigTIFF",
+    b"%PDF": "a PDF document",
+    b"%!PS": "a PostScript document",
+    b"8BPS": "a Photoshop picture",
+    b"<svg": "an SVG drawing",
+    b"<?xml": "an SVG drawing or another XML file",
+    b"\0\0\0\x0cjP": "a JPEG 2000 picture",
+    b"\0\0\0\x0cJXL": "a JPEG XL picture",
+    b"\xff\x0a": "a JPEG XL picture",
+    b"PK": "a zip archive",
+}
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP", "PPM")
 PGM_HEADER = re.compile(rb"P[25]" + 3 * rb"(?:\s|#[^\n]*\n)+(\d{1,9})" + rb"\s")
 REMEDY = "save it again as PNG or JPEG"
@@ -65,6 +81,11 @@ def read_images(path: str | PathLike[str]) -> Iterator[tuple[str, Pixels]]:
         The file is missing, not an image, damaged, empty, or of more than 2²⁶ pixels.
     SystemFailure
         It needs Pillow, which is not installed.
+
+    Warns
+    -----
+    UserWarning
+        Only the first of several pages or frames is used.
     """
     path = Path(path)
     try:
@@ -76,7 +97,10 @@ def read_images(path: str | PathLike[str]) -> Iterator[tuple[str, Pixels]]:
         elif re.match(rb"P[25]\s", start):
             yield from _of_array(path, _read_pgm(path))
         else:
-            yield str(path), _read_picture(path)
+            pixels, frames = _read_picture(path)
+            if frames > 1:
+                warnings.warn(f"{path}: the first of {frames} pages or frames", stacklevel=2)
+            yield str(path), pixels
     except (FileNotFoundError, NotADirectoryError):
         raise ImageError("there is no such file", remedy="check the path", file=path) from None
     except OSError as error:
@@ -115,8 +139,9 @@ def _of_array(path: Path, array: NDArray[Any]) -> Iterator[tuple[str, Pixels]]:
     except DataError as error:
         raise ImageError(error.problem, remedy=error.remedy) from error
     _check_size(*stack.shape[1:3])
+    levels = _range(stack) if array.dtype.kind in "bui" else None  # floats: each as it spans
     for number, image in enumerate(stack):
-        yield str(path) if single else f"{path}[{number}]", _in_colour(image)
+        yield str(path) if single else f"{path}[{number}]", _in_colour(image, levels)
 
 
 def _check_type(dtype: np.dtype[Any]) -> None:
@@ -125,23 +150,28 @@ def _check_type(dtype: np.dtype[Any]) -> None:
         raise ImageError(problem, remedy="save it as uint8 from 0 to 255")
 
 
-def _in_colour(array: NDArray[Any]) -> Pixels:
+def _in_colour(array: NDArray[Any], levels: tuple[float, float] | None = None) -> Pixels:
     """Return (H,W,3) from 0 to 1, whatever the type of the numbers."""
-    black, white = _range(array)
-    levels = _reduced(np.atleast_3d(array)).astype(np.float64)  # what float32 cannot span
-    pixels = ((levels - black) / (white - black)).astype(np.float32)
+    black, white = levels or _range(array)
+    numbers = _reduced(np.atleast_3d(array)).astype(np.float64)  # what float32 cannot span
+    pixels = ((numbers - black) / (white - black)).astype(np.float32)
     if pixels.shape[2] == 4:
         pixels = _over_paper(pixels)
     return np.broadcast_to(pixels, (*pixels.shape[:2], 3))
 
 
 def _range(array: NDArray[Any]) -> tuple[float, float]:
-    """Return the levels of black and white: integers start at 0, floats are used as they span."""
+    """Return the levels of black and white.
+
+    Integers begin at 0 and end at 1, 255, or as many bits as they need; floats are used as they
+    span.
+    """
     low, high = float(array.min()), float(array.max())
     if not np.isfinite([low, high, high - low]).all():
         raise ImageError("contains NaN or infinite numbers", remedy=REMEDY)
     if low >= 0 and (array.dtype.kind != "f" or high <= 1):
-        return 0.0, next((white for white in (1.0, 255.0, 65535.0) if high <= white), high)
+        bits = max(8, int(high).bit_length())
+        return 0.0, 1.0 if high <= 1 else float((1 << bits) - 1)
     return low, high if high > low else low + (abs(low) or 1.0)  # 10³⁰⁰ + 1 would be 10³⁰⁰
 
 
@@ -192,7 +222,8 @@ def _read_pgm(path: Path) -> NDArray[Any]:
 # --- Pictures ------------------------------------------------------------------------------------
 
 
-def _read_picture(path: Path) -> Pixels:
+def _read_picture(path: Path) -> tuple[Pixels, int]:
+    """Return the first page or frame of a picture, and how many it has."""
     Image, ImageOps = require("PIL.Image", "image"), require("PIL.ImageOps", "image")
     with warnings.catch_warnings():
         # Pillow warns where this module refuses, and of metadata that does not matter here.
@@ -200,11 +231,14 @@ def _read_picture(path: Path) -> Pixels:
         try:
             with path.open("rb") as file, Image.open(file, formats=FORMATS) as picture:
                 _check_size(picture.height, picture.width)
+                frames = int(getattr(picture, "n_frames", 1))
                 picture.draft(None, (MAX_SIDE, MAX_SIDE))  # of a JPEG, fewer pixels
-                return _of_picture(ImageOps.exif_transpose(picture))
+                return _of_picture(ImageOps.exif_transpose(picture), _declared(picture)), frames
         except Image.UnidentifiedImageError:
-            remedy = f"give one of {', '.join(FORMATS)}"
-            raise ImageError("is not an image", remedy=remedy) from None
+            kind = _format_name(path)
+            problem = f"is {kind}, which is not read here" if kind else "is not an image"
+            remedy = REMEDY if kind else f"give one of {', '.join(FORMATS)}"
+            raise ImageError(problem, remedy=remedy) from None
         except Image.DecompressionBombError:
             problem = f"has more than {MAX_PIXELS:,} pixels"
             raise ImageError(problem, remedy=SMALLER) from None
@@ -218,10 +252,30 @@ def _read_picture(path: Path) -> Pixels:
             raise ImageError(problem, remedy=REMEDY) from error
 
 
-def _of_picture(picture: Any) -> Pixels:  # noqa: ANN401 - Pillow is optional
+def _declared(picture: Any) -> tuple[float, float] | None:  # noqa: ANN401 - Pillow is optional
+    """Return the levels of black and white that a TIFF of 9 to 16 bits declares."""
+    if picture.format != "TIFF" or not picture.mode.startswith("I;16"):
+        return None
+    bits = int(np.atleast_1d(picture.tag_v2.get(TIFF_BITS, 16))[0])
+    return (0.0, float((1 << bits) - 1)) if 8 < bits < 16 else None
+
+
+def _format_name(path: Path) -> str | None:
+    """Return the name of a format that is known and not read, recognised by its first bytes."""
+    with path.open("rb") as file:
+        start = file.read(16)
+    if start[4:8] == b"ftyp":
+        return "an AVIF picture" if start[8:12] in (b"avif", b"avis") else "a HEIC picture or video"
+    return next((name for magic, name in OTHER_FORMATS.items() if start.startswith(magic)), None)
+
+
+def _of_picture(
+    picture: Any,  # noqa: ANN401 - Pillow is optional
+    declared: tuple[float, float] | None = None,
+) -> Pixels:
     """Return (H,W,3) from 0 to 1 of a Pillow picture of any mode."""
     if picture.mode.startswith("I") or picture.mode == "F":
-        return _in_colour(np.asarray(picture))
+        return _in_colour(np.asarray(picture), declared)
     picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
     k = -(-max(picture.size) // MAX_SIDE)
     levels: NDArray[np.uint8] = np.asarray(picture.reduce(k) if k > 1 else picture)
