@@ -6,7 +6,7 @@ Each function is a few lines on top of the packages below.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from os import PathLike
+from os import PathLike, fspath
 from typing import Any
 
 import numpy as np
@@ -27,29 +27,35 @@ from lenet.training.restore import preprocessing_of, read_checkpoint, restore_ne
 
 
 def load_data(
-    name: str, split: str = "train", directory: str | PathLike[str] | None = None
+    name: str | PathLike[str],
+    split: str = "train",
+    directory: str | PathLike[str] | None = None,
 ) -> Split:
     """Return the ``train`` or ``test`` images of a data set, with labels and class names.
 
     Parameters
     ----------
     name
-        ``mnist``, ``fashion-mnist``, ``kmnist``, or ``strokes``, which needs no file.
+        A name in the catalogue, such as ``mnist``, or ``strokes``, which needs no file; or the path
+        of data of your own: a directory of IDX files, a directory with a directory of pictures for
+        every class, a .npz or a .csv file.
     split
         ``train`` or ``test``.
     directory
-        Searched first, before the cache and the download.
+        Searched first, before the cache and the download; by default what the environment variable
+        ``LENET_DATA_DIR`` names.
 
     Returns
     -------
-    A ``Split`` of ``images`` uint8 (N,H,W), ``labels`` (N,) and ``class_names``.
+    A ``Split`` of ``images`` uint8 (N,H,W) or (N,C,H,W), ``labels`` (N,) and ``class_names``.
 
     Raises
     ------
     LenetError
         There is no such data set, or its files are missing, damaged or cannot be downloaded.
     """
-    return datasets.load_dataset(name, split, directory=directory)
+    known, path = datasets.resolve(fspath(name))
+    return datasets.load_dataset(known, split, directory=directory, path=path)
 
 
 def prepare(

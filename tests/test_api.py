@@ -14,7 +14,8 @@ import pytest
 
 import lenet
 from lenet.data.preprocessing import Preprocessing
-from lenet.system.errors import DataError
+from lenet.data.strokes import draw
+from lenet.system.errors import ConfigError, DataError
 
 ROOT = Path(__file__).resolve().parent.parent
 EXPORTED = [
@@ -162,3 +163,16 @@ def test_colour_images_do_not_fit_a_grey_network(shape):
         32,
         32,
     )
+
+
+def test_data_by_path(tmp_path):
+    images, labels = draw(50, seed=0)
+    np.savez(tmp_path / "mine.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    found = lenet.load_data(tmp_path / "mine.npz", "test")
+    np.testing.assert_array_equal(found.images, images)
+    np.testing.assert_array_equal(found.labels, labels)
+    with pytest.raises(
+        ConfigError,
+        match="there is no data set mine; choose one of mnist",
+    ):
+        lenet.load_data("mine")

@@ -198,5 +198,8 @@ def test_show_of_a_path(place):
 
 @pytest.mark.parametrize("command", ["show", "check"])
 def test_neither_a_name_nor_a_path(command):
+    for path in ("pictures/", "mine.npz"):
+        result = CliRunner().invoke(data, [command, path])
+        assert "there is no such file or directory; check the path" in str(result.exception)
     result = CliRunner().invoke(data, [command, "mnst"])
     assert str(result.exception) == "data.name: there is no data set mnst; did you mean mnist?"

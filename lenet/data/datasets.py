@@ -196,7 +196,8 @@ def resolve(target: str) -> tuple[str, Path | None]:
     >>> resolve("mnist")
     ('mnist', None)
     """
-    if target not in CATALOGUE and os.access(target, os.F_OK):
+    named_as_path = os.sep in target or bool(Path(target).suffix)
+    if target not in CATALOGUE and (named_as_path or os.access(target, os.F_OK)):
         return format_of(Path(target)), Path(target)
     find_source(target)
     return target, None
