@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from lenet.cli.data import data
+from lenet.cli import cli
 from lenet.data.check import Duplicates, duplicates, random_sample, report
 from lenet.data.datasets import Split
 from lenet.data.idx import write_idx
@@ -143,7 +143,7 @@ def own(folder: Path, wrong: int = 0) -> Path:
 
 
 def run(*arguments):
-    result = CliRunner().invoke(data, list(map(str, arguments)), catch_exceptions=False)
+    result = CliRunner().invoke(cli, ["data", *map(str, arguments)], catch_exceptions=False)
     assert result.exit_code == 0
     return result
 
@@ -183,7 +183,7 @@ def test_a_network_of_other_classes_is_refused(place):
     folder = own(place / "own")
     for name in ("train", "test"):
         write_idx(folder / f"{name}-labels", np.zeros(200 if name == "train" else 50, np.uint8))
-    result = CliRunner().invoke(data, ["check", str(folder), "--checkpoint", "pretrained"])
+    result = CliRunner().invoke(cli, ["data", "check", str(folder), "--checkpoint", "pretrained"])
     assert str(result.exception).startswith("--checkpoint: has 10 classes, the data have 1; name")
 
 
@@ -200,7 +200,7 @@ def test_show_of_a_path(place):
 @pytest.mark.parametrize("command", ["show", "check"])
 def test_neither_a_name_nor_a_path(command):
     for path in ("pictures/", "mine.npz"):
-        result = CliRunner().invoke(data, [command, path])
+        result = CliRunner().invoke(cli, ["data", command, path])
         assert re.search("there is no such file.*; check the path", str(result.exception))
-    result = CliRunner().invoke(data, [command, "mnst"])
+    result = CliRunner().invoke(cli, ["data", command, "mnst"])
     assert str(result.exception) == "data.name: there is no data set mnst; did you mean mnist?"

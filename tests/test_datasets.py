@@ -28,7 +28,7 @@ import pytest
 from click.testing import CliRunner
 from mirrors import endless, mirror, send, serve, stall, stall_within, trickle
 
-from lenet.cli.data import data
+from lenet.cli import cli
 from lenet.data import cache as cache_module
 from lenet.data import download
 from lenet.data.catalogue import CATALOGUE, Archive, Bundle, Source
@@ -450,7 +450,7 @@ def test_progress_only_on_a_terminal(monkeypatch, capsys, cache):
 
 
 def run(*arguments: str, **env: str):
-    return CliRunner().invoke(data, arguments, env=env)
+    return CliRunner().invoke(cli, ["data", *arguments], env=env)
 
 
 def test_list(tmp_path):

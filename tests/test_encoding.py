@@ -16,6 +16,7 @@ from lenet.cli import COMMANDS
 from lenet.config.schema import Config
 from lenet.config.writer import to_yaml
 from lenet.regress.compare import Check
+from lenet.regress.tolerances import Tolerances
 from lenet.regress.verdict import Verdict
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -150,7 +151,7 @@ def test_an_error_is_still_one_line(ended):
 
 def test_the_verdict_of_the_gate_is_ascii_json():
     check = Check("accuracy of Ωμέγα", 0.5, "2⁹", "± 1 %", passed=True)
-    verdict = Verdict([check], None, {"processor": "数字"}, 1.0)
+    verdict = Verdict([check], None, Tolerances(), {"processor": "数字"}, 1.0)
     read = json.loads(verdict.to_json().encode("ascii"))
     assert read["checks"][0]["name"] == check.name
     assert read["machine"] == verdict.machine

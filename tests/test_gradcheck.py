@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from lenet.cli.gradcheck import gradcheck
+from lenet.cli import cli
 from lenet.models.lenet5 import lenet5
 from lenet.nn import activations, fused, linear, pooling
 from lenet.nn import convolution as conv
@@ -206,7 +206,7 @@ def test_check_layer_with_parameters():
 
 def run(*arguments):
     settings = [f"--set={key}={value}" for key, value in SMALL.items()]
-    return CliRunner().invoke(gradcheck, [*settings, *arguments])
+    return CliRunner().invoke(cli, ["gradcheck", *settings, *arguments])
 
 
 def test_tables():

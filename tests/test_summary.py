@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from oracles import EXAMPLES
 from untrained import untrained
 
-from lenet.cli.summary import summary
+from lenet.cli import cli
 from lenet.config.schema import Config
 from lenet.config.writer import to_yaml
 from lenet.models.lenet5 import lenet5_layers
@@ -170,7 +170,7 @@ def test_pooling_alone_has_no_weights():
 
 
 def run(*arguments):
-    return CliRunner().invoke(summary, list(arguments))
+    return CliRunner().invoke(cli, ["summary", *arguments])
 
 
 def test_the_command():
@@ -236,7 +236,7 @@ def test_a_network_written_out_is_the_same(tmp_path):
 def test_what_is_refused(tmp_path):
     result = run("best.npz", "--set", "model.classes=3")
     assert result.exit_code == 2
-    assert "best.npz names the network: leave out --config and --set" in result.output
+    assert "CHECKPOINT contains its own network: leave out --config and --set" in result.output
     result = run("--set", "model.input_size=28")
     assert isinstance(result.exception, ConfigError)
     assert str(result.exception).startswith("layer C5: a window of 5 does not fit 4 pixels")

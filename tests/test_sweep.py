@@ -224,7 +224,7 @@ def test_a_range_never_leaves_its_bounds_by_rounding():
         (["output.dir=a,b"], {}, ["--output"]),
         (["train.workers=1,2"], {}, ["--jobs"]),
         ([f"train.epochs={','.join(map(str, range(1, 102)))}"], {"seeds": 100}, ["10,100 runs"]),
-        (["train.epochs=1,3", "schedule.warmup=0,2"], {}, ["epochs=1 warmup=2", "train.epochs, 1"]),
+        (["train.epochs=1,3", "schedule.warmup=0,2"], {}, ["epochs=1 warmup=2", "train.epochs 1"]),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
 )

@@ -33,7 +33,9 @@ def summary(
         lenet summary --set model.channels=[12,32] --json
     """  # noqa: D301 - click's mark for lines to leave as they are
     if source and (file or overrides):
-        raise click.UsageError(f"{source} names the network: leave out --config and --set")
+        raise click.UsageError(
+            "NAME, FILE.yaml or CHECKPOINT contains its own network: leave out --config and --set"
+        )
     from lenet.training.summary import Summary
 
     found = Summary.of(source, file, overrides)
