@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from os import PathLike
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,9 @@ from lenet.optim.schedules import Schedule, ScheduleOptions, make_schedule, scal
 from lenet.parallel.communicator import Communicator, SingleProcess
 from lenet.system.errors import ConfigError, DataError
 from lenet.training.trainer import Trainer
+
+Images: TypeAlias = tuple[NDArray[np.uint8], NDArray[Any]]
+"""Images, uint8 (count,H,W) or (count,C,H,W), and labels (count,)."""
 
 # --- Data ---------------------------------------------------------------------------------------
 
@@ -198,6 +201,10 @@ def build_trainer(
     images: NDArray[np.uint8],
     labels: NDArray[np.uint8],
     communicator: Communicator | None = None,
+    *,
+    network: Network | None = None,
+    preprocessing: Preprocessing | None = None,
+    validation: Images | None = None,
 ) -> Trainer:
     """Return the trainer of one worker, at the start of a run.
 
@@ -206,9 +213,17 @@ def build_trainer(
     config
         The complete configuration; the same in all workers.
     images, labels
-        The training set: uint8 (count,H,W) and (count,).
+        The training set: uint8 (count,H,W) or (count,C,H,W), and (count,).
     communicator
         Connects the workers; by default there is only one.
+    network
+        A network of which a copy is trained, from its weights; by default that of the
+        configuration, from random weights.
+    preprocessing
+        Of the images; by default that of the configuration.
+    validation
+        Validation images and labels; by default the configuration chooses them among the training
+        set.
 
     Raises
     ------
@@ -216,13 +231,23 @@ def build_trainer(
         The configuration and the data contradict each other.
     """
     communicator = communicator or SingleProcess()
-    network = build_network(config)
-    initialize(network, config)
+    if network is None:
+        network = build_network(config)
+        initialize(network, config)
+    else:
+        network = network.rebuilt(fused=config.model.fuse == "auto")
     _share_parameters(network, communicator)
     optimizer = _build_optimizer(config, network, communicator)
     decay = config.train.average
     average = Average(network.parameters, decay, zeros=communicator.zeros) if decay else None
-    loader, validation = _build_loaders(config, images, labels, network, communicator)
+    loader, validation_loader = _build_loaders(
+        config,
+        (images, labels),
+        validation,
+        preprocessing or build_preprocessing(config),
+        network,
+        communicator,
+    )
     return Trainer(
         network,
         build_loss(network, config),
@@ -230,7 +255,7 @@ def build_trainer(
         _build_schedule(config, loader.steps_per_epoch),
         loader,
         epochs=config.train.epochs,
-        validation=validation,
+        validation=validation_loader,
         average=average,
         patience=config.train.patience,
         communicator=communicator,
@@ -273,14 +298,15 @@ def _build_schedule(config: Config, steps_per_epoch: int) -> Schedule:
 
 def _build_loaders(
     config: Config,
-    images: NDArray[np.uint8],
-    labels: NDArray[np.uint8],
+    training: Images,
+    validation: Images | None,
+    preprocessing: Preprocessing,
     network: Network,
     communicator: Communicator,
 ) -> tuple[Loader, Loader]:
     """Return the loaders of the training and the validation images."""
-    held_out_images = validation_indices(config, len(images))
-    preprocessing = build_preprocessing(config)
+    images, labels = training
+    held_out_images = None if validation else validation_indices(config, len(images))
     common: dict[str, Any] = {
         "batch_size": config.train.batch_size,
         "preprocessing": preprocessing,
@@ -303,4 +329,4 @@ def _build_loaders(
             remedy=f"choose at most {loader.count}",
             key="train.batch_size",
         )
-    return loader, Loader(images, labels, only=held_out_images, **common)
+    return loader, Loader(*(validation or training), only=held_out_images, **common)

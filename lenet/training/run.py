@@ -6,31 +6,33 @@ It sets up the run directory, the worker processes, the data, the trainer and th
 from __future__ import annotations
 
 import signal
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lenet.config.schema import Config
+from lenet.data.preprocessing import Preprocessing
 from lenet.models.registry import register_layer, registered_layers
+from lenet.models.specification import specification_of
 from lenet.nn.layer import Layer
+from lenet.nn.network import Network
 from lenet.parallel.communicator import SIGNALS, Communicator
 from lenet.parallel.errors import NotImportable, WorkersUnavailable
 from lenet.parallel.launch import choose_workers
 from lenet.parallel.mpi import MPIGroup
 from lenet.parallel.process_group import ProcessGroup, receive_signals
-from lenet.system.errors import CheckpointError
-from lenet.training.build import (
-    build_preprocessing,
-    build_trainer,
-    load_split,
-)
+from lenet.system.errors import CheckpointError, ConfigError
+from lenet.training.build import Images, build_preprocessing, build_trainer, load_split
 from lenet.training.callbacks import Checkpoints, Log
 from lenet.training.checkpoint import Checkpoint, facts
 from lenet.training.events import Callback, EpochEvent, Snapshot
@@ -48,16 +50,38 @@ class TrainingResult:
     signal: int | None
 
 
-class _BestAndLast(Callback):
-    """Stores the best and the last epoch."""
+@dataclass(frozen=True, eq=False)
+class TrainingSet:
+    """Images to train on, with their labels, and validation images where those are a set apart."""
 
-    def __init__(self) -> None:
-        self.best: EpochEvent | None = None
-        self.last: EpochEvent | None = None
+    training: Images
+    class_names: tuple[str, ...]
+    validation: Images | None = None
 
-    def on_epoch(self, event: EpochEvent, best: bool, snapshot: Snapshot) -> None:
-        self.last = event
-        self.best = event if best else self.best
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays by the names by which workers receive them."""
+        images, labels = self.training
+        arrays = {"images": images, "labels": labels}
+        if self.validation:
+            arrays["validation_images"], arrays["validation_labels"] = self.validation
+        return arrays
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """What every worker is given besides the arrays; it is pickled."""
+
+    config: Config
+    start: Checkpoint | None = None
+    """The state to resume from."""
+    network: Network | None = None
+    """The network to train, if it is not that of the configuration."""
+    preprocessing: Preprocessing | None = None
+    layers: Mapping[str, tuple[type[Layer], str]] = field(default_factory=registered_layers)
+    """The layers that the user has registered: class and letter by name."""
+
+
+# --- Training ------------------------------------------------------------------------------------
 
 
 def run_training(
@@ -95,21 +119,92 @@ def run_training(
         Any error with a cause outside the program, with its remedy.
     """
     workers = choose_workers(config.train.workers, config.train.batch_size)
-    output = Path(config.output.dir)
     mpi = MPIGroup() if config.train.workers == "mpi" else None
     if mpi and mpi.rank:
         mpi.run_worker()
         return TrainingResult(None, None, workers, None)
-    with (
-        RunDirectory(output, resume=resume, overwrite=overwrite, warn=warn) as run,
-        ExitStack() as stack,
-    ):
+
+    def load() -> TrainingSet:
+        split = load_split(config, "train", directory)
+        return TrainingSet((split.images, split.labels), split.class_names)
+
+    output = Path(config.output.dir)
+    with RunDirectory(output, resume=resume, overwrite=overwrite, warn=warn) as run:
+        job = _Job(config, run.last(config, warn) if resume else None)
+        return _train(job, load, run, mpi=mpi, callbacks=callbacks, warn=warn)
+
+
+def train_network(
+    network: Network,
+    preprocessing: Preprocessing,
+    data: TrainingSet,
+    config: Config,
+    *,
+    output: bool = False,
+    resume: bool = False,
+    overwrite: bool = False,
+    callbacks: Sequence[Callback] = (),
+    warn: Callable[[str], None] = warnings.warn,
+) -> TrainingResult:
+    """Train a network on images in memory, from the weights that it has.
+
+    Parameters
+    ----------
+    network
+        Its weights and state become those of the best epoch.
+    preprocessing
+        How the images become its input.
+    data
+        The images, shared by all workers.
+    config
+        How to train; its network is not used, its number of workers may not be ``mpi``.
+    output
+        Write log and checkpoints to ``config.output.dir``, as :func:`run_training` does.
+    resume, overwrite, callbacks, warn
+        As for :func:`run_training`.
+
+    Raises
+    ------
+    LenetError
+        Any error with a cause outside the program. If the run has diverged, the network has the
+        weights of the best epoch before that.
+    """
+    if config.train.workers == "mpi":
+        raise ConfigError(
+            "is mpi, but images in memory are shared by processes of one machine",
+            remedy="give a number or auto, or use run_training with data in files",
+            key="train.workers",
+        )
+    best = partial(_BestWeights, network)
+    if not output:
+        job = _Job(config, None, network, preprocessing)
+        return _train(job, lambda: data, None, best=best, callbacks=callbacks, warn=warn)
+    directory = Path(config.output.dir)
+    with RunDirectory(directory, resume=resume, overwrite=overwrite, warn=warn) as run:
         start = run.last(config, warn) if resume else None
+        job = _Job(config, start, network, preprocessing)
+        return _train(job, lambda: data, run, best=best, callbacks=callbacks, warn=warn)
+
+
+def _train(
+    job: _Job,
+    load: Callable[[], TrainingSet],
+    run: RunDirectory | None,
+    *,
+    mpi: MPIGroup | None = None,
+    best: Callable[[Trainer], Callback] | None = None,
+    callbacks: Sequence[Callback],
+    warn: Callable[[str], None],
+) -> TrainingResult:
+    """Start the workers, train, and end them; ``best`` makes a first callback of the trainer."""
+    config, start = job.config, job.start
+    workers = choose_workers(config.train.workers, config.train.batch_size)
+    with ExitStack() as stack:
         group: ProcessGroup | MPIGroup
         try:
             group = mpi or ProcessGroup(workers)
             stack.enter_context(group)
-            trainer, class_names = _start(group, config, directory, start)
+            trainer, class_names = _start(group, job, load)
         except (WorkersUnavailable, NotImportable, MemoryError) as error:
             if config.train.workers != "auto" or workers == 1:
                 raise
@@ -121,23 +216,26 @@ def run_training(
             warn(f"training with one worker instead of {workers}: {reason}")
             workers = 1
             group = ProcessGroup(workers)
-            trainer, class_names = _start(group, config, directory, start)
+            trainer, class_names = _start(group, job, load)
         if start is not None:
             _warn_of_differences(start, config, workers, warn)
 
         def snapshot() -> Checkpoint:
-            return checkpoint_of(trainer, config, class_names)
+            return _checkpoint_of(trainer, job, class_names)
 
         best_and_last = _BestAndLast()
+        first: list[Callback] = [best_and_last, *([best(trainer)] if best else [])]
+        checkpoints: Callback = Callback()
         with signals_to(trainer.signals.append):
-            if start is None:
-                run.begin(config)
-            log = Log(output, trainer.progress.epoch)
-            checkpoints = Checkpoints(output, config.train.checkpoint_every)
+            if run is not None:
+                if start is None:
+                    run.begin(config)
+                checkpoints = Checkpoints(run.path, config.train.checkpoint_every)
+                first += [Log(run.path, trainer.progress.epoch), checkpoints]
             for callback in callbacks:
                 callback.on_start(workers)
             try:
-                trainer.run([best_and_last, log, checkpoints, *callbacks], snapshot)
+                trainer.run([*first, *callbacks], snapshot)
             except BrokenPipeError:  # the output is no longer read: save the state
                 checkpoints.on_stop(snapshot)
                 raise
@@ -146,21 +244,62 @@ def run_training(
     return TrainingResult(best_and_last.best, best_and_last.last, workers, stopped)
 
 
-def checkpoint_of(trainer: Trainer, config: Config, class_names: tuple[str, ...]) -> Checkpoint:
+class _BestAndLast(Callback):
+    """Stores the best and the last epoch."""
+
+    def __init__(self) -> None:
+        self.best: EpochEvent | None = None
+        self.last: EpochEvent | None = None
+
+    def on_epoch(self, event: EpochEvent, best: bool, snapshot: Snapshot) -> None:
+        self.last = event
+        self.best = event if best else self.best
+
+
+class _BestWeights(Callback):
+    """Copies weights and state to a network: those of the best epoch.
+
+    If a signal stops the run within its first epoch, they are those of the last step.
+    """
+
+    def __init__(self, network: Network, trainer: Trainer) -> None:
+        self.network, self.trainer = network, trainer
+
+    def on_epoch(self, event: EpochEvent, best: bool, snapshot: Snapshot) -> None:
+        if best:
+            self._copy()
+
+    def on_stop(self, snapshot: Snapshot) -> None:
+        if not self.trainer.progress.epoch:
+            self._copy()
+
+    def _copy(self) -> None:
+        state = self.trainer.state()
+        for p in self.network.parameter_list:
+            np.copyto(p.value, state.parameters[p.name])
+        for name, array in self.network.state_arrays().items():
+            np.copyto(array, state.state[name])
+
+
+def _checkpoint_of(trainer: Trainer, job: _Job, class_names: tuple[str, ...]) -> Checkpoint:
     """Return the state of a trainer as a checkpoint.
 
     Raises
     ------
     GateFailed
         The weights are no longer finite: the run has diverged.
+    ConfigError
+        A layer of the network that was given is not registered.
     """
-    state = trainer.state()
+    state, config = trainer.state(), job.config
+    if job.network is not None:
+        specification_of(job.network)
     return Checkpoint(
         config=config,
         model=config.model.specification(),
         parameters=state.parameters,
-        state=trainer.network.state_arrays(),
-        preprocessing=build_preprocessing(config),
+        state=state.state,
+        preprocessing=job.preprocessing or build_preprocessing(config),
         class_names=class_names,
         dataset=config.data.name,
         step=state.step,
@@ -171,53 +310,54 @@ def checkpoint_of(trainer: Trainer, config: Config, class_names: tuple[str, ...]
     )
 
 
+# --- The workers ---------------------------------------------------------------------------------
+
+
 def _start(
-    group: ProcessGroup | MPIGroup,
-    config: Config,
-    directory: str | PathLike[str] | None,
-    start: Checkpoint | None,
+    group: ProcessGroup | MPIGroup, job: _Job, load: Callable[[], TrainingSet]
 ) -> tuple[Trainer, tuple[str, ...]]:
     """Load the data, start all workers, and return this one's trainer and the class names."""
-    split = load_split(config, "train", directory)
-    images, image_handle = group.share(split.images)
-    labels, label_handle = group.share(split.labels)
-    class_names = split.class_names
-    del split  # what was copied to shared memory need not stay twice
-    handles = {"images": image_handle, "labels": label_handle}
-    communicator = group.start(_run_worker, handles, (config, registered_layers(), start))
+    data = load()
+    class_names = data.class_names
+    shared = {name: group.share(array) for name, array in data.arrays().items()}
+    del data  # what was copied to shared memory need not stay twice
+    arrays = {name: array for name, (array, _) in shared.items()}
+    handles = {name: handle for name, (_, handle) in shared.items()}
+    communicator = group.start(_run_worker, handles, job)
     try:
-        trainer = _trainer(communicator, config, images, labels, start)
+        trainer = _trainer(communicator, arrays, job)
     except CheckpointError as error:
-        error.file = str(Path(config.output.dir) / "last.npz")
+        error.file = str(Path(job.config.output.dir) / "last.npz")
         raise
     return trainer, class_names
 
 
-def _trainer(
-    communicator: Communicator,
-    config: Config,
-    images: NDArray[np.uint8],
-    labels: NDArray[np.uint8],
-    start: Checkpoint | None,
-) -> Trainer:
+def _trainer(communicator: Communicator, arrays: dict[str, NDArray[Any]], job: _Job) -> Trainer:
     """Return this worker's trainer, at the start of the run or in the state of a checkpoint."""
-    trainer = build_trainer(config, images, labels, communicator)
+    validation = None
+    if "validation_images" in arrays:
+        validation = arrays["validation_images"], arrays["validation_labels"]
+    trainer = build_trainer(
+        job.config,
+        arrays["images"],
+        arrays["labels"],
+        communicator,
+        network=job.network,
+        preprocessing=job.preprocessing,
+        validation=validation,
+    )
+    start = job.start
     if start is not None and start.training is not None:
         trainer.restore(start.training, start.metrics, start.state)
     communicator.barrier()
     return trainer
 
 
-def _run_worker(
-    communicator: Communicator,
-    arrays: dict[str, NDArray[np.uint8]],
-    job: tuple[Config, Mapping[str, tuple[type[Layer], str]], Checkpoint | None],
-) -> None:
+def _run_worker(communicator: Communicator, arrays: dict[str, NDArray[Any]], job: _Job) -> None:
     """Train in a worker process; the function that the process group runs."""
-    config, layers, start = job
-    for name, (layer, letter) in layers.items():
+    for name, (layer, letter) in job.layers.items():
         register_layer(name, layer, letter)
-    trainer = _trainer(communicator, config, arrays["images"], arrays["labels"], start)
+    trainer = _trainer(communicator, arrays, job)
     receive_signals(trainer.signals.append)
     trainer.run()
 
@@ -236,7 +376,13 @@ def _warn_of_differences(
 
 @contextmanager
 def signals_to(receive: Callable[[int], None]) -> Iterator[None]:
-    """Pass the first signal to ``receive``; a second one has its previous effect."""
+    """Pass the first signal to ``receive``; a second one has its previous effect.
+
+    Only the main thread receives signals: in another one, nothing is changed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
     def handle(number: int, _frame: FrameType | None) -> None:
         receive(number)
