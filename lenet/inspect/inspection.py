@@ -9,15 +9,20 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet.data.datasets import Split
 from lenet.data.imagefile import read_images
 from lenet.inspect import plots, views
 from lenet.nn.layer import Shape
 from lenet.predict.prediction import image_for
 from lenet.system.errors import ConfigError, ImageError
+from lenet.system.registry import lookup
 from lenet.training.build import load_split
 from lenet.training.checkpoint import Checkpoint
 from lenet.training.restore import plain_network, preprocessing_of
 
+PLOTS: Final = dict.fromkeys(
+    ("filters", "maps", "patches", "deconv", "field", "edges", "embedding")
+)
 MAX_UNITS: Final = 7  # units of a layer in one figure, beside the input
 MAX_LAYERS: Final = 7  # layers in the figure of receptive fields
 EMBEDDED: Final = 1000  # test images
@@ -32,6 +37,7 @@ def inspect(
     layer: str | None = None,
     unit: int | None = None,
     data_dir: str | None = None,
+    test: Split | None = None,
 ) -> Callable[[], Any]:
     """Compute what a plot shows, and return the function that draws its figure.
 
@@ -40,7 +46,7 @@ def inspect(
     checkpoint
         The network.
     what
-        ``filters``, ``embedding``, ``edges``, ``maps``, ``patches``, ``deconv`` or ``field``.
+        A name of :data:`PLOTS`.
     file
         A picture; without it, a test image of the checkpoint's data set is taken.
     number
@@ -49,26 +55,31 @@ def inspect(
         A layer's name and the number of one of its units, in place of those that the plot chooses.
     data_dir
         Where to look for the data set first.
+    test
+        Images in place of the test images of the checkpoint's data set; labels are needed for
+        ``embedding`` only.
 
     Raises
     ------
     ConfigError
-        The network has no such layer or unit, or the data set no such image.
+        There is no such plot, the network has no such layer or unit, or the data set no such image.
     ImageError
         The picture cannot be read, or no digit is found in it.
     """
+    lookup(PLOTS, what, key="plot")
     network, preprocessing = plain_network(checkpoint), preprocessing_of(checkpoint)
     class_names = checkpoint.class_names
+    name = "the given arrays" if test else checkpoint.config.data.name
     if what == "filters":
         names = [layer] if layer else views.convolutions(network)[:2]
         return lambda: plots.filters(network, names)
     if what == "embedding":
-        test = load_split(checkpoint.config, "test", data_dir)
+        test = test or load_split(checkpoint.config, "test", data_dir)
         images, labels = test.images[:EMBEDDED], test.labels[:EMBEDDED]
-        name = checkpoint.config.data.name
         return lambda: plots.embedding(network, preprocessing, images, labels, class_names, name)
     if file is None:
-        image, caption = _test_image(checkpoint, number, data_dir)
+        test = test or load_split(checkpoint.config, "test", data_dir)
+        image, caption = _test_image(test, number, name)
     else:
         image, caption = _image_in(file, network.input_shape), file.name
     if what == "edges":
@@ -90,19 +101,16 @@ def inspect(
     return lambda: draw(network, x, units, caption)
 
 
-def _test_image(
-    checkpoint: Checkpoint, number: int, data_dir: str | None
-) -> tuple[NDArray[np.uint8], str]:
-    """Return a test image of the checkpoint's data set, and its caption."""
-    test, name = load_split(checkpoint.config, "test", data_dir), checkpoint.config.data.name
-    if number >= len(test.images):
+def _test_image(test: Split, number: int, name: str) -> tuple[NDArray[np.uint8], str]:
+    """Return a test image of the data set ``name``, and its caption."""
+    if not 0 <= number < len(test.images):
         raise ConfigError(
             f"is {number}, but there are {len(test.images)} test images",
             remedy=f"give a number from 0 to {len(test.images) - 1}",
             key="--digit",
         )
-    label = checkpoint.class_names[test.labels[number]]
-    return test.images[number], f"test image {number} of {name}: {label}"
+    label = f": {test.class_names[test.labels[number]]}" if test.labels.size else ""
+    return test.images[number], f"test image {number} of {name}{label}"
 
 
 def _image_in(file: Path, input_shape: Shape) -> NDArray[np.uint8]:
