@@ -234,6 +234,7 @@ CATALOGUE = {
     "folder": Source("pictures of your own, a directory for every class: data.path"),
     "npz": Source("a .npz file of your own with x_train, y_train, x_test, y_test: data.path"),
     "csv": Source("CSV files of your own, a label and its pixels in every row: data.path"),
+    "arrays": Source("images given to lenet.Model in Python, which are not stored"),
 }
 
 

@@ -119,6 +119,12 @@ def load_dataset(
         A file can be neither found nor fetched.
     """
     source = find_source(name)
+    if name == "arrays":
+        raise ConfigError(
+            "is arrays: the network was trained on images given in Python, which are not stored",
+            remedy="name a data set, or evaluate the images with lenet.Model",
+            key="data.name",
+        )
     directory = named_directory(directory)
 
     def read(which: str) -> Stored:
