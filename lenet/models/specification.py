@@ -93,7 +93,7 @@ class Specification:
 
     def output_shape(self) -> Shape:
         """Return the shape of the scores of one image."""
-        return _shapes(build_layers(self.layers), self.input_shape)[-1]
+        return built_shapes(build_layers(self.layers), self.input_shape)[-1]
 
     def classes(self) -> int:
         """Return the number of classes: one score each.
@@ -103,14 +103,7 @@ class Specification:
         ConfigError
             The last layer's output is not a vector of two or more scores.
         """
-        shape = self.output_shape()
-        if len(shape) != 1 or shape[0] < 2:
-            raise ConfigError(
-                f"has outputs of the shape {_times(shape)}, not one score for each class",
-                remedy="end with a linear layer of as many units as there are classes",
-                key=f"layer {self.layers[-1]['name']}",
-            )
-        return shape[0]
+        return class_count(self.output_shape(), self.layers[-1]["name"])
 
 
 def expanded(entries: object) -> tuple[Entry, ...]:
@@ -208,12 +201,83 @@ def built_layers(entries: Sequence[Entry], input_shape: Shape) -> list[Layer]:
         A layer does not fit what comes in, or the network is too large.
     """
     layers = build_layers(entries)
-    _shapes(layers, input_shape)
+    built_shapes(layers, input_shape)
     return layers
 
 
+def built_shapes(layers: Sequence[Layer], input_shape: Shape) -> list[Shape]:
+    """Build layers one after the other; return the shapes of their outputs.
+
+    Raises
+    ------
+    ConfigError
+        A layer does not fit what comes in, or the network is too large; nothing has been
+        allocated then.
+    """
+    shapes, shape, size = [], input_shape, 0
+    for layer in layers:
+        shape = layer.build(shape)
+        size += sum(p.size for p in layer.parameters)
+        if size > MAX_SIZE or prod(shape) > MAX_SIZE:
+            raise ConfigError(
+                f"makes a network of more than {MAX_SIZE:,} "
+                f"{'weights' if size > MAX_SIZE else 'activations an image'}",
+                remedy="choose a smaller layer or input",
+                key=f"layer {layer.name}",
+            )
+        shapes.append(shape)
+    return shapes
+
+
+def class_count(output_shape: Shape, name: str) -> int:
+    """Return the number of classes of a network, from the output of its last layer ``name``.
+
+    Raises
+    ------
+    ConfigError
+        The output is not a vector of two or more scores.
+    """
+    if len(output_shape) != 1 or output_shape[0] < 2:
+        raise ConfigError(
+            f"has outputs of the shape {_times(output_shape)}, not one score for each class",
+            remedy="end with a linear layer of as many units as there are classes",
+            key=f"layer {name}",
+        )
+    return output_shape[0]
+
+
+# --- Layers that were built in Python -------------------------------------------------------------
+
+
+def layers_from(items: object) -> list[Layer]:
+    """Return the layers of a list whose items are layers or entries of a specification.
+
+    Raises
+    ------
+    ConfigError
+        As for :func:`expanded` and :func:`build_layers`.
+
+    Examples
+    --------
+    >>> from lenet.nn.convolution import Convolution
+    >>> layers_from([Convolution("C1", 6, kernel=5), {"type": "max_pooling"}])[1].name
+    'S2'
+    """
+    if not isinstance(items, list | tuple):
+        return build_layers(expanded(items))
+    own = [item for item in items if isinstance(item, Layer) and not _is_registered(item)]
+    # A class that no type names has no entry; an activation stands in its place.
+    stand_ins = {id(layer): {"type": "relu", "name": layer.name} for layer in own}
+    entries = [
+        stand_ins.get(id(item)) or (entry_of(item) if isinstance(item, Layer) else item)
+        for item in items
+    ]
+    by_name = {layer.name: layer for layer in own}
+    return [by_name.get(layer.name, layer) for layer in build_layers(expanded(entries))]
+
+
 def specification_of(
-    network: Network, scale: float = 1.275 / 255, shift: float = -0.1
+    network: Network, scale: float = 1.275 / 255, shift: float = -0.1, initializer: str = "he"
 ) -> Specification:
     """Return the specification of a network that was built in Python.
 
@@ -223,19 +287,30 @@ def specification_of(
         A layer's class is not registered (:func:`lenet.models.registry.register_layer`).
     """
     C, H, W = network.input_shape
-    return Specification((C, H, W), tuple(map(entry_of, network.plain)), scale, shift)
+    entries = tuple(map(entry_of, network.plain))
+    return Specification((C, H, W), entries, scale, shift, initializer)
 
 
 def entry_of(layer: Layer) -> Entry:
-    """Return a layer as an entry of a specification."""
+    """Return a layer as an entry of a specification.
+
+    Raises
+    ------
+    ConfigError
+        Its class is not registered.
+    """
     for name, kind in LAYERS.items():
         if kind.fits(layer):
             return {"type": name, "name": layer.name, **kind.options_of(layer)}
     raise ConfigError(
         f"its class {type(layer).__name__} is not registered",
-        remedy="register it with lenet.models.registry.register_layer",
+        remedy="register it with lenet.register_layer",
         key=f"layer {layer.name}",
     )
+
+
+def _is_registered(layer: Layer) -> bool:
+    return any(kind.fits(layer) for kind in LAYERS.values())
 
 
 def layer_lines(entries: Sequence[Entry]) -> list[str]:
@@ -321,23 +396,6 @@ def _lists(value: object) -> object:
 
 def _tuples(value: object) -> object:
     return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
-
-
-def _shapes(layers: Sequence[Layer], input_shape: Shape) -> list[Shape]:
-    """Build layers one after the other; refuse what is too large before it takes memory."""
-    shapes, shape, size = [], input_shape, 0
-    for layer in layers:
-        shape = layer.build(shape)
-        size += sum(p.size for p in layer.parameters)
-        if size > MAX_SIZE or prod(shape) > MAX_SIZE:
-            raise ConfigError(
-                f"makes a network of more than {MAX_SIZE:,} "
-                f"{'weights' if size > MAX_SIZE else 'activations an image'}",
-                remedy="choose a smaller layer or input",
-                key=f"layer {layer.name}",
-            )
-        shapes.append(shape)
-    return shapes
 
 
 # --- Writing --------------------------------------------------------------------------------------
