@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lenet.config.schema import Config as Config
     from lenet.models.lenet5 import lenet5 as lenet5
     from lenet.models.lenet5 import lenet5_layers as lenet5_layers
+    from lenet.models.registry import register_layer as register_layer
     from lenet.nn.gradcheck import check_layer as check_layer
     from lenet.nn.im2col import col2im as col2im
     from lenet.nn.im2col import im2col as im2col
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from lenet.nn.network import Network as Network
     from lenet.optim.optimizers import make_optimizer as make_optimizer
     from lenet.system.errors import LenetError as LenetError
+    from lenet.training.history import History as History
     from lenet.training.metrics import Evaluation as Evaluation
     from lenet.training.run import run_training as run_training
 
@@ -44,6 +46,7 @@ _MODULES = {
     "lenet5_layers": "lenet.models.lenet5",
     "SoftmaxCrossEntropy": "lenet.nn.losses",
     "check_layer": "lenet.nn.gradcheck",
+    "register_layer": "lenet.models.registry",
     "make_optimizer": "lenet.optim.optimizers",
     "load_data": "lenet.api",
     "prepare": "lenet.api",
@@ -52,8 +55,9 @@ _MODULES = {
     "Config": "lenet.config.schema",
     "load_config": "lenet.config.reader",
     "run_training": "lenet.training.run",
-    # their results
+    # a network with its preprocessing and class names
     "Model": "lenet.api",
+    "History": "lenet.training.history",
     "load": "lenet.api",
     "Evaluation": "lenet.training.metrics",
     "evaluate": "lenet.api",

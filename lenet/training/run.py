@@ -24,6 +24,7 @@ from lenet.config.schema import Config
 from lenet.data.preprocessing import Preprocessing
 from lenet.models.registry import register_layer, registered_layers
 from lenet.models.specification import specification_of
+from lenet.nn.im2col import Array
 from lenet.nn.layer import Layer
 from lenet.nn.network import Network
 from lenet.parallel.communicator import SIGNALS, Communicator
@@ -36,6 +37,7 @@ from lenet.training.build import Images, build_preprocessing, build_trainer, loa
 from lenet.training.callbacks import Checkpoints, Log
 from lenet.training.checkpoint import Checkpoint, facts
 from lenet.training.events import Callback, EpochEvent, Snapshot
+from lenet.training.restore import read_checkpoint
 from lenet.training.run_directory import RunDirectory
 from lenet.training.trainer import Trainer
 
@@ -183,7 +185,11 @@ def train_network(
     with RunDirectory(directory, resume=resume, overwrite=overwrite, warn=warn) as run:
         start = run.last(config, warn) if resume else None
         job = _Job(config, start, network, preprocessing)
-        return _train(job, lambda: data, run, best=best, callbacks=callbacks, warn=warn)
+        result = _train(job, lambda: data, run, best=best, callbacks=callbacks, warn=warn)
+    if resume and (directory / "best.npz").exists():  # the best epoch may be one before the start
+        stored = read_checkpoint(directory / "best.npz")
+        _copy(stored.parameters, stored.state, network)
+    return result
 
 
 def _train(
@@ -267,18 +273,23 @@ class _BestWeights(Callback):
 
     def on_epoch(self, event: EpochEvent, best: bool, snapshot: Snapshot) -> None:
         if best:
-            self._copy()
+            self._copy_weights()
 
     def on_stop(self, snapshot: Snapshot) -> None:
         if not self.trainer.progress.epoch:
-            self._copy()
+            self._copy_weights()
 
-    def _copy(self) -> None:
+    def _copy_weights(self) -> None:
         state = self.trainer.state()
-        for p in self.network.parameter_list:
-            np.copyto(p.value, state.parameters[p.name])
-        for name, array in self.network.state_arrays().items():
-            np.copyto(array, state.state[name])
+        _copy(state.parameters, state.state, self.network)
+
+
+def _copy(parameters: Mapping[str, Array], state: Mapping[str, Array], network: Network) -> None:
+    """Copy weights and state, by name, to a network."""
+    for p in network.parameter_list:
+        np.copyto(p.value, parameters[p.name])
+    for name, array in network.state_arrays().items():
+        np.copyto(array, state[name])
 
 
 def _checkpoint_of(trainer: Trainer, job: _Job, class_names: tuple[str, ...]) -> Checkpoint:
