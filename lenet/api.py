@@ -180,8 +180,7 @@ class _Origin:
     step: int = 0
     epoch: int = 0
     metrics: Mapping[str, float | None] = field(default_factory=dict)
-    model: Specification | None = None
-    """As the checkpoint or the packaged network has it; only its initializer is used."""
+    initializer: str = "he"
 
 
 class Model:
@@ -294,9 +293,7 @@ class Model:
         network = Network(made, shape, config.train.precision, fused=True)
         network.initialize(np.random.default_rng(config.seed), initializer)
         preprocessing = Preprocessing(shape, float(scale), float(shift))
-        return cls(network, preprocessing, class_names)._from(
-            Specification(shape, (), initializer=initializer)
-        )
+        return cls(network, preprocessing, class_names)._initialized(initializer)
 
     @classmethod
     def packaged(
@@ -337,7 +334,7 @@ class Model:
         network = build_network(config)
         initialize(network, config)
         model = cls(network, build_preprocessing(config), class_names)
-        return model._from(config.model.specification())
+        return model._initialized(config.model.specification().initializer)
 
     def train(
         self,
@@ -416,7 +413,7 @@ class Model:
             raise ConfigError(
                 "is needed to resume or overwrite a run", remedy="name a directory", key="output"
             )
-        config = self._config(values, settings or {}, must_be_saved=output is not None)
+        config = self._config(values, settings, must_be_saved=output is not None)
         recorder = Recorder()
         shown = Display(config.train.epochs, partial(_opening, len(training[0])))
         try:
@@ -481,9 +478,7 @@ class Model:
             The class of a layer is not registered.
         """
         scale, shift = self.preprocessing.scale, self.preprocessing.shift
-        origin = self._origin.model
-        initializer = origin.initializer if origin else "he"
-        return specification_of(self.network, scale, shift, initializer)
+        return specification_of(self.network, scale, shift, self._origin.initializer)
 
     def checkpoint(self) -> Checkpoint:
         """Return the model as a checkpoint, as :meth:`save` writes it.
@@ -622,9 +617,9 @@ class Model:
         names = ", ".join(self.class_names[:10]) + (", …" if len(self.class_names) > 10 else "")
         return f"{shape} images, {len(self.class_names)} classes: {names}\n{self.network!r}"
 
-    def _from(self, made: Specification) -> Model:
-        """Return this model, whose weights were drawn as ``made`` determines."""
-        self._origin = replace(self._origin, model=made)
+    def _initialized(self, initializer: str) -> Model:
+        """Return this model, whose weights were drawn by ``initializer``."""
+        self._origin = replace(self._origin, initializer=initializer)
         return self
 
     def _pair(self, images: object, labels: object) -> Images:
@@ -660,6 +655,10 @@ class Model:
 
         A network with a layer that is not registered is left out, unless ``must_be_saved``.
         """
+        if not isinstance(settings, Mapping | None):
+            raise ConfigError(
+                "must be keys with values", remedy='write {"augment.shift": 2}', key="settings"
+            )
         precision = {"train.precision": self.network.dtype.name}
         for key in map(str, settings or {}):
             if key in {**values, **precision} or (key.startswith("model.") and key != "model.fuse"):
@@ -683,7 +682,7 @@ class Model:
                 "model.initializer": made.initializer,
             }
         given = {**values, **precision, **network, **(settings or {})}
-        return Config().with_values({key: _plain(value) for key, value in given.items()})
+        return Config().with_values({str(key): _plain(value) for key, value in given.items()})
 
     def _record(self, history: History, config: Config) -> None:
         """Remember a training, unless it ended before its first epoch did."""
@@ -697,7 +696,7 @@ class Model:
                 "val_accuracy": best.val_accuracy,
             }
             self._origin = _Origin(
-                config, "arrays", best.step, best.epoch, metrics, self._origin.model
+                config, "arrays", best.step, best.epoch, metrics, self._origin.initializer
             )
 
 
@@ -712,7 +711,12 @@ def load(checkpoint: str | PathLike[str]) -> Model:
     stored = read_checkpoint(checkpoint)
     model = Model(restore_network(stored), preprocessing_of(stored), stored.class_names)
     model._origin = _Origin(
-        stored.config, stored.dataset, stored.step, stored.epoch, stored.metrics, stored.model
+        stored.config,
+        stored.dataset,
+        stored.step,
+        stored.epoch,
+        stored.metrics,
+        stored.model.initializer,
     )
     return model
 
@@ -754,7 +758,7 @@ def _input_shape(shape: object) -> tuple[int, int, int]:
 
 
 def _precision(dtype: DTypeLike) -> object:
-    """Return the name of a NumPy type, or what is none as it is, for the configuration to refuse."""
+    """Return the name of a NumPy type; anything else as it is, for the configuration to reject."""
     try:
         return np.dtype(dtype).name
     except TypeError:

@@ -20,7 +20,7 @@ def test_lenet_learns_drawn_digits(capsys):
 
 
 def test_another_network_learns_colour_images(capsys):
-    cifar_like.main(count=1_500, epochs=4, batch=25, target=0.40)
+    cifar_like.main(count=1_500, epochs=4, batch=25, target=0.40, workers=1)
     assert "% of 2,000 other images are correct" in capsys.readouterr().out
 
 

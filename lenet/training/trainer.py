@@ -197,7 +197,8 @@ class Trainer:
     def _step(self, batch: Batch) -> bool:
         """Run one step; return whether any worker received a signal."""
         figures = self._gradients(batch)
-        part, (loss, correct, *signals) = self.communicator.sum_gradients(figures)
+        part, sums = self.communicator.sum_gradients(figures)
+        loss, correct, *signals = sums.tolist()
         progress = self.progress
         lr = self.schedule(progress.step)
         if not math.isfinite(loss):
