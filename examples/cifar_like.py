@@ -44,7 +44,7 @@ def main(count=10_000, epochs=4, batch=50, target=0.80, workers="auto"):
     # From −1 to 1, as the images of CIFAR-10 are nearly.
     model = Model.from_layers(LAYERS, input_shape=(3, 32, 32), scale=2 / 255, shift=-1)
     print(model)
-    history = model.train(
+    model.train(
         *colour_digits(count, stream=0),
         epochs=epochs,
         batch_size=batch,
@@ -52,7 +52,6 @@ def main(count=10_000, epochs=4, batch=50, target=0.80, workers="auto"):
         workers=workers,
         progress=True,
     )
-    print(history)
     result = model.evaluate(*colour_digits(2_000, stream=1))
     print(f"{result.accuracy:.1%} of {result.count:,} other images are correct")
     assert result.accuracy > target, f"the target is {target:.0%}"
