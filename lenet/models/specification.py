@@ -26,6 +26,7 @@ from lenet.nn.activations import FUNCTIONS
 from lenet.nn.gemm import DEFAULT_BLOCK
 from lenet.nn.layer import Layer, Shape
 from lenet.nn.network import Network
+from lenet.nn.pooling import MaxPooling
 from lenet.system.errors import ConfigError
 from lenet.system.registry import lookup
 from lenet.system.text import clipped, listed, nearest
@@ -177,12 +178,17 @@ def build_layers(entries: Sequence[Entry], block: int = DEFAULT_BLOCK) -> list[L
         name, kind = entry["name"], LAYERS[entry["type"]]
         options = {k: v for k, v in entry.items() if k not in ("type", "name")}
         if "pooling" in options:
-            options["pooling"] = lookup(layers, options["pooling"], key=f"layer {name}: pooling")
+            options["pooling"] = _max_pooling(options["pooling"], layers, name)
         arguments = {kind.renamed.get(k, k): _tuples(v) for k, v in options.items()}
         if kind.takes_block:
             arguments["block"] = block
         try:
             layers[name] = kind.layer(name, **arguments, **kind.fixed)
+        except ConfigError as error:
+            for option, parameter in kind.renamed.items():
+                if error.key == f"layer {name}: {parameter}":
+                    error.key = f"layer {name}: {option}"
+            raise
         except (TypeError, ValueError) as error:
             raise ConfigError(
                 str(error),
@@ -190,6 +196,18 @@ def build_layers(entries: Sequence[Entry], block: int = DEFAULT_BLOCK) -> list[L
                 key=f"layer {name}",
             ) from None
     return list(layers.values())
+
+
+def _max_pooling(pooling: object, layers: Mapping[str, Layer], unpooling: str) -> Layer:
+    """Return the max pooling layer of that name, whose switches an unpooling layer uses."""
+    poolings = {name: layer for name, layer in layers.items() if isinstance(layer, MaxPooling)}
+    if poolings:
+        return lookup(poolings, pooling, key=f"layer {unpooling}: pooling")
+    raise ConfigError(
+        "needs the switches of a max_pooling layer, and there is none before it",
+        remedy="put a max_pooling layer before it, or use repeat_unpooling",
+        key=f"layer {unpooling}: pooling",
+    )
 
 
 def built_layers(entries: Sequence[Entry], input_shape: Shape) -> list[Layer]:

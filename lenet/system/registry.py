@@ -11,7 +11,7 @@ from lenet.system.text import clipped, listed, nearest
 T = TypeVar("T")
 
 
-def lookup(registry: Mapping[str, T], name: str, key: str) -> T:
+def lookup(registry: Mapping[str, T], name: object, key: str) -> T:
     """Return the entry of a registry.
 
     Parameters
