@@ -8,6 +8,7 @@ what the configuration decides for all layers at once (``block``). A new layer i
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -178,3 +179,23 @@ def register_layer(name: str, layer: type[Layer], letter: str = "") -> None:
 def registered_layers() -> dict[str, tuple[type[Layer], str]]:
     """Return what :func:`register_layer` has added: class and letter by name."""
     return {name: (LAYERS[name].layer, LAYERS[name].letter) for name in LAYERS.keys() - PACKAGED}
+
+
+def reference_markdown() -> str:
+    """Return the table of docs/networks.md: all types with their options and defaults."""
+    lines = ["| type | options | layer |", "|---|---|---|"]
+    for name, kind in LAYERS.items():
+        options = ", ".join(f"`{option}`{_default(p)}" for option, p in kind.options.items())
+        doc = inspect.getdoc(FUNCTIONS.get(name, kind.layer)) or ""
+        lines.append(f"| `{name}` | {options or '-'} | {_first_line(doc)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _first_line(doc: str) -> str:
+    return doc.partition("\n")[0].rstrip(".").replace("``", "`").replace("|", "\\|")
+
+
+def _default(option: inspect.Parameter) -> str:
+    if option.default is inspect.Parameter.empty:
+        return " (required)"
+    return "" if option.default is None else f" = {json.dumps(_plain(option.default))}"
