@@ -118,7 +118,7 @@ def prepare(
     ((5, 1, 32, 32), '-0.100', '1.175')
     """
     preprocessing = preprocessing or Preprocessing()
-    x = preprocessing.prepare(image_array(images, preprocessing.input_shape[0]), dtype)
+    x = preprocessing.prepare(image_array(images, preprocessing.input_shape), dtype)
     return x.transpose(3, 0, 1, 2)
 
 
@@ -445,12 +445,12 @@ class Model:
         DataError
             The images are of another type or shape, or do not fit the network.
         """
-        images = image_array(images, self.network.input_shape[0])
+        images = image_array(images, self.preprocessing.input_shape)
         self.preprocessing.check(images)
         probabilities = np.empty((len(images), len(self.class_names)), self.network.dtype)
         for start in range(0, len(images), batch):
-            x = prepare(images[start : start + batch], self.preprocessing, self.network.dtype)
-            probabilities[start : start + batch] = self.network.predict(x)
+            x = self.preprocessing.prepare(images[start : start + batch], self.network.dtype)
+            probabilities[start : start + batch] = self.network.predict(x.transpose(3, 0, 1, 2))
         return probabilities
 
     def evaluate(self, images: NDArray[np.uint8], labels: NDArray[Any]) -> Evaluation:
@@ -604,7 +604,7 @@ class Model:
                 raise DataError("are needed for an embedding", remedy="give them too", key="labels")
             if labels is None:
                 labels = np.empty(0, np.uint8)
-                images = image_array(images, self.network.input_shape[0])
+                images = image_array(images, self.preprocessing.input_shape)
                 self.preprocessing.check(images)
             else:
                 images, labels = self._pair(images, labels)

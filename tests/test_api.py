@@ -608,6 +608,22 @@ def test_colour_images_do_not_fit_a_grey_network(shape):
     )
 
 
+@pytest.mark.parametrize("C", [1, 2, 3])
+@pytest.mark.parametrize("shape", [(10, 10, 9), (9, 10, 9), (1, 10, 3), (7, 3, 4)])
+def test_images_are_not_mistaken_for_another_layout(C, shape):
+    """As many images as rows, or as few rows as channels; also where they are padded."""
+    N, H, W = shape
+    images = np.random.default_rng(0).integers(0, 256, (N, C, H, W), np.uint8)
+    images = images[:, 0] if C == 1 else images
+    for input_shape in ((C, H, W), (C, H + 1, W + 2)):
+        model = lenet.Model.from_layers([{"type": "linear", "units": 2}], input_shape)
+        x = model.preprocessing.prepare(images).transpose(3, 0, 1, 2)
+        labels = np.zeros(N, int)
+        assert model.evaluate(images, labels).count == N
+        if C > 1 or input_shape[1:] == (H, W):
+            np.testing.assert_allclose(model.predict(images), model.network.predict(x), rtol=1e-6)
+
+
 def test_data_by_path(tmp_path):
     images, labels = draw(50, seed=0)
     np.savez(tmp_path / "mine.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)

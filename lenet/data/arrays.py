@@ -14,17 +14,19 @@ from lenet.data.preprocessing import Preprocessing
 from lenet.system.errors import DataError
 
 
-def image_array(images: object, channels: int, count: int | None = None) -> NDArray[np.uint8]:
+def image_array(
+    images: object, input_shape: tuple[int, int, int], count: int | None = None
+) -> NDArray[np.uint8]:
     """Return images as uint8 (N,H,W) or (N,C,H,W), C-contiguous.
 
     Parameters
     ----------
     images
         uint8 (N,C,H,W), or any layout of :func:`lenet.data.levels.pictures`, such as (N,H,W).
-    channels
-        C of the network.
+    input_shape
+        (C,H,W) of the network. Images of its channels, or of exactly its size, need no other rule.
     count
-        The number of images, where it is known: (N,H,W) is then a stack, whatever its axes.
+        The number of images, if it is known; then (N,H,W) needs no other rule.
 
     Raises
     ------
@@ -33,7 +35,7 @@ def image_array(images: object, channels: int, count: int | None = None) -> NDAr
 
     Examples
     --------
-    >>> image_array(np.zeros((2, 28, 28)), channels=1)
+    >>> image_array(np.zeros((2, 28, 28)), (1, 32, 32))
     Traceback (most recent call last):
     lenet.system.errors.DataError: images: must be uint8, are float64; give pixel values from 0
     (background) to 255
@@ -45,8 +47,10 @@ def image_array(images: object, channels: int, count: int | None = None) -> NDAr
             remedy="give pixel values from 0 (background) to 255",
             key="images",
         )
-    fits = array.ndim == 4 and array.shape[1] == channels
-    fits |= array.ndim == 3 and channels == 1 and len(array) == count
+    C, H, W = input_shape
+    fits = array.ndim == 4 and array.shape[1] == C
+    if array.ndim == 3 and C == 1:
+        fits = len(array) == count or array.shape[1:] == (H, W)
     if not fits or not array.size:
         try:
             array, _ = pictures(array)
@@ -81,7 +85,7 @@ def labelled_images(
     """
     file, found = Path("labels"), _array(labels, "labels")
     count = len(found) if found.ndim else None
-    array = image_array(images, preprocessing.input_shape[0], count)
+    array = image_array(images, preprocessing.input_shape, count)
     preprocessing.check(array)
     indices = as_labels(found, file)
     check_labels(indices, file, len(array), classes)
