@@ -13,6 +13,7 @@ checkpoints contain.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -35,6 +36,8 @@ Entry: TypeAlias = Mapping[str, Any]
 
 MAX_LAYERS: Final = 1000
 MAX_NAME: Final = 60  # characters of a layer's name
+NAME: Final = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_.-]{{0,{MAX_NAME - 1}}}")  # as in checkpoints
+MAX_INTEGER: Final = 1 << 62
 MAX_SIZE: Final = 1 << 30  # numbers in the parameters, or in the activations of one image
 
 
@@ -377,15 +380,39 @@ def _checked(entry: object, place: int) -> tuple[LayerType, dict[str, Any]]:
             key=_place(place),
         )
     name = entry.get("name")
-    if name is not None and not (isinstance(name, str) and 0 < len(name) <= MAX_NAME):
+    if name is not None and not (isinstance(name, str) and NAME.fullmatch(name)):
         raise ConfigError(
-            f"must be a string of 1 to {MAX_NAME} characters, is {clipped(repr(name))}",
+            f"must be 1 to {MAX_NAME} letters, digits and . _ -, is {clipped(repr(name))}",
             remedy="choose another, or leave it out",
             key=f"{_place(place)}: name",
         )
+    for option, parameter in kind.options.items():
+        if option in entry:
+            _check_value(entry[option], parameter.default, f"{_place(place)}: {option}")
     if entry.get("activation") is not None:
         lookup(FUNCTIONS, entry["activation"], key=f"{_place(place)}: activation")
     return kind, {key: _lists(value) for key, value in entry.items()}
+
+
+def _check_value(value: object, default: object, key: str) -> None:
+    """Refuse booleans in place of numbers, anything else in place of booleans, and huge numbers.
+
+    The layers refuse the rest.
+    """
+    if isinstance(default, bool) and not isinstance(value, bool):
+        problem, remedy = (
+            f"must be true or false, is {clipped(repr(value))}",
+            "write one of the two",
+        )
+        raise ConfigError(problem, remedy=remedy, key=key)
+    if isinstance(value, list | tuple):
+        for item in value:
+            _check_value(item, None, key)
+    elif isinstance(value, bool) and not isinstance(default, bool):
+        problem, remedy = f"takes no {str(value).lower()}", "write a number or leave it out"
+        raise ConfigError(problem, remedy=remedy, key=key)
+    elif isinstance(value, int) and abs(value) >= MAX_INTEGER:
+        raise ConfigError("is too large", remedy="give a smaller number", key=key)
 
 
 def _default_name(kind: LayerType, type_name: str, before: Sequence[Entry], taken: set[str]) -> str:
