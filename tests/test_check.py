@@ -45,7 +45,12 @@ def test_levels_and_paper():
         (100 + ink // 5, 100, False, "levels are 100 to 151, not 0 to 255"),
         (np.stack([255 - ink] * 3, axis=1), 255, True, "the background is light"),
         (rng.integers(0, 256, (9, 20, 20), np.uint8), None, False, None),
-        (np.full((2, 5, 5), 7, np.uint8), 7, False, "all pixels are 7: there is nothing to learn"),
+        (
+            np.full((2, 5, 5), 7, np.uint8),
+            7,
+            False,
+            "all pixels are 7: the images contain no information",
+        ),
     ):
         facts = image_facts(images)
         assert (facts.paper, facts.dark_on_light) == (paper, dark)
@@ -119,7 +124,7 @@ def test_the_remarks_of_a_report():
     again = report({"train": split(images, labels), "test": replace(split(), images=images)})
     assert again["test_in_train"]["images"] == 30
     assert again["test_in_train"]["contradictions"] == 10
-    assert again["remarks"][-1].startswith("test: 30 images are training images, too, 10 of them")
+    assert again["remarks"][-1].startswith("test: 30 images are also training images, 10 of them")
 
 
 def test_a_random_sample_has_every_class_and_depends_on_the_seed():

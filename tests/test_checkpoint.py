@@ -305,7 +305,7 @@ def test_directory(tmp_path):
     ("content", "word"),
     [
         (b"", "is empty"),
-        (b"<html>404</html>", "is no npz archive"),
+        (b"<html>404</html>", "is not an npz archive"),
         (b"PK", "meta"),
         (b"PK\5\6" + bytes(18), "meta"),
         (b"PK\3\4" + b"\xff" * 5000, "meta"),

@@ -288,8 +288,8 @@ def gz(content: bytes) -> bytes:
             (16, "images", lambda raw: gz(raw) + b"rubbish", "gzip data is damaged", "gzipped"),
             (17, "images", lambda raw: b"<!DOCTYPE html><html>404</html>", "is an HTML page"),
             (17, "labels", lambda raw: b"", "is empty"),
-            (18, "images", lambda raw: b"\x89PNG" + raw[4:], "is no IDX file (0x89504e47)"),
-            (18, "images", lambda raw: b"\0\0\x0a\3" + raw[4:], "is no IDX file (0x00000a03)"),
+            (18, "images", lambda raw: b"\x89PNG" + raw[4:], "is not an IDX file (0x89504e47)"),
+            (18, "images", lambda raw: b"\0\0\x0a\3" + raw[4:], "is not an IDX file (0x00000a03)"),
             (19, "images", lambda raw: raw[:4] + b"\xff" * 12, "its header promises"),
             (19, "labels", lambda raw: gz(raw[:4] + b"\xff" * 4 + raw[8:]), "its header promises"),
             (20, "images", lambda raw: raw[:-1], "the file contains 235,199 bytes"),
@@ -409,7 +409,7 @@ C1 = "parameters/C1.weight: "
         pytest.param(spoil, words, id=f"{row} {number}")
         for number, (row, spoil, *words) in enumerate([
             (26, lambda m: b"", "is empty"),
-            (26, lambda m: b"<html>404</html>", "is no npz archive"),
+            (26, lambda m: b"<html>404</html>", "is not an npz archive"),
             *((27, lambda m, n=n: forge(m)[:n], "") for n in (1, 100, 2000, -1)),
             *((28, lambda m, n=n: flipped(forge(m), n), "") for n in (7, 900, 3000, -9)),
             (29, lambda m: forge(put(m, 1, pickled(Path("canary")))), C1),

@@ -166,8 +166,8 @@ def test_empty_file(tmp_path, content):
 )
 def test_wrong_magic(tmp_path, magic):
     content = bytes.fromhex(magic) + IMAGES[4:]
-    refuse(place(tmp_path, content), f"is no IDX file (0x{magic})")
-    refuse(place(tmp_path, gz(content)), f"is no IDX file (0x{magic})")
+    refuse(place(tmp_path, content), f"is not an IDX file (0x{magic})")
+    refuse(place(tmp_path, gz(content)), f"is not an IDX file (0x{magic})")
 
 
 def test_header_cut_short(tmp_path):

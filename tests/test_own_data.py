@@ -277,11 +277,11 @@ def test_npy_files_do_as_well(tmp_path):
         (lambda p: p.write_bytes(b""), "is empty"),
         (
             lambda p: p.write_bytes(b"\x89PNG\r\n\x1a\n"),
-            "is no IDX file .*; convert it with lenet.da",
+            "is not an IDX file .*; convert it with lenet.da",
         ),
         (
             lambda p: p.write_bytes(gzip.compress(b"5,0,0,0\n")),
-            "is no IDX file .*; convert it with",
+            "is not an IDX file .*; convert it with",
         ),
     ],
     ids=["directory", "npz", "csv", "html", "empty", "png", "csv.gz"],
@@ -602,8 +602,11 @@ def test_pictures_of_several_sizes(tmp_path):
     ("make", "words"),
     [
         (lambda p: None, "there is no such file or directory; check the path"),
-        (lambda p: p.mkdir(), "is no data set; name a directory with IDX files or with pictures"),
-        (lambda p: p.write_text("x"), "is no data set; name a directory with IDX files"),
+        (
+            lambda p: p.mkdir(),
+            "is not a data set; name a directory with IDX files or with pictures",
+        ),
+        (lambda p: p.write_text("x"), "is not a data set; name a directory with IDX files"),
     ],
 )
 def test_a_path_that_is_no_data_set(tmp_path, make, words):

@@ -259,8 +259,8 @@ def trained_by_two(tmp_path: Path) -> bool:
 @pytest.mark.parametrize(
     ("definition", "reason"),
     [
-        (CLASS, "a worker cannot import what it is given: Can't get attribute 'Head'"),
-        (LOCAL, "a worker cannot be given what it needs: Can't pickle local object"),
+        (CLASS, "a worker cannot import what it needs: Can't get attribute 'Head'"),
+        (LOCAL, "cannot be sent to a worker: Can't pickle local object"),
     ],
 )
 def test_a_layer_of_the_main_program_trains_in_one_worker(config, tmp_path, definition, reason):

@@ -46,7 +46,7 @@ def test_centres_of_ones_own():
 
 @pytest.mark.parametrize("centres", [[], [[]], [1, 2], [[1], [1, 2]], [["a"]], [[float("nan")]], 3])
 def test_what_are_no_centres(centres):
-    with pytest.raises(ConfigError, match=r"^layer R: centres: is no table of numbers; give a"):
+    with pytest.raises(ConfigError, match=r"^layer R: centres: is not a table of numbers; give a"):
         RBF("R", centres)
 
 

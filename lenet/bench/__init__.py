@@ -1,1 +1,1 @@
-"""Speed: per layer and whole, against the processor and other frameworks."""
+"""Benchmarks: the speed of training, per layer and overall, and compared with PyTorch."""

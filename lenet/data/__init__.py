@@ -1,1 +1,1 @@
-"""Files, data sets, built-in digits, distortions, batches."""
+"""Data files and data sets, built-in digits, preprocessing, distortions, and batches."""

@@ -49,7 +49,7 @@ def elastic_basis(height: int, width: int, sigma: float) -> Float:
     r"""Return the (H·W, K) matrix that turns K normal numbers into a smoothed random field.
 
     The field is uniform noise on [−1, 1], of variance 1/3, through a Gaussian filter of ``sigma``
-    pixels. The noise goes on beyond the image, so the field is as strong at the border as inside.
+    pixels. The noise continues beyond the image, so the field is as strong at the border as inside.
     If S is the filter along one axis, the covariance is C_H ⊗ C_W / 3 with C = S·Sᵀ = U·Λ·Uᵀ;
     the columns returned are √(λ_i·λ_j / 3) · u_i ⊗ u_j, the K largest of them, and A·Aᵀ is the
     covariance but for 0.5 % of its trace. The sum of many uniform numbers is normal, hence the

@@ -1,4 +1,4 @@
-"""Where downloads and decoded images are kept, and arrays that are computed once, then mapped."""
+"""The cache: its directory, and arrays that are computed once, then memory-mapped."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Blocks = tuple[tuple[int, ...], Iterable[NDArray[np.uint8]]]
 
 
 def cache_directory() -> Path:
-    """Return where downloads are kept; it need not exist, nor HOME."""
+    """Return the cache directory; neither it nor HOME needs to exist."""
     if named := os.environ.get("XDG_CACHE_HOME"):
         return Path(named, "lenet")
     if sys.platform == "win32" and (named := os.environ.get("LOCALAPPDATA")):
@@ -35,12 +35,12 @@ def cache_directory() -> Path:
 
 
 def cached(name: str, key: bytes, make: Callable[[], Blocks]) -> NDArray[np.uint8]:
-    """Return an array that is slow to compute, from the cache from the second time on.
+    """Return an array that is slow to compute; after the first time, from the cache.
 
     Parameters
     ----------
     name
-        Begins the name of the file in the cache.
+        The start of the file name in the cache.
     key
         Everything that the array depends on.
     make

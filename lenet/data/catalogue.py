@@ -1,6 +1,6 @@
 """The named data sets: one table. A new data set is one entry of :data:`CATALOGUE`.
 
-Nothing here is heavy: the configuration takes the choices of ``data.name`` from this table.
+Importing this module is fast: the configuration takes the choices of ``data.name`` from it.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Source:
     description
         A line for ``lenet data list``.
     class_names
-        One a class; empty if the data themselves determine the classes.
+        One name per class; empty if the data determine the classes.
     archives
         The published files by role, which begins with the split; empty for a data set that is not
         downloaded.

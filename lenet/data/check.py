@@ -1,4 +1,4 @@
-"""What is in a data set, and what may be wrong with it: counts, levels, paper, duplicates."""
+"""Checks of a data set: counts, grey levels, background, duplicate images."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Duplicates:
     Attributes
     ----------
     images
-        How many have an earlier twin.
+        The number of images with an earlier duplicate.
     contradictions
-        How many of them have another label than that.
+        How many of these have a different label from it.
     examples
-        The numbers of some twins, those that contradict each other first.
+        The indices of some pairs, those with different labels first.
     """
 
     images: int
@@ -40,7 +40,7 @@ class Duplicates:
 
 
 def duplicates(split: Split, other: Split | None = None) -> Duplicates:
-    """Find the images of ``split`` that are in ``other`` too, by default those it has twice."""
+    """Find the images of ``split`` that are also in ``other``; by default, its own duplicates."""
     first: dict[bytes, int] = {}
     earlier = split if other is None else other
     if other is not None:
@@ -63,7 +63,7 @@ def _digests(split: Split) -> list[bytes]:
 
 
 def report(splits: dict[str, Split]) -> dict[str, Any]:
-    """Return all facts about a data set as JSON has them.
+    """Return all facts about a data set as a JSON object.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def report(splits: dict[str, Split]) -> dict[str, Any]:
             result["remarks"].append("training images are of {}, test images of {}".format(*shapes))
         twins = duplicates(test, train)
         result["test_in_train"] = _entry(twins)
-        remarks = _remarks(twins, "are training images, too")
+        remarks = _remarks(twins, "are also training images")
         result["remarks"] += [f"test: {remark}" for remark in remarks]
     return result
 

@@ -1,10 +1,10 @@
-"""Data sets by name and by path: found, fetched if need be, checked, and read as one split.
+"""Data sets by name or path: found, downloaded if necessary, verified, and read as one split.
 
 A published file is looked for in the directory that the user names, then in the cache, then on the
-mirrors. Only the split asked for is touched. It is compared with its published checksum every time
+mirrors. Only the requested split is read. It is compared with its published checksum every time
 that it is read: MNIST by the SHA-256 of its uncompressed content, so that any recompression passes,
-the others by the MD5 of the archive. A wrong file of the user's is an error; a wrong file in the
-cache is fetched again.
+the others by the MD5 of the archive. A wrong file in the user's directory is an error; a wrong file
+in the cache is downloaded again.
 
     load_dataset(name, split)  ->  Split(images, labels, class_names)
 """
@@ -34,7 +34,7 @@ from lenet.data.strokes import load_strokes
 from lenet.system.errors import ConfigError, DataError
 
 TEST_FRACTION = 0.2
-"""Share of the images of every class that are for testing, where the data are one set."""
+"""Share of each class that is the test set, if the data are one set."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Split:
     class_names
         One name a class.
     levels
-        The two numbers of the file that became 0 and 255.
+        The two values in the file that became 0 and 255.
     """
 
     images: NDArray[np.uint8]
@@ -75,7 +75,7 @@ def load_dataset(
     test_fraction: float = TEST_FRACTION,
     warn: Callable[[str], None] = warnings.warn,
 ) -> Split:
-    """Return one split of a data set, reading and fetching nothing of the other.
+    """Return one split of a data set; nothing of the other is read or downloaded.
 
     Parameters
     ----------
@@ -84,10 +84,10 @@ def load_dataset(
     split
         ``"train"`` or ``"test"``.
     directory
-        Where to look first; the files are in it or in its subdirectory ``name``. By default what
-        the environment variable ``LENET_DATA_DIR`` names.
+        Searched first; the files are in it or in its subdirectory ``name``. By default, the
+        environment variable ``LENET_DATA_DIR``.
     download
-        Whether what is not found may be fetched into the cache.
+        Whether missing files may be downloaded to the cache.
     files
         For ``idx``: the paths by role, ``train_images``, ``train_labels``, ``test_images``,
         ``test_labels``; those of the other split may be missing.
@@ -95,28 +95,26 @@ def load_dataset(
         For ``folder``, ``npz``, ``csv``: the file or directory. For ``idx``: a directory with
         files named as images and labels.
     classes
-        How many classes the labels may name; the data set's own number by default, and for
-        data of one's own as many as the labels do.
+        The number of classes; by default that of the data set or, for your own data, of the labels.
     class_names
-        Of data of one's own; by default what the data call them, or their numbers.
+        Names of the classes of your own data; by default those in the data, or their numbers.
     size
         For ``folder``: height and width that every picture is scaled to.
     transpose, invert
         Exchange rows and columns; exchange dark and light.
     test_fraction
-        Of data of one's own that are one set for both splits, the share of every class that is the
-        test set.
+        If your own data are one set for both splits: the share of each class that is the test set.
     warn
-        Takes a line about what is not an error but should be known.
+        Called with each warning, a line of text.
 
     Raises
     ------
     ConfigError
         No such data set, or a path is not given.
     DataError
-        A file is missing, damaged, the wrong one, or does not fit its partner.
+        A file is missing, damaged or the wrong one, or images and labels do not match.
     SystemFailure
-        A file can be neither found nor fetched.
+        A file can be neither found nor downloaded.
     """
     source = find_source(name)
     if name == "arrays":
@@ -147,7 +145,7 @@ def load_dataset(
         chosen = held_for_testing(labels, test_fraction) == (split == "test")
         if not chosen.any():
             raise DataError(
-                f"has no test set, and {test_fraction:g} of it is no image",
+                f"has no test set, and a share of {test_fraction:g} contains no image",
                 remedy="add images, or raise data.test_fraction",
                 file=stored.images_file,
             )
@@ -182,20 +180,20 @@ def load_path(
     Raises
     ------
     DataError
-        There is nothing there, or nothing that is recognised.
+        The path does not exist, or its format is not recognised.
     """
     return load_dataset(format_of(Path(path)), split, path=path, **options)
 
 
 def resolve(target: str) -> tuple[str, Path | None]:
-    """Return what ``target`` means: a data set of the catalogue, or the format and its path.
+    """Return the name of a data set and None, or the format of a path and the path.
 
     Raises
     ------
     ConfigError
         It is neither a name in the catalogue nor a path.
     DataError
-        There is nothing that is recognised at the path.
+        The format of the path is not recognised.
 
     Examples
     --------
@@ -215,13 +213,13 @@ def format_of(path: Path) -> str:
     Raises
     ------
     DataError
-        There is nothing there, or nothing that is recognised.
+        The path does not exist, or its format is not recognised.
     """
     name = recognise(path)
     if name is None:
         there = os.access(path, os.F_OK)
         raise DataError(
-            "is no data set" if there else "there is no such file or directory",
+            "is not a data set" if there else "there is no such file or directory",
             remedy="name a directory with IDX files or with pictures by class, a .npz or .csv file"
             if there
             else "check the path",
@@ -231,7 +229,7 @@ def format_of(path: Path) -> str:
 
 
 def fingerprint(split: Split) -> str:
-    """Return a digest of images, labels and class names: what the data are, wherever they are.
+    """Return a digest of images, labels and class names, independent of where they are stored.
 
     Examples
     --------
@@ -247,13 +245,13 @@ def fingerprint(split: Split) -> str:
 
 
 def named_directory(directory: str | os.PathLike[str] | None) -> Path | None:
-    """Return the directory that is named, or that ``LENET_DATA_DIR`` names, or None."""
+    """Return the given directory, that of ``LENET_DATA_DIR``, or None."""
     named = directory or os.environ.get("LENET_DATA_DIR")
     return Path(named) if named else None
 
 
 def held_for_testing(labels: Labels, fraction: float) -> NDArray[np.bool_]:
-    """Return which images are for testing: the same share of every class, always the same ones.
+    """Return a mask of the test images: the same share of each class, always the same images.
 
     Examples
     --------
@@ -271,7 +269,7 @@ def held_for_testing(labels: Labels, fraction: float) -> NDArray[np.bool_]:
 
 
 def _levels(stored: Stored, split: str, read: Callable[[str], Stored]) -> Levels:
-    """Return which numbers stand for 0 and 255, measured on the training images."""
+    """Return the values that stand for 0 and 255, measured on the training images."""
     if stored.images.dtype == np.uint8:
         return BYTES
     if split == "test" and not stored.whole:

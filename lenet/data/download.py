@@ -1,9 +1,9 @@
-"""Downloads of published files: from the first mirror that delivers them, checked, continued.
+"""Downloads of published files, from several mirrors: verified, and resumed when interrupted.
 
-A file is received into ``NAME.part`` beside its place. What has come stays there when the line
-breaks, and the next attempt asks for the rest (HTTP's ``Range``). There is no limit on the whole,
-only on standing still; a slow mirror is left for the next one, and asked again if that is no
-faster.
+A file is received into ``NAME.part`` beside its destination. If the connection breaks, the part
+remains, and the next attempt requests the rest (HTTP's ``Range``). There is no limit on the total
+time, only on the time without progress. After a slow mirror the next one is tried, and the slow one
+again if that is no faster.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ from lenet.system.terminal import supports_progress_bar
 T = TypeVar("T")
 
 SECONDS_PER_WAIT = 10.0
-"""To connect, and without new bytes."""
+"""Time limit for connecting, and for the time without new bytes."""
 
 MIN_RATE = 1000
-"""Bytes a second: less, over ``SECONDS_PER_WAIT``, is standing still."""
+"""Bytes per second; a lower rate over ``SECONDS_PER_WAIT`` counts as no progress."""
 
 SECONDS_PER_MIRROR = 15.0
-"""After this a mirror that will need as long again is left for the next, if there is one."""
+"""After this time a mirror that needs as long again is left for the next one, if any."""
 
 MAX_DOWNLOAD = 1 << 26
-"""Bytes of a file unless it is a bundle; the largest has 26 million."""
+"""Maximum bytes of a file that is not a bundle; the largest has 26 million."""
 
 MAX_BUNDLE = 1 << 30
-"""Bytes of a bundle; the largest has 562 million."""
+"""Maximum bytes of a bundle; the largest has 562 million."""
 
 
 class NotFetched(Exception):
-    """No mirror has a file; the arguments say why, one for each mirror."""
+    """No mirror delivers a file; the arguments are the reasons, one per mirror."""
 
 
 class _TooLong(OSError):
-    """A mirror sends more than the file can be."""
+    """A mirror sends more bytes than the file can have."""
 
 
 class _Slow(Exception):
@@ -59,28 +59,28 @@ def download_files(
     checks: Mapping[str, Callable[[Path], T]],
     limit: int | None = None,
 ) -> dict[str, T]:
-    """Fetch files into ``folder``, each from the first mirror that delivers it.
+    """Download files to ``folder``, each from the first mirror that delivers it.
 
     Parameters
     ----------
     mirrors
         Addresses of directories, each ending in a slash.
     folder
-        Created if need be.
+        Created if it does not exist.
     checks
-        By file name, what reads the file, given the path of a temporary copy; a ``DataError``
-        means that this is not the file.
+        By file name, a function that reads the file at the path of a temporary copy; a
+        ``DataError`` means that this is not the file.
     limit
-        Bytes that a file may have, by default ``MAX_DOWNLOAD``.
+        Maximum bytes of a file, by default ``MAX_DOWNLOAD``.
 
     Returns
     -------
-    By file name, what its check returned.
+    The results of the checks, by file name.
 
     Raises
     ------
     NotFetched
-        No mirror delivers one of the files. What has come of it is kept.
+        No mirror delivers one of the files. The part that was received is kept.
     SystemFailure
         The folder cannot be written.
     """
@@ -100,7 +100,7 @@ def _fetch(
     from urllib.parse import urlsplit
 
     failures: dict[str, str] = {}
-    later: dict[str, float] = {}  # mirrors that are slow or broke off, with their rates
+    later: dict[str, float] = {}  # mirrors that were slow or broke off, with their rates
     with _part_file(path) as part:
         for mirror in mirrors:
             patience = SECONDS_PER_MIRROR if mirror != mirrors[-1] or later else None
@@ -129,7 +129,7 @@ class _Failed(Exception):
     Attributes
     ----------
     received
-        Whether another attempt may end with it: more of it is here than before.
+        Whether more of the file was received, so that another attempt may complete it.
     """
 
     def __init__(self, why: str, *, received: bool) -> None:
@@ -162,7 +162,7 @@ def _attempt(
         result = check(Path(part.name))
     except DataError as error:
         part.truncate(0)
-        # If it was put together from two attempts, one more from the beginning may do.
+        # If it was joined from two attempts, one from the beginning may succeed.
         raise _Failed(error.problem, received=before > 0) from error
     with _naming(path):
         os.fsync(part.fileno())
@@ -179,7 +179,7 @@ def _size(part: IO[bytes]) -> int:
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Turn an error of the system in writing into one that names the file."""
+    """Convert a system error in writing to an error that names the file."""
     try:
         yield
     except OSError as error:
@@ -192,7 +192,7 @@ def _naming(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _part_file(path: Path) -> Iterator[IO[bytes]]:
-    """Open the file of what has come so far; while another process has it, one of our own."""
+    """Open the partial file; if another process is using it, open a different one."""
     folders = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
     shared = name = path.with_name(f"{path.name}.part")
     with _naming(path):
@@ -212,7 +212,7 @@ def _part_file(path: Path) -> Iterator[IO[bytes]]:
         with suppress(OSError):
             if name != shared or not name.stat().st_size:
                 name.unlink()
-        with suppress(OSError):  # nothing came: nothing stays
+        with suppress(OSError):  # nothing was received
             for folder in folders:
                 folder.rmdir()
 
@@ -221,7 +221,7 @@ def _part_file(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _receive(url: str, name: str, part: IO[bytes], limit: int, patience: float | None) -> None:
-    """Append the rest of a file to ``part``, or write it anew where the mirror knows no ranges."""
+    """Append the rest of a file to ``part``, or rewrite it if the mirror has no ranges."""
     from tqdm import tqdm
 
     shown = supports_progress_bar(sys.stderr)
@@ -245,7 +245,7 @@ def _receive(url: str, name: str, part: IO[bytes], limit: int, patience: float |
 
 
 def _answer(url: str, have: int, limit: int) -> Iterator[tuple[int, int | None, bytes]]:
-    """Yield where the answer begins in the file, the length of the file, and a piece of it.
+    """Yield the offset of the answer in the file, the length of the file, and a piece of it.
 
     The pieces follow one another from ``have`` on, or from 0 if the server sends the whole file.
     """
@@ -256,7 +256,7 @@ def _answer(url: str, have: int, limit: int) -> Iterator[tuple[int, int | None, 
     request = Request(url, headers=headers)  # noqa: S310 - from our own list
     try:
         with urlopen(request, timeout=SECONDS_PER_WAIT) as answer:  # noqa: S310
-            if answer.headers.get_content_type() == "text/html":  # of a log-in page, or a portal
+            if answer.headers.get_content_type() == "text/html":  # a log-in page or a portal
                 raise OSError("is an HTML page")
             length = int(answer.headers.get("Content-Length", 0)) or None
             first = have if answer.status == HTTPStatus.PARTIAL_CONTENT else 0
@@ -283,10 +283,10 @@ def _answer(url: str, have: int, limit: int) -> Iterator[tuple[int, int | None, 
 def _with_time_limits(
     parts: Iterator[tuple[int, int | None, bytes]],
 ) -> Iterator[tuple[int, int | None, bytes]]:
-    """Yield the ``parts`` as long as they keep coming.
+    """Yield the ``parts`` while they keep arriving.
 
-    They are taken in a thread: a look-up of a host name, and an answer that comes byte by byte,
-    have no time limit of their own.
+    They are read in a thread, because the look-up of a host name and an answer that arrives byte by
+    byte have no time limit of their own.
     """
     taken: Queue[tuple[int, int | None, bytes] | Exception | None] = Queue(64)
     over = Event()
@@ -298,7 +298,7 @@ def _with_time_limits(
                 if over.is_set():
                     return
             taken.put(None)
-        except Exception as error:  # raised again where the parts are wanted
+        except Exception as error:  # raised again in the thread that uses the parts
             taken.put(error)
 
     Thread(target=take, daemon=True).start()

@@ -1,10 +1,10 @@
-"""A directory for every class, a picture for every image; the names are the class names.
+"""Pictures in one directory per class, whose names are the class names.
 
     root/train/cat/1.png   root/test/cat/9.png      two splits, or
     root/cat/1.png                                  one set, which is divided
 
 Pictures are decoded once, into the cache, and mapped from there: the second time they are as fast
-as an IDX file, and no larger in memory.
+to read as an IDX file, and take no more memory.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def read_folder(path: Path, split: str, size: Size | None = None) -> Stored:
     split
         ``train`` or ``test``.
     size
-        Height and width that every picture is scaled to, its shape kept and the rest background;
-        by default all pictures must be of one size.
+        Height and width that every picture is scaled to; its aspect ratio is kept and the rest is
+        background. By default all pictures must have the same size.
 
     Returns
     -------
@@ -56,8 +56,8 @@ def read_folder(path: Path, split: str, size: Size | None = None) -> Stored:
     Raises
     ------
     DataError
-        There are no such directories or no pictures in them, pictures differ in size, a test class
-        has no training pictures.
+        There are no such directories or no pictures in them, the pictures differ in size, or a test
+        class has no training pictures.
     ImageError
         A picture is damaged.
     SystemFailure
@@ -84,7 +84,7 @@ def read_folder(path: Path, split: str, size: Size | None = None) -> Stored:
 
 
 def split_directories(path: Path) -> tuple[Path | None, Path | None]:
-    """Return the directories of the training and of the test pictures, where they are apart."""
+    """Return the directories of the training and of the test pictures, if they are separate."""
     found = {p.name.lower().replace("-", "_"): p for p in _directories(path)}
     train = next((found[name] for name in TRAIN if name in found), None)
     test = next((found[name] for name in TEST if name in found), None)
@@ -92,7 +92,7 @@ def split_directories(path: Path) -> tuple[Path | None, Path | None]:
 
 
 def class_directories(path: Path) -> list[str]:
-    """Return the names of the directories with pictures: numbers in their order, or by letter."""
+    """Return the names of the directories with pictures: in numerical or alphabetical order."""
     names = [p.name for p in _directories(path) if next(_files(p), None) is not None]
     if all(name.isdecimal() for name in names):
         return sorted(names, key=lambda name: (int(name), name))
@@ -151,13 +151,13 @@ def _files(path: Path) -> Iterator[Path]:
 
 
 class _InColour(Exception):
-    """A picture, the argument, is not grey."""
+    """The picture that is the argument is in colour."""
 
 
 def _decoded(
     path: Path, files: list[tuple[Path, int]], size: Size | None, channels: int | None
 ) -> NDArray[np.uint8]:
-    """Return pictures as (N,H,W), or (N,3,H,W) if there is one in colour or ``channels`` is 3."""
+    """Return pictures as (N,H,W), or (N,3,H,W) if one is in colour or ``channels`` is 3."""
     key = str(path.resolve()).encode() + VERSION
     for file, _ in files:
         status = file.stat()
@@ -181,7 +181,7 @@ def _decoded(
 
 
 def _decode(files: list[Path], size: Size | None, channels: int) -> Blocks:
-    """Return the shape of all pictures together, and the pictures in blocks."""
+    """Return the shape of the array of all pictures, and the pictures in blocks."""
     H, W = size or _read(files[0]).shape[:2]
     shape = (len(files), H, W) if channels == 1 else (len(files), 3, H, W)
     return shape, _blocks(files, shape, scaled=size is not None)
@@ -218,7 +218,7 @@ def _blocks(
 
 
 def _read(file: Path, size: Size | None = None) -> NDArray[np.uint8]:
-    """Return a picture as uint8 (H,W,3), scaled into ``size`` if that is given."""
+    """Return a picture as uint8 (H,W,3), scaled to fit ``size`` if given."""
     _, pixels = next(iter(read_images(file)))
     if size is None or pixels.shape[:2] == size:
         return as_uint8(pixels)

@@ -4,8 +4,8 @@ The format is the one at the foot of LeCun's MNIST page (http://yann.lecun.com/e
 zero bytes, one byte for the type of the numbers, one for the number of axes, the length of every
 axis as a big-endian 32-bit integer, then the numbers, big-endian, the last axis fastest.
 
-A file comes from anywhere, so its header is a claim. It is compared with the size of the file
-before any memory is allocated, and decompression stops one byte after the size it claims.
+A file may come from anywhere, so its header is not trusted. It is compared with the size of the
+file before any memory is allocated, and decompression stops one byte after the size it claims.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
         The file is missing, not a regular file, not IDX, damaged, empty, or shorter or longer than
         its header says.
     SystemFailure
-        It is there and cannot be read.
+        It exists and cannot be read.
 
     Examples
     --------
@@ -95,7 +95,7 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
 def write_idx(path: str | os.PathLike[str], array: NDArray[Any]) -> None:
     """Write ``array`` as an IDX file, compressed if the name ends in ``.gz``.
 
-    The file appears whole or not at all, and the same array gives the same bytes.
+    The file is complete or absent, and the same array gives the same bytes.
 
     Raises
     ------
@@ -194,7 +194,9 @@ def _read_header(
         problem = "is too short to be an IDX file" if magic else "is empty"
         raise DataError(problem, remedy=REMEDY, file=path)
     if magic[:2] != b"\0\0" or magic[2] not in TYPES or not 1 <= magic[3] <= MAX_AXES:
-        what = "an HTML page" if magic.lstrip()[:1] == b"<" else f"no IDX file (0x{magic.hex()})"
+        what = (
+            "an HTML page" if magic.lstrip()[:1] == b"<" else f"not an IDX file (0x{magic.hex()})"
+        )
         raise DataError(f"is {what}", remedy=REMEDY, file=path)
     lengths = stream.read(4 * magic[3])
     if len(lengths) < 4 * magic[3]:

@@ -1,8 +1,8 @@
 """Image files of any kind as pixels from 0 to 1: pictures through Pillow, arrays without it.
 
-An image file comes from anywhere, so it is recognised by its content, never by its name; the size
-it claims is compared with a limit before anything is decoded; and only the formats below are tried
-(Pillow supports more, and runs other programs for some of them).
+An image file may come from anywhere, so it is recognised by its content, never by its name; the
+size it claims is compared with a limit before anything is decoded; and only the formats below are
+tried (Pillow supports more, and runs other programs for some of them).
 
 | read by                                 | formats                                     |
 |-----------------------------------------|---------------------------------------------|
@@ -38,7 +38,7 @@ from lenet.system.files import open_regular
 Pixels: TypeAlias = NDArray[np.float32]
 
 MAX_PIXELS = 1 << 26  # of a picture, such as 8,192 × 8,192
-MAX_SIDE = 2048  # of what is kept; more shows nothing new about a digit
+MAX_SIDE = 2048  # of the pixels returned; more shows nothing new about a digit
 TIFF_BITS = 258  # the tag BitsPerSample
 OTHER_FORMATS = {
     b"II*\0": "a TIFF of an unusual kind",
@@ -139,7 +139,7 @@ def _of_array(path: Path, array: NDArray[Any]) -> Iterator[tuple[str, Pixels]]:
     except DataError as error:
         raise ImageError(error.problem, remedy=error.remedy) from error
     _check_size(*stack.shape[1:3])
-    levels = _range(stack) if array.dtype.kind in "bui" else None  # floats: each as it spans
+    levels = _range(stack) if array.dtype.kind in "bui" else None  # floats: the range of each image
     for number, image in enumerate(stack):
         yield str(path) if single else f"{path}[{number}]", _in_colour(image, levels)
 
@@ -153,7 +153,7 @@ def _check_type(dtype: np.dtype[Any]) -> None:
 def _in_colour(array: NDArray[Any], levels: tuple[float, float] | None = None) -> Pixels:
     """Return (H,W,3) from 0 to 1, whatever the type of the numbers."""
     black, white = levels or _range(array)
-    numbers = _reduced(np.atleast_3d(array)).astype(np.float64)  # what float32 cannot span
+    numbers = _reduced(np.atleast_3d(array)).astype(np.float64)  # ranges beyond float32
     pixels = ((numbers - black) / (white - black)).astype(np.float32)
     if pixels.shape[2] == 4:
         pixels = _over_paper(pixels)
@@ -163,8 +163,8 @@ def _in_colour(array: NDArray[Any], levels: tuple[float, float] | None = None) -
 def _range(array: NDArray[Any]) -> tuple[float, float]:
     """Return the levels of black and white.
 
-    Integers begin at 0 and end at 1, 255, or as many bits as they need; floats are used as they
-    span.
+    Integers begin at 0 and end at 1, 255, or as many bits as they need; of floats, the smallest and
+    the largest.
     """
     low, high = float(array.min()), float(array.max())
     if not np.isfinite([low, high, high - low]).all():
@@ -176,7 +176,7 @@ def _range(array: NDArray[Any]) -> tuple[float, float]:
 
 
 def _reduced(array: NDArray[Any]) -> NDArray[Any]:
-    """Return (H,W,C) with means over k×k pixels in place of pixels, k as MAX_SIDE needs."""
+    """Return (H,W,C) reduced by means over k×k pixels, so that no side exceeds MAX_SIDE."""
     H, W, C = array.shape
     k = -(-max(H, W) // MAX_SIDE)
     if k == 1:
@@ -226,7 +226,7 @@ def _read_picture(path: Path) -> tuple[Pixels, int]:
     """Return the first page or frame of a picture, and how many it has."""
     Image, ImageOps = require("PIL.Image", "image"), require("PIL.ImageOps", "image")
     with warnings.catch_warnings():
-        # Pillow warns where this module refuses, and of metadata that does not matter here.
+        # Pillow warns about what this module rejects, and about irrelevant metadata.
         warnings.simplefilter("ignore")
         try:
             with path.open("rb") as file, Image.open(file, formats=FORMATS) as picture:
@@ -244,10 +244,10 @@ def _read_picture(path: Path) -> tuple[Pixels, int]:
             raise ImageError(problem, remedy=SMALLER) from None
         except ImageError:
             raise
-        except MemoryError as error:  # a damaged length asks for it as a large picture does
+        except MemoryError as error:  # a damaged length requests as much as a large picture
             problem = "takes more memory than there is: it is damaged or too large"
             raise ImageError(problem, remedy=f"{SMALLER}, or {REMEDY}") from error
-        except Exception as error:  # a decoder meets damage with whatever it was doing
+        except Exception as error:  # a decoder may raise anything on damaged data
             problem = f"is damaged ({error or type(error).__name__})"
             raise ImageError(problem, remedy=REMEDY) from error
 

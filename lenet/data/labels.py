@@ -1,4 +1,4 @@
-"""Labels as people have them, any integers or one-hot rows, as class indices (N,)."""
+"""Labels in common forms (integers, one-hot rows), converted to class indices (N,)."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def as_labels(array: NDArray[Any], file: Path, key: str | None = None) -> Labels
         rows are all 0 but for one 1; or (N,8), the table of QMNIST, whose first column is the
         class.
     file, key
-        What to name in an error.
+        Named in errors.
 
     Raises
     ------
     DataError
-        They are of another shape or type, negative, or larger than 65,535.
+        They have another shape or type, or are negative or larger than 65,535.
 
     Examples
     --------
@@ -84,7 +84,7 @@ def _one_axis(array: NDArray[Any], file: Path, key: str | None) -> NDArray[Any]:
 def check_labels(
     labels: Labels, file: Path, count: int, classes: int | None, key: str | None = None
 ) -> None:
-    """Refuse labels that do not fit the images or the classes.
+    """Reject labels that do not match the images or the classes.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Image arrays as people have them, of any number type and layout, as uint8, channels first."""
+"""Image arrays of any number type and layout, converted to uint8, channels first."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def channels_first(array: NDArray[Any], file: Path, key: str | None = None) -> N
     array
         (N,H,W), (N,H,W,C), (N,C,H,W), or (N,H·W) of square images.
     file, key
-        What to name in an error.
+        Named in errors.
 
     Raises
     ------
     DataError
-        They are of another shape, or both axes could be the channels.
+        They have another shape, or two axes could be the channels.
 
     Examples
     --------
@@ -149,7 +149,7 @@ def _no_pictures(array: NDArray[Any], remedy: str) -> DataError:
 
 
 def measured(array: NDArray[Any], file: Path, key: str | None = None) -> Levels:
-    """Return which numbers of an array of images stand for 0 and 255.
+    """Return the values in an array of images that stand for 0 and 255.
 
     ======================================  =============================
     numbers                                 stand for 0 and 255
@@ -164,7 +164,7 @@ def measured(array: NDArray[Any], file: Path, key: str | None = None) -> Levels:
     Raises
     ------
     DataError
-        The array contains something else than finite numbers.
+        The array contains something other than finite numbers.
 
     Examples
     --------

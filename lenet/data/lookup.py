@@ -1,4 +1,4 @@
-"""Finding data files under the names and in the layouts that people have them in."""
+"""Finding data files under common names and in common directory layouts."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 from lenet.data.catalogue import ROLES
 
 PACKED = (".gz", "")
-SUBFOLDERS = ("raw", "archive", "gzip", "data")  # where archives and libraries put files
+SUBFOLDERS = ("raw", "archive", "gzip", "data")  # where archives and libraries store files
 
 
 def normalised(name: str) -> str:
-    """Return a file name without what differs between copies of the same file.
+    """Return a file name without the parts that differ between copies of the same file.
 
     Examples
     --------
@@ -34,12 +34,11 @@ def squashed(name: str) -> str:
 
 
 def find_published(name: str, folder_name: str, places: Iterable[Path]) -> Path | None:
-    """Return the first file in ``places`` that is called ``name``, or nearly so.
+    """Return the first file in ``places`` with the name ``name`` or a similar one.
 
-    A file may be packed or unpacked, and be in the place itself, in a folder called
-    ``folder_name``, in torchvision's ``FOLDER_NAME/raw``, or in a folder called as itself. Dots,
-    dashes, capitals and the number of a repeated download make no difference; an exact name comes
-    first.
+    A file may be compressed or not, and be in the place itself, in its folder ``folder_name``, in
+    torchvision's ``FOLDER_NAME/raw``, or in a folder with the file's own name. Dots, dashes,
+    capitals and the number of a repeated download are ignored; an exact match comes first.
     """
     for place in places:
         for folder in (place / folder_name, place):
@@ -64,7 +63,7 @@ def folders(place: Path, folder_name: str) -> Iterator[Path]:
 
 
 def find_near(folder: Path, name: str) -> Path | None:
-    """Return a file in ``folder`` called nearly ``name``, or such a file in such a folder."""
+    """Return a file in ``folder`` with a similar name, or one in a folder with a similar name."""
     wanted = normalised(name)
     for path in listed(folder):
         if normalised(path.name) == wanted:
@@ -79,7 +78,7 @@ def find_near(folder: Path, name: str) -> Path | None:
 
 
 def similar(names: Iterable[str], places: Iterable[Path], folder_name: str) -> list[Path]:
-    """Return files in ``places`` that may be meant by ``names``, to be named in an error."""
+    """Return files in ``places`` with names similar to ``names``, for an error message."""
     wanted = [normalised(name) for name in names]
     found: dict[Path, None] = {}
     for place in places:
@@ -135,7 +134,7 @@ def role_of(name: str) -> str | None:
 
 
 def listed(folder: Path) -> list[Path]:
-    """Return what is in a folder, sorted; nothing where it cannot be read."""
+    """Return the sorted contents of a folder; nothing if it cannot be read."""
     try:
         return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except OSError:
@@ -143,7 +142,7 @@ def listed(folder: Path) -> list[Path]:
 
 
 def is_directory(path: Path) -> bool:
-    """Return whether this is a directory, False too where that cannot be known."""
+    """Return whether this is a directory; False if that cannot be determined."""
     try:
         return path.is_dir()
     except OSError:

@@ -1,4 +1,4 @@
-"""What a set of images looks like: levels and paper; the preprocessing that fits them."""
+"""Measurements of a set of images (levels, background), and the preprocessing that fits them."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from numpy.typing import NDArray
 
 from lenet.data.preprocessing import Preprocessing, image_shape
 
-SAMPLE = 10_000  # images that levels and paper are measured on, from all over
-UNIFORM = 0.75  # of the border's pixels are as light as the paper, where there is paper
-INK_SAMPLE = 2000  # images that the place of the ink is measured on
+SAMPLE = 10_000  # images on which levels and paper are measured, evenly spaced
+UNIFORM = 0.75  # share of the border's pixels with the level of the paper, if there is paper
+INK_SAMPLE = 2000  # images on which the position of the ink is measured
 SIDE_TOLERANCE = 0.05
 MAX_OFFSET = 0.04
-TOLERANCE = 24  # levels that paper may differ by
-MIN_RANGE = 128  # levels between the darkest and the lightest pixel of images that use the bytes
+TOLERANCE = 24  # tolerance of the level of the paper
+MIN_RANGE = 128  # difference between darkest and lightest level above which no scaling is needed
 
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What a set of images looks like.
+    """Measurements of a set of images.
 
     Attributes
     ----------
@@ -32,7 +32,7 @@ class ImageFacts:
     mean
         Of all levels.
     paper
-        The level of the border, if nearly all images have the same there; otherwise None.
+        The level of the border, if it is the same in nearly all images; otherwise None.
     ink_side
         The longer side of the box around the ink, as a share of the image's: the median. MNIST's
         is 20/28 = 0.71. NaN without paper.
@@ -60,10 +60,10 @@ class ImageFacts:
         return self.paper is not None and self.paper > (self.darkest + self.lightest) / 2
 
     def remarks(self) -> list[str]:
-        """Return a line for everything that training should know of."""
+        """Return a line for each property that may hinder training."""
         lines = []
         if self.lightest == self.darkest:
-            lines.append(f"all pixels are {self.darkest}: there is nothing to learn from")
+            lines.append(f"all pixels are {self.darkest}: the images contain no information")
         elif self.lightest - self.darkest < MIN_RANGE:
             lines.append(
                 f"levels are {self.darkest} to {self.lightest}, not 0 to 255: the input is nearly "
@@ -78,7 +78,7 @@ class ImageFacts:
 
 
 def image_facts(images: NDArray[np.uint8]) -> ImageFacts:
-    """Measure images (N,H,W) or (N,C,H,W), a sample of them if they are many.
+    """Measure images (N,H,W) or (N,C,H,W), or a sample if there are many.
 
     Examples
     --------
@@ -113,7 +113,7 @@ def _ink_box(images: NDArray[np.float64], paper: int) -> tuple[float, float]:
     """Return ``ink_side`` and ``ink_offset`` of grey images (N,H,W)."""
     _, H, W = images.shape
     ink = np.abs(images - paper)
-    ink = ink[ink.max(axis=(1, 2)) > TOLERANCE]  # a blank image has no place
+    ink = ink[ink.max(axis=(1, 2)) > TOLERANCE]  # a blank image has no ink
     if not len(ink):
         return math.nan, math.nan
     seen = ink > ink.max(axis=(1, 2), keepdims=True) / 8

@@ -1,7 +1,7 @@
-"""NumPy's files: one array (.npy), or several in an archive (.npz), read without evaluating any.
+"""NumPy's .npy and .npz files, read without evaluating anything in them.
 
-``numpy.load`` evaluates a header as Python. Here a header is matched, what it claims is compared
-with the size of the file, and objects are refused. The format is NEP 1's
+``numpy.load`` evaluates a header as Python. Here a header is matched with a pattern, the size that
+it states is compared with that of the file, and objects are rejected. The format is NEP 1's
 (https://numpy.org/neps/nep-0001-npy-format.html).
 """
 
@@ -38,7 +38,7 @@ WHOLE_LABELS = ("y", "labels", "targets", "target")
 
 
 def read_npy_header(start: bytes) -> tuple[np.dtype[Any], tuple[int, ...], Literal["F", "C"], int]:
-    """Return type, shape, order and length of the header that a .npy file begins with.
+    """Return type, shape, order and length of the header of a .npy file.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def read_npy(path: Path) -> NDArray[Any]:
     Raises
     ------
     DataError
-        The file is damaged, or contains something else than numbers.
+        The file is damaged, or contains something other than numbers.
     """
     with path.open("rb") as file:
         dtype, shape, order, offset = read_npy_header(file.read(MAX_HEADER))

@@ -1,4 +1,4 @@
-"""Data sets of one's own: recognised and read, by path.
+"""The user's own data sets: recognised and read, by path.
 
 A new format is a reader, and one entry of :data:`READERS` and of the catalogue.
 """
@@ -26,7 +26,7 @@ FORMATS = ("idx", "folder", "npz", "csv")
 
 
 def recognise(path: Path) -> str | None:
-    """Return the format of the data at ``path``, one of ``FORMATS``, None if it is none of them."""
+    """Return the format of the data at ``path``, one of ``FORMATS``, or None."""
     if path.is_dir():
         if len(own_files(path)) >= 2:
             return "idx"
@@ -49,7 +49,7 @@ def read_own(
     directory: Path | None = None,
     size: tuple[int, int] | None = None,
 ) -> Stored:
-    """Read one split of a data set of one's own.
+    """Read one split of the user's own data set.
 
     Parameters
     ----------
@@ -62,8 +62,8 @@ def read_own(
     files
         For ``idx``: the paths by role, such as ``train_images``.
     directory
-        Where a path is looked for first, by its last part: the data may have moved. A directory
-        that itself is of the format stands for a path that is not given.
+        Searched first for the last part of a path, as the data may have moved. Without a path, the
+        directory itself is the data set if it has the format.
     size
         For ``folder``: height and width that pictures are scaled to.
 
@@ -94,7 +94,7 @@ def read_array(path: Path) -> NDArray[Any]:
     Raises
     ------
     DataError, SystemFailure
-        As for ``read_idx``; the remedy for another format says how it can be used.
+        As for ``read_idx``; the remedy for another format explains how to use it.
     """
     if path.is_dir():
         raise DataError(
@@ -127,7 +127,7 @@ def read_array(path: Path) -> NDArray[Any]:
     try:
         return read_idx(path)
     except DataError as error:
-        if error.problem.startswith("is no IDX file"):
+        if error.problem.startswith("is not an IDX file"):
             error.remedy = (
                 "convert it with lenet.data.idx.write_idx(path, array), or set data.name to "
                 "folder, npz or csv"
@@ -136,7 +136,7 @@ def read_array(path: Path) -> NDArray[Any]:
 
 
 def _start(path: Path) -> bytes:
-    """Return the first bytes of a regular file, nothing of anything else."""
+    """Return the first bytes of a regular file, and no bytes of anything else."""
     try:
         if not path.is_file():
             return b""

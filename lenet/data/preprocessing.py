@@ -64,7 +64,7 @@ class Preprocessing:
         return (H - height) // 2, (W - width) // 2
 
     def check(self, images: NDArray[np.uint8]) -> None:
-        """Refuse images (N,H,W) or (N,C,H,W) that this network cannot take.
+        """Reject images (N,H,W) or (N,C,H,W) that do not fit the network.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Published data sets: found or fetched, compared with their checksums, and decoded."""
+"""Published data sets: found or downloaded, verified by checksum, and decoded."""
 
 from __future__ import annotations
 
@@ -45,9 +45,10 @@ def read_published(
     Raises
     ------
     DataError
-        A file of the user's is not the published one, or is missing and not to be fetched.
+        A file in the user's directory is not the published one, or a file is missing and must not
+        be downloaded.
     SystemFailure
-        A file can be neither found nor fetched.
+        A file can be neither found nor downloaded.
     """
     source = find_source(name)
     roles = [role for role in source.archives if role.startswith(split)]
@@ -59,19 +60,19 @@ def read_published(
 
 
 def fetch(name: str, directory: str | os.PathLike[str] | None = None) -> dict[Path, bool]:
-    """Have all files of ``name`` in ``directory``, by default the cache, fetching what is missing.
+    """Download the missing files of ``name`` to ``directory``, by default the cache.
 
     Returns
     -------
     dict of Path to bool
-        Every file, and whether it was fetched now.
+        Every file, and whether it was downloaded now.
 
     Raises
     ------
     ConfigError
-        No such data set, or one that is not downloaded.
+        There is no such data set, or it cannot be downloaded.
     DataError
-        A file of that name is in the directory, and is not the right one.
+        The directory contains a file of that name that is not the right one.
     SystemFailure
         The network or the disk fails.
     """
@@ -85,7 +86,7 @@ def fetch(name: str, directory: str | os.PathLike[str] | None = None) -> dict[Pa
 
 
 def locate(name: str, directory: str | os.PathLike[str] | None = None) -> dict[str, Path | None]:
-    """Return by role where the files of ``name`` are, ``None`` where none is or it is not right."""
+    """Return the paths of the files of ``name`` by role; None if missing or wrong."""
     source = find_source(name)
     where = places(None if directory is None else Path(directory))
     found: dict[str, Path | None] = {}
@@ -101,7 +102,7 @@ def locate(name: str, directory: str | os.PathLike[str] | None = None) -> dict[s
 
 
 def places(directory: Path | None) -> list[Path]:
-    """Return the directories to look in: the one that is named, and the cache."""
+    """Return the directories to search: the given one, and the cache."""
     return [*([] if directory is None else [directory]), cache_directory()]
 
 
@@ -115,9 +116,10 @@ def _inside(path: Path, directory: Path) -> bool:
 def find_or_fetch(
     name: str, roles: Iterable[str], where: list[Path], *, download: bool = True
 ) -> tuple[Files, Files]:
-    """Return the files of ``roles``, and those of them that had to be fetched, into the last place.
+    """Return the files of ``roles``, and those of them that were downloaded.
 
-    A wrong file in the cache is fetched again; a wrong file elsewhere is the user's.
+    Downloads go to the last of the places. A wrong file in the cache is downloaded again; a
+    wrong file elsewhere is never replaced.
     """
     source = CATALOGUE[name]
     found: Files = {}
@@ -171,7 +173,7 @@ def read(archive: Archive, path: Path) -> NDArray[Any]:
         if packed:
             _check_md5(path, archive.gzip_md5)
             return array
-        # An unpacked file has no published sum; it can only be recognised as another set's.
+        # An unpacked file has no published checksum; but it may be known to be that of another set.
         for name, source in CATALOGUE.items():
             if sha256 in (other.content_sha256 for other in source.archives.values()):
                 raise _wrong(path, f"it is that of {name}")
@@ -194,7 +196,7 @@ def _wrong(path: Path, why: str) -> DataError:
 
 
 def _fetch(name: str, wanting: Mapping[str, str], where: list[Path], *, download: bool) -> Files:
-    """Fetch the files of the roles that are ``wanting`` into the last place."""
+    """Download the files of the roles ``wanting`` to the last of the places."""
     source = CATALOGUE[name]
     folder = where[-1] / (source.folder or name)
     mirrors = source.mirrors if download else ()
@@ -223,9 +225,9 @@ def _unpack_bundle(
     where: list[Path],
     mirrors: tuple[str, ...],
 ) -> Files:
-    """Take files out of a bundle that is found, or fetched, into the last place.
+    """Extract files from a bundle, which is found or downloaded, to the last of the places.
 
-    They are unpacked there, so that they can be mapped.
+    They are stored uncompressed, so that they can be mapped.
     """
     folder = where[-1] / folder_name
     path = _find_bundle(bundle.name, folder_name, where)
@@ -260,7 +262,7 @@ def _find_bundle(name: str, folder_name: str, where: Iterable[Path]) -> Path | N
 
 @contextmanager
 def _member(path: Path, wanted: str) -> Iterator[IO[bytes]]:
-    """Open the file of a bundle that is called ``wanted``, packed or not, in whatever folder."""
+    """Open the file ``wanted`` of a bundle, compressed or not, in any of its folders."""
 
     def unpacked(name: str, stream: IO[bytes]) -> IO[bytes]:
         return cast(IO[bytes], gzip.GzipFile(fileobj=stream)) if name != wanted else stream
@@ -290,7 +292,7 @@ def _member(path: Path, wanted: str) -> Iterator[IO[bytes]]:
 def _not_to_be_had(
     name: str, wanting: Mapping[str, str], where: Sequence[Path], failures: Sequence[str]
 ) -> LenetError:
-    """Say in one line which files, where they were looked for, and how to get them by hand."""
+    """Return the error: which files, the directories searched, and how to get the files."""
     source = CATALOGUE[name]
     archives = [source.archives[role] for role in wanting]
     folder_name = source.folder or name

@@ -1,4 +1,4 @@
-"""What every reader of a data format returns: the arrays of one split, as they are stored."""
+"""The result of a reader of a data format: the arrays of one split, as stored."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Stored:
-    """Images and labels as a file has them, of any type and layout.
+    """Images and labels as stored in a file, of any type and layout.
 
     Attributes
     ----------
     images, labels
-        Arrays of as many items each.
+        Arrays of the same length.
     images_file, labels_file
-        Where they are from.
+        The files that contain them.
     images_key, labels_key
         Their names in the file, if it has several arrays.
     class_names
-        One a class, if the data name them.
+        One name per class, if the data contain them.
     whole
-        There is one set for both splits, still to be divided into training and test images.
+        Whether this is one set for both splits, still to be divided into training and test images.
     """
 
     images: NDArray[Any]

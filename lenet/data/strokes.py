@@ -1,4 +1,4 @@
-"""Handwriting-like digits, drawn from a seed: a data set that needs no file and no network.
+"""Handwriting-like digits, drawn from a seed: a data set that needs no download.
 
 Every digit starts as a style from the table below: one way in which people write it, as strokes
 through control points. It is varied at random, as by different hands: points and strokes are

@@ -1,4 +1,4 @@
-"""Tables of numbers: one image a row, its label and its pixels, as Kaggle publishes MNIST.
+"""CSV tables with the label and the pixels of one image per row, as Kaggle publishes MNIST.
 
 A header is optional. The label is the column called label (or class, target, y), or the first one;
 all other columns are the pixels of a square image, grey or, three times as many, red, green, blue.
@@ -26,7 +26,7 @@ VERSION = 1  # of what is in the cache
 
 
 def read_table(path: Path, split: str) -> Stored:
-    r"""Read one split from a CSV file, or from the directory of two.
+    r"""Read one split from a CSV file, or from a directory with two of them.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def read_table(path: Path, split: str) -> Stored:
     Raises
     ------
     DataError
-        There is no such file, it has no labels, its rows differ, or something is no number.
+        The file is missing, has no labels, its rows differ in length, or a cell is not a number.
     SystemFailure
         It cannot be read.
 
@@ -133,9 +133,9 @@ def _is_number(cell: str) -> bool:
 
 
 def _parse(path: Path) -> tuple[NDArray[Any], list[str]]:
-    """Return the pixels of every row, and its label as it is written.
+    """Return the pixels of every row, and its label as a string.
 
-    Pixels that are bytes are kept in the cache: the second time they are as fast as an IDX file.
+    Pixels that are bytes are cached: the second time they are as fast to read as an IDX file.
     """
     status = path.stat()
     key = f"{path.resolve()}\0{status.st_size}\0{status.st_mtime_ns}\0{VERSION}".encode()
@@ -196,7 +196,7 @@ def _parse_anew(path: Path) -> tuple[NDArray[Any], list[str]]:
     return images, words
 
 
-@np.errstate(invalid="ignore")  # what is no byte becomes any byte, and is then compared
+@np.errstate(invalid="ignore")  # values that are not bytes wrap, and are then compared
 def _rows(
     file: IO[str], path: Path, column: int, delimiter: str, words: list[str]
 ) -> NDArray[np.float32]:
@@ -209,7 +209,7 @@ def _rows(
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of no more rows
+            warnings.simplefilter("ignore", UserWarning)  # when no rows are left
             table = np.loadtxt(
                 file,
                 np.float32,

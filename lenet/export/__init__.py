@@ -1,1 +1,1 @@
-"""Export of a network: as an ONNX model, as C source."""
+"""Export of a network as an ONNX model or as C source."""

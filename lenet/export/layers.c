@@ -1,5 +1,5 @@
-/* The functions of which exported networks consist. Each begins at a line [name]; a C file is given
- * those that its layers call. Images are x[C][H][W]: one channel after the other, row by row. */
+/* The functions of exported networks. Each begins at a line [name]; a C file contains those that
+ * its layers call. Images are x[C][H][W]: one channel after the other, row by row. */
 
 /* [window] */
 /* Input x[C][H][W] and output z[F][Ho][Wo] of a layer, and the window of an output: z[.][i][j]

@@ -1,4 +1,4 @@
-"""What all plots share: a figure, its file, and images drawn in grey or in colour.
+"""Helpers of all plots: a figure, its file, and images drawn in grey or in colour.
 
 Needs the extra ``viz``. Figures are made without pyplot: no window, no global state. The user's
 Matplotlib settings are ignored, and neither time nor machine is written into the file: the same

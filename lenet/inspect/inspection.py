@@ -48,13 +48,13 @@ def inspect(
     what
         A name of :data:`PLOTS`.
     file
-        A picture; without it, a test image of the checkpoint's data set is taken.
+        An image file; without it, a test image of the checkpoint's data set is used.
     number
         Which test image.
     layer, unit
         A layer's name and the number of one of its units, in place of those that the plot chooses.
     data_dir
-        Where to look for the data set first.
+        Searched first for the data set.
     test
         Images in place of the test images of the checkpoint's data set; labels are needed for
         ``embedding`` only.

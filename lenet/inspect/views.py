@@ -1,7 +1,7 @@
 """Looking into a trained network: the numbers that :mod:`lenet.inspect.plots` draws.
 
 The network runs on one image, layer by layer and not fused, so that the output of every layer is
-there.
+available.
 
 From a unit back to the pixels (M. D. Zeiler, R. Fergus, "Visualizing and Understanding
 Convolutional Networks", 2014, section 2.1): of a layer's outputs the unit's largest is kept,

@@ -1,1 +1,1 @@
-"""Networks to build by name."""
+"""Networks as data: layer types, specifications, and the packaged networks."""

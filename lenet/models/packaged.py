@@ -49,7 +49,7 @@ def packaged_model(name: str, options: Mapping[str, Any] | None = None) -> Speci
     for option in options or {}:
         if option not in known:
             raise ConfigError(
-                f"is no option of {name}",
+                f"is not an option of {name}",
                 remedy=f"its options are {listed(known, 'and')}" if known else "it has none",
                 key=f"model.{option}",
             )

@@ -150,7 +150,7 @@ PACKAGED: Final = frozenset(LAYERS)
 
 
 def register_layer(name: str, layer: type[Layer], letter: str = "") -> None:
-    """Let specifications name a layer class of one's own.
+    """Register a layer class, so that specifications can name it.
 
     The constructor's parameters must be kept as attributes of the same names, so that a network
     that was built in Python can be saved.

@@ -5,10 +5,9 @@ A specification is plain data, an entry a layer::
     {"type": "convolution", "name": "C1", "filters": 6, "kernel": 5, "activation": "relu"}
     {"type": "max_pooling", "name": "S2"}
 
-``type`` is a name of :data:`lenet.models.registry.LAYERS`; the other keys are that type's
-options. Two things are short for more: ``name`` may be left out (C1, S2, F3 …), and
-``activation`` adds a layer of that type. :func:`expanded` writes both out; the result is what
-checkpoints contain.
+``type`` is a name of :data:`lenet.models.registry.LAYERS`; the other keys are that type's options.
+There are two abbreviations: ``name`` may be omitted (C1, S2, F3 …), and ``activation`` adds a layer
+of that type. :func:`expanded` writes both out; the result is what checkpoints contain.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ MAX_SIZE: Final = 1 << 30  # numbers in the parameters, or in the activations of
 
 @dataclass(frozen=True)
 class Specification:
-    """A network as data, and how it wants its images.
+    """A network as data, with the preprocessing of its images.
 
     Attributes
     ----------

@@ -1,1 +1,1 @@
-"""Arrays and layers: patch matrix, layers, losses, and a network made of them."""
+"""Array code and layers: the patch matrix, layers, losses, and networks of layers."""

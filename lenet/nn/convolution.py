@@ -40,7 +40,7 @@ class Convolution(TrainedLayer):
     Parameters
     ----------
     name
-        The name that parameters, summaries and messages carry.
+        The name used in parameters, summaries and messages.
     F
         The number of filters.
     kernel, stride, dilation
@@ -58,7 +58,7 @@ class Convolution(TrainedLayer):
     flip
         True convolution instead of cross-correlation.
     block
-        The most multiply-adds of one matrix product (:mod:`lenet.nn.gemm`).
+        The maximum number of multiply-adds in one matrix product (:mod:`lenet.nn.gemm`).
     initializer, lr_mult, decay_mult
         See :class:`~lenet.nn.layer.TrainedLayer`.
     """

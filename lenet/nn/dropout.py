@@ -1,4 +1,4 @@
-"""Dropout: in training every number is set to zero with some probability, and the rest enlarged.
+"""Dropout: in training each value is set to zero with some probability, and the rest scaled up.
 
 With r the probability and u uniform in [0, 1), drawn anew for every step, image and number,
 
@@ -30,7 +30,7 @@ class Dropout(Layer):
     Parameters
     ----------
     name
-        The name that summaries and messages carry.
+        The name used in summaries and messages.
     rate
         The probability, at least 0 and below 1.
     """
@@ -39,7 +39,9 @@ class Dropout(Layer):
         super().__init__(name)
         if not isinstance(rate, int | float) or not 0 <= rate < 1:
             raise self.wrong_option(
-                "rate", f"must be a number of at least 0 and below 1, is {rate!r}", "give such one"
+                "rate",
+                f"must be a number of at least 0 and below 1, is {rate!r}",
+                "give such a number",
             )
         self.rate = float(rate)
 

@@ -5,8 +5,8 @@ The plain layers stay the reference that the tests compare with; a pass over the
 Three observations make convolution, activation and pooling fast.
 
 **Pooling is a maximum, or a mean, of four large arrays** if the outputs are sorted by their place
-(a,b) in the pooling window, a,b ∈ {0,1}. A convolution computes its outputs in any order it
-likes: its patch matrix's columns are sorted, and z comes out as four blocks
+(a,b) in the pooling window, a,b ∈ {0,1}. A convolution can compute its outputs in any order: its
+patch matrix's columns are sorted, and z comes out as four blocks
 
     z[a,b] = W · cols[a,b]       (F × K) · (K × HpWpN)
 
@@ -216,7 +216,7 @@ class FusedMaxPooling(FusedConvolution):
     def _pool(self) -> Array:
         """Return y = f(max z + b), and remember where in its window each maximum is.
 
-        A later number wins only if it is larger, so that the first of equals does.
+        A later value replaces an earlier one only if it is larger: the first of equal values wins.
         """
         upper, upper_right, lower, lower_right = self.corners
         np.greater(upper_right, upper, out=self.right)

@@ -1,10 +1,10 @@
-"""How large one matrix product may be: products over many patches, cut into blocks of columns.
+"""Long matrix products, cut into blocks of columns that stay in the cache.
 
 The patch matrix of a batch is long and thin: tens of rows, tens of thousands of columns. A BLAS
 multiplies such a matrix fastest in blocks that stay in the cache and below the size at which it
 starts to repack its operands: OpenBLAS has a kernel without repacking for products of up to 10⁶
-multiply-adds, which on one machine took the weight gradient of C1 from 51 to 108 GFLOP/s. The
-limit is a number of the configuration (``train.block``), the same for all layers; the cut follows
+multiply-adds, which on one machine took the weight gradient of C1 from 51 to 108 GFLOP/s. The limit
+is set in the configuration (``train.block``), and is the same for all layers; the blocks follow
 from the shapes alone, so the same configuration gives the same bits.
 """
 
@@ -16,7 +16,7 @@ DEFAULT_BLOCK = 1_000_000
 
 
 def block_count(rows: int, inner: int, columns: int, block: int) -> int:
-    """Return the least number of equal blocks of columns that keeps a product within ``block``.
+    """Return the smallest number of equal blocks of columns that keeps a product within ``block``.
 
     A product (rows × inner)·(inner × columns) costs rows·inner·columns multiply-adds; the count
     divides ``columns``. A block may cost more than that where it would have fewer columns than

@@ -1,4 +1,4 @@
-"""Checking the mathematics: gradients against central differences, and the documents' identities.
+"""Gradient checks against central differences, and the identities of the derivation.
 
 Everything runs in float64 on random images, in training mode. For an output y, a fixed random r
 and E = ⟨r, y⟩, the backward pass is given r and must return

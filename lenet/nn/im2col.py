@@ -58,7 +58,7 @@ def pair(value: Pair, least: int = 0) -> tuple[int, int]:
     both = value if isinstance(value, tuple | list) else (value, value)
     whole = all(isinstance(v, int | np.integer) and not isinstance(v, bool) for v in both)
     if len(both) != 2 or not whole or min(both) < least:
-        raise ValueError(f"wants one or two integers of {least} or more, not {value!r}")
+        raise ValueError(f"must be one or two integers of {least} or more, is {value!r}")
     return int(both[0]), int(both[1])
 
 
@@ -137,7 +137,7 @@ def output_size(
 
 
 def pad(x: Array, padding: Padding) -> Array:
-    """Return x (C,H,W,N) with zeros around every image; x itself where there is no padding."""
+    """Return x (C,H,W,N) with zeros around every image; x itself if there is no padding."""
     edges = top, left, bottom, right = padding_edges(padding)
     if not any(edges):
         return x
@@ -217,7 +217,7 @@ def im2col(
     Raises
     ------
     ValueError
-        x has not four axes, the kernel does not fit, or ``out`` has another shape or type.
+        x does not have four axes, the kernel does not fit, or ``out`` has another shape or type.
 
     Examples
     --------

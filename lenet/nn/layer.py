@@ -1,16 +1,16 @@
-"""What every layer is: built once, given buffers for a batch, then run forward and backward.
+"""The layer protocol: build once, allocate for a batch size, run forward and backward.
 
 A layer is a function of arrays (C,H,W,N) or (D,N), C-contiguous, the batch innermost. Every layer
 file has the same order: constructor, ``build``, ``allocate``, ``forward``, ``backward``.
 
 * The constructor takes a name, then options that are plain numbers, strings and lists.
 
-* ``build`` takes the shape of one input without the batch, refuses what does not fit, declares
-  the layer's parameters and returns the shape of one output.
+* ``build`` takes the shape of one input without the batch, rejects an input that does not fit,
+  declares the layer's parameters and returns the shape of one output.
 * ``allocate`` takes the number of images and sizes every buffer, so that ``forward`` and
   ``backward`` allocate nothing.
 * ``forward`` returns an array that belongs to the layer and is overwritten by the next call;
-  what it was given must not change until ``backward`` has been called.
+  its argument must not change until ``backward`` has been called.
 * ``backward`` takes ∂E/∂y, overwrites the gradients of the parameters (never adds to them), and
   returns ∂E/∂x, or None where :attr:`Layer.needs_dx` is False.
 
@@ -68,7 +68,7 @@ class Parameter:
     Attributes
     ----------
     name, shape
-        The layer's name and what it is of the layer: ``C1.weight``.
+        The name of the layer and of the array in it: ``C1.weight``.
     fan_in, fan_out
         The numbers of inputs and outputs that one unit is connected to, for the initialisation:
         a number, or an array that broadcasts to the shape.
@@ -112,7 +112,7 @@ class Layer(ABC):
     training
         Whether the network is being trained; False in evaluation.
     random
-        What the layer's random numbers depend on in this step.
+        The key of the layer's random numbers in this step.
     """
 
     kernel: tuple[int, int] = (1, 1)
@@ -215,7 +215,7 @@ class Layer(ABC):
         }
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what ``build`` has left; what was set from the first buffer on is left out."""
+        """Return the state after ``build``, without what ``allocate`` and ``forward`` have set."""
         kept = {k: v for k, v in vars(self).items() if k in self._built or not self._built}
         return {**kept, "_memory": {}, "_built": frozenset()}
 
@@ -277,7 +277,7 @@ class TrainedLayer(Layer):
     Parameters
     ----------
     name
-        The name that parameters, summaries and messages carry.
+        The name used in parameters, summaries and messages.
     initializer
         Of the weight, by name (:data:`lenet.nn.initializers.INITIALIZERS`); None for that of the
         network.

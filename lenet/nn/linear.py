@@ -27,7 +27,7 @@ class Linear(TrainedLayer):
     Parameters
     ----------
     name
-        The name that parameters, summaries and messages carry.
+        The name used in parameters, summaries and messages.
     F
         The number of outputs.
     initializer, lr_mult, decay_mult

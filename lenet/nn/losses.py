@@ -25,7 +25,7 @@ from lenet.system.errors import DataError, OrderError
 
 
 class Loss(ABC):
-    """What a batch costs, given the outputs of the last layer and the labels.
+    """The loss of a batch, given the outputs of the last layer and the labels.
 
     Attributes
     ----------
@@ -201,9 +201,6 @@ class MAPLoss(Loss):
 
     def scores(self, z: Array) -> Array:
         return -z
-
-
-LOSSES: dict[str, type[Loss]] = {"cross_entropy": SoftmaxCrossEntropy, "map": MAPLoss}
 
 
 def _not_forward() -> OrderError:

@@ -41,7 +41,7 @@ class Network:
     dtype
         float32 or float64, of parameters and activations alike.
     fused
-        Put fast layers in the place of convolution, activation and pooling, where one fits
+        Replace convolution, activation and pooling by one fast layer where possible
         (:func:`lenet.nn.fused.fuse`): the same parameters and, to rounding, the same results.
 
     Attributes
@@ -184,7 +184,7 @@ class Network:
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Be in evaluation mode inside a ``with`` block, and as before after it."""
+        """Switch to evaluation mode for a ``with`` block, and back after it."""
         before, self.training = self.training, False
         try:
             yield
@@ -310,7 +310,7 @@ class Network:
 
 
 def _refuse_equal_names(what: str, names: Iterable[str]) -> None:
-    """Refuse two layers or two parameters of one name: a checkpoint could not tell them apart."""
+    """Reject layers or parameters with equal names: a checkpoint could not distinguish them."""
     name, times = max(Counter(names).items(), key=lambda item: item[1], default=("", 1))
     if times > 1:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""Batch normalisation: every channel is given mean 0 and variance 1, then a scale and a shift.
+"""Batch normalisation: each channel gets mean 0 and variance 1, then a scale and a shift.
 
 With x of C channels taken as a matrix (C × P), P = H·W·N, or of D units as (D × N), mean μ and
 variance v over its rows, and w and b the parameters, one of each a row:
@@ -14,7 +14,7 @@ they are the averages, and dx = w / √(v + ε) · dy. S. Ioffe, C. Szegedy (201
 accelerating deep network training by reducing internal covariate shift.
 
 With several workers, each normalises its part of the batch by the part's own mean and variance, and
-keeps averages of its own; the program that trains has to bring these together.
+keeps its own averages; the training program has to combine them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class BatchNormalization(TrainedLayer):
     Parameters
     ----------
     name
-        The name that parameters, summaries and messages carry.
+        The name used in parameters, summaries and messages.
     momentum
         The weight of the newest batch in the running averages, above 0 and at most 1.
     epsilon

@@ -1,6 +1,6 @@
-"""Pooling: one number for every window.
+"""Max and average pooling.
 
-Windows may overlap (stride below the kernel) or leave a rest at the edge that no window covers.
+Windows may overlap (stride below the kernel) or leave pixels at the edge that no window covers.
 Both poolings loop over the kh·kw places of a window, not over the windows: each place is one large
 strided view of the image.
 
@@ -25,12 +25,12 @@ from lenet.nn.layer import Layer, Shape
 
 
 class Pooling(Layer):
-    """The windows, which max and average pooling have in common.
+    """The windows of max and average pooling.
 
     Parameters
     ----------
     name
-        The name that summaries and messages carry.
+        The name used in summaries and messages.
     kernel, stride, dilation
         A number, or a pair (vertical, horizontal); the stride is the kernel unless given.
     padding

@@ -1,4 +1,4 @@
-"""Random numbers that depend on seed, step, image and layer alone, and on no generator's history.
+"""Random numbers that depend only on seed, step, image and layer, not on a generator's history.
 
 A run that resumes, and a batch that is divided among workers, draw the same numbers as one that
 does neither: image n of a batch has the same ones in whichever part it is. Philox is a generator

@@ -73,7 +73,7 @@ class RBF(Layer):
     Parameters
     ----------
     name
-        The name that summaries and messages carry.
+        The name used in summaries and messages.
     centres
         The fixed vectors (classes, D) as lists, or ``digits`` for :data:`DIGIT_BITMAPS`.
     """
@@ -91,7 +91,9 @@ class RBF(Layer):
             self.centres = np.empty(0)
         if self.centres.ndim != 2 or not self.centres.size or not np.isfinite(self.centres).all():
             raise self.wrong_option(
-                "centres", "is no table of numbers", "give a list of equally long lists of numbers"
+                "centres",
+                "is not a table of numbers",
+                "give a list of equally long lists of numbers",
             )
 
     def build(self, shape: Shape) -> Shape:

@@ -28,7 +28,7 @@ class Subsampling(TrainedLayer):
     Parameters
     ----------
     name
-        The name that parameters, summaries and messages carry.
+        The name used in parameters, summaries and messages.
     kernel, stride
         A number, or a pair (vertical, horizontal); the stride is the kernel unless given.
     initializer, lr_mult, decay_mult

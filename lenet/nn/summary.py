@@ -1,6 +1,6 @@
-"""A network at a glance: shapes, patch matrices, weights, receptive fields, multiply-adds.
+"""The summary of a network: shapes, patch matrices, weights, receptive fields, multiply-adds.
 
-What docs/derivation.md computes by hand, taken from the layers themselves.
+The numbers that docs/derivation.md computes by hand, computed from the layers.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from lenet.system.text import table
 
 
 @dataclass(frozen=True)
-class Row:
-    """The facts of a layer.
+class LayerSummary:
+    """The line of a layer in the summary of its network.
 
     ``type`` is the name of its class. ``patch_matrix`` is that of one image, (rows, columns): N
     images have N times the rows. ``receptive_field`` is the height and width of the patch of the
@@ -34,14 +34,13 @@ class Row:
     connections: int
 
 
-def summarize(layers: Sequence[Layer], input_shape: Shape) -> list[Row]:
+def summarize(layers: Sequence[Layer], input_shape: Shape) -> list[LayerSummary]:
     """Build the layers for images of ``input_shape`` and return a row for each.
 
     Parameters
     ----------
     layers
-        Convolutions, poolings, activations (which are left out) and linear layers that belong to
-        no network: they are built here.
+        Layers that belong to no network: they are built here. Activations are left out.
     input_shape
         The shape (C,H,W) of an image.
 
@@ -65,10 +64,10 @@ def summarize(layers: Sequence[Layer], input_shape: Shape) -> list[Row]:
     return describe(layers, shapes)
 
 
-def describe(layers: Sequence[Layer], output_shapes: Sequence[Shape]) -> list[Row]:
+def describe(layers: Sequence[Layer], output_shapes: Sequence[Shape]) -> list[LayerSummary]:
     """Return a row for each of the layers, which have been built; none for activations."""
     return [
-        Row(
+        LayerSummary(
             layer.name,
             type(layer).__name__,
             shape,
@@ -104,7 +103,7 @@ def receptive_field(windows: Sequence[Window]) -> tuple[int, int]:
     return height, width
 
 
-def to_table(rows: Sequence[Row]) -> str:
+def to_table(rows: Sequence[LayerSummary]) -> str:
     """Return aligned text, a line a layer and one with the totals."""
     cells = [
         ("layer", "output", "patch matrix", "weights", "receptive field", "multiply-adds"),

@@ -29,7 +29,7 @@ class TransposedConvolution(TrainedLayer):
     Parameters
     ----------
     name
-        The name that parameters, summaries and messages carry.
+        The name used in parameters, summaries and messages.
     F
         The number of output channels.
     kernel, stride, dilation

@@ -1,4 +1,4 @@
-"""Unpooling: the way back from a pooled image to a large one."""
+"""Unpooling: layers that enlarge a pooled image."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lenet.nn.pooling import MaxPooling
 
 
 class MaxUnpooling(Layer):
-    """Put every number back to where a max pooling layer found it, zeros elsewhere."""
+    """Put every value back where a max pooling layer found it, with zeros elsewhere."""
 
     def __init__(self, name: str, pooling: MaxPooling) -> None:
         super().__init__(name)
@@ -63,7 +63,7 @@ class MaxUnpooling(Layer):
 
 
 class RepeatUnpooling(Layer):
-    """Enlarge an image by a whole factor: every number fills its window."""
+    """Enlarge an image by an integer factor: every value fills its window."""
 
     def __init__(self, name: str, kernel: Pair = 2) -> None:
         super().__init__(name)

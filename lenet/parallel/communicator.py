@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike
 
 from lenet.nn.im2col import Array
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)  # those that ask a program to stop
+SIGNALS = (signal.SIGINT, signal.SIGTERM)  # those that request a program to stop
 
 
 class Communicator(Protocol):
@@ -29,13 +29,13 @@ class Communicator(Protocol):
     def zeros(self, size: int, dtype: DTypeLike) -> Array:
         """Return a vector of zeros that all workers share, or of which each has a copy.
 
-        All workers ask for the same vectors in the same order.
+        All workers request the same vectors in the same order.
         """
 
     def gradient_buffer(self, size: int, dtype: DTypeLike) -> Array:
         """Return a vector of zeros of this worker's own, which :meth:`sum_gradients` sums.
 
-        It is asked for once.
+        Called once.
         """
 
     def sum_gradients(self, figures: Array) -> tuple[slice, Array]:

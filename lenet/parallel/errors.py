@@ -1,4 +1,4 @@
-"""The errors of working with several processes. They need no NumPy."""
+"""Errors of training in several processes; importing them does not load NumPy."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class WorkerDied(SystemFailure):
 
 
 class WorkersUnavailable(SystemFailure):
-    """There is no process, or no memory to share, for more than one worker."""
+    """The system cannot provide processes or shared memory for more than one worker."""
 
 
 class NotImportable(ConfigError):

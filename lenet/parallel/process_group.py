@@ -1,4 +1,4 @@
-"""The worker processes of one machine: started, given work, ended.
+"""The worker processes of one machine: starting them, giving them work, ending them.
 
 They are started early, so that they import NumPy while the first process reads the data.
 """
@@ -42,19 +42,19 @@ Program = Callable[..., None]
 class ProcessGroup:
     """The workers of this machine: this process is rank 0, and starts the others.
 
-    A context manager: when it is left, however it is left, no process and no memory remains. Until
-    the program runs everywhere, whatever prevents that is a :class:`WorkersUnavailable` or a
-    ``MemoryError``: with one worker it might be possible.
+    A context manager: on exit, for whatever reason, no process and no shared memory remains. Until
+    the program runs in all workers, whatever prevents it is raised as :class:`WorkersUnavailable`
+    or ``MemoryError``: one worker might still succeed.
 
     Parameters
     ----------
     size
-        How many workers in all; 1 starts nothing.
+        The number of workers, this process included; 1 starts no process.
 
     Raises
     ------
     WorkersUnavailable
-        The system starts no process, or has no room for what they share.
+        The system cannot start a process, or has no room for the shared memory.
     WorkerDied
         A worker has ended; whichever rank waits for it raises this within a second.
     """
@@ -78,7 +78,7 @@ class ProcessGroup:
         return self
 
     def share(self, array: Array) -> tuple[Array, SharedArray]:
-        """Return ``array`` where all workers can see it, with what opens it there.
+        """Return ``array`` where all workers can read it, and the handle that opens it there.
 
         A mapped file is opened again by every worker; anything else is copied to shared memory.
 
@@ -103,16 +103,16 @@ class ProcessGroup:
         Parameters
         ----------
         program
-            What they run: ``program(communicator, arrays, job)``, with ``arrays`` opened.
+            The function that they run: ``program(communicator, arrays, job)``.
         arrays, job
-            What it is given; ``job`` is pickled.
+            Its arguments: handles of arrays, which are opened first, and a job, which is pickled.
 
         Raises
         ------
         NotImportable
             Something in ``program`` or ``job`` is defined where a worker cannot import it.
         WorkersUnavailable
-            There is no room for what the workers share, or one of them ended while it started.
+            There is no room for the shared memory, or a worker ended while it started.
         """
         if self.size == 1:
             return self.communicator
@@ -125,11 +125,11 @@ class ProcessGroup:
             work = (rank, self.size, name, program, arrays, job)
             try:
                 pipe.send(work)
-            except BrokenPipeError:  # it is dead: the first barrier raises that
+            except BrokenPipeError:  # it has died: the first barrier raises the error
                 pass
             except (PicklingError, AttributeError, TypeError) as error:
                 raise NotImportable(
-                    f"a worker cannot be given what it needs: {error}",
+                    f"cannot be sent to a worker: {error}",
                     remedy="define it in a module of its own, or use --workers 1",
                     key="train.workers",
                 ) from error
@@ -154,7 +154,7 @@ class ProcessGroup:
         trace: TracebackType | None,
     ) -> None:
         if self.size > 1:
-            with signals_blocked():  # else memory might remain
+            with signals_blocked():  # otherwise shared memory might remain
                 self._end()
 
     def _start_process(self, rank: int) -> None:
@@ -200,7 +200,7 @@ class ProcessGroup:
             unlink(segment)
 
     def _check(self) -> None:
-        """Raise what a worker raised, or that it died."""
+        """Raise the error of a worker, or :class:`WorkerDied` if one has died."""
         for rank, (process, pipe) in enumerate(
             zip(self._processes, self._pipes, strict=True), start=1
         ):
@@ -226,10 +226,10 @@ class ProcessGroup:
 
 @contextmanager
 def signals_blocked() -> Iterator[None]:
-    """Block signals for this process and, until it asks for them, for one that it starts.
+    """Block signals in this process and, until it unblocks them, in one that it starts.
 
-    A worker that is not ready would die of them, with a traceback. Here they are delivered when the
-    block is left.
+    They would end a worker that is not ready, with a traceback. In this process they are delivered
+    at the end of the block.
     """
     if sys.platform == "win32":
         yield
@@ -244,7 +244,7 @@ def signals_blocked() -> Iterator[None]:
 
 
 def receive_signals(receive: Callable[[int], None]) -> None:
-    """Pass signals to ``receive``, also those that this worker was sent before it was ready."""
+    """Pass signals to ``receive``, including those sent to this worker before it was ready."""
     for number in SIGNALS:
         signal.signal(number, lambda number, _frame: receive(number))
     if sys.platform != "win32":

@@ -27,7 +27,7 @@ from numpy.typing import DTypeLike
 from lenet.nn.im2col import Array
 from lenet.parallel.errors import WorkerDied, WorkersUnavailable
 
-SPIN_SECONDS = 0.001  # how long to look without sleeping: longer than a step's imbalance
+SPIN_SECONDS = 0.001  # how long to poll without sleeping: longer than a step's imbalance
 MAX_NAP = 0.005
 MAX_FIGURES = 256  # numbers that are summed at once
 CACHE_LINE = 64  # bytes
@@ -37,18 +37,18 @@ SHM = Path("/dev/shm")  # noqa: S108 - where Linux has its shared memory
 class SharedMemoryCommunicator:
     """One of several processes that share memory.
 
-    The control segment contains a counter for each rank, how many barriers it has reached, a flag
-    that ends everything, and the figures of each rank. Every shared vector is a segment of its own,
-    created by rank 0 when all ask for it, so that exactly what is asked for is there.
+    The control segment contains for each rank the number of barriers that it has reached and its
+    figures, and a flag that ends the job. Every shared vector is a segment of its own, which rank 0
+    creates with the requested size.
 
     Parameters
     ----------
     rank, size
-        The number of this worker, and of all.
+        The number of this worker, and how many workers there are.
     control
         The control segment, of :meth:`control_bytes`, all zero.
     alive
-        Called while waiting; raises :class:`WorkerDied` where waiting has become useless.
+        Called while waiting; raises :class:`WorkerDied` if a worker has died.
     create
         Creates a segment by name and size, in rank 0; the other ranks open what it created.
     """
@@ -75,7 +75,7 @@ class SharedMemoryCommunicator:
 
     @staticmethod
     def control_bytes(size: int) -> int:
-        """Return the bytes of the control segment for so many workers."""
+        """Return the size in bytes of the control segment for this number of workers."""
         return _aligned(8 * (size + 1)) + 8 * size * MAX_FIGURES
 
     def zeros(self, size: int, dtype: DTypeLike) -> Array:
@@ -123,7 +123,7 @@ class SharedMemoryCommunicator:
             pass
 
     def abort(self) -> None:
-        """Let the other ranks stop waiting: this worker will not come."""
+        """Make the other ranks stop waiting: this worker will not reach the barrier."""
         self._counters[self.size] = 1
 
     def close(self) -> None:
@@ -131,19 +131,19 @@ class SharedMemoryCommunicator:
         self._counters.release()
         del self._figures, self._all
         for segment in (self._control, *self._segments):
-            with suppress(BufferError):  # a vector is still in use: it goes with the process
+            with suppress(BufferError):  # a vector is in use: closed when the process ends
                 segment.close()
 
     def _shared(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
         """Return an array of zeros in a segment that all ranks have opened."""
         number = len(self._segments)
-        # Vectors that begin at different places of a page do not compete for places in the cache.
+        # Vectors at different offsets in a page do not compete for the same cache lines.
         offset = 17 * CACHE_LINE * number % 4096
         name = f"{self._control.name}-{number}"
         if self._create:
             nbytes = offset + max(1, prod(shape)) * np.dtype(dtype).itemsize
             segment = self._create(name, nbytes)
-        self.barrier()  # it is there
+        self.barrier()  # it exists now
         if not self._create:
             segment = SharedMemory(name)
         self._segments.append(segment)
@@ -153,7 +153,7 @@ class SharedMemoryCommunicator:
         return np.ndarray(shape, dtype, segment.buf, offset)
 
     def _wait(self, other: int) -> None:
-        """Wait for ``other``: at first without sleeping, then in ever longer naps."""
+        """Wait for ``other``: at first without sleeping, then with ever longer sleeps."""
         start, nap = time.perf_counter(), 0.0
         while self._counters[other] < self._barriers:
             if self._counters[self.size]:
@@ -176,18 +176,18 @@ def _aligned(size: int) -> int:
 
 
 def create_segment(name: str, size: int, what: str) -> SharedMemory:
-    """Create a segment of shared memory and take its room, so that no write to it can fail.
+    """Create a segment of shared memory and allocate it, so that no write to it can fail.
 
     Signals must be blocked, or one between two steps could leave the segment behind.
 
     Parameters
     ----------
     name
-        Of no segment that exists.
+        A name that no segment has.
     size
         In bytes.
     what
-        What it is for, as in "the images need 47 MiB".
+        The content, as in "the images need 47 MiB".
 
     Raises
     ------
@@ -219,9 +219,9 @@ def create_segment(name: str, size: int, what: str) -> SharedMemory:
 
 
 def _take_room(segment: SharedMemory) -> None:
-    """Allocate all pages of a segment: a page that cannot be had when it is written kills (SIGBUS).
+    """Allocate all pages of a segment; otherwise a write could kill the process (SIGBUS).
 
-    Elsewhere than on Linux the system has done this when the segment was created.
+    Systems other than Linux have done this when the segment was created.
     """
     path = SHM / segment.name
     if sys.platform == "linux" and path.exists():
@@ -230,9 +230,9 @@ def _take_room(segment: SharedMemory) -> None:
 
 
 def unlink(segment: SharedMemory) -> None:
-    """Remove the name of a segment: it goes with the last process that has it open.
+    """Remove the name of a segment, which is freed when the last process closes it.
 
-    Whatever kills these processes, one or all at once, no memory remains.
+    However these processes end, one or all at once, no memory remains.
     """
     with suppress(FileNotFoundError):  # it has been removed before
         segment.unlink()
@@ -249,13 +249,13 @@ class ArrayHandle:
 
     @classmethod
     def of(cls, array: Array) -> Self | None:
-        """Return what opens a mapped file's array again, or None if ``array`` is none."""
+        """Return the handle of the mapped file of ``array``, or None if it is not mapped."""
         if isinstance(array, np.memmap) and array.flags.c_contiguous and array.filename:
             return cls(str(array.filename), array.shape, array.dtype.str, array.offset)
         return None
 
     def open(self) -> tuple[Array, SharedMemory | None]:
-        """Return the array, and the segment that must live as long."""
+        """Return the array, and the segment that must stay open as long."""
         if self.offset is not None:
             return np.memmap(self.name, self.dtype, "r", self.offset, self.shape), None
         segment = SharedMemory(self.name)

@@ -1,4 +1,4 @@
-"""Processes that do not import the user's program again.
+"""Processes that do not import the user's main program again.
 
 ``multiprocessing`` starts a process by importing the main module anew, which needs a file, and the
 guard ``if __name__ == "__main__":`` in it. The processes of this package run functions of this
@@ -34,7 +34,7 @@ class Context(SpawnContext):
 
 @contextmanager
 def _without_main() -> Iterator[None]:
-    """Leave out of what a new process is given where it would find the main module."""
+    """Remove the location of the main module from the data sent to a new process."""
     with _patching:
         complete = spawn.get_preparation_data
 

@@ -1,7 +1,7 @@
-"""What a worker process runs.
+"""The main function of a worker process.
 
 Only the standard library and the errors are imported at the top: if NumPy cannot be imported, under
-a limit on memory for example, the first process is told of it as of every other error.
+a limit on memory for example, that error reaches the first process like any other.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def run_worker(pipe: Connection) -> None:
     Parameters
     ----------
     pipe
-        Brings rank, size, the name of the control segment, the program, handles of the arrays it
-        is given, and its job.
+        Delivers rank, size, the name of the control segment, the program, the handles of its
+        arrays, and its job.
     """
     try:
         _run(pipe)
@@ -39,7 +39,7 @@ def run_worker(pipe: Connection) -> None:
         with suppress(OSError):
             pipe.send(error)
         os._exit(1)
-    os._exit(0)  # the arrays over shared memory are still referred to: nothing to take apart
+    os._exit(0)  # arrays refer to the shared memory: skip the cleanup
 
 
 def _run(pipe: Connection) -> None:
@@ -66,12 +66,12 @@ def _run(pipe: Connection) -> None:
     program(communicator, {key: array for key, (array, _) in opened.items()}, job)
 
 
-def _receive(pipe: Connection) -> Any:  # noqa: ANN401 - what it brings is of many types
+def _receive(pipe: Connection) -> Any:  # noqa: ANN401 - the messages are of many types
     try:
         return pipe.recv()
     except (AttributeError, ImportError) as error:
         raise NotImportable(
-            f"a worker cannot import what it is given: {error}",
+            f"a worker cannot import what it needs: {error}",
             remedy="define it in a module of its own, or use --workers 1",
             key="train.workers",
         ) from error

@@ -1,1 +1,1 @@
-"""A short training compared with a baseline, for continuous integration."""
+"""The regression gate: a short training run compared with a baseline."""

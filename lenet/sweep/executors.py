@@ -1,4 +1,4 @@
-"""Where the runs of a sweep are trained: in processes of this machine, or on the ranks of MPI."""
+"""Executors of a sweep's runs: processes of this machine, or the ranks of MPI."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def local_processes(jobs: int) -> Iterator[Submit]:
 
 
 def _block_interrupts() -> None:
-    """Keep Ctrl-C from the processes that this thread starts: they inherit its blocked signals."""
+    """Shield the processes of this thread from Ctrl-C: they inherit its blocked signals."""
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 

@@ -159,7 +159,7 @@ class Results:
         ]
 
     def to_text(self, directory: Path) -> str:
-        """Return the table, and what to do with the chosen configuration."""
+        """Return the table, and the commands for the selected configuration."""
         if self.best is None:
             lines = ["every configuration has a failed run: none is chosen"]
         else:

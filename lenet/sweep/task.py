@@ -107,7 +107,7 @@ def write_json(path: Path, content: object) -> None:
 
 
 class _Stopped(Exception):
-    """The run was requested to stop, and has saved its state."""
+    """The run was asked to stop, and has saved its state."""
 
 
 class _StopOnRequest(Callback):

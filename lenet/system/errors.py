@@ -1,4 +1,4 @@
-"""Errors that a user can cause or meet, each with its exit code and one line with a remedy.
+"""Errors that a user can cause or encounter, each with an exit code and a one-line remedy.
 
 Every error that reaches the command line as a :class:`LenetError` is printed as ``lenet: error:
 <file>: <key>: <problem>; <what to do>``; anything else that reaches it is an internal error (exit

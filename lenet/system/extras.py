@@ -1,7 +1,7 @@
 """Optional extras: modules imported where they are used, with the command that installs them.
 
 The five core dependencies are imported as usual; all others are imported by :func:`require`, so
-that a missing extra is one line with the exact command, and exit code 4.
+that a missing extra gives a one-line error with the exact command and exit code 4.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Registries: tables of what there is, by name; and the error for a name that is not in one."""
+"""Look-up of a name in a registry, with a suggestion if the name is unknown."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def lookup(registry: Mapping[str, T], name: object, key: str) -> T:
     Parameters
     ----------
     registry
-        What there is, by name.
+        The entries by name.
     name
         The name to look up.
     key

@@ -110,17 +110,17 @@ def _padded(
 
 
 def _extended(values: Sequence[T]) -> Iterable[T]:
-    """Return ``values``, then the last one again and again."""
+    """Return ``values``, then the last one without end."""
     return chain(values, repeat(values[-1]))
 
 
 def clipped(text: str) -> str:
-    """Cut ``text`` to what a line has room for."""
+    """Cut ``text`` to a length that fits in an error message."""
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def listed(names: Iterable[str], conjunction: str) -> str:
-    """Join names as a sentence does.
+    """Join names with commas, and the last one with a conjunction.
 
     Examples
     --------
@@ -132,7 +132,7 @@ def listed(names: Iterable[str], conjunction: str) -> str:
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Return the known word that is most like ``word``, where one is like it."""
+    """Return the known word most similar to ``word``, if one is similar enough."""
     from difflib import get_close_matches  # needed for an error only
 
     return next(iter(get_close_matches(clipped(word), list(known), n=1)), None)

@@ -1,4 +1,4 @@
-"""The bytes of a checkpoint: a ZIP archive of .npy arrays, written in one way only.
+"""The bytes of a checkpoint: a ZIP archive of .npy arrays, with exactly one valid form.
 
 The formats are NumPy's (https://numpy.org/neps/nep-0001-npy-format.html) and PKWARE's
 (APPNOTE.TXT), the latter as :mod:`zipfile` writes it: members stored, not compressed, with fixed
@@ -6,8 +6,8 @@ headers. The last member is the SHA-256 of all bytes before it.
 
 The reader parses none of this. It is given the names, types and shapes of the arrays, from which
 every other byte follows; it compares the file with them, a little at a time, and allocates arrays
-only when the checksum is right. Bombs, pickles and paths are not searched for: they are not what
-must be there.
+only when the checksum is right. So bombs, pickles and paths need no checks of their own: their
+bytes differ.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Member:
         return b"\x93NUMPY\1\0" + struct.pack("<H", length) + f"{text:{length - 1}}\n".encode()
 
     def header(self, crc: int = 0) -> bytes:
-        """Return all that stands before its numbers."""
+        """Return all bytes before its numbers."""
         return self.info(crc).FileHeader() + self.npy_header
 
 
@@ -106,7 +106,7 @@ def read_text(file: BufferedReader, name: str, longest: int) -> tuple[Member, by
     if not head:
         refuse(None, "is empty")
     if not head.startswith(b"PK"):
-        refuse(None, "is no npz archive", "name a file that lenet train has written")
+        refuse(None, "is not an npz archive", "name a file that lenet train has written")
     crc, size = _number(head[CRC]), _number(head[SIZE])
     member = Member(name, "|u1", (size - NPY_HEADER,))
     if not 0 < member.nbytes <= longest or head != member.header(crc):
@@ -173,7 +173,7 @@ def _chunks(file: BufferedReader, count: int) -> Iterator[bytes]:
 
 
 class _End(io.BytesIO):
-    """The end of a file, from ``start`` on; what is before it is not stored."""
+    """The end of a file, from ``start`` on; nothing before it is stored."""
 
     def __init__(self, start: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Checkpoints: one .npz file that is complete or absent, and that need not be trusted.
+"""Checkpoints: one .npz file, written atomically, safe to load from an untrusted source.
 
 The file is described in docs/checkpoint.md. Its first member is a JSON text. The specification of
 the network in it determines the names, types and shapes of all arrays;

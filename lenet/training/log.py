@@ -1,4 +1,4 @@
-"""The log of a run, ``log.jsonl``: an epoch a line; read, and searched for the best epoch."""
+"""The log of a run, ``log.jsonl`` with one epoch per line: reading it, and its best epoch."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def read_log(path: Path) -> list[EpochEvent]:
 def best_epoch(log: Sequence[EpochEvent]) -> EpochEvent:
     """Return the epoch that the trainer saved as ``best.npz``.
 
-    It has the highest validation accuracy, of equal ones the lowest validation loss, of equal ones
-    it is the first. Without validation it is the last epoch.
+    It has the highest validation accuracy; if tied, the lowest validation loss; if tied again, it
+    is the first. Without validation it is the last epoch.
     """
     if log[-1].val_accuracy is None:
         return log[-1]

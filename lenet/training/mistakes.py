@@ -1,4 +1,4 @@
-"""The test images that a network got wrong, the worst first."""
+"""The misclassified test images, those with the highest loss first."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def evaluate_with_mistakes(
     checkpoint
         The network, and the data set that it was trained on.
     data_dir
-        Where to look for the files first.
+        Searched first for the files.
 
     Returns
     -------

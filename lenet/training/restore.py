@@ -40,12 +40,12 @@ def packaged() -> AbstractContextManager[Path]:
 
 
 def preprocessing_of(checkpoint: Checkpoint) -> Preprocessing:
-    """Return how the network of a checkpoint wants its images prepared."""
+    """Return the preprocessing that the network of a checkpoint expects."""
     return checkpoint.preprocessing
 
 
 def restore_network(checkpoint: Checkpoint) -> Network:
-    """Return the network that a checkpoint holds."""
+    """Return the network stored in a checkpoint."""
     config = checkpoint.config
     network = checkpoint.model.build(
         dtype=config.train.precision, fused=config.model.fuse == "auto", block=gemm_block(config)

@@ -10,7 +10,7 @@ from lenet.config.reader import load_config
 from lenet.config.schema import Config, Model
 from lenet.models.packaged import MODELS
 from lenet.models.specification import Specification, built_layers
-from lenet.nn.summary import Row, summarize, to_table
+from lenet.nn.summary import LayerSummary, summarize, to_table
 from lenet.training.restore import read_checkpoint
 
 
@@ -28,7 +28,7 @@ class Summary:
     def __init__(self, model: Model, specification: Specification) -> None:
         self.model, self.specification = model, specification
         layers = built_layers(specification.layers, specification.input_shape)
-        self.rows: list[Row] = summarize(layers, specification.input_shape)
+        self.rows: list[LayerSummary] = summarize(layers, specification.input_shape)
         self.parameters = sum(row.weights for row in self.rows)
 
     @classmethod
@@ -59,7 +59,7 @@ class Summary:
         return cls(config.model, config.model.specification())
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the summary as JSON knows it."""
+        """Return the summary as a JSON object."""
         return {
             "schema_version": 1,
             "model": asdict(self.model),

@@ -1,4 +1,4 @@
-"""Labels that may be wrong: the images whose label a trained network contradicts most surely."""
+"""Labels that may be wrong: the images for which a trained network predicts another class."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MIN_PROBABILITY = 0.95
 
 
 def suspect_labels(checkpoint: Checkpoint, split: Split) -> list[Mistake]:
-    """Return the images that the network assigns to another class than their label's, surest first.
+    """Return the images assigned to another class than their label's, most probable first.
 
     Parameters
     ----------
