@@ -194,11 +194,11 @@ REFUSED = {
     "four axes N,C,H,W": lambda: im2col(X[0], 3),
     "a window of 6 does not fit 5 pixels": lambda: im2col(X, 6),
     "a window of 8 does not fit": lambda: col2im(X, X.shape, 8, 1, 1),
-    "integers of 1 or more, not 0$": lambda: im2col(X, 0),
-    "integers of 1 or more, not \\(1, 0\\)": lambda: im2col(X, 3, (1, 0)),
-    "integers of 0 or more, not -1": lambda: im2col(X, 3, 1, -1),
-    "integers of 1 or more, not 2.5": lambda: im2col(X, 2.5),
-    "integers of 1 or more, not \\(3, 3, 3\\)": lambda: im2col(X, (3, 3, 3)),
+    "integers of 1 or more, is 0$": lambda: im2col(X, 0),
+    "integers of 1 or more, is \\(1, 0\\)": lambda: im2col(X, 3, (1, 0)),
+    "integers of 0 or more, is -1": lambda: im2col(X, 3, 1, -1),
+    "integers of 1 or more, is 2.5": lambda: im2col(X, 2.5),
+    "integers of 1 or more, is \\(3, 3, 3\\)": lambda: im2col(X, (3, 3, 3)),
     "float64 of shape \\(18, 27\\), is float64 \\(27, 18\\)": lambda: im2col(
         X, 3, out=np.empty((27, 18))
     ),

@@ -208,7 +208,7 @@ def test_what_does_not_fit_is_refused_by_name():
         AveragePooling("S2", 2).build((84,))
     with pytest.raises(ConfigError, match=r"^layer S2: padding: leaves windows without a pixel"):
         MaxPooling("S2", 2, padding=2).build((4, 6, 6))
-    with pytest.raises(ConfigError, match=r"^layer S2: padding: .* not \(1, 2, 3\); give a number"):
+    with pytest.raises(ConfigError, match=r"^layer S2: padding: .* is \(1, 2, 3\); give a number"):
         MaxPooling("S2", 2, padding=(1, 2, 3))
     with pytest.raises(ConfigError, match=r"^layer S2: kernel: must be one or two integers of 1"):
         MaxPooling("S2", 0)
