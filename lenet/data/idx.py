@@ -23,8 +23,8 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.system.errors import DataError, SystemFailure
-from lenet.system.files import open_regular, replacing
+from lenet.system.errors import DataError
+from lenet.system.files import open_regular, reading, replacing
 
 TYPES: dict[int, np.dtype[Any]] = {
     0x08: np.dtype("u1"),
@@ -73,21 +73,14 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
     array([5, 0, 4], dtype=uint8)
     """
     path = Path(path)
-    try:
-        with open_regular(path, DataError) as file:
-            size = os.fstat(file.fileno()).st_size
-            if file.read(2) == GZIP_MAGIC:
-                file.seek(0)
-                array = _read_compressed(file, size, path)
-            else:
-                file.seek(0)
-                array = _read_plain(file, size, path)
-    except (FileNotFoundError, NotADirectoryError):
-        raise DataError("there is no such file", remedy="check the path", file=path) from None
-    except OSError as error:
-        reason = error.strerror or error
-        remedy = "check its permissions and the disk"
-        raise SystemFailure(f"cannot be read: {reason}", remedy=remedy, file=path) from error
+    with reading(path, DataError), open_regular(path, DataError) as file:
+        size = os.fstat(file.fileno()).st_size
+        if file.read(2) == GZIP_MAGIC:
+            file.seek(0)
+            array = _read_compressed(file, size, path)
+        else:
+            file.seek(0)
+            array = _read_plain(file, size, path)
     array.flags.writeable = False
     return array
 

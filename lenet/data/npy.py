@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from lenet.data.idx import MAX_INFLATION
 from lenet.data.reader import Stored
-from lenet.system.errors import DataError, SystemFailure
+from lenet.system.errors import DataError
+from lenet.system.files import reading
 
 NPY_MAGIC = b"\x93NUMPY"
 NPY_HEADER = re.compile(
@@ -92,7 +93,7 @@ def read_npz(path: Path, split: str) -> Stored:
         It cannot be read.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with reading(path, DataError), zipfile.ZipFile(path) as archive:
             members = {
                 member.filename.removesuffix(".npy").lower(): member
                 for member in archive.infolist()
@@ -113,12 +114,6 @@ def read_npz(path: Path, split: str) -> Stored:
             x, y = (_read_member(archive, members[name], path) for name in (images, labels))
     except zipfile.BadZipFile as error:
         raise DataError(f"is not a .npz archive ({error})", remedy=REMEDY, file=path) from None
-    except FileNotFoundError:
-        raise DataError("there is no such file", remedy="check the path", file=path) from None
-    except OSError as error:
-        reason = error.strerror or error
-        remedy = "check its permissions and the disk"
-        raise SystemFailure(f"cannot be read: {reason}", remedy=remedy, file=path) from error
     return Stored(x, y, path, path, images, labels, whole=whole)
 
 

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from lenet.data.cache import Blocks, cached
 from lenet.data.reader import Stored
-from lenet.system.errors import DataError, SystemFailure
+from lenet.system.errors import DataError
+from lenet.system.files import reading
 
 LABEL_NAMES = ("label", "labels", "class", "target", "y", "digit")
 DELIMITERS = ",;\t"
@@ -93,17 +94,11 @@ def _files(path: Path) -> tuple[Path, Path | None]:
 def _first_row(path: Path) -> tuple[list[str], str]:
     """Return the cells of the first row, and the delimiter."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with reading(path, DataError), path.open(encoding="utf-8-sig", newline="") as file:
             line = file.readline(1 << 22)
-    except FileNotFoundError:
-        raise DataError("there is no such file", remedy="check the path", file=path) from None
     except UnicodeDecodeError:
         remedy = "name a file of comma-separated numbers"
         raise DataError("is not a text file", remedy=remedy, file=path) from None
-    except OSError as error:
-        reason = error.strerror or error
-        remedy = "check its permissions and the disk"
-        raise SystemFailure(f"cannot be read: {reason}", remedy=remedy, file=path) from error
     if not line.strip():
         raise DataError("is empty", remedy="name a file with rows of numbers", file=path)
     delimiter = max(DELIMITERS, key=line.count)

@@ -23,7 +23,6 @@ import warnings
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -126,12 +125,7 @@ class MPIGroup:
     def finish(self) -> None:
         """Do nothing: the other ranks end by themselves when their program does."""
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         pass  # the other ranks are aborted after the error message, by launch.abort_job
 
     def run_worker(self) -> None:

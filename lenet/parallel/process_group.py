@@ -17,7 +17,6 @@ from multiprocessing import current_process, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.shared_memory import SharedMemory
 from pickle import PicklingError
-from types import TracebackType
 from typing import Self
 
 import numpy as np
@@ -147,12 +146,7 @@ class ProcessGroup:
         """Declare that the work is complete: the other processes end by themselves."""
         self._failed = False
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self.size > 1:
             with signals_blocked():  # otherwise shared memory might remain
                 self._end()

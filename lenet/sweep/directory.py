@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from shutil import rmtree
-from types import TracebackType
 from typing import Self
 
 from lenet.config.rules import as_yaml
@@ -91,12 +90,7 @@ class SweepDirectory:
         write_json(self.path / PLAN, self.plan.to_dict())
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop_file.unlink(missing_ok=True)
         self._lock.close()
 

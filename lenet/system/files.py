@@ -65,6 +65,27 @@ def open_regular(
 
 
 @contextmanager
+def reading(path: Path, failure: type[LenetError]) -> Iterator[None]:
+    """Convert the system's errors in reading ``path``, inside the block, to one-line errors.
+
+    Raises
+    ------
+    LenetError
+        A ``failure``: the file does not exist.
+    SystemFailure
+        It exists and cannot be read.
+    """
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError):
+        raise failure("there is no such file", remedy="check the path", file=path) from None
+    except OSError as error:
+        reason = error.strerror or error
+        remedy = "check its permissions and the disk"
+        raise SystemFailure(f"cannot be read: {reason}", remedy=remedy, file=path) from error
+
+
+@contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """Open a temporary file that replaces ``path`` if the block ends without an error.
 

@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from lenet.config.schema import Config
 from lenet.data.preprocessing import Preprocessing
 from lenet.models.specification import Specification, expanded
-from lenet.system.errors import CheckpointError, ConfigError, GateFailed, LenetError, SystemFailure
-from lenet.system.files import open_regular, replacing
+from lenet.system.errors import CheckpointError, ConfigError, GateFailed, LenetError
+from lenet.system.files import open_regular, reading, replacing
 from lenet.system.machine import describe_machine
 from lenet.training.archive import Array, Member, read_arrays, read_text, refuse, write_archive
 
@@ -138,7 +138,7 @@ def load_checkpoint(path: str | os.PathLike[str], *, resume: bool = False) -> Ch
     """
     path = Path(path)
     try:
-        with open_regular(path, CheckpointError) as file:
+        with reading(path, CheckpointError), open_regular(path, CheckpointError) as file:
             checkpoint = _read(file)
         if resume and checkpoint.training is None:
             problem = "contains no training state: it can be evaluated, not resumed"
@@ -146,13 +146,6 @@ def load_checkpoint(path: str | os.PathLike[str], *, resume: bool = False) -> Ch
     except LenetError as error:
         error.file = str(path)
         raise
-    except (FileNotFoundError, NotADirectoryError):
-        problem, remedy = "there is no such file", "check the path"
-        raise CheckpointError(problem, remedy=remedy, file=path) from None
-    except OSError as error:
-        reason = error.strerror or error
-        remedy = "check its permissions and the disk"
-        raise SystemFailure(f"cannot be read: {reason}", remedy=remedy, file=path) from error
     return checkpoint
 
 
