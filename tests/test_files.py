@@ -1,15 +1,16 @@
-"""Opening regular files only, and locking a directory."""
+"""Opening regular files only, and the errors of reading."""
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from pathlib import Path
 
 import pytest
 
-from lenet.system.errors import DataError, ImageError
-from lenet.system.files import open_regular
+from lenet.system.errors import DataError, ImageError, SystemFailure
+from lenet.system.files import open_regular, reading
 
 
 def opened(path: Path, **options: str) -> bytes:
@@ -63,3 +64,16 @@ def test_a_fifo_is_refused_without_waiting_for_its_writer(tmp_path, monkeypatch,
 def test_a_device_is_refused():
     with pytest.raises(DataError, match="is a pipe, socket or device"):
         opened(Path("/dev/zero"))
+
+
+def test_errors_of_reading_are_those_of_the_caller_or_of_the_system(tmp_path):
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "nowhere", tmp_path / "file" / "below"):
+        with pytest.raises(ImageError, match="below|nowhere: there is no such file; check the"):
+            with reading(path, ImageError):
+                path.read_bytes()
+    with pytest.raises(SystemFailure, match="a: cannot be read: Input/output error; check its"):
+        with reading(Path("a"), ImageError):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+    with pytest.raises(DataError, match="^other$"), reading(Path("a"), ImageError):
+        raise DataError("other", remedy="")

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet.data.datasets import Split
-from lenet.data.labels import missing_classes
+from lenet.data.labels import first_names, missing_classes
 from lenet.data.measure import image_facts
 from lenet.data.preprocessing import image_shape
 from lenet.system.text import printable, table
@@ -156,8 +156,7 @@ def _remarks(twins: Duplicates, what: str) -> list[str]:
 
 
 def _some(names: tuple[str, ...]) -> str:
-    shown = ", ".join(names[:12])
-    return f"class {shown}" if len(names) == 1 else f"classes {shown}{' …' * (len(names) > 12)}"
+    return f"{'class' if len(names) == 1 else 'classes'} {first_names(names)}"
 
 
 def random_sample(split: Split, per_class: int, seed: int = 0) -> NDArray[np.intp]:

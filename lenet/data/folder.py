@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from lenet.data.cache import Blocks, cached
 from lenet.data.imagefile import read_images
+from lenet.data.labels import first_names
 from lenet.data.pixels import as_uint8, fitted
 from lenet.data.reader import Stored
 from lenet.system.errors import DataError
@@ -112,13 +113,13 @@ def pictures(path: Path, names: list[str]) -> list[tuple[Path, int]]:
     if unknown:
         raise DataError(
             f"class {unknown[0]} has no training pictures",
-            remedy=f"the classes are {', '.join(names[:12])}{' …' * (len(names) > 12)}",
+            remedy=f"the classes are {first_names(names)}",
             file=path,
         )
     if not found:
         raise DataError(
             "contains no directories with pictures",
-            remedy=f"it needs directories named {', '.join(names[:12])}",
+            remedy=f"it needs directories named {first_names(names)}",
             file=path,
         )
     return [(file, names.index(name)) for name in found for file in _files(path / name)]

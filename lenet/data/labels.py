@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -123,3 +124,14 @@ def missing_classes(labels: Labels, names: tuple[str, ...]) -> tuple[str, ...]:
     """
     counts = np.bincount(labels, minlength=len(names))
     return tuple(name for name, count in zip(names, counts, strict=True) if not count)
+
+
+def first_names(names: Sequence[str]) -> str:
+    """Return up to twelve class names, separated by commas, and whether there are more.
+
+    Examples
+    --------
+    >>> first_names(("a", "b")), first_names("abcdefghijklm")
+    ('a, b', 'a, b, c, d, e, f, g, h, i, j, k, l …')
+    """
+    return f"{', '.join(names[:12])}{' …' * (len(names) > 12)}"

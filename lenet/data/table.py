@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet.data.cache import Blocks, cached
+from lenet.data.labels import first_names
 from lenet.data.reader import Stored
 from lenet.system.errors import DataError
 from lenet.system.files import reading
@@ -65,7 +66,7 @@ def read_table(path: Path, split: str) -> Stored:
     if unknown:
         raise DataError(
             f"class {unknown[0]} has no training images",
-            remedy=f"the classes are {', '.join(names[:12])}{' …' * (len(names) > 12)}",
+            remedy=f"the classes are {first_names(names)}",
             file=file,
         )
     index = {name: k for k, name in enumerate(names)}

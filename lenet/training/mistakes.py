@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet.data.datasets import Split
 from lenet.data.loader import Loader
 from lenet.training.build import load_split
 from lenet.training.checkpoint import Checkpoint
@@ -43,6 +44,19 @@ class EvaluationWithMistakes:
     mistakes: Sequence[Mistake]
 
 
+def predict_split(checkpoint: Checkpoint, split: Split) -> NDArray[np.float64]:
+    """Return the probabilities (count, classes) of all images of a split."""
+    network = restore_network(checkpoint)
+    loader = Loader(
+        split.images,
+        split.labels,
+        batch_size=EVALUATION_BATCH,
+        preprocessing=preprocessing_of(checkpoint),
+        dtype=network.dtype,
+    )
+    return probabilities(network, loader)
+
+
 def evaluate_with_mistakes(
     checkpoint: Checkpoint, data_dir: str | None = None
 ) -> EvaluationWithMistakes:
@@ -65,15 +79,7 @@ def evaluate_with_mistakes(
         The test images cannot be read, or do not fit the network.
     """
     test = load_split(checkpoint.config, "test", data_dir)
-    network = restore_network(checkpoint)
-    loader = Loader(
-        test.images,
-        test.labels,
-        batch_size=EVALUATION_BATCH,
-        preprocessing=preprocessing_of(checkpoint),
-        dtype=network.dtype,
-    )
-    p = probabilities(network, loader)
+    p = predict_split(checkpoint, test)
     labels, predicted = test.labels, p.argmax(axis=1)
     p_of_label = np.take_along_axis(p, labels[:, None].astype(np.int64), axis=1)[:, 0]
     wrong = np.flatnonzero(predicted != labels)

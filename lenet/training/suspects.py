@@ -5,13 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from lenet.data.datasets import Split
-from lenet.data.loader import Loader
 from lenet.system.errors import ConfigError
 from lenet.training.checkpoint import Checkpoint
-from lenet.training.ensemble import EVALUATION_BATCH
-from lenet.training.evaluation import probabilities
-from lenet.training.mistakes import Mistake
-from lenet.training.restore import preprocessing_of, restore_network
+from lenet.training.mistakes import Mistake, predict_split
 
 MIN_PROBABILITY = 0.95
 """Of the class that the network predicts."""
@@ -34,22 +30,14 @@ def suspect_labels(checkpoint: Checkpoint, split: Split) -> list[Mistake]:
     DataError
         The images do not fit the network.
     """
-    network = restore_network(checkpoint)
-    (classes,) = network.output_shape
+    classes = checkpoint.model.classes()
     if classes != len(split.class_names):
         raise ConfigError(
             f"has {classes} classes, the data have {len(split.class_names)}",
             remedy="name a checkpoint that was trained on these classes",
             key="--checkpoint",
         )
-    loader = Loader(
-        split.images,
-        split.labels,
-        batch_size=EVALUATION_BATCH,
-        preprocessing=preprocessing_of(checkpoint),
-        dtype=network.dtype,
-    )
-    p = probabilities(network, loader)
+    p = predict_split(checkpoint, split)
     predicted, highest = p.argmax(axis=1), p.max(axis=1)
     suspects = np.flatnonzero((predicted != split.labels) & (highest >= MIN_PROBABILITY))
     suspects = suspects[np.argsort(-highest[suspects], kind="stable")]
