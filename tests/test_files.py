@@ -69,11 +69,15 @@ def test_a_device_is_refused():
 def test_errors_of_reading_are_those_of_the_caller_or_of_the_system(tmp_path):
     (tmp_path / "file").touch()
     for path in (tmp_path / "nowhere", tmp_path / "file" / "below"):
-        with pytest.raises(ImageError, match="below|nowhere: there is no such file; check the"):
-            with reading(path, ImageError):
-                path.read_bytes()
-    with pytest.raises(SystemFailure, match="a: cannot be read: Input/output error; check its"):
-        with reading(Path("a"), ImageError):
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-    with pytest.raises(DataError, match="^other$"), reading(Path("a"), ImageError):
-        raise DataError("other", remedy="")
+        with (
+            pytest.raises(ImageError, match=r": there is no such file; check the path$"),
+            reading(path, ImageError),
+        ):
+            path.read_bytes()
+    with (
+        pytest.raises(SystemFailure, match=r"^a: cannot be read: Input/output error; check its"),
+        reading(Path("a"), ImageError),
+    ):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+    with pytest.raises(DataError, match=r"^other; remedy$"), reading(Path("a"), ImageError):
+        raise DataError("other", remedy="remedy")
