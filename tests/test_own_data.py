@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lenet.data import own
+from lenet.data import catalogue
 from lenet.data.datasets import TEST_FRACTION, format_of, load_dataset, load_path
 from lenet.data.idx import write_idx
 from lenet.data.labels import as_labels, missing_classes
@@ -639,7 +639,7 @@ def test_formats_are_recognised(tmp_path):
     np.savez(tmp_path / "a.npz", x=GREY, y=LABELS)
     (tmp_path / "csv").mkdir()
     (tmp_path / "csv" / "train.csv").write_text(csv(GREY, LABELS))
-    for name in own.FORMATS:
+    for name in catalogue.FORMATS:
         path = tmp_path / ("a.npz" if name == "npz" else name)
         assert format_of(path) == name
         assert len(load_dataset(name, "train", directory=path).images) >= 16

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lenet.cli.options import DATA_DIR, JSON
+from lenet.cli.options import DATA, DATA_DIR, JSON
 
 if TYPE_CHECKING:
     from lenet.training.checkpoint import Checkpoint
@@ -30,9 +30,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Which split of the data set to use.",
 )
-@click.option(
-    "--data", "name", metavar="NAME", help="Data set to use instead of the checkpoint's own."
-)
+@DATA
 @DATA_DIR
 @click.option(
     "--tta",
@@ -59,7 +57,7 @@ if TYPE_CHECKING:
 def eval_(
     checkpoints: tuple[Path, ...],
     split: str,
-    name: str | None,
+    data: str | None,
     data_dir: Path | None,
     views: int,
     min_accuracy: float | None,
@@ -78,9 +76,10 @@ def eval_(
         lenet eval runs/a/best.npz runs/b/best.npz --tta 8
         lenet eval runs/sweep
         lenet eval pretrained --data mnist
+        lenet eval runs/mine/best.npz --data moved/pictures
     """  # noqa: D301 - click's mark for lines to leave as they are
-    from lenet.data.catalogue import ROLES
     from lenet.system.errors import GateFailed
+    from lenet.training.build import with_data
     from lenet.training.ensemble import evaluate_checkpoints
     from lenet.training.restore import read_checkpoint
 
@@ -88,10 +87,7 @@ def eval_(
     if picture is not None and (len(checkpoints) > 1 or split != "test"):
         raise click.UsageError("--mistakes takes one checkpoint and its test images")
     loaded = [read_checkpoint(path) for path in checkpoints]
-    config = loaded[0].config
-    if name:
-        no_files = {f"data.{role}": None for role in ROLES}
-        config = config.with_values({"data.name": name, **no_files})
+    config = with_data(loaded[0].config, data, data_dir)
     result, class_names = evaluate_checkpoints(loaded, split, config, data_dir, views)
     evaluated = ", ".join(map(str, checkpoints))
     if as_json:

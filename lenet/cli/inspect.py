@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import click
 
-from lenet.cli.options import DATA_DIR
+from lenet.cli.options import DATA, DATA_DIR
 
 # The plots, and which of IMAGE, --layer and --unit each takes.
 TAKES: Final[dict[str, set[str]]] = {
@@ -39,6 +40,7 @@ TAKES: Final[dict[str, set[str]]] = {
     metavar="FILE",
     help="PNG or SVG file to write.  [default: WHAT.png]",
 )
+@DATA
 @DATA_DIR
 def inspect(
     checkpoint: Path,
@@ -48,6 +50,7 @@ def inspect(
     layer: str | None,
     unit: int | None,
     out: Path | None,
+    data: str | None,
     data_dir: Path | None,
 ) -> None:
     """Plot what the network of CHECKPOINT has learnt. Needs the extra viz.
@@ -79,10 +82,12 @@ def inspect(
 
     from lenet.inspect import inspection
     from lenet.inspect.figures import write_figure
+    from lenet.training.build import with_data
     from lenet.training.restore import read_checkpoint
 
+    stored = read_checkpoint(checkpoint)
     draw = inspection.inspect(
-        read_checkpoint(checkpoint),
+        replace(stored, config=with_data(stored.config, data, data_dir)),
         what,
         file=image,
         number=digit or 0,

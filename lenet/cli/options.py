@@ -27,4 +27,10 @@ DATA_DIR = click.option(
     show_envvar=True,
     help="Directory with the data files, directly or in one subdirectory per data set.",
 )
+DATA = click.option(
+    "--data",
+    metavar="NAME|PATH",
+    help="Another data set: its name, or the path of your own data (a directory of images by class "
+    "or of IDX files, a .npz or a .csv file).",
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object to stdout.")

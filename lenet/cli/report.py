@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from lenet.cli.options import DATA_DIR
+from lenet.cli.options import DATA, DATA_DIR
 
 
 @click.command()
@@ -19,8 +19,9 @@ from lenet.cli.options import DATA_DIR
     metavar="FILE",
     help="HTML file to write.",
 )
+@DATA
 @DATA_DIR
-def report(runs: tuple[Path, ...], out: Path, data_dir: Path | None) -> None:
+def report(runs: tuple[Path, ...], out: Path, data: str | None, data_dir: Path | None) -> None:
     """Write a self-contained HTML page about one RUN, or several side by side.
 
     RUN is an output directory of lenet train. The page shows results, learning curves, confusion
@@ -33,7 +34,7 @@ def report(runs: tuple[Path, ...], out: Path, data_dir: Path | None) -> None:
     from lenet.report.report import read_run, to_html
     from lenet.system.files import replacing
 
-    read = [read_run(run, str(data_dir) if data_dir else None) for run in runs]
+    read = [read_run(run, str(data_dir) if data_dir else None, data) for run in runs]
     for run in read:
         if run.problem:
             click.echo(f"lenet: warning: {run.name}: {run.problem}", err=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lenet.cli.options import CONFIG, DATA_DIR, JSON, SET
+from lenet.cli.options import CONFIG, DATA, DATA_DIR, JSON, SET
 from lenet.config.reader import load_config
 from lenet.config.schema import Config
 from lenet.parallel.launch import mpi_rank_and_size
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 )
 @click.option("--resume", is_flag=True, help="Resume the run in the output directory.")
 @click.option("--overwrite", is_flag=True, help="Replace the run in the output directory.")
+@DATA
 @DATA_DIR
 @click.option(
     "--seed", type=int, help="Seed for initial weights, shuffling and augmentation (seed)."
@@ -50,6 +51,7 @@ def train(
     output: Path | None,
     resume: bool,
     overwrite: bool,
+    data: str | None,
     data_dir: Path | None,
     seed: int | None,
     workers: str | None,
@@ -65,6 +67,7 @@ def train(
     \b
         lenet train --config configs/mnist.yaml --set train.epochs=3 --output runs/short
         lenet eval runs/short/best.npz
+        lenet train --data pictures/ --set model.classes=5 --output runs/pictures
     """  # noqa: D301 - click's mark for lines to leave as they are
     if resume and overwrite:
         raise click.UsageError("--resume and --overwrite exclude each other")
@@ -73,6 +76,8 @@ def train(
         return
     if resume and file is None and output is not None and (output / "config.yaml").exists():
         file = output / "config.yaml"
+    if data is not None:
+        overrides = (*_data_overrides(data, data_dir), *overrides)
     config = _resolved(load_config(file, overrides), output, seed, workers)
     if ranks > 1 and config.train.workers != "mpi":
         raise ConfigError(
@@ -101,6 +106,14 @@ def train(
         warn=_warn,
     )
     _conclude(config, outcome, as_json)
+
+
+def _data_overrides(data: str, data_dir: Path | None) -> tuple[str, ...]:
+    """Return the overrides that name a data set."""
+    from lenet.config.rules import as_yaml
+    from lenet.training.build import data_keys
+
+    return tuple(f"{key}={as_yaml(value)}" for key, value in data_keys(data, data_dir).items())
 
 
 def _followed() -> bool:

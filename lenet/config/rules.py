@@ -86,6 +86,18 @@ def pair(rule: Rule) -> Rule:
     return sequence(rule, 2)
 
 
+def names(count: int) -> Rule:
+    """Accept a list of 2 to ``count`` different strings."""
+
+    def read(value: object) -> object:
+        if not isinstance(value, list | tuple) or not 2 <= len(value) <= count:
+            return _REJECTED
+        kept = tuple(map(_read_string, value))
+        return _REJECTED if _REJECTED in kept or len(set(kept)) < len(kept) else kept
+
+    return Rule("a list of different strings", read)
+
+
 def either(*rules: Rule) -> Rule:
     """Accept what any of the rules accepts; the first one that does reads it."""
 
@@ -112,6 +124,9 @@ def _read_layers(value: object) -> object:
     return value if isinstance(value, list | tuple) and value else _REJECTED
 
 
+BOOLEAN: Final = Rule(
+    "true or false", lambda value: value if isinstance(value, bool) else _REJECTED
+)
 LAYER_LIST: Final = Rule("a list of layers", _read_layers)
 NULL: Final = Rule("null", lambda value: None if value is None else _REJECTED)
 STRING: Final = Rule("a string", _read_string)

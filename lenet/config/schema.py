@@ -17,6 +17,7 @@ from operator import attrgetter
 from typing import Any, Final
 
 from lenet.config.rules import (
+    BOOLEAN,
     LAYER_LIST,
     NULL,
     SECONDS,
@@ -25,6 +26,7 @@ from lenet.config.rules import (
     choice,
     either,
     integer,
+    names,
     number,
     pair,
     sequence,
@@ -32,7 +34,7 @@ from lenet.config.rules import (
     shown,
 )
 from lenet.data.augmentation import max_elastic_alpha
-from lenet.data.catalogue import CATALOGUE
+from lenet.data.catalogue import CATALOGUE, FORMATS, ROLES
 from lenet.models.lenet5 import POOLINGS
 from lenet.models.packaged import MODELS, model_options, packaged_model
 from lenet.models.specification import Entry, Specification, expanded
@@ -69,7 +71,14 @@ class Data(_Checked):
     name: str = setting(
         "strokes",
         choice(*CATALOGUE),
-        "Data set; strokes is built in and needs no download, idx reads your own files",
+        "Data set; strokes is built in and needs no download; idx, folder, npz and csv read your "
+        "own files",
+    )
+    path: str | None = setting(
+        None,
+        either(NULL, STRING),
+        "File or directory of your own data: a directory with idx or folder, a file with npz, "
+        "either with csv",
     )
     dir: str | None = setting(
         None,
@@ -87,6 +96,24 @@ class Data(_Checked):
     )
     test_labels: str | None = setting(
         None, either(NULL, STRING), "IDX file of the test labels; only with name idx"
+    )
+    size: tuple[int, int] | None = setting(
+        None,
+        either(NULL, pair(integer(1, 4096))),
+        "folder: height and width that every image file is scaled to; null requires that all have "
+        "the same",
+    )
+    transpose: bool = setting(False, BOOLEAN, "Exchange rows and columns of the images")
+    invert: bool = setting(False, BOOLEAN, "Exchange dark and light")
+    test_fraction: float = setting(
+        0.2,
+        number(above=0, below=1),
+        "Fraction of each class used as the test set, if your own data have no test set",
+    )
+    class_names: tuple[str, ...] | None = setting(
+        None,
+        either(NULL, names(100_000)),
+        "Names of the classes of your own data; null means those in the data, or the numbers",
     )
     validation: int = setting(
         5000,
@@ -515,13 +542,34 @@ def differences(a: Config, b: Config) -> list[str]:
 
 
 def _check_files(data: Data) -> None:
-    """Require all four files with ``name: idx``, and none otherwise."""
-    for name in ("train_images", "train_labels", "test_images", "test_labels"):
+    """Require the paths that the format needs, and reject those that it does not use."""
+    if data.path is not None and data.name not in FORMATS:
+        raise ConfigError(
+            f"requires data.name {listed(FORMATS, 'or')}, which is {data.name}",
+            remedy="set data.name to the format, or remove the path",
+            key="data.path",
+        )
+    if data.size is not None and data.name != "folder":
+        raise ConfigError(
+            f"requires data.name folder, which is {data.name}",
+            remedy="remove it; images of other formats keep their size",
+            key="data.size",
+        )
+    somewhere = data.path is not None or data.dir is not None
+    if data.name in FORMATS and data.name != "idx" and not somewhere:
+        what = "directory with one directory of images per class"
+        raise ConfigError(
+            f"is missing: data.name is {data.name}",
+            remedy=f"name the {what if data.name == 'folder' else f'.{data.name} file'}",
+            key="data.path",
+        )
+    for name in ROLES:
         given = getattr(data, name) is not None
-        if data.name == "idx" and not given:
+        if data.name == "idx" and not given and not somewhere:
             raise ConfigError(
                 "is missing: data.name is idx",
-                remedy="give the four files, train_images, train_labels, test_images, test_labels",
+                remedy="give the four files, train_images, train_labels, test_images, test_labels, "
+                "or data.path, the directory that they are in",
                 key=f"data.{name}",
             )
         if data.name != "idx" and given:

@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from lenet.system.errors import ConfigError
 
 ROLES = ("train_images", "train_labels", "test_images", "test_labels")
+FORMATS = ("idx", "folder", "npz", "csv")
+"""Of data of one's own: entries of the catalogue without files of their own."""
+
 NAMES = (
     "train-images-idx3-ubyte",
     "train-labels-idx1-ubyte",

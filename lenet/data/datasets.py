@@ -24,10 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet.data.cache import cache_directory
-from lenet.data.catalogue import CATALOGUE, find_source
+from lenet.data.catalogue import CATALOGUE, FORMATS, find_source
 from lenet.data.labels import Labels, as_labels, check_labels
 from lenet.data.levels import BYTES, Levels, as_bytes, channels_first, measured
-from lenet.data.own import FORMATS, Paths, read_own, recognise
+from lenet.data.own import Paths, read_own, recognise
 from lenet.data.published import read_published
 from lenet.data.reader import Stored
 from lenet.data.strokes import load_strokes

@@ -66,8 +66,8 @@ class ImageFacts:
             lines.append(f"all pixels are {self.darkest}: the images contain no information")
         elif self.lightest - self.darkest < MIN_RANGE:
             lines.append(
-                f"levels are {self.darkest} to {self.lightest}, not 0 to 255: the input is nearly "
-                "constant unless it is scaled by them"
+                f"levels are {self.darkest} to {self.lightest}, not 0 to 255: training scales "
+                "the input by them"
             )
         if self.dark_on_light:
             lines.append(

@@ -22,8 +22,6 @@ from lenet.system.errors import ConfigError, DataError
 
 Paths = Mapping[str, str | os.PathLike[str] | None]
 
-FORMATS = ("idx", "folder", "npz", "csv")
-
 
 def recognise(path: Path) -> str | None:
     """Return the format of the data at ``path``, one of ``FORMATS``, or None."""

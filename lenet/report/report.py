@@ -10,7 +10,7 @@ In order: reading a run, the page, its sections from the results to the machine.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from importlib.resources import files
 from operator import attrgetter
@@ -26,6 +26,7 @@ from lenet.nn.convolution import Convolution
 from lenet.report.charts import Line, line_chart, png
 from lenet.system.errors import LenetError
 from lenet.system.text import printable
+from lenet.training.build import with_data
 from lenet.training.checkpoint import Checkpoint
 from lenet.training.events import EpochEvent
 from lenet.training.log import read_log
@@ -63,8 +64,17 @@ class RunSummary:
         return [printable(name) for name in self.checkpoint.class_names]
 
 
-def read_run(directory: Path, data_dir: str | None = None) -> RunSummary:
+def read_run(directory: Path, data_dir: str | None = None, data: str | None = None) -> RunSummary:
     """Read a run's directory and evaluate its best epoch on the test images.
+
+    Parameters
+    ----------
+    directory
+        Of the run.
+    data_dir
+        Searched first for the data.
+    data
+        Another data set, a name or a path, or None for the run's own.
 
     Raises
     ------
@@ -77,7 +87,8 @@ def read_run(directory: Path, data_dir: str | None = None) -> RunSummary:
     log = read_log(directory / "log.jsonl")
     test, problem = None, ""
     try:
-        test = evaluate_with_mistakes(checkpoint, data_dir)
+        config = with_data(checkpoint.config, data, data_dir)
+        test = evaluate_with_mistakes(replace(checkpoint, config=config), data_dir)
     except LenetError as error:
         problem = f"no test images: {error}"
     return RunSummary(printable(directory.resolve().name), log, checkpoint, test, problem)

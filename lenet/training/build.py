@@ -5,6 +5,8 @@ It builds data, network, loss, optimizer, schedule and loaders. The trainer uses
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from dataclasses import fields
 from os import PathLike
 from typing import Any, TypeAlias
@@ -12,12 +14,14 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.config.schema import Augment, Config
+from lenet.config.schema import Augment, Config, Data
 from lenet.data import datasets
 from lenet.data.augmentation import Distorter
-from lenet.data.catalogue import ROLES
+from lenet.data.catalogue import FORMATS, ROLES
+from lenet.data.labels import missing_classes
 from lenet.data.loader import Loader, held_out
-from lenet.data.preprocessing import Preprocessing
+from lenet.data.measure import fit_preprocessing, image_facts
+from lenet.data.preprocessing import Preprocessing, image_shape
 from lenet.nn.gemm import DEFAULT_BLOCK
 from lenet.nn.losses import Loss, SoftmaxCrossEntropy
 from lenet.nn.network import Network
@@ -35,7 +39,11 @@ Images: TypeAlias = tuple[NDArray[np.uint8], NDArray[Any]]
 
 
 def load_split(
-    config: Config, split: str, directory: str | PathLike[str] | None = None
+    config: Config,
+    split: str,
+    directory: str | PathLike[str] | None = None,
+    *,
+    warn: Callable[[str], None] = warnings.warn,
 ) -> datasets.Split:
     """Return the ``train`` or ``test`` images of the configuration's data set.
 
@@ -47,6 +55,8 @@ def load_split(
         ``train`` or ``test``; the validation images are part of ``train``.
     directory
         Searched first, before ``data.dir``.
+    warn
+        Takes a line about what is not an error but should be known.
 
     Raises
     ------
@@ -61,7 +71,14 @@ def load_split(
         split,
         directory=directory or data.dir,
         files={role: getattr(data, role) for role in ROLES},
-        classes=config.model.classes if data.name == "idx" else None,
+        path=data.path,
+        classes=config.model.classes if data.name in FORMATS else None,
+        class_names=data.class_names,
+        size=data.size,
+        transpose=data.transpose,
+        invert=data.invert,
+        test_fraction=data.test_fraction,
+        warn=warn,
     )
     if len(found.class_names) != config.model.classes:
         raise ConfigError(
@@ -72,9 +89,84 @@ def load_split(
     try:
         build_preprocessing(config).check(found.images)
     except DataError as error:
-        error.file = getattr(data, f"{split}_images") or data.name
+        error.file = getattr(data, f"{split}_images") or data.path or data.name
+        error.remedy = _remedy_for_shape(config, image_shape(found.images)) or error.remedy
         raise
     return found
+
+
+def _remedy_for_shape(config: Config, shape: tuple[int, int, int]) -> str | None:
+    """Return how a network could take images (C,H,W) that do not fit its input."""
+    C, H, W = shape
+    taken = build_preprocessing(config).input_shape
+    if config.model.layers is not None:
+        return f"set model.input to [{C}, {max(H, taken[1])}, {max(W, taken[2])}]"
+    if config.model.name != "lenet5":
+        return None
+    if taken[0] == C:
+        return f"set model.input_size to {max(H, W)}"
+    size = max(H, W, 32)
+    return (
+        f"write the network as layers (lenet config --model lenet5) and set model.input to "
+        f"[{C}, {size}, {size}], or convert the images to grey"
+    )
+
+
+def data_keys(target: str, directory: str | PathLike[str] | None = None) -> dict[str, str | None]:
+    """Return the values of the keys that name a data set.
+
+    Parameters
+    ----------
+    target
+        A name in the catalogue, or the path of data of one's own.
+    directory
+        Where the files are, if ``target`` is the name of a format.
+
+    Raises
+    ------
+    ConfigError
+        It is neither a known name nor a path, or a format without a path.
+    DataError
+        There are no data at the path.
+    """
+    name, path = datasets.resolve(target)
+    if name in FORMATS and path is None and directory is None:
+        raise ConfigError(
+            f"{name} is a format of your own data",
+            remedy="give the path of the data instead",
+            key="--data",
+        )
+    keys: dict[str, str | None] = {f"data.{role}": None for role in ROLES}
+    keys |= {"data.name": name, "data.path": None if path is None else str(path)}
+    if name in FORMATS and path is None:
+        keys["data.dir"] = str(directory)
+    return keys
+
+
+def with_data(
+    config: Config, target: str | None, directory: str | PathLike[str] | None = None
+) -> Config:
+    """Return a configuration with the data set ``target``, or as it is if that is None.
+
+    Options of the data, such as ``data.invert``, are kept where the format is the same: they are
+    then the same data, or data of the same kind, in another place.
+    """
+    if target is None:
+        return config
+    values: dict[str, object] = {**data_keys(target, directory)}
+    if values["data.name"] != config.data.name:
+        options = ("size", "transpose", "invert", "class_names", "test_fraction")
+        values |= {f"data.{key}": getattr(Data, key) for key in options}
+    return config.with_values(values)
+
+
+def data_remarks(config: Config, found: datasets.Split) -> list[str]:
+    """Return what training should report about its images: levels, background, missing classes."""
+    remarks = image_facts(found.images).remarks() if _is_measured(config) else []
+    if missing := missing_classes(found.labels, found.class_names):
+        shown = ", ".join(missing[:8]) + " …" * (len(missing) > 8)
+        remarks.append(f"no training images of class{'es' * (len(missing) > 1)} {shown}")
+    return remarks
 
 
 def validation_indices(config: Config, count: int) -> NDArray[np.int64]:
@@ -120,6 +212,23 @@ def build_preprocessing(config: Config) -> Preprocessing:
     return Preprocessing(model.input_shape, model.scale, model.shift)
 
 
+def training_preprocessing(config: Config, images: NDArray[np.uint8]) -> Preprocessing:
+    """Return the preprocessing for a configuration's network and its training images.
+
+    Levels and background are measured on the images, unless ``model.scale`` or ``model.shift``
+    are given. Images that use most of the levels from 0 to 255 on black are scaled as the
+    configuration says.
+    """
+    preprocessing = build_preprocessing(config)
+    if not _is_measured(config):
+        return preprocessing
+    return fit_preprocessing(preprocessing, image_facts(images))
+
+
+def _is_measured(config: Config) -> bool:
+    return config.model.scale is None and config.model.shift is None
+
+
 def build_distorter(
     augment: Augment, preprocessing: Preprocessing, strength: float = 1.0
 ) -> Distorter | None:
@@ -145,6 +254,7 @@ def build_distorter(
         preprocessing.input_shape[2],
         **ranges,
         elastic_sigma=augment.elastic_sigma,
+        background=preprocessing.background,
         gain=preprocessing.scale,
         offset=preprocessing.shift,
     )
@@ -220,7 +330,7 @@ def build_trainer(
         A network of which a copy is trained, from its weights; by default that of the
         configuration, from random weights.
     preprocessing
-        Of the images; by default that of the configuration.
+        Of the images; by default as :func:`training_preprocessing` measures it.
     validation
         Validation images and labels; by default the configuration chooses them among the training
         set.
@@ -244,7 +354,7 @@ def build_trainer(
         config,
         (images, labels),
         validation,
-        preprocessing or build_preprocessing(config),
+        preprocessing or training_preprocessing(config, images),
         network,
         communicator,
     )

@@ -10,7 +10,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -33,7 +33,13 @@ from lenet.parallel.launch import choose_workers
 from lenet.parallel.mpi import MPIGroup
 from lenet.parallel.process_group import ProcessGroup, receive_signals
 from lenet.system.errors import CheckpointError, ConfigError
-from lenet.training.build import Images, build_preprocessing, build_trainer, load_split
+from lenet.training.build import (
+    Images,
+    build_trainer,
+    data_remarks,
+    load_split,
+    training_preprocessing,
+)
 from lenet.training.callbacks import Checkpoints, Log
 from lenet.training.checkpoint import Checkpoint, facts
 from lenet.training.events import Callback, EpochEvent, Snapshot
@@ -79,6 +85,7 @@ class _Job:
     network: Network | None = None
     """The network to train, if it is not that of the configuration."""
     preprocessing: Preprocessing | None = None
+    """Of the images; by default measured on them, or that of ``start``."""
     layers: Mapping[str, tuple[type[Layer], str]] = field(default_factory=registered_layers)
     """The layers that the user has registered: class and letter by name."""
 
@@ -127,7 +134,9 @@ def run_training(
         return TrainingResult(None, None, workers, None)
 
     def load() -> TrainingSet:
-        split = load_split(config, "train", directory)
+        split = load_split(config, "train", directory, warn=warn)
+        for remark in data_remarks(config, split):
+            warn(remark)
         return TrainingSet((split.images, split.labels), split.class_names)
 
     output = Path(config.output.dir)
@@ -310,7 +319,7 @@ def _checkpoint_of(trainer: Trainer, job: _Job, class_names: tuple[str, ...]) ->
         model=config.model.specification(),
         parameters=state.parameters,
         state=state.state,
-        preprocessing=job.preprocessing or build_preprocessing(config),
+        preprocessing=trainer.loader.preprocessing,
         class_names=class_names,
         dataset=config.data.name,
         step=state.step,
@@ -330,6 +339,13 @@ def _start(
     """Load the data, start all workers, and return this one's trainer and the class names."""
     data = load()
     class_names = data.class_names
+    if job.preprocessing is None:
+        job = replace(
+            job,
+            preprocessing=job.start.preprocessing
+            if job.start is not None
+            else training_preprocessing(job.config, data.training[0]),
+        )
     shared = {name: group.share(array) for name, array in data.arrays().items()}
     del data  # what was copied to shared memory need not stay twice
     arrays = {name: array for name, (array, _) in shared.items()}

@@ -1,0 +1,264 @@
+"""Data of one's own from the command line: trained on, evaluated, reported; data that moved."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lenet.config.schema import Config
+from lenet.data.idx import write_idx
+from lenet.data.measure import fit_preprocessing, image_facts
+from lenet.data.preprocessing import Preprocessing
+from lenet.data.strokes import draw
+from lenet.system.errors import ConfigError, DataError
+from lenet.training.build import (
+    build_distorter,
+    build_trainer,
+    load_split,
+    training_preprocessing,
+    with_data,
+)
+from lenet.training.restore import read_checkpoint
+
+OPTIONS = (
+    "--set",
+    "data.validation=60",
+    "--set",
+    "train.epochs=1",
+    "--set",
+    "train.batch_size=10",
+    "--workers",
+    "1",
+    "--quiet",
+)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch) -> None:
+    monkeypatch.delenv("LENET_DATA_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+
+def squares(count: int, seed: int, classes: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    """Images 28×28 of a bright square in one of several places, and the places."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % classes
+    images = np.zeros((count, 28, 28), np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        top, left = 4 + rng.integers(0, 3), 2 + 8 * label
+        image[top : top + 8, left : left + 6] = 255
+    return images, labels.astype(np.uint8)
+
+
+def write_folder(root: Path, names=("left", "middle", "right"), colour: bool = False) -> Path:
+    for split, count, seed in (("train", 240, 1), ("test", 60, 2)):
+        images, labels = squares(count, seed, len(names))
+        for k, (image, label) in enumerate(zip(images, labels, strict=True)):
+            path = root / split / names[label] / f"{k}.{'ppm' if colour else 'pgm'}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if colour:
+                pixels = np.stack([image, 255 - image, image // 2], -1)
+                path.write_bytes(b"P6 28 28 255\n" + pixels.tobytes())
+            else:
+                path.write_bytes(b"P5 28 28 255\n" + image.tobytes())
+    return root
+
+
+def write_files(root: Path, change=lambda images: images, shift: int = 0) -> Path:
+    root.mkdir()
+    for split, count, seed in (("train", 240, 1), ("test", 60, 2)):
+        images, labels = squares(count, seed)
+        write_idx(root / f"{split}-images", change(images))
+        write_idx(root / f"{split}-labels", labels + np.uint8(shift))
+    return root
+
+
+def write_npz(path: Path) -> Path:
+    (x, y), (x_test, y_test) = squares(240, 1), squares(60, 2)
+    np.savez(path, x_train=x, y_train=y, x_test=x_test, y_test=y_test)
+    return path
+
+
+def write_csv(path: Path) -> Path:
+    images, labels = squares(300, 1)
+    table = np.c_[labels, images.reshape(len(images), -1)]
+    np.savetxt(path, table, fmt="%d", delimiter=",")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "names"),
+    [
+        (lambda: write_folder(Path("mine")), ("left", "middle", "right")),
+        (lambda: write_files(Path("mine")), ("0", "1", "2")),
+        (lambda: write_npz(Path("mine.npz")), ("0", "1", "2")),
+        (lambda: write_csv(Path("mine.csv")), ("0", "1", "2")),
+    ],
+    ids=["folder", "idx", "npz", "csv"],
+)
+def test_train_evaluate_and_report(lenet, make, names):
+    options = (*OPTIONS, "--set", "model.classes=3", "--set", "train.epochs=3")
+    run = lenet("train", "--data", make(), *options, "--output", "run")
+    assert (run.code, run.err) == (0, "")
+    assert read_checkpoint("run/best.npz").class_names == names
+    evaluated = lenet("eval", "run/best.npz", "--json")
+    assert json.loads(evaluated.out)["count"] == 60
+    assert json.loads(evaluated.out)["accuracy"] > 0.9
+    assert lenet("report", "run").code == 0
+    page = Path("report.html").read_text(encoding="utf-8")
+    assert all(name in page for name in names)
+    assert "no test images" not in page
+
+
+def test_class_names_of_the_configuration(lenet):
+    write_files(Path("mine"))
+    names = ("--set", "data.class_names=[left, middle, right]", "--set", "model.classes=3")
+    assert lenet("train", "--data", "mine", *OPTIONS, *names, "--output", "run").code == 0
+    assert read_checkpoint("run/best.npz").class_names == ("left", "middle", "right")
+    assert "middle" in lenet("eval", "run/best.npz").out
+
+
+def test_the_number_of_classes_is_stated(lenet):
+    run = lenet("train", "--data", write_folder(Path("mine")), *OPTIONS, "--output", "run")
+    assert run.code == 2
+    assert "has 3 classes; set model.classes to 3" in run.err
+
+
+def test_labels_from_one_are_reported(lenet):
+    write_files(Path("mine"), shift=1)
+    run = lenet("train", "--data", "mine", *OPTIONS, "--set", "model.classes=3", "--output", "run")
+    assert run.code == 3
+    assert "train-labels" in run.err
+    assert "subtract 1 from them, or set model.classes to 4" in run.err
+
+
+def test_a_class_without_images_is_reported(lenet):
+    write_files(Path("mine"), shift=1)
+    run = lenet("train", "--data", "mine", *OPTIONS, "--set", "model.classes=4", "--output", "run")
+    assert run.code == 0
+    assert run.err == "lenet: warning: no training images of class 0\n"
+
+
+@pytest.mark.parametrize(
+    ("keys", "key"),
+    [
+        ({"data.path": "x"}, "data.path"),
+        ({"data.name": "folder"}, "data.path"),
+        ({"data.name": "csv", "data.path": "x", "data.size": [8, 8]}, "data.size"),
+        (
+            {"data.name": "npz", "data.path": "x", "data.class_names": ["a", "a"]},
+            "data.class_names",
+        ),
+        ({"data.test_fraction": 1.0}, "data.test_fraction"),
+        ({"data.invert": 1}, "data.invert"),
+    ],
+)
+def test_keys_that_contradict_each_other(keys, key):
+    with pytest.raises(ConfigError) as caught:
+        Config().with_values(keys)
+    assert caught.value.key == key
+
+
+def test_idx_needs_files_or_a_directory():
+    assert Config().with_values({"data.name": "idx", "data.path": "mine"}).data.train_images is None
+    with pytest.raises(ConfigError, match=r"or data\.path, the directory"):
+        Config().with_values({"data.name": "idx"})
+
+
+# --- Images that do not fit ----------------------------------------------------------------------
+
+
+def test_remedies_for_images_that_do_not_fit():
+    write_files(Path("large"), lambda images: images.repeat(2, axis=1).repeat(2, axis=2))
+    write_folder(Path("colour"), colour=True)
+    config = Config().with_values({"model.classes": 3})
+    with pytest.raises(DataError, match=r"set model\.input_size to 56"):
+        load_split(with_data(config, "large"), "train")
+    with pytest.raises(DataError, match=r"as layers .* set model\.input to \[3, 32, 32\]"):
+        load_split(with_data(config, "colour"), "train")
+    with pytest.raises(DataError, match=r"set model\.input to \[3, 32, 32\]"):
+        load_split(with_data(config.with_layers(), "colour"), "train")
+
+
+def test_a_colour_folder_with_layers(lenet):
+    write_folder(Path("mine"), colour=True)
+    made = Config().with_values({"model.classes": 3}).with_layers()
+    layers = made.with_values({"model.input": [3, 32, 32]})
+    found = load_split(with_data(layers, "mine"), "test")
+    assert found.images.shape == (60, 3, 28, 28)
+    assert found.class_names == ("left", "middle", "right")
+
+
+def test_transposed_inverted_and_scaled():
+    write_folder(Path("mine"))
+    config = with_data(Config().with_values({"model.classes": 3}), "mine")
+    plain = load_split(config, "test").images
+    changed = config.with_values({"data.transpose": True, "data.invert": True})
+    np.testing.assert_array_equal(
+        load_split(changed, "test").images, 255 - plain.transpose(0, 2, 1)
+    )
+    small = load_split(config.with_values({"data.size": [14, 20]}), "test").images
+    assert small.shape == (60, 14, 20)
+
+
+def test_options_of_the_data_are_kept_for_the_same_format_only():
+    write_files(Path("mine"))
+    write_npz(Path("mine.npz"))
+    config = with_data(Config(), "mine").with_values({"data.invert": True})
+    shutil.move("mine", "moved")
+    assert with_data(config, "moved").data.invert
+    assert with_data(config, "moved").data.path == "moved"
+    assert not with_data(config, "mine.npz").data.invert
+    assert with_data(config, None) == config
+    with pytest.raises(ConfigError, match="is a format of your own data; give the path"):
+        with_data(config, "idx")
+
+
+# --- Levels and background -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
+def test_nothing_changes_for_published_data(mnist_dir, name):
+    if not (mnist_dir / name).is_dir():
+        pytest.skip(f"{name} is not here")
+    config = Config().with_values({"data.name": name, "data.dir": str(mnist_dir)})
+    images = load_split(config, "train").images
+    assert training_preprocessing(config, images) == Preprocessing()
+
+
+def test_nothing_changes_for_strokes():
+    assert fit_preprocessing(Preprocessing(), image_facts(draw(500, seed=3)[0])) == Preprocessing()
+
+
+def test_levels_and_background_are_those_of_the_training_images(lenet):
+    write_files(Path("mine"), lambda images: 1 - images // 255)
+    run = lenet("train", "--data", "mine", *OPTIONS, "--set", "model.classes=3", "--output", "run")
+    assert run.code == 0
+    assert "levels are 0 to 1, not 0 to 255: training scales the input by them" in run.err
+    assert "the background is light (level 1)" in run.err
+    preprocessing = read_checkpoint("run/best.npz").preprocessing
+    assert preprocessing.scale == pytest.approx(1.275)
+    assert preprocessing.background == 1
+
+
+def test_a_scale_of_the_configuration_is_not_changed():
+    ones = squares(60, 1)[0] // 255
+    config = Config().with_values({"model.scale": 1.0, "model.shift": 0.0})
+    assert training_preprocessing(config, ones) == Preprocessing(scale=1.0, shift=0.0)
+
+
+def test_distortions_fill_with_the_background():
+    white = 255 - squares(60, 1)[0]
+    labels = np.arange(60, dtype=np.uint8) % 10
+    values = {"augment.rotation": 40.0, "data.validation": 0, "train.batch_size": 60}
+    config = Config().with_values(values)
+    preprocessing = training_preprocessing(config, white)
+    assert build_distorter(config.augment, preprocessing) is not None
+    trainer = build_trainer(config, white, labels)
+    x = next(trainer.loader.epoch()).x
+    assert float(x[:, 0].min()) == pytest.approx(1.175, abs=1e-5)
