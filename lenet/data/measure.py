@@ -123,7 +123,8 @@ def _ink_box(images: NDArray[np.float64], paper: int) -> tuple[float, float]:
     ]
     mass = ink.sum(axis=(1, 2))
     offsets = [
-        (ink.sum(axis) @ (np.arange(n) + 0.5)) / mass / n - 0.5 for axis, n in ((2, H), (1, W))
+        (ink.sum(axis) * (np.arange(n) + 0.5)).sum(axis=1) / mass / n - 0.5
+        for axis, n in ((2, H), (1, W))
     ]
     side = float(np.median(np.maximum(*sides)))
     return side, float(np.sqrt(np.mean(offsets[0] ** 2 + offsets[1] ** 2)))
