@@ -1,6 +1,8 @@
 """A training run, from the configuration to the checkpoints.
 
-It sets up the run directory, the worker processes, the data, the trainer and the callbacks.
+It sets up the run directory, the worker processes, the data, the trainer and the callbacks:
+:func:`run_training` for what a configuration names, :func:`train_network` for a network and images
+in memory.
 """
 
 from __future__ import annotations
