@@ -343,9 +343,9 @@ def test_keys_that_contradict_the_list(keys, problem):
 
 
 def test_options_of_a_packaged_network_are_its_own():
-    with pytest.raises(ConfigError, match=r"^model.filters: is no option of lenet5"):
+    with pytest.raises(ConfigError, match=r"^model.filters: is not an option of lenet5"):
         packaged_model("lenet5", {"filters": 3})
-    with pytest.raises(ConfigError, match=r"^model.classes: is no option .*; it has none"):
+    with pytest.raises(ConfigError, match=r"^model.classes: is not an option .*; it has none"):
         packaged_model("lenet5-1998", {"classes": 3})
     with pytest.raises(ConfigError, match=r"^model.name: .* did you mean caffe-lenet\?"):
         packaged_model("cafe-lenet")
