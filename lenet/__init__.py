@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 from lenet.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from lenet.api import Model as Model
     from lenet.api import evaluate as evaluate
-    from lenet.api import load as load
     from lenet.api import load_data as load_data
     from lenet.api import prepare as prepare
     from lenet.api import train_step as train_step
     from lenet.config.reader import load_config as load_config
     from lenet.config.schema import Config as Config
+    from lenet.model import Model as Model
+    from lenet.model import load as load
     from lenet.models.lenet5 import lenet5 as lenet5
     from lenet.models.lenet5 import lenet5_layers as lenet5_layers
     from lenet.models.registry import register_layer as register_layer
@@ -56,9 +56,9 @@ _MODULES = {
     "load_config": "lenet.config.reader",
     "run_training": "lenet.training.run",
     # a network with its preprocessing and class names
-    "Model": "lenet.api",
+    "Model": "lenet.model",
     "History": "lenet.training.history",
-    "load": "lenet.api",
+    "load": "lenet.model",
     "Evaluation": "lenet.training.metrics",
     "evaluate": "lenet.api",
     "LenetError": "lenet.system.errors",

@@ -19,7 +19,7 @@ FOLDERS = (
     *("predict", "report", "inspect", "export", "bench", "regress", "sweep", "cli"),
 )
 # Beside the folders: version may be imported by all, the others import what they want.
-TOP = ("version", "api", "__init__", "__main__")
+TOP = ("version", "api", "model", "__init__", "__main__")
 
 CORE = {"click", "numpy", "pyyaml", "scipy", "tqdm"}
 FILES = sorted(PACKAGE.rglob("*.py"))

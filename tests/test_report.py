@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 from tiny import bars, write_bars
 
-from lenet.api import load
 from lenet.cli import main
 from lenet.config.schema import Config
+from lenet.model import load
 from lenet.report import report
 from lenet.report.charts import Line, epoch_ticks, line_chart, linear_ticks, log_ticks, png
 from lenet.training.mistakes import MAX_MISTAKES
