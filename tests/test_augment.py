@@ -204,7 +204,7 @@ def test_elastic_displacements_vary_as_scipys_smoothed_noise():
     assert abs(np.corrcoef(rows, columns)[0, 1]) < 0.06
 
 
-def test_the_strongest_field_allowed_hardly_ever_folds():
+def test_the_strongest_accepted_field_hardly_ever_folds():
     sigma, n = 4.0, 400
     limit = 0.25 * 2 * sqrt(6 * pi) * sigma**2
     Distorter(28, 28, elastic_alpha=limit * 0.9999, elastic_sigma=sigma)

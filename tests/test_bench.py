@@ -76,7 +76,7 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return found
 
 
-def test_the_object_says_what_was_measured_and_on_what(result: dict[str, Any]) -> None:
+def test_the_object_contains_what_was_measured_and_on_what(result: dict[str, Any]) -> None:
     assert (result["schema_version"], result["images"], result["rounds"]) == (1, 20, 2)
     machine = result["machine"]
     assert machine["cores"] == CORES

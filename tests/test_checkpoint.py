@@ -880,7 +880,7 @@ def test_what_would_be_refused_is_not_saved(tmp_path, monkeypatch):
     assert "meta.model" in fails(path, make(), CheckpointError)
 
 
-def test_arrays_of_another_type_or_size_are_a_bug(tmp_path):
+def test_arrays_of_another_type_or_size_are_an_internal_error(tmp_path):
     good = make()
     assert good.training is not None
     doubles = {name: a.astype(np.float64) for name, a in good.parameters.items()}

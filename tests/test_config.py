@@ -1,4 +1,4 @@
-"""The configuration: what it accepts, what it refuses and how it says so.
+"""The configuration: what it accepts, what it rejects, and its messages.
 
 Rows are those of the table of faults: each is caused with a real file, and asserts the class,
 file, key and the single line.

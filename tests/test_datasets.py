@@ -125,7 +125,7 @@ def test_the_named_directory_comes_before_the_cache(tmp_path, cache):
     np.testing.assert_array_equal(load_dataset("tiny", "test").labels, [2, 0])
 
 
-def test_only_the_split_asked_for_is_read(tmp_path):
+def test_only_the_requested_split_is_read(tmp_path):
     fill(tmp_path / "here", train_images=b"rubbish", train_labels=b"rubbish")
     assert len(load_dataset("tiny", "test", directory=tmp_path / "here").images) == 2
 
@@ -163,7 +163,7 @@ def test_md5_is_of_the_archive_and_an_unpacked_file_passes(tmp_path, monkeypatch
     assert len(load_dataset("tiny", "train", directory=tmp_path / "here").labels) == 5
 
 
-def test_an_unpacked_file_of_another_data_set_is_told_by_its_content(tmp_path, monkeypatch):
+def test_an_unpacked_file_of_another_data_set_is_recognised_by_its_content(tmp_path, monkeypatch):
     archives = {role: Archive(NAMES[role], gzip_md5="0" * 32) for role in CONTENT}
     monkeypatch.setitem(CATALOGUE, "other", replace(CATALOGUE["tiny"], archives=archives))
     (tmp_path / "train-images-idx3-ubyte").write_bytes(CONTENT["train_images"])
@@ -171,7 +171,7 @@ def test_an_unpacked_file_of_another_data_set_is_told_by_its_content(tmp_path, m
         load_dataset("other", "train", directory=tmp_path)
 
 
-def test_published_sums_are_whole():
+def test_published_checksums_are_complete():
     for source in CATALOGUE.values():
         assert {role.partition("_")[0] for role in source.archives} in (set(), {"train", "test"})
         for archive in source.archives.values():
@@ -314,7 +314,7 @@ def use(monkeypatch, *mirrors: str) -> None:
     monkeypatch.setitem(CATALOGUE, "tiny", replace(CATALOGUE["tiny"], mirrors=mirrors))
 
 
-def test_what_is_missing_is_fetched_once_and_only_what_is_asked_for(monkeypatch, cache):
+def test_missing_files_are_fetched_once_and_only_those_requested(monkeypatch, cache):
     with mirror(good) as (address, asked):
         use(monkeypatch, address)
         for _ in range(2):
@@ -351,7 +351,7 @@ def test_a_bad_mirror(monkeypatch, cache, limits, fault):
         assert set(tree(cache)) == {f"tiny/{NAMES[f'train_{w}']}.gz" for w in ("images", "labels")}
 
 
-def test_a_mirror_that_has_one_file_is_not_asked_for_it_again(monkeypatch, cache):
+def test_a_file_that_one_mirror_has_is_not_requested_again(monkeypatch, cache):
     def half(handler):
         good(handler) if "images" in handler.path else handler.send_error(404)
 
@@ -383,7 +383,7 @@ def test_a_look_up_that_hangs_is_not_waited_for(monkeypatch, limits):
     over.set()
 
 
-def test_a_proxy_is_asked_and_a_dead_one_named(monkeypatch):
+def test_a_proxy_is_used_and_a_dead_one_named(monkeypatch):
     use(monkeypatch, "http://mirror.invalid/")
     with mirror(good) as (address, asked):
         monkeypatch.setenv("http_proxy", address)
@@ -480,7 +480,7 @@ def test_list_as_json(cache):
     assert by_name["tiny"]["bytes"] == sum(map(len, tree(cache).values()))
 
 
-def test_fetch_says_where_it_put_them(tmp_path, monkeypatch, cache):
+def test_fetch_prints_where_the_files_are(tmp_path, monkeypatch, cache):
     with mirror(good) as (address, _):
         use(monkeypatch, address)
         for arguments, place in (
@@ -588,7 +588,7 @@ def test_a_directory_without_the_files_is_named_even_if_the_cache_has_them(tmp_p
     assert lines == []
 
 
-def test_python_looks_where_the_environment_says(tmp_path, monkeypatch):
+def test_the_environment_variable_is_used_in_python(tmp_path, monkeypatch):
     monkeypatch.setenv("LENET_DATA_DIR", str(fill(tmp_path / "here")))
     assert len(load_dataset("tiny", "train", download=False).images) == 5
     monkeypatch.setenv("LENET_DATA_DIR", "")

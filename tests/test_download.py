@@ -69,14 +69,14 @@ class Line:
                 return
 
 
-def test_a_line_that_breaks_off_is_asked_for_the_rest(tmp_path):
+def test_a_broken_connection_is_resumed(tmp_path):
     line = Line(most=90_000)
     with mirror(line) as (address, _):
         fetch(tmp_path, address)
     assert line.asked == [0, 90_000, 180_000]
 
 
-def test_what_has_come_is_kept_for_the_next_command(tmp_path):
+def test_a_partial_file_is_kept_for_the_next_command(tmp_path):
     class Dies(Line):
         def __call__(self, handler):
             if self.asked:
@@ -100,7 +100,7 @@ def test_the_next_mirror_continues_the_file_of_the_first(tmp_path):
     assert (first.asked, second.asked) == ([0], [120_000])
 
 
-def test_a_mirror_that_knows_no_ranges_sends_the_whole_file(tmp_path):
+def test_a_mirror_without_ranges_sends_the_whole_file(tmp_path):
     (tmp_path / "images.gz.part").write_bytes(CONTENT[:50_000])
     line = Line(ranges=False)
     with mirror(line) as (address, _):
@@ -108,7 +108,7 @@ def test_a_mirror_that_knows_no_ranges_sends_the_whole_file(tmp_path):
     assert line.asked == [0]
 
 
-def test_a_mirror_that_knows_no_ranges_and_breaks_off_is_not_asked_for_ever(tmp_path):
+def test_a_mirror_without_ranges_that_breaks_off_is_not_tried_for_ever(tmp_path):
     line = Line(most=90_000, ranges=False)
     with mirror(line) as (address, _), pytest.raises(NotFetched, match="broke off after 90,000 of"):
         download_files((address,), tmp_path, {"images.gz": check})
@@ -141,7 +141,7 @@ def test_the_wrong_range_is_not_appended(tmp_path):
     assert (tmp_path / "images.gz.part").read_bytes() == CONTENT[:1000]
 
 
-def test_a_log_in_page_does_not_cost_what_has_come(tmp_path):
+def test_a_log_in_page_does_not_replace_the_partial_file(tmp_path):
     def portal(handler):
         handler.send_response(200)
         handler.send_header("Content-Type", "text/html; charset=utf-8")
@@ -163,7 +163,7 @@ def test_a_slow_mirror_is_left_for_a_fast_one(tmp_path, monkeypatch):
     assert fast.asked[0] >= 1000  # what the slow one sent is used
 
 
-def test_where_all_are_slow_the_fastest_goes_on_to_the_end(tmp_path, monkeypatch):
+def test_if_all_are_slow_the_fastest_completes(tmp_path, monkeypatch):
     monkeypatch.setattr(download, "SECONDS_PER_MIRROR", 0.05)
     monkeypatch.setattr(download, "SECONDS_PER_WAIT", 0.2)
     slower, slow = Line(rate=100_000), Line(rate=400_000)

@@ -61,7 +61,7 @@ def test_twice_the_same_network_is_that_network(pair_of_networks):
     assert twice.loss == pytest.approx(alone.loss, rel=1e-5)
 
 
-def test_views_change_the_opinion_and_are_the_same_every_time(pair_of_networks):
+def test_views_change_the_prediction_and_are_the_same_every_time(pair_of_networks):
     held = pair_of_networks[:1]
     plain, _ = evaluate_checkpoints(held, "test")
     some, again = (evaluate_checkpoints(held, "test", views=3)[0] for _ in range(2))

@@ -774,7 +774,7 @@ def test_53_a_signal_after_all_is_done_changes_nothing(number):
 
 
 @POSIX
-def test_54_kill_9_and_go_on(tiny, lenet, tmp_path):
+def test_54_kill_9_and_resume(tiny, lenet, tmp_path):
     """Old or new, the checkpoint is whole; what the killed process left is cleaned up."""
     output = tmp_path / "run"
     with running(tiny, output, 1, "--set", "train.checkpoint_every=1") as started:
@@ -889,7 +889,7 @@ def test_59_the_clock_goes_backwards(lenet, finished, halfway, monkeypatch):
 
 @POSIX
 @pytest.mark.parametrize(("term", "draws"), [("dumb", False), ("xterm", True)])
-def test_60_a_terminal_that_knows_no_escape_codes(tiny, tmp_path, term, draws):
+def test_60_a_terminal_without_escape_codes(tiny, tmp_path, term, draws):
     """On a terminal of our own, where the bar is drawn unless it is dumb."""
     pty = pytest.importorskip("pty")
     termios = import_module("termios")

@@ -7,6 +7,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from lenet.models.lenet5 import lenet5
+from lenet.models.specification import Specification, expanded
 from lenet.nn.activations import FUNCTIONS, Activation
 from lenet.nn.convolution import Convolution
 from lenet.nn.fused import FUSED, fuse
@@ -280,6 +281,16 @@ AVERAGED = [
     {"F": 4, "kernel": 1},
     {"F": 4, "kernel": 5, "padding": 2, "groups": 2},
 ]
+
+
+def test_a_specification_has_them_as_one_convolution():
+    entries = [
+        {"type": "convolution", "filters": 3, "kernel": 3},
+        {"type": "average_pooling"},
+        {"type": "linear", "units": 2},
+    ]
+    layers = Specification((1, 8, 8), expanded(entries)).build(fused=True).layers
+    assert [type(layer).__name__ for layer in layers] == ["AveragedConvolution", "Linear"]
 
 
 @pytest.mark.parametrize("options", AVERAGED, ids=str)

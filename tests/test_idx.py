@@ -66,7 +66,7 @@ def test_every_type_is_read_in_native_byte_order(tmp_path, code, letter, pack):
 
 
 @pytest.mark.parametrize("name", ["a", "a.gz"])
-def test_compression_is_told_by_content_not_by_name(tmp_path, name):
+def test_compression_is_recognised_by_content_not_by_name(tmp_path, name):
     for content in (IMAGES, gz(IMAGES)):
         array = read_idx(place(tmp_path, content, name))
         assert array.shape == (2, 3, 4)
@@ -250,7 +250,7 @@ def test_unreadable_file_is_the_systems_fault(tmp_path):
 @pytest.mark.parametrize(
     "array", [np.zeros(3, np.uint16), np.zeros(3, bool), np.zeros((0, 2), "u1"), np.array(3, "u1")]
 )
-def test_what_idx_cannot_hold_is_refused(tmp_path, array):
+def test_what_idx_cannot_store_is_refused(tmp_path, array):
     with pytest.raises(ValueError, match="IDX has no array"):
         write_idx(tmp_path / "a", array)
     assert not list(tmp_path.iterdir())

@@ -176,7 +176,7 @@ def test_an_npy_header_as_python_2_wrote_it(tmp_path):
     assert pixels.shape == (3, 4, 3)
 
 
-def test_numbers_that_float32_does_not_hold(tmp_path):
+def test_numbers_beyond_float32(tmp_path):
     np.save(tmp_path / "a.npy", np.array([[-1e300, 0.0], [1e-300, 1e300]]))
     ((_, pixels),) = read_images(tmp_path / "a.npy")
     np.testing.assert_array_equal(pixels[..., 0], np.float32([[0, 0.5], [0.5, 1]]))
@@ -188,7 +188,7 @@ def test_numbers_that_float32_does_not_hold(tmp_path):
     refused(tmp_path / "b.npy", "infinite")
 
 
-def test_a_header_that_claims_the_world_takes_no_memory(tmp_path):
+def test_a_header_of_a_huge_shape_takes_no_memory(tmp_path):
     path = tmp_path / "bomb.npy"
     text = "{'descr': '|u1', 'fortran_order': False, 'shape': (60000, 60000), }".ljust(117) + "\n"
     path.write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode())
@@ -308,7 +308,7 @@ def tiff(data: bytes, bits: int, sample_format: int = 1) -> bytes:
     return b"II*\0" + struct.pack("<IH", 8, len(tags)) + body + bytes(4) + data
 
 
-def test_a_tiff_of_twelve_bits_is_as_light_as_it_says(tmp_path, pillow):
+def test_a_tiff_of_twelve_bits_is_scaled_by_its_declared_depth(tmp_path, pillow):
     levels = np.arange(24).reshape(4, 6) * 100  # to 2,300: by themselves they would need no more
     packed = b"".join(
         bytes([a >> 4, (a & 15) << 4 | b >> 8, b & 255]) for a, b in levels.reshape(-1, 2).tolist()

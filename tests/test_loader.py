@@ -220,7 +220,7 @@ def test_batches_of_colour_images(distort):
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
-def test_a_batch_says_which_images_of_which_step_it_has(workers):
+def test_a_batch_has_the_numbers_of_its_images_and_step(workers):
     for rank in range(workers):
         for epoch in (0, 3):
             batches = numbered_batches(130, epoch, rank=rank, size=workers)

@@ -65,7 +65,7 @@ def answers(monkeypatch, number: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["EAGAIN", "EWOULDBLOCK", "EACCES", "EDEADLK"])
-def test_busy_is_what_the_system_says_of_a_lock_that_another_has(tmp_path, monkeypatch, name):
+def test_busy_is_the_error_of_a_lock_that_another_process_has(tmp_path, monkeypatch, name):
     answers(monkeypatch, getattr(errno, name))
     with pytest.raises(SystemFailure, match="another run is in this directory right now"):
         locked(tmp_path, [])

@@ -188,7 +188,7 @@ def test_data_that_are_not_mapped_reach_all_ranks(configured, start, keys, tmp_p
     assert_same_state(checkpoint(sent), checkpoint(mapped))
 
 
-def test_only_the_first_rank_speaks(configured, start):
+def test_only_the_first_rank_prints(configured, start):
     config = configured()
     out, err = finish(start(2, config, "--json"))
     result = json.loads(out)  # one object, not two
@@ -307,7 +307,7 @@ run_training(config)
 """
 
 
-def test_a_rank_that_does_not_find_the_data_says_so_and_ends_the_job(configured, start):
+def test_a_rank_that_does_not_find_the_data_reports_it_and_ends_the_job(configured, start):
     process = start(2, configured(), script=BLIND)
     _, err = process.communicate(timeout=60)
     assert (process.returncode, err.count("\n")) == (3, 1), err
@@ -354,7 +354,7 @@ def endless(configured, start):
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to see processes")
 @pytest.mark.parametrize("victim", ["rank 0", "rank 1", "mpiexec"])
-def test_a_killed_process_ends_the_job_and_the_run_goes_on_elsewhere(
+def test_a_killed_process_ends_the_job_and_the_run_is_resumed_elsewhere(
     shared_before, endless, start, victim
 ):
     config, process = endless

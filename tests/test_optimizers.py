@@ -216,7 +216,7 @@ def test_biases_never_decay(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_resumed_training_goes_on_to_the_same_bits(name):
+def test_resumed_training_has_the_same_bits(name):
     start, gradients = course(np.float32)
     whole = run(make(name, 0.05, np.float32), start.copy(), gradients)
 

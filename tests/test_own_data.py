@@ -246,7 +246,7 @@ def test_a_directory_that_is_named_comes_first(tmp_path):
     np.testing.assert_array_equal(found.images, GREY)
 
 
-def test_a_directory_without_test_images_says_so(tmp_path):
+def test_a_directory_without_test_images_is_reported(tmp_path):
     paths = idx_files(tmp_path / "own")
     paths["test_images"].unlink()
     with pytest.raises(DataError, match=r"own: contains no file of the test images; name one test"):
@@ -533,7 +533,7 @@ def test_a_directory_for_every_class(tmp_path, cache):
     assert len(list((cache / "decoded").iterdir())) == 2
 
 
-def test_a_picture_that_changes_is_read_anew(tmp_path):
+def test_a_changed_picture_is_read_again(tmp_path):
     root = folder_of(tmp_path / "own")
     before = load_path(root, "train", test_fraction=0).images.copy()
     write_pgm(root / "a" / "000.pgm", np.zeros((6, 6), np.uint8))

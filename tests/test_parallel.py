@@ -459,7 +459,7 @@ def replace_output(config: Config, name: str) -> Config:
 
 
 @pytest.mark.parametrize(("wanted", "count"), [(2, 2), ("auto", 2), ("auto", 1)])
-def test_callbacks_are_told_how_many_workers_start(config, monkeypatch, wanted, count):
+def test_callbacks_receive_the_number_of_workers(config, monkeypatch, wanted, count):
     monkeypatch.setattr("lenet.parallel.launch.usable_cores", lambda: count)
     started = Started()
     run_training(config.with_values({"train.workers": wanted}), callbacks=[started])

@@ -94,7 +94,7 @@ def test_a_stack_is_one_line_per_image(predict, tmp_path):
     assert lines[0]["label"] == lines[1]["label"]
 
 
-def test_the_network_sees_the_digit_prepared_as_in_training():
+def test_the_digit_is_prepared_as_in_training():
     predictor = Predictor(untrained())
     found = predictor("four", inked(drawn()))
     assert found.digit is not None

@@ -134,7 +134,7 @@ def test_epochs_need_not_be_whole():
 
 
 @given(st.sampled_from(NAMES), st.lists(st.integers(0, 5000), max_size=20))
-def test_a_schedule_remembers_nothing(name, asked):
+def test_a_schedule_has_no_state(name, asked):
     def make():
         return make_schedule(name, 0.1, steps=1000, steps_per_epoch=100, warmup=0.5, gamma=0.9)
 

@@ -228,7 +228,7 @@ def test_a_range_never_leaves_its_bounds_by_rounding():
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
 )
-def test_what_is_wrong_with_a_grid_is_said_in_a_line(grid, options, words):
+def test_problems_of_a_grid_are_reported_in_a_line(grid, options, words):
     _, problems = make_plan(Config(), grid, **options)
     assert len(problems) == 1, list(map(str, problems))
     for word in words:
@@ -463,7 +463,7 @@ def test_divergence_is_a_line_and_stops_no_other_run(lenet, config, tmp_path):
     assert contents(tmp_path / "out") == before
 
 
-def test_without_a_whole_configuration_none_is_chosen(lenet, config, tmp_path):
+def test_without_a_complete_configuration_none_is_chosen(lenet, config, tmp_path):
     ended = lenet("sweep", "--config", config, "--output", tmp_path / "out", "--quiet",
                   "--grid", "optimizer.lr=900", "--set", "schedule.name=constant",
                   "--set", "train.epochs=3")  # fmt: skip
@@ -473,7 +473,7 @@ def test_without_a_whole_configuration_none_is_chosen(lenet, config, tmp_path):
     refused(lenet("eval", tmp_path / "out"), 3, "has chosen")
 
 
-def test_a_bug_or_a_full_disk_fails_its_run_alone_and_is_tried_again(
+def test_an_internal_error_or_a_full_disk_fails_its_run_alone_and_is_tried_again(
     lenet, config, tmp_path, monkeypatch
 ):
     train = task.run_training
@@ -518,7 +518,7 @@ def test_a_bug_or_a_full_disk_fails_its_run_alone_and_is_tried_again(
 # --- Its directory ------------------------------------------------------------------------------
 
 
-def test_a_sweep_is_not_replaced_unasked(lenet, swept, config):
+def test_a_sweep_is_not_replaced_without_overwrite(lenet, swept, config):
     before = contents(swept)
     refused(lenet("sweep", "--config", config, "--output", swept, *GRID), 2, "--resume", "--overw")
     assert contents(swept) == before
@@ -619,7 +619,7 @@ def started(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no signals between processes there")
-def test_interrupted_and_resumed_it_has_the_bits_of_one_that_never_stopped(lenet, config, tmp_path):
+def test_interrupted_and_resumed_it_has_the_bits_of_an_uninterrupted_one(lenet, config, tmp_path):
     out = tmp_path / "out"
     with started(config, out, *LONG) as process:
         process.send_signal(signal.SIGINT)
@@ -647,7 +647,7 @@ def test_interrupted_and_resumed_it_has_the_bits_of_one_that_never_stopped(lenet
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no signals between processes there")
-def test_asked_to_end_it_ends_all_jobs_and_starts_no_more(config, tmp_path):
+def test_when_stopped_it_ends_all_jobs_and_starts_no_more(config, tmp_path):
     out = tmp_path / "out"
     options = (*ENDLESS, "--seeds", "3", "--set", "optimizer.lr=1e-3")
     with started(config, out, *options, jobs=2) as process:
@@ -675,7 +675,7 @@ def test_a_killed_process_fails_its_run_and_no_other(config, tmp_path):
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to see processes")
-def test_killed_itself_it_leaves_no_process_and_goes_on(lenet, config, tmp_path):
+def test_when_killed_it_leaves_no_process_and_can_be_resumed(lenet, config, tmp_path):
     out = tmp_path / "out"
     with started(config, out, *LONG) as process:
         family = children(process.pid)
@@ -700,7 +700,7 @@ def job_of(process: subprocess.Popen[str]) -> int:
     return pid
 
 
-def test_a_run_that_came_to_no_checkpoint_begins_anew(lenet, config, tmp_path):
+def test_a_run_without_a_checkpoint_starts_again(lenet, config, tmp_path):
     out = tmp_path / "out"
     options = ("--config", config, "--output", out, "--grid", "train.epochs=1", "--quiet")
     assert lenet("sweep", *options).code == 0
@@ -737,7 +737,7 @@ def test_under_mpiexec_the_runs_are_the_same(mpiexec, swept, config, tmp_path):
         assert_same_state(last(a), last(b))
 
 
-def test_under_mpiexec_one_rank_says_what_is_wrong(mpiexec, config, tmp_path):
+def test_under_mpiexec_one_rank_reports_the_error(mpiexec, config, tmp_path):
     arguments = command(config, tmp_path / "out", "--grid", "optimizer.lr=", "--executor", "mpi")
     done = subprocess.run(
         mpiexec + arguments, cwd=ROOT, capture_output=True, text=True, timeout=120

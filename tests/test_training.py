@@ -118,7 +118,7 @@ def test_two_steps_are_the_formulas(configured):
     np.testing.assert_allclose(trainer.parameters, w, rtol=0, atol=1e-12)
 
 
-def test_learns_two_hundred_images_by_heart(configured):
+def test_two_hundred_images_are_memorised(configured):
     config = configured(
         data__limit=200, data__validation=0, train__epochs=8, optimizer__weight_decay=0.0
     )
@@ -129,7 +129,7 @@ def test_learns_two_hundred_images_by_heart(configured):
     assert recorder.epochs[-1].train_accuracy == 1
 
 
-def test_events_tell_what_happens(configured):
+def test_events_report_the_run(configured):
     config = configured()
     recorder = Recorder()
     outcome = run_training(config, callbacks=[recorder])
@@ -211,7 +211,7 @@ def test_early_stopping_waits_for_its_patience(configured):
     assert len(recorder.epochs) == last_best + 3 < 40
 
 
-def test_averaged_weights_are_what_is_judged_and_saved(configured):
+def test_averaged_weights_are_evaluated_and_saved(configured):
     config = configured(train__average=0.9)
     recorder = Recorder()
     run_training(config, callbacks=[recorder])
@@ -242,7 +242,7 @@ def test_smaller_batch_at_the_end_counts_by_its_images(configured):
     ids=["first step of an epoch", "middle", "last step of an epoch", "last step of all"],
 )
 @pytest.mark.parametrize("optimizer", ["nesterov", "adamw"])
-def test_resumed_run_has_the_bits_of_one_that_never_stopped(configured, tmp_path, stop, optimizer):
+def test_resumed_run_has_the_bits_of_an_uninterrupted_one(configured, tmp_path, stop, optimizer):
     options = {**STATEFUL, "optimizer__name": optimizer, "optimizer__lr": 0.01}
     whole = configured(**options, output__dir=str(tmp_path / "whole"))
     run_training(whole)
