@@ -9,6 +9,7 @@ import click
 from lenet.cli.options import CONFIG, SET
 from lenet.config.reader import load_config
 from lenet.config.writer import to_yaml
+from lenet.models.packaged import MODELS
 
 
 @click.command()
@@ -17,8 +18,7 @@ from lenet.config.writer import to_yaml
 @click.option(
     "--model",
     metavar="NAME",
-    help="Print this packaged network as a list of layers to edit: lenet5, lenet5-1998, "
-    "caffe-lenet.",
+    help=f"Print this packaged network as a list of layers to edit: {', '.join(MODELS)}.",
 )
 def config(file: Path | None, overrides: tuple[str, ...], model: str | None) -> None:
     """Print the complete configuration, with a comment above each key.
