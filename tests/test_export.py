@@ -30,7 +30,7 @@ from lenet.data.preprocessing import Preprocessing
 from lenet.export import c_source as c
 from lenet.export.exported import ExportedNetwork, exported_network
 from lenet.export.onnx_model import compare, onnx_model
-from lenet.nn.activations import Activation
+from lenet.nn.activations import Activation, Identity
 from lenet.nn.linear import Linear
 from lenet.nn.network import Network
 from lenet.nn.pooling import MaxPooling
@@ -179,10 +179,23 @@ class Unknown(Activation):
     """A layer that no exporter knows."""
 
 
-def test_a_layer_without_a_translation_is_named():
-    network = Network([Unknown("strange", "relu"), Linear("class", 2)], (1, 4, 4))
+def with_identity() -> Activation:
+    layer = Activation("strange", "relu")
+    layer.function = Identity
+    return layer
+
+
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        (lambda: Unknown("strange", "relu"), "Unknown"),
+        (with_identity, "Activation with Identity"),
+    ],
+)
+def test_a_layer_without_a_translation_is_named(make, what):
+    network = Network([make(), Linear("class", 2)], (1, 4, 4))
     made = ExportedNetwork(network, (4, 4), Preprocessing((1, 4, 4)), ("a", "b"), "of a test")
-    problem = "layer strange: Unknown cannot be exported to"
+    problem = f"layer strange: {what} cannot be exported to"
     with pytest.raises(ConfigError, match=f"{problem} C; "):
         c.c_source(made)
     pytest.importorskip("onnx")

@@ -361,6 +361,8 @@ def _rbf(code: Code, layer: RBF) -> None:
 
 
 def _activation(code: Code, layer: Activation) -> None:
+    if layer.function not in ACTIVATIONS:
+        raise not_exported(layer, "C", layer.function.__name__)
     code.in_place(ACTIVATIONS[layer.function], prod(layer.shape))
 
 

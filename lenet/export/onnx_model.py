@@ -423,6 +423,8 @@ def _nothing(graph: Graph, layer: Layer) -> None:
 
 
 def _activation(graph: Graph, layer: Activation) -> None:
+    if layer.function not in ACTIVATIONS:
+        raise not_exported(layer, "ONNX", layer.function.__name__)
     ACTIVATIONS[layer.function](graph, layer.name)
 
 
