@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from oracles import LECUN_TABLE
 
 from lenet.nn.activations import Activation
-from lenet.nn.convolution import LECUN_TABLE, Convolution
+from lenet.nn.convolution import Convolution
 from lenet.nn.dropout import Dropout
 from lenet.nn.linear import Linear
 from lenet.nn.network import Network

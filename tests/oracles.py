@@ -13,6 +13,14 @@ import numpy as np
 
 EXAMPLES = json.loads((Path(__file__).parent / "oracles.json").read_text(encoding="utf-8"))
 
+LECUN_TABLE = (
+    *((0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (0, 4, 5), (0, 1, 5)),
+    *((0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5), (0, 3, 4, 5), (0, 1, 4, 5), (0, 1, 2, 5)),
+    *((0, 1, 3, 4), (1, 2, 4, 5), (0, 2, 3, 5)),
+    (0, 1, 2, 3, 4, 5),
+)
+"""The maps of S2 that each map of C3 is connected to: Y. LeCun et al. (1998), table I."""
+
 
 def batch_last(x):
     """(N,C,H,W) to the network's (C,H,W,N)."""

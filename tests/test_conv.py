@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from oracles import EXAMPLES, batch_first, batch_last, correlate, ready
+from oracles import EXAMPLES, LECUN_TABLE, batch_first, batch_last, correlate, ready
 from scipy.signal import convolve2d, correlate2d
 
-from lenet.nn.convolution import LECUN_TABLE, Convolution
+from lenet.models.lenet5_1998 import TABLE_I
+from lenet.nn.convolution import Convolution
 from lenet.nn.network import Network
 from lenet.system.errors import ConfigError
 
@@ -89,6 +90,7 @@ def test_against_loops(options, block):
 
 def test_the_table_of_the_paper():
     """LeCun et al. (1998), table I: 60 connections of 25 weights, and 16 biases."""
+    assert [tuple(maps) for maps in TABLE_I] == list(LECUN_TABLE)
     layer = Convolution("C3", 16, 5, table=LECUN_TABLE)
     layer.build((6, 14, 14))
     assert sum(p.size for p in layer.parameters) == 1516

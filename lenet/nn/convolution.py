@@ -21,7 +21,7 @@ convolutions (docs/derivation.md, 8).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -54,7 +54,7 @@ class Convolution(TrainedLayer):
     table
         For every filter, the list of the channels that it is connected to, counted from 0; None
         connects all with all. Only these have weights. C3 of the first LeNet-5 has such a table
-        (Y. LeCun et al. (1998), table I; :data:`LECUN_TABLE`).
+        (Y. LeCun et al. (1998), table I).
     flip
         True convolution instead of cross-correlation.
     block
@@ -240,16 +240,3 @@ class Convolution(TrainedLayer):
     @property
     def connections(self) -> int:
         return (self.weight.size + self.F) * self.Ho * self.Wo
-
-
-LECUN_TABLE: Final = (
-    *((0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (0, 4, 5), (0, 1, 5)),
-    *((0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5), (0, 3, 4, 5), (0, 1, 4, 5), (0, 1, 2, 5)),
-    *((0, 1, 3, 4), (1, 2, 4, 5), (0, 2, 3, 5)),
-    (0, 1, 2, 3, 4, 5),
-)
-"""The maps of S2 that each map of C3 is connected to: Y. LeCun et al. (1998), table I.
-
-Six maps see three neighbours, six see four, three see two pairs with a gap, and one sees all: 60
-connections of 5×5 weights and 16 biases, 1,516 in all.
-"""

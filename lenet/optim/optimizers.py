@@ -88,7 +88,7 @@ class Optimizer(Stateful, ABC):
         Allocates the vectors of the rule: ``zeros(size, dtype)``.
     """
 
-    remembers: ClassVar[tuple[str, ...]]
+    vector_names: ClassVar[tuple[str, ...]]
     """Names of the vectors that the rule stores from step to step."""
 
     size: int = field(kw_only=False)
@@ -99,7 +99,7 @@ class Optimizer(Stateful, ABC):
     zeros: Zeros = np.zeros
 
     def __post_init__(self) -> None:
-        super().__init__({name: self.zeros(self.size, self.dtype) for name in self.remembers})
+        super().__init__({name: self.zeros(self.size, self.dtype) for name in self.vector_names})
         self.scratch: Vector = np.empty(self.size, self.dtype)
         self.decay: Vector | None = None
         if self.weight_decay:
@@ -163,7 +163,7 @@ class SGD(Optimizer):
     [0.5]
     """
 
-    remembers = ("velocity",)
+    vector_names = ("velocity",)
 
     momentum: float = 0.9
 
@@ -211,7 +211,7 @@ class Nesterov(Optimizer):
     [0.7]
     """
 
-    remembers = ("lookahead",)
+    vector_names = ("lookahead",)
 
     momentum: float = 0.9
 
@@ -265,7 +265,7 @@ class Adam(Optimizer):
     [0.75 1.25]
     """
 
-    remembers = ("first_moment", "second_moment")
+    vector_names = ("first_moment", "second_moment")
 
     beta1: float = 0.9
     beta2: float = 0.999
