@@ -1,4 +1,4 @@
-"""The command line as a test calls it: what came of it, and the form of an error."""
+"""Calls of the command line in tests: the result, and the form of an error."""
 
 from __future__ import annotations
 

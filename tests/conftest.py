@@ -1,4 +1,4 @@
-"""What tests share: the directory of real data, where there is one; a user who may not do all."""
+"""Fixtures of all tests: the directory of real data, if there is one; an unprivileged user."""
 
 from __future__ import annotations
 

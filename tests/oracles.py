@@ -1,4 +1,4 @@
-"""What the tests compare with, none of it code of the package.
+"""References that the tests compare with, independent of the package.
 
 Worked examples of the course's slides, recomputed; loops written from the definitions, on arrays
 (N,C,H,W); and central differences, which leave out kinks.

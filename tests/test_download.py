@@ -1,4 +1,4 @@
-"""Downloads over lines that are slow, break off and come back, from servers of this machine."""
+"""Downloads over slow and interrupted connections, from servers on this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The folder is the floor: a file imports only from its own folder and from those before it."""
+"""The order of the folders: a file imports only from its own folder and earlier ones."""
 
 from __future__ import annotations
 

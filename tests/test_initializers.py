@@ -1,4 +1,4 @@
-"""Initialisation, against the variances that the papers derive."""
+"""Initialisation, against the variances derived in the papers."""
 
 from __future__ import annotations
 

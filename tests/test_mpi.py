@@ -1,4 +1,4 @@
-"""One training on several ranks: what it computes, how it ends, what is refused.
+"""A training run on several ranks: what it computes, how it ends, what is refused.
 
 The ranks are processes under mpiexec, on this machine. Skipped where the extra ``mpi`` is missing.
 """

@@ -1,4 +1,4 @@
-"""Scalars for TensorBoard: read back with its own reader, and what is said where it is missing."""
+"""Scalars for TensorBoard: read back with its own reader, and the error if it is missing."""
 
 from __future__ import annotations
 

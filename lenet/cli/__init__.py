@@ -115,7 +115,7 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """Print a warning of Python's as the one line that other warnings are."""
+    """Print a Python warning as one line, like the warnings of this package."""
     if issubclass(category, UserWarning):
         text = f"lenet: warning: {printable(message)}"
     else:

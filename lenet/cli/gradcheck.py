@@ -12,7 +12,7 @@ from lenet.cli.options import CONFIG, JSON, SET
 from lenet.config.reader import load_config
 
 if TYPE_CHECKING:
-    from lenet.nn.gradcheck import Gradient, Identity
+    from lenet.nn.gradcheck import GradientCheck, IdentityCheck
 
 
 @click.command()
@@ -51,7 +51,7 @@ def gradcheck(
     loss = build_loss(network, config)
     gradients = check_gradients(network, loss, seed=config.seed, layer=layer)
     identities = check_identities(network, seed=config.seed, layer=layer)
-    checks: list[Gradient | Identity] = [*gradients, *identities]
+    checks: list[GradientCheck | IdentityCheck] = [*gradients, *identities]
     failed = [check for check in checks if not check.passed]
     if as_json:
         facts = {

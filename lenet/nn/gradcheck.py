@@ -46,7 +46,7 @@ SCIPY_CHANNELS: Final = 8  # of the input, for which the full convolution is com
 
 
 @dataclass(frozen=True)
-class Gradient:
+class GradientCheck:
     """How well a backward pass agrees with central differences.
 
     Attributes
@@ -83,7 +83,7 @@ class Gradient:
 
 
 @dataclass(frozen=True)
-class Identity:
+class IdentityCheck:
     """How well the two sides of an identity agree: the largest difference, relative to the size."""
 
     name: str
@@ -98,7 +98,7 @@ class Identity:
 
 def check_gradients(
     network: Network, loss: Loss | None = None, *, seed: int = 0, layer: str | None = None
-) -> list[Gradient]:
+) -> list[GradientCheck]:
     """Check every layer by itself, fused ones too, then the loss and the network as it trains.
 
     Parameters
@@ -148,7 +148,7 @@ def check_gradients(
     return found
 
 
-def check_layer(layer: Layer, input_shape: Shape, *, seed: int = 0) -> Gradient:
+def check_layer(layer: Layer, input_shape: Shape, *, seed: int = 0) -> GradientCheck:
     """Check the backward pass of any layer, such as one of your own.
 
     Parameters
@@ -186,7 +186,7 @@ def check_layer(layer: Layer, input_shape: Shape, *, seed: int = 0) -> Gradient:
 
 def check_identities(
     network: Network, *, seed: int = 0, layer: str | None = None
-) -> list[Identity]:
+) -> list[IdentityCheck]:
     """Check the identities for every convolution, or only for that of the name ``layer``.
 
     The parameters are those of :func:`check_gradients`.
@@ -195,9 +195,9 @@ def check_identities(
     rng = np.random.default_rng([seed, 2])
     convolutions = [step for step in plain.layers if isinstance(step, Convolution)]
     found = [
-        *(Identity("adjoint", conv.name, _adjoint(conv, rng)) for conv in convolutions),
+        *(IdentityCheck("adjoint", conv.name, _adjoint(conv, rng)) for conv in convolutions),
         *(
-            Identity("rotated kernel", conv.name, _rotated(conv, rng))
+            IdentityCheck("rotated kernel", conv.name, _rotated(conv, rng))
             for conv in convolutions
             if conv.stride == conv.dilation == (1, 1) and conv.groups == 1 and not conv.flip
         ),
@@ -206,12 +206,12 @@ def check_identities(
     return [identity for identity in found if layer in (None, identity.layer)]
 
 
-def to_dict(check: Gradient | Identity) -> dict[str, Any]:
+def to_dict(check: GradientCheck | IdentityCheck) -> dict[str, Any]:
     """Return the numbers of a check, and whether it passed, as a JSON object."""
     return {**asdict(check), "passed": check.passed}
 
 
-def to_table(gradients: Iterable[Gradient], identities: Iterable[Identity]) -> str:
+def to_table(gradients: Iterable[GradientCheck], identities: Iterable[IdentityCheck]) -> str:
     """Return two tables: the gradients, and the identities if there are any."""
     rows = [
         (
@@ -235,7 +235,7 @@ def to_table(gradients: Iterable[Gradient], identities: Iterable[Identity]) -> s
     )
 
 
-def _failed(check: Gradient | Identity) -> str:
+def _failed(check: GradientCheck | IdentityCheck) -> str:
     return "" if check.passed else "  FAILED"
 
 
@@ -268,7 +268,7 @@ def _input_shapes(network: Network) -> dict[str, Shape]:
 # --- Gradients ------------------------------------------------------------------------------------
 
 
-def _check_layer(layer: Layer, shape: Shape, rng: np.random.Generator) -> Gradient:
+def _check_layer(layer: Layer, shape: Shape, rng: np.random.Generator) -> GradientCheck:
     x = rng.standard_normal(shape)
     layer.allocate(N, np.float64)
     r = rng.standard_normal(layer.forward(x).shape)
@@ -279,7 +279,7 @@ def _check_layer(layer: Layer, shape: Shape, rng: np.random.Generator) -> Gradie
     return _compare(layer.name, layer, lambda: layer.forward(x), r, arrays, rng)
 
 
-def _check_loss(loss: Loss, rng: np.random.Generator) -> Gradient:
+def _check_loss(loss: Loss, rng: np.random.Generator) -> GradientCheck:
     z, labels = rng.standard_normal((loss.classes, N)), rng.integers(loss.classes, size=N)
     loss.forward(z, labels)
     arrays = {"input": (z, loss.backward().copy())}
@@ -288,7 +288,7 @@ def _check_loss(loss: Loss, rng: np.random.Generator) -> Gradient:
     )
 
 
-def _check_network(network: Network, rng: np.random.Generator) -> Gradient:
+def _check_network(network: Network, rng: np.random.Generator) -> GradientCheck:
     x = rng.standard_normal((*network.input_shape, N))
     r = rng.standard_normal(network.forward(x).shape)
     network.backward(r)
@@ -303,7 +303,7 @@ def _compare(
     r: Array,
     arrays: Mapping[str, tuple[Array, Array]],
     rng: np.random.Generator,
-) -> Gradient:
+) -> GradientCheck:
     """Compare the gradients of E = ⟨r, forward()⟩ with central differences."""
     errors, checked, kinks = {}, 0, 0
     sizes = {array: np.sqrt(np.mean(g * g)) for array, (_, g) in arrays.items()}
@@ -324,7 +324,7 @@ def _compare(
         kinks += int((~smooth).sum())
     # A NaN is the largest error there can be.
     worst = max(errors, key=lambda array: np.nan_to_num(errors[array], nan=np.inf))
-    return Gradient(name, type(thing).__name__, worst, float(errors[worst]), checked, kinks)
+    return GradientCheck(name, type(thing).__name__, worst, float(errors[worst]), checked, kinks)
 
 
 def _slopes(
@@ -379,7 +379,7 @@ def _rotated(conv: Convolution, rng: np.random.Generator) -> float:
 
 def _fused_and_plain(
     plain: Network, trained: Network, rng: np.random.Generator
-) -> Iterator[Identity]:
+) -> Iterator[IdentityCheck]:
     """Compare every fused layer's outputs and its parameters' gradients with the plain layers'."""
     x = rng.standard_normal((*plain.input_shape, N))
     r = rng.standard_normal((*plain.output_shape, N))
@@ -394,7 +394,7 @@ def _fused_and_plain(
             errors += [
                 _difference(p.gradient, gradients[p.name], largest) for p in layer.parameters
             ]
-            yield Identity("fused = plain", layer.name, max(errors))
+            yield IdentityCheck("fused = plain", layer.name, max(errors))
 
 
 def _outputs(network: Network, x: Array) -> dict[str, Array]:
