@@ -63,7 +63,8 @@ def test_json_is_one_line_per_image(predict, four, blank):
     code, out, _ = predict(four, blank, "--json")
     assert code == 0
     found, nothing = map(json.loads, out.splitlines())
-    assert set(found) == {"file", "label", "probability", "top", "warning"}
+    assert set(found) == {"file", "label", "probability", "top", "warning", "input"}
+    assert found["input"] == nothing["input"] == "digit"
     assert found["file"] == str(four)
     assert [found["label"], found["probability"]] == list(found["top"][0].values())
     assert len(found["top"]) == 3

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
+
+from lenet.system.errors import LenetError
 
 
 @click.command()
@@ -13,7 +18,23 @@ import click
     "images", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="IMAGE..."
 )
 @click.option(
+    "--input",
+    "way",
+    type=click.Choice(["auto", "as-is", "fit", "digit"]),
+    default="auto",
+    show_default=True,
+    help="How an image becomes the input: unchanged; scaled to the size of the training images; or "
+    "the digit found, cut out and centred. auto takes what the training images suggest.",
+)
+@click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object per image, one per line."
+)
+@click.option(
+    "--out",
+    "table",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the predictions to FILE.csv or FILE.jsonl instead of printing them.",
 )
 @click.option(
     "--show-input",
@@ -23,18 +44,25 @@ import click
     help="Write a contact sheet of the images, each beside the network input made from it.",
 )
 def predict(
-    checkpoint: Path, images: tuple[Path, ...], as_json: bool, sheet_file: Path | None
+    checkpoint: Path,
+    images: tuple[Path, ...],
+    way: str,
+    as_json: bool,
+    table: Path | None,
+    sheet_file: Path | None,
 ) -> None:
     """Predict the class of each IMAGE with the network of CHECKPOINT.
 
-    IMAGE is a photo, scan or drawing of any size and colour, dark on light or light on dark. PNG,
-    JPEG and most other formats need the extra image; .npy, PGM and IDX files do not. For a network
-    with one input channel, the digit is found in the image and cut out; a network with three
-    channels gets the whole image.
+    IMAGE is a photo, scan or drawing of any size and colour, dark on light or light on dark, an
+    array of images, a directory of image files, or - for names on standard input, one per line.
+    PNG, JPEG and most other formats need the extra image; .npy, PGM and IDX files do not. Images in
+    the form of the training images are used as they are; for a network of digits, the digit is
+    found in the image and cut out.
 
     \b
         lenet predict pretrained photo.jpg
         lenet predict runs/mnist/best.npz *.png --show-input seen.png
+        lenet predict runs/mine/best.npz pictures/ --out predictions.csv
 
     Exits with code 3 if an image cannot be read; the remaining images are still processed.
     """  # noqa: D301 - click's mark for lines to leave as they are
@@ -42,33 +70,70 @@ def predict(
         raise click.UsageError(f"--show-input writes a PNG, not {sheet_file}")
     if sheet_file in images:
         raise click.UsageError(f"--show-input would overwrite the image {sheet_file}")
+    if table is not None and table.suffix.lower() not in {".csv", ".jsonl"}:
+        raise click.UsageError(f"--out writes .csv or .jsonl, not {table}")
+    if table in images:
+        raise click.UsageError(f"--out would overwrite the image {table}")
 
-    from lenet.data.imagefile import read_images
     from lenet.predict.prediction import Predictor
     from lenet.predict.sheet import Sheet
-    from lenet.system.errors import DataError, ImageError
+    from lenet.predict.table import Table
     from lenet.system.text import printable
     from lenet.training.restore import read_checkpoint
 
     sheet = None if sheet_file is None else Sheet(sheet_file)
-    predictor = Predictor(read_checkpoint(checkpoint))
-    failed = False
-    for path in images:
-        try:
-            for name, pixels in read_images(path):
-                prediction = predictor(name, pixels)
-                click.echo(prediction.to_json() if as_json else prediction.to_text())
-                if prediction.warning and not as_json:
-                    _warn(printable(f"{prediction.file}: {prediction.warning}"))
-                if sheet is not None:
-                    sheet.add(pixels, prediction)
-        except (DataError, ImageError) as error:
-            failed = True
-            click.echo(f"lenet: error: {error}", err=True)
+    predictor = Predictor(read_checkpoint(checkpoint), way)
+    errors = 0
+
+    def failed(error: LenetError) -> None:
+        nonlocal errors
+        errors += 1
+        click.echo(f"lenet: error: {error}", err=True)
+
+    with ExitStack() as stack:
+        rows = None if table is None else stack.enter_context(Table(table))
+        paths = _with_bar(_expanded(images, failed), shown=table is not None)
+        for prediction, pixels in predictor.files(paths, failed, with_pixels=sheet is not None):
+            if rows is None:
+                print(prediction.to_json() if as_json else prediction.to_text())
+            else:
+                rows.add(prediction)
+            if prediction.warning and not as_json and rows is None:
+                _warn(printable(f"{prediction.file}: {prediction.warning}"))
+            if sheet is not None and pixels is not None:
+                sheet.add(pixels, prediction)
+    if rows is not None:
+        click.echo(f"{table}: {rows.count:,} predictions, {rows.warnings:,} with a warning")
     if sheet is not None and (warning := sheet.write()):
         _warn(warning)
-    if failed:
+    if errors:
         raise SystemExit(3)
+
+
+def _expanded(images: tuple[Path, ...], failed: Callable[[LenetError], None]) -> Iterator[Path]:
+    """Yield the files, those of directories, and for ``-`` those named on standard input."""
+    from lenet.predict.files import image_files
+    from lenet.system.errors import ImageError
+
+    for path in images:
+        if str(path) == "-":
+            names = (line.rstrip("\r\n") for line in sys.stdin)
+            yield from (Path(name) for name in names if name)
+            continue
+        try:
+            yield from image_files(path)
+        except ImageError as error:
+            failed(error)
+
+
+def _with_bar(paths: Iterator[Path], *, shown: bool) -> Iterator[Path]:
+    """Yield the paths, and count them on a terminal."""
+    from tqdm import tqdm
+
+    from lenet.system.terminal import supports_progress_bar
+
+    shown = shown and supports_progress_bar(sys.stderr)
+    yield from tqdm(paths, unit=" files", leave=False, disable=not shown)
 
 
 def _warn(text: str) -> None:

@@ -21,6 +21,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -88,19 +89,50 @@ def read_images(path: str | PathLike[str]) -> Iterator[tuple[str, Pixels]]:
         Only the first of several pages or frames is used.
     """
     path = Path(path)
-    try:
-        start = _first_bytes(path)
-        if start.startswith(NPY_MAGIC):
-            yield from _of_array(path, _read_npy(path))
-        elif start[:2] == GZIP_MAGIC or (start[:2] == b"\0\0" and start[2] in TYPES):
-            yield from _of_array(path, read_idx(path))
-        elif re.match(rb"P[25]\s", start):
+    with _naming(path):
+        array = _stored_array(path)
+        if array is not None:
+            yield from _of_array(path, array)
+            return
+        if re.match(rb"P[25]\s", _first_bytes(path)):
             yield from _of_array(path, _read_pgm(path))
-        else:
-            pixels, frames = _read_picture(path)
-            if frames > 1:
-                warnings.warn(f"{path}: the first of {frames} pages or frames", stacklevel=2)
-            yield str(path), pixels
+            return
+        pixels, frames = _read_picture(path)
+        if frames > 1:
+            warnings.warn(f"{path}: the first of {frames} pages or frames", stacklevel=2)
+        yield str(path), pixels
+
+
+def read_array(path: str | PathLike[str]) -> NDArray[Any] | None:
+    """Return the array of a .npy or an IDX file as it is stored, or None if it is another file.
+
+    Raises
+    ------
+    ImageError
+        The file is missing or damaged, or does not contain numbers.
+    """
+    path = Path(path)
+    with _naming(path):
+        array = _stored_array(path)
+        if array is not None:
+            _check_type(array.dtype)
+        return array
+
+
+def _stored_array(path: Path) -> NDArray[Any] | None:
+    start = _first_bytes(path)
+    if start.startswith(NPY_MAGIC):
+        return _read_npy(path)
+    if start[:2] == GZIP_MAGIC or (start[:2] == b"\0\0" and start[2] in TYPES):
+        return read_idx(path)
+    return None
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Name the file in errors."""
+    try:
+        yield
     except (FileNotFoundError, NotADirectoryError):
         raise ImageError("there is no such file", remedy="check the path", file=path) from None
     except OSError as error:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet.data.levels import BYTES, Levels
 from lenet.data.preprocessing import Preprocessing, image_shape
 
 SAMPLE = 10_000  # images on which levels and paper are measured, evenly spaced
@@ -75,6 +76,41 @@ class ImageFacts:
                 "exchanges them"
             )
         return lines
+
+
+@dataclass(frozen=True)
+class TrainingImages:
+    """What prediction needs to know of the images that a network was trained on.
+
+    Attributes
+    ----------
+    shape
+        (C,H,W).
+    darkest, lightest, paper, drawn_as_mnist
+        As in :class:`ImageFacts`.
+    levels
+        The two numbers of the files that became 0 and 255.
+    """
+
+    shape: tuple[int, int, int]
+    darkest: int = 0
+    lightest: int = 255
+    paper: int | None = 0
+    drawn_as_mnist: bool = True
+    levels: Levels = BYTES
+
+    @property
+    def narrow(self) -> bool:
+        """Whether the images use few of the levels from 0 to 255."""
+        return 0 < self.lightest - self.darkest < MIN_RANGE
+
+
+def training_images(images: NDArray[np.uint8], levels: Levels = BYTES) -> TrainingImages:
+    """Measure the training images (N,H,W) or (N,C,H,W)."""
+    facts = image_facts(images)
+    return TrainingImages(
+        facts.shape, facts.darkest, facts.lightest, facts.paper, facts.drawn_as_mnist, levels
+    )
 
 
 def image_facts(images: NDArray[np.uint8]) -> ImageFacts:

@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet.data.datasets import Split
-from lenet.data.imagefile import read_images
+from lenet.data.imagefile import read_array, read_images
 from lenet.inspect import plots, views
-from lenet.nn.layer import Shape
-from lenet.predict.prediction import image_for
+from lenet.predict.preparation import Preparation
 from lenet.system.errors import ConfigError, ImageError
 from lenet.system.registry import lookup
 from lenet.training.build import load_split
@@ -81,7 +80,7 @@ def inspect(
         test = test or load_split(checkpoint.config, "test", data_dir)
         image, caption = _test_image(test, number, name)
     else:
-        image, caption = _image_in(file, network.input_shape), file.name
+        image, caption = _image_in(file, checkpoint), file.name
     if what == "edges":
         return lambda: plots.edges(image, caption)
     x = preprocessing.prepare(image[None], np.float32)
@@ -113,10 +112,14 @@ def _test_image(test: Split, number: int, name: str) -> tuple[NDArray[np.uint8],
     return test.images[number], f"test image {number} of {name}{label}"
 
 
-def _image_in(file: Path, input_shape: Shape) -> NDArray[np.uint8]:
+def _image_in(file: Path, checkpoint: Checkpoint) -> NDArray[np.uint8]:
     """Return the first image of a file as ``lenet predict`` gives it to a network."""
+    preparation, array = Preparation(checkpoint), read_array(file)
+    if array is not None and (images := preparation.array(array)) is not None:
+        first: NDArray[np.uint8] = images[0]
+        return first
     _, pixels = next(read_images(file))
-    image, _ = image_for(input_shape, pixels)
+    image = preparation.picture(pixels).image
     if image is None:
         raise ImageError(
             "no digit found in it", remedy="give an image in which one stands out", file=file

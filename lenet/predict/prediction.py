@@ -4,25 +4,32 @@ A network can only choose among its classes, and softmax always sums to 1: it ca
 high probability. So every prediction of a digit comes with warnings about what was found in the
 picture.
 
-A network of one channel is given the digit that :mod:`lenet.predict.finder` finds in the picture; a
-network of three channels the whole picture in red, green and blue, scaled to fit its input.
+How a picture becomes the input of the network is described in
+:mod:`lenet.predict.preparation`.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.data.pixels import Pixels, fitted
-from lenet.predict.finder import MIN_SIZE, SIZE, Digit, find_digit
-from lenet.system.errors import ConfigError
+from lenet.data.imagefile import read_array, read_images
+from lenet.data.pixels import Pixels, for_display
+from lenet.nn.losses import softmax
+from lenet.predict.finder import MIN_SIZE, Digit
+from lenet.predict.preparation import Preparation, Prepared
+from lenet.system.errors import DataError, ImageError, LenetError
 from lenet.system.text import printable
 from lenet.training.checkpoint import Checkpoint
+from lenet.training.ensemble import EVALUATION_BATCH
 from lenet.training.restore import preprocessing_of, restore_network
 
+BATCH = EVALUATION_BATCH  # the same products as in evaluation, to the last bit
 TOP = 3
 UNSURE = 0.8  # a lower probability is warned of
 SMALL = 12  # pixels of the longer side of a digit
@@ -48,7 +55,9 @@ class Prediction:
         What the network was given: uint8 (H,W), or (3,H,W) in colour; None where no digit was
         found.
     digit
-        The digit that was found; None also for colour images, in which none is searched for.
+        The digit that was found; None also where none is searched for.
+    input
+        How the image was prepared: ``as-is``, ``fit`` or ``digit``.
     """
 
     file: str
@@ -58,101 +67,144 @@ class Prediction:
     warning: str | None
     image: NDArray[np.uint8] | None
     digit: Digit | None
+    input: str = "digit"
 
     def to_json(self) -> str:
         """Return the line that ``--json`` prints."""
         top = [{"label": label, "probability": p} for label, p in self.top]
-        names = ("file", "label", "probability", "warning")
+        names = ("file", "label", "probability", "warning", "input")
         return json.dumps({name: getattr(self, name) for name in names} | {"top": top})
 
     def to_text(self) -> str:
         """Return the line to read: the file, and the classes with their probabilities."""
         classes = ", ".join(f"{label} {probability:.1%}" for label, probability in self.top)
-        return printable(f"{self.file}: {classes or 'no digit'}")
+        way = f" ({self.input})" * (self.input != "digit")
+        return printable(f"{self.file}: {classes or 'no digit'}{way}")
 
 
 class Predictor:
-    """The network of a checkpoint, with the preprocessing and the class names that belong to it.
-
-    Raises
-    ------
-    ConfigError
-        The network takes neither grey nor colour images.
-    """
-
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        self.network = restore_network(checkpoint)
-        self.preprocessing = preprocessing_of(checkpoint)
-        self.class_names = checkpoint.class_names
-        check_channels(self.network.input_shape)
-
-    def __call__(self, file: str, pixels: Pixels) -> Prediction:
-        """Predict the class of the picture ``pixels``, (H,W,3) from 0 to 1."""
-        image, digit = image_for(self.network.input_shape, pixels)
-        if image is None:
-            small = min(pixels.shape[:2]) < MIN_SIZE
-            why = "the image is too small" if small else "nothing stands out from the background"
-            return Prediction(file, None, None, (), f"no digit found: {why}", None, None)
-        return self._predict(file, image, digit)
-
-    def _predict(self, file: str, image: NDArray[np.uint8], digit: Digit | None) -> Prediction:
-        x = self.preprocessing.prepare(image[None], self.network.dtype)
-        probabilities = self.network.predict(x.transpose(3, 0, 1, 2))[0]
-        order = np.argsort(-probabilities, kind="stable")[:TOP]
-        top = tuple((self.class_names[c], round(float(probabilities[c]), 6)) for c in order)
-        label, probability = top[0]
-        warning = warning_of(digit, probability)
-        return Prediction(file, label, probability, top, warning, image, digit)
-
-
-def image_for(
-    input_shape: tuple[int, ...], pixels: Pixels
-) -> tuple[NDArray[np.uint8] | None, Digit | None]:
-    """Return the image that a network is given for a picture, and the digit found in it.
+    """The network of a checkpoint, with the way its images are prepared and its class names.
 
     Parameters
     ----------
-    input_shape
-        (C,H,W) of the network's input.
-    pixels
-        The picture, (H,W,3) from 0 to 1.
-
-    Returns
-    -------
-    uint8 (28,28), reduced where the input is smaller, and the digit; or (3,H,W) and no digit. Two
-    times None where there is no digit.
+    checkpoint
+        The network.
+    way
+        One of :data:`lenet.predict.preparation.WAYS`.
 
     Raises
     ------
     ConfigError
-        See :func:`check_channels`.
+        The network takes neither grey nor colour images, or not in this way.
     """
-    check_channels(input_shape)
-    C, H, W = input_shape
-    if C == 3:
-        return fitted(pixels, H, W), None
-    digit = find_digit(pixels)
-    if digit is None:
-        return None, None
-    if min(H, W) >= SIZE:
-        return digit.image, digit
-    return fitted(digit.image[..., None].astype(np.float32) / np.float32(255), H, W)[0], digit
+
+    def __init__(self, checkpoint: Checkpoint, way: str = "auto") -> None:
+        self.network = restore_network(checkpoint)
+        self.preprocessing = preprocessing_of(checkpoint)
+        self.class_names = checkpoint.class_names
+        self.preparation = Preparation(checkpoint, way)
+
+    def __call__(self, file: str, pixels: Pixels) -> Prediction:
+        """Predict the class of the picture ``pixels``, (H,W,3) from 0 to 1."""
+        small = min(pixels.shape[:2]) < MIN_SIZE
+        return next(self._predicted([(file, self.preparation.picture(pixels), small)]))
+
+    def files(
+        self,
+        paths: Iterable[Path],
+        failed: Callable[[LenetError], None],
+        *,
+        with_pixels: bool = False,
+    ) -> Iterator[tuple[Prediction, Pixels | None]]:
+        """Predict the images of many files, in batches where they need no search for a digit.
+
+        Parameters
+        ----------
+        paths
+            Pictures, or arrays of one or several images.
+        failed
+            Takes the error about a file that cannot be read; the remaining files are processed.
+        with_pixels
+            Also yield the picture, (H,W,3) from 0 to 1.
+        """
+        waiting: list[tuple[str, Prepared, bool]] = []
+        pictures: list[Pixels | None] = []
+
+        def flush() -> Iterator[tuple[Prediction, Pixels | None]]:
+            yield from zip(self._predicted(waiting), pictures, strict=True)
+            waiting.clear()
+            pictures.clear()
+
+        for path in paths:
+            try:
+                for name, prepared, pixels in self._prepared(path, with_pixels):
+                    if waiting and _shape(prepared) != _shape(waiting[0][1]):
+                        yield from flush()
+                    small = pixels is not None and min(pixels.shape[:2]) < MIN_SIZE
+                    waiting.append((name, prepared, small))
+                    pictures.append(pixels if with_pixels else None)
+                    if len(waiting) == BATCH or prepared.way == "digit":
+                        yield from flush()
+            except (DataError, ImageError) as error:
+                yield from flush()
+                failed(error)
+        yield from flush()
+
+    def _prepared(
+        self, path: Path, with_pixels: bool
+    ) -> Iterator[tuple[str, Prepared, Pixels | None]]:
+        """Yield the images of a file with their names, prepared for the network."""
+        array = read_array(path)
+        try:
+            images = None if array is None else self.preparation.array(array)
+            if images is None:
+                for name, pixels in read_images(path):
+                    yield name, self.preparation.picture(pixels), pixels
+                return
+            for number, image in enumerate(images):
+                name = f"{path}[{number}]" if len(images) > 1 else str(path)
+                yield name, Prepared(image, None, "as-is"), _shown(image) if with_pixels else None
+        except (DataError, ImageError) as error:
+            error.file = str(path)
+            raise
+
+    def _predicted(self, batch: Sequence[tuple[str, Prepared, bool]]) -> Iterator[Prediction]:
+        """Yield the predictions for a batch of images of one shape."""
+        images = [prepared.image for _, prepared, _ in batch if prepared.image is not None]
+        rows = self._rows(np.stack(images)) if images else iter(())
+        for file, (image, digit, way), small in batch:
+            if image is None:
+                why = "nothing stands out from the background"
+                warning = f"no digit found: {'the image is too small' if small else why}"
+                yield Prediction(file, None, None, (), warning, None, None, way)
+                continue
+            top = next(rows)
+            label, probability = top[0]
+            doubts = warning_of(digit, probability)
+            yield Prediction(file, label, probability, top, doubts, image, digit, way)
+
+    @np.errstate(over="ignore", invalid="ignore")  # weights may be arbitrary, as in evaluation
+    def _rows(self, images: NDArray[np.uint8]) -> Iterator[tuple[tuple[str, float], ...]]:
+        """Yield, for each image (N,H,W) or (N,C,H,W), the most probable classes."""
+        with self.network.evaluating():
+            z = self.network.forward(self.preprocessing.prepare(images, self.network.dtype))
+            scores = self.network.scores(z)
+        probabilities = softmax(scores.astype(np.float64))
+        order = np.argsort(-scores, axis=0, kind="stable")[:TOP]
+        top = np.take_along_axis(probabilities, order, axis=0).round(6)
+        names = self.class_names
+        for classes, values in zip(order.T.tolist(), top.T.tolist(), strict=True):
+            yield tuple([(names[c], p) for c, p in zip(classes, values, strict=True)])
 
 
-def check_channels(input_shape: tuple[int, ...]) -> None:
-    """Refuse a network that no picture fits.
+def _shown(image: NDArray[np.uint8]) -> Pixels:
+    """Return an image for the network as a picture (H,W,3) from 0 to 1."""
+    pixels = np.atleast_3d(for_display(image)).astype(np.float32) / np.float32(255)
+    return np.broadcast_to(pixels, (*pixels.shape[:2], 3))
 
-    Raises
-    ------
-    ConfigError
-        It takes neither 1 channel nor 3.
-    """
-    if input_shape[0] not in {1, 3}:
-        raise ConfigError(
-            f"the network takes images of {input_shape[0]} channels; pictures have 1 or 3",
-            remedy="use the network from Python, on arrays",
-            key="model",
-        )
+
+def _shape(prepared: Prepared) -> tuple[int, ...] | None:
+    return None if prepared.image is None else prepared.image.shape
 
 
 def warning_of(digit: Digit | None, probability: float) -> str | None:

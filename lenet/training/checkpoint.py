@@ -15,7 +15,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet.config.schema import Config
+from lenet.data.measure import TrainingImages
 from lenet.data.preprocessing import Preprocessing
 from lenet.models.specification import Specification, expanded
 from lenet.system.errors import CheckpointError, ConfigError, GateFailed, LenetError
@@ -39,6 +40,7 @@ MAX_META: Final = 64 * 1024
 MAX_STRING: Final = 200
 MAX_DEPTH: Final = 6  # config, model, layers, a layer, its table, a row
 MAX_BYTES: Final = 2**30
+MAX_SIDE: Final = 2**16
 DTYPES: Final = {"float32": "<f4", "float64": "<f8"}
 
 
@@ -86,6 +88,8 @@ class Checkpoint:
     training: Training | None
     facts: Mapping[str, str | int]
     """Versions and machine; see :func:`facts`."""
+    images: TrainingImages | None = None
+    """What the training images look like; None in files of earlier versions."""
 
 
 # --- Saving --------------------------------------------------------------------------------------
@@ -178,7 +182,16 @@ def _read(file: BufferedReader) -> Checkpoint:
             progress=training["progress"],
         ),
         facts=values["facts"],
+        images=_training_images(values["preprocessing"]),
     )
+
+
+def _training_images(preprocessing: Mapping[str, Any]) -> TrainingImages | None:
+    stored = preprocessing.get("images")
+    if stored is None:
+        return None
+    (C, H, W), (low, high) = stored["shape"], stored["levels"]
+    return TrainingImages(**{**stored, "shape": (C, H, W), "levels": (float(low), float(high))})
 
 
 # --- The arrays ----------------------------------------------------------------------------------
@@ -263,6 +276,7 @@ def _encoded(checkpoint: Checkpoint) -> bytes:
             "scale": preprocessing.scale,
             "shift": preprocessing.shift,
             "background": preprocessing.background,
+            **({} if checkpoint.images is None else {"images": asdict(checkpoint.images)}),
         },
         "class_names": checkpoint.class_names,
         "dataset": checkpoint.dataset,
@@ -404,9 +418,40 @@ def _is_model(value: object) -> bool:
 
 def _is_preprocessing(value: object) -> bool:
     match value:
+        case {"background": background, "images": images, **numbers}:
+            known = _are_images(images)
+            return known and _is_level(background) and _are_scale_and_shift(numbers)
         case {"background": background, **numbers}:
             return _is_count(background) and _are_scale_and_shift(numbers)
     return False
+
+
+def _are_images(value: object) -> bool:
+    match value:
+        case {
+            "shape": [_, _, _] as shape,
+            "darkest": darkest,
+            "lightest": lightest,
+            "paper": paper,
+            "drawn_as_mnist": bool(),
+            "levels": [low, high],
+            **others,
+        }:
+            return (
+                not others
+                and all(_is_count(n) and 0 < n <= MAX_SIDE for n in shape)
+                and _is_level(darkest)
+                and _is_level(lightest)
+                and (paper is None or _is_level(paper))
+                and _is_number(low)
+                and _is_number(high)
+                and low < high
+            )
+    return False
+
+
+def _is_level(value: object) -> bool:
+    return type(value) is int and 0 <= value <= 255
 
 
 def _is_preprocessing_1(value: object) -> bool:
@@ -471,7 +516,7 @@ FIELDS: Final[Mapping[int, Fields]] = {
             f"input, layers and initializer, of at most {MAX_DEPTH} levels",
             _is_model,
         ),
-        "preprocessing": ("scale, shift and background", _is_preprocessing),
+        "preprocessing": ("scale, shift, background and, if known, images", _is_preprocessing),
     },
 }
 

@@ -23,6 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet.config.schema import Config
+from lenet.data.levels import BYTES, Levels
+from lenet.data.measure import TrainingImages, training_images
 from lenet.data.preprocessing import Preprocessing
 from lenet.models.registry import register_layer, registered_layers
 from lenet.models.specification import specification_of
@@ -67,6 +69,8 @@ class TrainingSet:
     training: Images
     class_names: tuple[str, ...]
     validation: Images | None = None
+    levels: Levels = BYTES
+    """The two numbers of the files that became 0 and 255."""
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the arrays by the names by which workers receive them."""
@@ -75,6 +79,14 @@ class TrainingSet:
         if self.validation:
             arrays["validation_images"], arrays["validation_labels"] = self.validation
         return arrays
+
+
+@dataclass(frozen=True)
+class _AboutData:
+    """What checkpoints store about the training set."""
+
+    class_names: tuple[str, ...]
+    images: TrainingImages
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +151,7 @@ def run_training(
         split = load_split(config, "train", directory, warn=warn)
         for remark in data_remarks(config, split):
             warn(remark)
-        return TrainingSet((split.images, split.labels), split.class_names)
+        return TrainingSet((split.images, split.labels), split.class_names, levels=split.levels)
 
     output = Path(config.output.dir)
     with RunDirectory(output, resume=resume, overwrite=overwrite, warn=warn) as run:
@@ -221,7 +233,7 @@ def _train(
         try:
             group = mpi or ProcessGroup(workers)
             stack.enter_context(group)
-            trainer, class_names = _start(group, job, load)
+            trainer, about = _start(group, job, load)
         except (WorkersUnavailable, NotImportable, MemoryError) as error:
             if config.train.workers != "auto" or workers == 1:
                 raise
@@ -233,12 +245,12 @@ def _train(
             warn(f"training with one worker instead of {workers}: {reason}")
             workers = 1
             group = ProcessGroup(workers)
-            trainer, class_names = _start(group, job, load)
+            trainer, about = _start(group, job, load)
         if start is not None:
             _warn_of_differences(start, config, workers, warn)
 
         def snapshot() -> Checkpoint:
-            return _checkpoint_of(trainer, job, class_names)
+            return _checkpoint_of(trainer, job, about)
 
         best_and_last = _BestAndLast()
         first: list[Callback] = [best_and_last, *([best(trainer)] if best else [])]
@@ -303,7 +315,7 @@ def _copy(parameters: Mapping[str, Array], state: Mapping[str, Array], network: 
         np.copyto(array, state[name])
 
 
-def _checkpoint_of(trainer: Trainer, job: _Job, class_names: tuple[str, ...]) -> Checkpoint:
+def _checkpoint_of(trainer: Trainer, job: _Job, about: _AboutData) -> Checkpoint:
     """Return the state of a trainer as a checkpoint.
 
     Raises
@@ -322,7 +334,8 @@ def _checkpoint_of(trainer: Trainer, job: _Job, class_names: tuple[str, ...]) ->
         parameters=state.parameters,
         state=state.state,
         preprocessing=trainer.loader.preprocessing,
-        class_names=class_names,
+        class_names=about.class_names,
+        images=about.images,
         dataset=config.data.name,
         step=state.step,
         epoch=state.epoch,
@@ -337,10 +350,11 @@ def _checkpoint_of(trainer: Trainer, job: _Job, class_names: tuple[str, ...]) ->
 
 def _start(
     group: ProcessGroup | MPIGroup, job: _Job, load: Callable[[], TrainingSet]
-) -> tuple[Trainer, tuple[str, ...]]:
-    """Load the data, start all workers, and return this one's trainer and the class names."""
+) -> tuple[Trainer, _AboutData]:
+    """Load the data, start all workers, and return this one's trainer and what it trains on."""
     data = load()
-    class_names = data.class_names
+    images = job.start and job.start.images
+    about = _AboutData(data.class_names, images or training_images(data.training[0], data.levels))
     if job.preprocessing is None:
         job = replace(
             job,
@@ -358,7 +372,7 @@ def _start(
     except CheckpointError as error:
         error.file = str(Path(job.config.output.dir) / "last.npz")
         raise
-    return trainer, class_names
+    return trainer, about
 
 
 def _trainer(communicator: Communicator, arrays: dict[str, NDArray[Any]], job: _Job) -> Trainer:
