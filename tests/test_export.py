@@ -6,6 +6,7 @@ images scaled and padded here by hand.
 
 from __future__ import annotations
 
+import base64
 import ctypes
 import json
 import re
@@ -36,7 +37,7 @@ from lenet.nn.network import Network
 from lenet.nn.pooling import MaxPooling
 from lenet.nn.rbf import RBF
 from lenet.nn.unpooling import MaxUnpooling
-from lenet.system.errors import ConfigError, GateFailed, SystemFailure
+from lenet.system.errors import ConfigError, DataError, GateFailed, SystemFailure
 from lenet.training.build import load_split
 from lenet.training.checkpoint import save_checkpoint
 from lenet.training.restore import read_checkpoint, restore_network
@@ -113,7 +114,7 @@ def test_onnx_reference_evaluator(settings, N):
     model = onnx.load_from_string(onnx_model(exported_network(checkpoint)))
     onnx.checker.check_model(model, full_check=True)
     evaluator = reference.ReferenceEvaluator(model)
-    z, probabilities = evaluator.run(None, {"images": images.astype(np.float32)})
+    z, probabilities = evaluator.run(None, {"images": images})
     expected = scores(checkpoint, images)
     assert_allclose(z, expected, atol=1e-4)
     assert_array_equal(z.argmax(axis=1), expected.argmax(axis=1))
@@ -130,7 +131,7 @@ def test_onnxruntime(settings):
     session = runtime.InferenceSession(
         onnx_model(exported_network(checkpoint)), options, providers=["CPUExecutionProvider"]
     )
-    z, _ = session.run(None, {"images": images.astype(np.float32)})
+    z, _ = session.run(None, {"images": images})
     assert_allclose(z, scores(checkpoint, images), atol=1e-4)
 
 
@@ -147,7 +148,7 @@ def test_onnx_of_any_network(stack):
     images, expected = raw_images_and_scores(exported)
     model = onnx_model(exported)
     evaluator = reference.ReferenceEvaluator(onnx.load_from_string(model))
-    z, probabilities = evaluator.run(None, {"images": images.astype(np.float32)})
+    z, probabilities = evaluator.run(None, {"images": images})
     assert_scores(z, expected)
     assert_allclose(probabilities, softmax(expected), atol=1e-3)
     assert compare(model, exported, images) <= 1e-4 * max(1, np.abs(expected).max())
@@ -160,7 +161,7 @@ def test_onnxruntime_of_any_network(stack):
     exported = exported_stack(stack)
     images, expected = raw_images_and_scores(exported)
     session = runtime.InferenceSession(onnx_model(exported), providers=["CPUExecutionProvider"])
-    z, _ = session.run(None, {"images": images.astype(np.float32)})
+    z, _ = session.run(None, {"images": images})
     assert_scores(z, expected)
 
 
@@ -233,8 +234,66 @@ def test_onnx_describes_its_input():
         "padding_after": 2,
     }
     assert "0 (background) to 255 (ink)" in metadata["input"]
+    assert images.type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    assert metadata["input"].startswith("images, uint8 (N,1,28,28): levels from 0")
     assert {"C1", "S2", "C3", "S4", "C5", "F6", "F7"} <= {node.name for node in model.graph.node}
     assert onnx_model(made) == onnx_model(made)
+
+
+@pytest.mark.parametrize("opset", [11, 12, 13, 14, 15, 16, 17])
+@pytest.mark.parametrize("stack", [*STACKS.values(), unpooling_stack])
+def test_onnx_is_legal_in_every_opset(stack, opset):
+    """Whatever the file declares; so the declared opset can simply be changed, too."""
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load_from_string(onnx_model(exported_stack(stack), "float", opset))
+    assert model.opset_import[0].version == opset
+    oldest = onnx.load_from_string(onnx_model(exported_stack(stack), "float"))
+    assert oldest.opset_import[0].version == 11
+    assert oldest.ir_version == 6
+    assert oldest.graph == model.graph
+
+
+@pytest.mark.parametrize("target", [11, 13, 17])
+def test_onnx_version_converter(target):
+    onnx = pytest.importorskip("onnx")
+    converter = pytest.importorskip("onnx.version_converter")
+    reference = pytest.importorskip("onnx.reference")
+    checkpoint, images = untrained(), raw_images(3)
+    model = onnx.load_from_string(onnx_model(exported_network(checkpoint)))
+    converted = converter.convert_version(model, target)
+    z, _ = reference.ReferenceEvaluator(converted).run(None, {"images": images})
+    assert_allclose(z, scores(checkpoint, images), atol=1e-4)
+
+
+def test_an_unknown_opset():
+    for opset in (0, 10, 18, 99):
+        with pytest.raises(ConfigError, match=f"--opset: {opset} is no opset that can be written"):
+            onnx_model(exported_network(untrained()), "bytes", opset)
+
+
+def test_onnx_input_as_float():
+    onnx = pytest.importorskip("onnx")
+    reference = pytest.importorskip("onnx.reference")
+    checkpoint, images = untrained(), raw_images(3)
+    model = onnx.load_from_string(onnx_model(exported_network(checkpoint), "float"))
+    assert model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    evaluator = reference.ReferenceEvaluator(model)
+    z, _ = evaluator.run(None, {"images": images.astype(np.float32)})
+    assert_allclose(z, scores(checkpoint, images), atol=1e-4)
+
+
+def test_onnx_of_blank_images_is_uncertain():
+    onnx = pytest.importorskip("onnx")
+    reference = pytest.importorskip("onnx.reference")
+    images = raw_images(4).astype(np.float32)
+    images[0] = 0
+    images[1] = 200
+    images[2] /= 255
+    model = onnx_model(exported_network(untrained()), "float")
+    evaluator = reference.ReferenceEvaluator(onnx.load_from_string(model))
+    z, probabilities = evaluator.run(None, {"images": images})
+    assert_allclose(probabilities[:3], 0.1, rtol=1e-6)
+    assert_allclose(probabilities[3], softmax(z[3:])[0], rtol=1e-5)
 
 
 def test_a_model_with_other_scores_is_refused():
@@ -249,7 +308,7 @@ def test_the_test_images_of_mnist(mnist_dir):
     checkpoint = untrained(data__name="mnist")
     images = load_split(checkpoint.config, "test", mnist_dir).images[:1000, None]
     session = runtime.InferenceSession(onnx_model(exported_network(checkpoint)))
-    z, _ = session.run(None, {"images": images.astype(np.float32)})
+    z, _ = session.run(None, {"images": images})
     expected = scores(checkpoint, images)
     assert_allclose(z, expected, atol=1e-4)
     assert_array_equal(z.argmax(axis=1), expected.argmax(axis=1))
@@ -278,18 +337,79 @@ def floats(array):
     return array.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
 
 
+def levels(image):
+    return image.ctypes.data_as(ctypes.POINTER(ctypes.c_ubyte))
+
+
 @every_network
 def test_c(tmp_path, settings):
     checkpoint, images = untrained(**settings), raw_images(8)
     library = compiled(tmp_path, exported_network(checkpoint))
     expected = scores(checkpoint, images)
-    for image, row in zip(images.astype(np.float32), expected, strict=True):
+    assert library.lenet_self_test() == 0
+    for raw, row in zip(images, expected, strict=True):
+        image = raw.astype(np.float32)
         z, probabilities = np.empty((2, len(row)), np.float32)
         library.lenet_scores(floats(image), floats(z))
         assert_allclose(z, row, atol=1e-4)
-        assert library.lenet_predict(floats(image)) == row.argmax()
+        assert library.lenet_predict(levels(raw)) == row.argmax()
         assert library.lenet_probabilities(floats(image), floats(probabilities)) == row.argmax()
         assert_allclose(probabilities, softmax(row[None])[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["zeros", "one level", "0 to 1", "NaN", "one NaN", "infinity"])
+def test_c_of_blank_images(tmp_path, kind):
+    """No class is certain, whatever is not an image of levels from 0 to 255."""
+    library = compiled(tmp_path, exported_network(untrained()))
+    image = raw_images(1)[0].astype(np.float32)
+    match kind:
+        case "zeros":
+            image[...] = 0
+        case "one level":
+            image[...] = 200
+        case "0 to 1":
+            image /= 255
+        case "NaN":
+            image[...] = np.nan
+        case "one NaN":
+            image[0, 14, 14] = np.nan
+        case _:
+            image[0, 0, 0] = np.inf
+    probabilities = np.empty(10, np.float32)
+    assert library.lenet_probabilities(floats(image), floats(probabilities)) == 0
+    assert_allclose(probabilities, 0.1, rtol=1e-6)
+    if np.isfinite(image).all():
+        assert library.lenet_predict(levels(image.astype(np.uint8))) == -1
+
+
+def test_the_program_in_the_documentation(tmp_path):
+    checkpoint, image = untrained(class_names=tuple("abcdefghij")), raw_images(1)
+    compiled(tmp_path, exported_network(checkpoint))
+    page = Path(__file__).parent.parent / "docs" / "recipes.md"
+    (text,) = re.findall(r"```c\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "main.c").write_text(text)
+    program = [tmp_path / "main.c", tmp_path / "lenet.c", "-lm", "-o", tmp_path / "digit"]
+    subprocess.run(["cc", "-std=c99", "-Wall", "-Wextra", "-Werror", *program], check=True)
+    for content, expected in (
+        (image.tobytes(), "abcdefghij"[scores(checkpoint, image).argmax()]),
+        (bytes(784), "nothing"),
+        (b"short", "nothing"),
+    ):
+        done = subprocess.run([tmp_path / "digit"], input=content, capture_output=True, check=True)
+        assert done.stdout.decode().strip() == expected
+
+
+def test_c_self_test_fails_with_another_weight(tmp_path):
+    exported = exported_network(untrained())
+    compiled(tmp_path, exported)
+    text = (tmp_path / "lenet.c").read_text()
+    found = re.search(r"static const float F7_bias\[10\] = {[^\n]*\n", text)
+    (tmp_path / "lenet.c").write_text(text[: found.end()] + "1e3f+" + text[found.end() :])
+    library = tmp_path / "other.so"
+    subprocess.run(
+        ["cc", "-shared", "-fPIC", "-o", library, tmp_path / "lenet.c", "-lm"], check=True
+    )
+    assert ctypes.CDLL(str(library)).lenet_self_test() == 1
 
 
 @every_stack
@@ -444,3 +564,53 @@ def test_without_the_extra(saved, tmp_path, monkeypatch):
     assert isinstance(result.exception, SystemFailure)
     assert str(result.exception) == "onnx: is not installed; pip install 'lenet[onnx]'"
     assert not (tmp_path / "lenet.onnx").exists()
+
+
+@pytest.mark.parametrize("form", ["bytes", "float"])
+def test_check_of_a_file(saved, tmp_path, form):
+    onnx = pytest.importorskip("onnx")
+    path = tmp_path / "lenet.onnx"
+    result = run(saved, "--onnx", path, "--input", form, "--opset", 13, "--check", path)
+    assert result.exit_code == 0, result.exception
+    answer = re.search(r"the answer is (\d), its scores within (\S+) of", result.stdout)
+    assert float(answer[2]) < 1e-4
+    model = onnx.load(path)
+    assert model.opset_import[0].version == 13
+    stored = {entry.key: entry.value for entry in model.metadata_props}
+    image = np.frombuffer(base64.b64decode(stored["test_image"]), np.uint8).reshape(1, 1, 28, 28)
+    assert scores(read_checkpoint(saved), image).argmax() == int(answer[1])
+    assert "20 x 20" in stored["placement"]
+    for entry in model.metadata_props:
+        if entry.key == "test_scores":
+            entry.value = json.dumps([0.0] * 10)
+    onnx.save(model, path)
+    failed = run("--check", path)
+    assert isinstance(failed.exception, GateFailed)
+    assert "lenet.onnx: scores: its scores are off by" in str(failed.exception)
+
+
+def test_check_of_other_files(saved, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    path = tmp_path / "lenet.onnx"
+    for content in (b"", b"text", saved.read_bytes()):
+        path.write_bytes(content)
+        result = run("--check", path)
+        assert isinstance(result.exception, DataError)
+        assert str(result.exception).startswith(f"{path}: is no ONNX file")
+    model = onnx.load_from_string(onnx_model(exported_network(untrained())))
+    del model.metadata_props[:]
+    onnx.save(model, path)
+    assert "has no test image in its metadata" in str(run("--check", path).exception)
+    assert "there is no such file" in str(run("--check", tmp_path / "none").exception)
+    assert "is a directory" in str(run("--check", tmp_path).exception)
+
+
+def test_options_of_onnx(saved, tmp_path):
+    pytest.importorskip("onnx")
+    result = run(saved, "--onnx", tmp_path / "lenet.onnx", "--opset", 99)
+    assert isinstance(result.exception, ConfigError)
+    assert "choose one from 11 to 17" in str(result.exception)
+    result = run("--onnx", tmp_path / "lenet.onnx")
+    assert result.exit_code == 2
+    assert "Missing argument" in result.stderr
+    assert run(saved, "--onnx", tmp_path / "lenet.onnx", "--input", "text").exit_code == 2

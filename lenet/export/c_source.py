@@ -10,7 +10,7 @@ A layer is translated by the function of its class in :data:`TRANSLATIONS`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from math import prod
@@ -18,7 +18,13 @@ from typing import Any, Final
 
 import numpy as np
 
-from lenet.export.exported import ExportedNetwork, average_factors, not_exported
+from lenet.export.exported import (
+    ExportedNetwork,
+    average_factors,
+    batch_factors,
+    not_exported,
+    sample_image,
+)
 from lenet.nn.activations import Activation, Function, LeCunTanh, ReLU, Sigmoid, Tanh
 from lenet.nn.convolution import Convolution
 from lenet.nn.dropout import Dropout
@@ -35,6 +41,7 @@ from lenet.system.errors import ConfigError
 from lenet.version import __version__
 
 MAX_WEIGHTS: Final = 4_000_000  # a C file of some 50 MB
+TOLERANCE: Final = 1e-4  # of scores in the self-test, relative to the largest if above 1
 MAX_STACK: Final = 256 * 1024  # bytes: a thread may have as little as 512 KiB
 
 HEADER: Final = """\
@@ -42,8 +49,14 @@ HEADER: Final = """\
  * Written by lenet @VERSION@. C99; compile lenet.c and link with -lm.
  *
  * An image is LENET_CHANNELS planes of LENET_HEIGHT rows of LENET_WIDTH levels, from 0@BLACK@ to
- * 255@WHITE@; scaling and padding are included. All functions can be called from any number of
- * threads; they use @STACK@ KiB of stack.
+ * 255@WHITE@; scaling and padding are included. What it shows must be placed
+ * @PLACEMENT@.
+ *
+ * Levels from 0 to 1 are wrong: such an image is taken for blank. So is an image whose levels
+ * differ by at most 1, or that contains NaN or an infinity.
+ *
+ * All functions can be called from any number of threads. They use @STACK@ KiB of stack and no
+ * heap.
  */
 #ifndef LENET_H
 #define LENET_H
@@ -61,14 +74,18 @@ extern "C" {
 /* The names of the classes. */
 extern const char *const lenet_class_names[LENET_CLASSES];
 
-/* The class of an image. */
-int lenet_predict(const float image[LENET_PIXELS]);
+/* The class of an image, or -1 for a blank image. */
+int lenet_predict(const unsigned char image[LENET_PIXELS]);
 
-/* The class of an image, and the probabilities of all classes. */
+/* The class of an image, and the probabilities of all classes; for a blank image 0, and equal
+ * probabilities. */
 int lenet_probabilities(const float image[LENET_PIXELS], float probabilities[LENET_CLASSES]);
 
-/* The scores of all classes, whose softmax is the probabilities. */
+/* The scores of all classes, whose softmax is the probabilities unless the image is blank. */
 void lenet_scores(const float image[LENET_PIXELS], float scores[LENET_CLASSES]);
+
+/* 0 if this machine gives the scores that lenet gave for the image in lenet.c, otherwise 1. */
+int lenet_self_test(void);
 
 #ifdef __cplusplus
 }
@@ -91,24 +108,47 @@ const char *const lenet_class_names[LENET_CLASSES] = {
 
 @CONSTANTS@
 
-/* x[channels][@H@][@W@] = scale * level + shift, the image in the middle of the background. */
-static void prepare(const float *image, float *x)
+/* An image for lenet_self_test, and its scores. */
+static const unsigned char test_image[LENET_PIXELS] = {
+@TESTIMAGE@
+};
+static const float test_scores[LENET_CLASSES] = {
+@TESTSCORES@
+};
+
+/* x[channels][@H@][@W@] = scale * level + shift, the image in the middle of the background. The
+ * levels are bytes, or else floats. */
+static void prepare(const unsigned char *bytes, const float *floats, float *x)
 {
-    for (int c = 0; c < LENET_CHANNELS; c++, image += LENET_HEIGHT * LENET_WIDTH)
+    for (int c = 0; c < LENET_CHANNELS; c++)
         for (int i = 0; i < @H@; i++)
             for (int j = 0; j < @W@; j++) {
-                int h = i - @TOP@, w = j - @LEFT@;
+                int h = i - @TOP@, w = j - @LEFT@, k = (c * LENET_HEIGHT + h) * LENET_WIDTH + w;
                 int inside = h >= 0 && h < LENET_HEIGHT && w >= 0 && w < LENET_WIDTH;
-                float level = inside ? image[h * LENET_WIDTH + w] : @BACKGROUND@;
+                float level = !inside ? @BACKGROUND@ : bytes ? (float)bytes[k] : floats[k];
                 *x++ = @SCALE@ * level + @SHIFT@;
             }
 }
 
-void lenet_scores(const float image[LENET_PIXELS], float scores[LENET_CLASSES])
+static void scores_of(const unsigned char *bytes, const float *floats, float *scores)
 {
     float @BUFFERS@;
-    prepare(image, a);
+    prepare(bytes, floats, a);
 @CALLS@
+}
+
+/* Whether the levels of an image are finite and differ by more than 1. */
+static int is_image(const unsigned char *bytes, const float *floats)
+{
+    float minimum = HUGE_VALF, maximum = -HUGE_VALF;
+    for (int k = 0; k < LENET_PIXELS; k++) {
+        float level = bytes ? (float)bytes[k] : floats[k];
+        if (!(level - level == 0.0f)) /* NaN or an infinity */
+            return 0;
+        minimum = level < minimum ? level : minimum;
+        maximum = level > maximum ? level : maximum;
+    }
+    return maximum - minimum > 1.0f;
 }
 
 static int largest(const float scores[LENET_CLASSES])
@@ -120,17 +160,27 @@ static int largest(const float scores[LENET_CLASSES])
     return best;
 }
 
-int lenet_predict(const float image[LENET_PIXELS])
+void lenet_scores(const float image[LENET_PIXELS], float scores[LENET_CLASSES])
+{
+    scores_of(0, image, scores);
+}
+
+int lenet_predict(const unsigned char image[LENET_PIXELS])
 {
     float scores[LENET_CLASSES];
-    lenet_scores(image, scores);
+    if (!is_image(image, 0))
+        return -1;
+    scores_of(image, 0, scores);
     return largest(scores);
 }
 
 int lenet_probabilities(const float image[LENET_PIXELS], float probabilities[LENET_CLASSES])
 {
     float sum = 0.0f, *p = probabilities;
-    lenet_scores(image, p);
+    for (int c = 0; c < LENET_CLASSES; c++)
+        p[c] = 0.0f;
+    if (is_image(0, image))
+        scores_of(0, image, p);
     int best = largest(p);
     float maximum = p[best]; /* subtracted, so that expf cannot overflow */
     for (int c = 0; c < LENET_CLASSES; c++)
@@ -138,6 +188,16 @@ int lenet_probabilities(const float image[LENET_PIXELS], float probabilities[LEN
     for (int c = 0; c < LENET_CLASSES; c++)
         p[c] /= sum;
     return best;
+}
+
+int lenet_self_test(void)
+{
+    float scores[LENET_CLASSES];
+    scores_of(test_image, 0, scores);
+    for (int c = 0; c < LENET_CLASSES; c++)
+        if (!(fabsf(scores[c] - test_scores[c]) <= @TOLERANCE@))
+            return 1;
+    return 0;
 }
 """
 
@@ -169,7 +229,14 @@ def c_source(exported: ExportedNetwork) -> dict[str, str]:
         raise _too_large(f"its activations take {stack} bytes of stack, more than {MAX_STACK}")
     _, height, width = exported.image_shape
     top, left, _, _ = exported.padding
+    image = sample_image(exported)
+    scores = exported.scores(image[None])[0].astype(np.float32)
+    tolerance = TOLERANCE * max(1, float(np.abs(scores).max()))
     values = {
+        "PLACEMENT": exported.placement.replace("fit ", "fit\n * "),
+        "TESTIMAGE": _rows([str(level) for level in image.ravel()], 16),
+        "TESTSCORES": _rows([_float(score) for score in scores], 6),
+        "TOLERANCE": _float(np.float32(tolerance)),
         "ORIGIN": re.sub(r"[^A-Za-z0-9 ,.-]", "?", exported.origin),
         "VERSION": __version__,
         "BLACK": " (background)" if C == 1 else "",
@@ -232,10 +299,9 @@ class Code:
         """Declare an array and return its name in C."""
         name = self._unique(name)
         numbers = [_float(number) for number in values.astype(np.float32).ravel()]
-        rows = ["    " + ", ".join(numbers[i : i + 6]) for i in range(0, len(numbers), 6)]
         shape = " x ".join(map(str, values.shape))
         start = f"static const float {name}[{values.size}] = {{ /* {shape} */\n"
-        self.constants.append(start + ",\n".join(rows) + "\n};")
+        self.constants.append(f"{start}{_rows(numbers, 6)}\n}};")
         return name
 
     def window(self, layer: Any, output: Shape, edges: tuple[int, ...], groups: int = 1) -> str:  # noqa: ANN401
@@ -336,8 +402,7 @@ def _subsampling(code: Code, layer: Subsampling) -> None:
 
 
 def _batch_normalization(code: Code, layer: BatchNormalization) -> None:
-    factor = layer.weight.value / np.sqrt(layer.variance + layer.epsilon)
-    offset = layer.bias.value - layer.mean * factor
+    factor, offset = batch_factors(layer)
     weights = code.array(f"{layer.name}.factor", factor)
     biases = code.array(f"{layer.name}.offset", offset)
     code.in_place("scale_channels", layer.C, prod(layer.shape) // layer.C, weights, biases)
@@ -397,6 +462,12 @@ TRANSLATIONS: Final[dict[type[Layer], Callable[[Code, Any], None]]] = {
 def _float(number: np.float32) -> str:
     """Return the shortest decimal that reads back as the same float; it has a point or an e."""
     return f"{number!s}f"
+
+
+def _rows(numbers: Sequence[str], count: int) -> str:
+    """Return the inside of an array's braces, ``count`` numbers a line."""
+    rows = [", ".join(numbers[i : i + count]) for i in range(0, len(numbers), count)]
+    return ",\n".join(f"    {row}" for row in rows)
 
 
 def _string(text: str) -> str:

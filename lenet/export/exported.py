@@ -13,15 +13,18 @@ from typing import Final
 import numpy as np
 
 from lenet.data.preprocessing import Preprocessing
+from lenet.data.strokes import draw
 from lenet.nn.im2col import Array
 from lenet.nn.layer import Layer
 from lenet.nn.network import Network
+from lenet.nn.normalisation import BatchNormalization
 from lenet.nn.pooling import AveragePooling
 from lenet.system.errors import ConfigError
 from lenet.training.checkpoint import Checkpoint
 from lenet.training.restore import plain_network, preprocessing_of
 
 GREY_SIZE: Final = 28  # of MNIST and its relatives
+DIGITS: Final = tuple("0123456789")
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,16 @@ class ExportedNetwork:
         _, H, W = self.network.input_shape
         (h, w), (top, left) = self.size, self.preprocessing.margins(*self.size)
         return top, left, H - h - top, W - w - left
+
+    @property
+    def placement(self) -> str:
+        """Where the object must be in an image, in a sentence."""
+        if self.image_shape == (1, GREY_SIZE, GREY_SIZE) and self.class_names == DIGITS:
+            return (
+                "as in MNIST: light ink on a dark background, the digit upright and scaled to fit "
+                "20 x 20 pixels, its centre of mass in the middle of the 28 x 28 image"
+            )
+        return "as in the images that the network was trained on"
 
     def scores(self, images: Array) -> Array:
         """Return the scores (N, classes) that this package computes for raw images (N,C,H,W)."""
@@ -99,12 +112,33 @@ def exported_network(
     return ExportedNetwork(network, size, preprocessing, checkpoint.class_names, origin)
 
 
+def sample_image(exported: ExportedNetwork) -> Array:
+    """Return a raw image (C,H,W), uint8, on which an exported network can be tested.
+
+    For a network of digits it is the drawn digit, of some, with the largest margin between the
+    first and the second score, otherwise noise.
+    """
+    if exported.image_shape == (1, GREY_SIZE, GREY_SIZE) and exported.class_names == DIGITS:
+        images = draw(20, seed=0)[0][:, None]
+        first, second = np.sort(exported.scores(images), axis=1)[:, :-3:-1].T
+        return np.asarray(images[(first - second).argmax()])
+    noise = np.random.default_rng(1).integers(256, size=exported.image_shape)
+    return noise.astype(np.uint8)
+
+
 def average_factors(layer: AveragePooling) -> Array:
     """Return the factors (Ho,Wo) by which the sums of the windows are multiplied."""
     allocated = deepcopy(layer)  # the buffers of the network stay as they are
     allocated.allocate(1, np.float32)
     factor = np.asarray(allocated.factor, np.float32)
     return np.broadcast_to(factor.reshape(factor.shape[:2]), layer.output_shape[1:])
+
+
+def batch_factors(layer: BatchNormalization) -> tuple[Array, Array]:
+    """Return factor and offset (C) of a batch normalization outside of training, in float32."""
+    factor = layer.weight.value / np.sqrt(layer.variance + layer.epsilon)
+    offset = layer.bias.value - layer.mean * factor
+    return factor.astype(np.float32), offset.astype(np.float32)
 
 
 def _side(height: int, width: int) -> str:

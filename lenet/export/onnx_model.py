@@ -1,23 +1,34 @@
 """ONNX: the open format that other runtimes read (https://onnx.ai).
 
-Needs the extra ``onnx``. The graph takes ``images``, float32 (N,C,H,W) of raw levels 0 to 255, for
-any N, and returns ``scores`` and ``probabilities``, (N, classes). Every value has the name of the
-layer that computes it. Operators are of opset 17, which runtimes have supported since 2022.
+Needs the extra ``onnx``. The graph takes ``images``, raw levels from 0 to 255 of the shape
+(N,C,H,W) for any N, as uint8 or, on request, as float32. It returns ``scores`` and
+``probabilities``, (N, classes). For an image whose levels differ by at most 1, which is blank or
+has been scaled to the range 0 to 1, all probabilities are equal. Every value has the name of the
+layer that computes it; the last layer's is ``scores``.
+
+All operators mean the same in opsets 11 to 17. The default, 11, is what runtimes load since 2020.
 
 A layer is translated by the function of its class in :data:`TRANSLATIONS`.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable, Sequence
 from math import prod
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 
 from lenet.data.preprocessing import Preprocessing
-from lenet.export.exported import ExportedNetwork, average_factors, not_exported
+from lenet.export.exported import (
+    ExportedNetwork,
+    average_factors,
+    batch_factors,
+    not_exported,
+    sample_image,
+)
 from lenet.nn.activations import Activation, Function, LeCunTanh, ReLU, Sigmoid, Tanh
 from lenet.nn.convolution import Convolution
 from lenet.nn.dropout import Dropout
@@ -30,54 +41,74 @@ from lenet.nn.rbf import RBF
 from lenet.nn.subsampling import Subsampling
 from lenet.nn.transposed import TransposedConvolution
 from lenet.nn.unpooling import MaxUnpooling, RepeatUnpooling
-from lenet.system.errors import GateFailed
+from lenet.system.errors import ConfigError, GateFailed
 from lenet.system.extras import require
 from lenet.version import __version__
 
-OPSET: Final = 17
-IR_VERSION: Final = 8  # the version of the file format that belongs to this opset
+Input: TypeAlias = Literal["bytes", "float"]
+
+# By opset, the version of the file format that belongs to it.
+IR_VERSIONS: Final = {11: 6, 12: 7, 13: 7, 14: 7, 15: 8, 16: 8, 17: 8}
+OPSET: Final = 11
+DTYPES: Final[dict[Input, str]] = {"bytes": "uint8", "float": "float32"}
+MIN_CONTRAST: Final = 1.0  # of the levels of an image that is not blank: more than this
 TOLERANCE: Final = 1e-4  # of scores, relative to the largest where that is above 1
 RESERVED: Final = ("images", "scores", "probabilities")  # names of the graph's input and outputs
 
 
-def onnx_model(exported: ExportedNetwork) -> bytes:
+def onnx_model(exported: ExportedNetwork, input_type: Input = "bytes", opset: int = OPSET) -> bytes:
     """Return the network as the bytes of an ONNX file, checked by ONNX's own checker.
+
+    Parameters
+    ----------
+    exported
+        The network.
+    input_type
+        Whether the graph takes levels as uint8 or as float32.
+    opset
+        The version of the operators that the file declares.
 
     Raises
     ------
     ConfigError
-        ONNX, or this module, has no translation of a layer.
+        ONNX, or this module, has no translation of a layer; or the opset is unknown.
     SystemFailure
         The extra ``onnx`` is not installed.
     """
+    if opset not in IR_VERSIONS:
+        raise ConfigError(
+            f"{opset} is no opset that can be written",
+            remedy=f"choose one from {min(IR_VERSIONS)} to {max(IR_VERSIONS)}",
+            key="--opset",
+        )
     onnx = require("onnx", extra="onnx")
     unpooled = [x.pooling.name for x in exported.network.layers if isinstance(x, MaxUnpooling)]
     graph = Graph(onnx, unpooled)
-    _preprocess(graph, exported)
+    levels = _preprocess(graph, exported, input_type)
     for layer in exported.network.layers:
         if type(layer) not in TRANSLATIONS:
             raise not_exported(layer, "ONNX")
         TRANSLATIONS[type(layer)](graph, layer)
-    # Of distances the smallest is the answer, of scores the largest.
-    last = "Neg" if exported.network.layers[-1].outputs_are_distances else "Identity"
-    graph.nodes.append(onnx.helper.make_node(last, [graph.value], ["scores"], name="scores"))
-    graph.nodes.append(
-        onnx.helper.make_node("Softmax", ["scores"], ["probabilities"], "probabilities", axis=1)
-    )
+    if exported.network.layers[-1].outputs_are_distances:  # the smallest is the answer
+        graph.node("Neg", "negated")
+    graph.rename_last("scores")
+    _probabilities(graph, levels)
     model = onnx.helper.make_model(
-        graph.finish(exported),
-        opset_imports=[onnx.helper.make_opsetid("", OPSET)],
-        ir_version=IR_VERSION,
+        graph.finish(exported, input_type),
+        opset_imports=[onnx.helper.make_opsetid("", opset)],
+        ir_version=IR_VERSIONS[opset],
         producer_name="lenet",
         producer_version=__version__,
         doc_string=f"A network {exported.origin}.",
     )
-    onnx.helper.set_model_props(model, _metadata(exported))
+    onnx.helper.set_model_props(model, _metadata(exported, input_type))
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def checked_model(exported: ExportedNetwork) -> tuple[bytes, float]:
+def checked_model(
+    exported: ExportedNetwork, input_type: Input = "bytes", opset: int = OPSET
+) -> tuple[bytes, float]:
     """Return the ONNX file, and how far its scores are from this package's on 16 images of noise.
 
     Raises
@@ -85,7 +116,7 @@ def checked_model(exported: ExportedNetwork) -> tuple[bytes, float]:
     ConfigError, GateFailed, SystemFailure
         As for :func:`onnx_model` and :func:`compare`.
     """
-    model = onnx_model(exported)
+    model = onnx_model(exported, input_type, opset)
     noise = np.random.default_rng(0).integers(256, size=(16, *exported.image_shape))
     return model, compare(model, exported, noise.astype(np.uint8))
 
@@ -108,8 +139,11 @@ def compare(model: bytes, exported: ExportedNetwork, images: Array) -> float:
         It is larger than rounding explains.
     """
     reference = require("onnx.reference", extra="onnx")
-    evaluator = reference.ReferenceEvaluator(require("onnx", extra="onnx").load_from_string(model))
-    (scores,) = evaluator.run(["scores"], {"images": images.astype(np.float32)})
+    onnx = require("onnx", extra="onnx")
+    read = onnx.load_from_string(model)
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(read.graph.input[0].type.tensor_type.elem_type)
+    evaluator = reference.ReferenceEvaluator(read)
+    (scores,) = evaluator.run(["scores"], {"images": images.astype(dtype)})
     own = exported.scores(images)
     difference = float(np.max(np.abs(scores - own)))
     if not difference <= TOLERANCE * max(1, float(np.max(np.abs(own)))):
@@ -129,15 +163,19 @@ def _size(preprocessing: Preprocessing) -> dict[str, object]:
     return {"input_shape": [C, H, W], "background": preprocessing.background}
 
 
-def _metadata(exported: ExportedNetwork) -> dict[str, str]:
+def _metadata(exported: ExportedNetwork, input_type: Input) -> dict[str, str]:
+    image = sample_image(exported)
+    scores = exported.scores(image[None])[0]
     C, H, W = exported.image_shape
     top, left, bottom, right = exported.padding
     preprocessing = exported.preprocessing
     return {
         "input": (
-            f"images, float32 (N,{C},{H},{W}): levels from 0 "
-            f"{'(background) to 255 (ink)' if C == 1 else 'to 255'}, not scaled, not padded"
+            f"images, {DTYPES[input_type]} (N,{C},{H},{W}): levels from 0 "
+            f"{'(background) to 255 (ink)' if C == 1 else 'to 255'}, not scaled, not padded; "
+            "levels from 0 to 1 are taken for blank, and all probabilities are equal then"
         ),
+        "placement": exported.placement,
         "preprocessing": json.dumps(
             {"scale": preprocessing.scale, "shift": preprocessing.shift}
             | _size(preprocessing)
@@ -153,6 +191,9 @@ def _metadata(exported: ExportedNetwork) -> dict[str, str]:
         "class_names": json.dumps(exported.class_names),
         "origin": exported.origin,
         "parameters": str(exported.network.parameters.size),
+        "test_image": base64.b64encode(image.tobytes()).decode(),
+        "test_scores": json.dumps([float(score) for score in scores]),
+        "test_answer": exported.class_names[int(scores.argmax())],
     }
 
 
@@ -189,6 +230,10 @@ class Graph:
         )
         self.value = name
 
+    def rename_last(self, name: str) -> None:
+        """Give the last value another name."""
+        self.nodes[-1].output[0] = self.value = name
+
     def constant(self, name: str, array: Array) -> str:
         """Add an array and return its name."""
         name = self.unique(name)
@@ -207,19 +252,18 @@ class Graph:
         pads_name = self.constant(f"{name}.pads", pads)
         self.node("Pad", name, pads_name, self.number(f"{name}.value", value))
 
-    def finish(self, exported: ExportedNetwork) -> Any:  # noqa: ANN401 - protobuf's own type
+    def finish(self, exported: ExportedNetwork, input_type: Input) -> Any:  # noqa: ANN401
         """Return the graph with its input and outputs."""
 
-        def tensor(name: str, *shape: int) -> Any:  # noqa: ANN401
-            return self.onnx.helper.make_tensor_value_info(
-                name, self.onnx.TensorProto.FLOAT, ["N", *shape]
-            )
+        def tensor(name: str, *shape: int, dtype: str = "float32") -> Any:  # noqa: ANN401
+            element = self.onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+            return self.onnx.helper.make_tensor_value_info(name, element, ["N", *shape])
 
         classes = len(exported.class_names)
         return self.onnx.helper.make_graph(
             self.nodes,
             "lenet",
-            [tensor("images", *exported.image_shape)],
+            [tensor("images", *exported.image_shape, dtype=DTYPES[input_type])],
             [tensor("scores", classes), tensor("probabilities", classes)],
             initializer=self.constants,
         )
@@ -232,12 +276,31 @@ class Graph:
         return name
 
 
-def _preprocess(graph: Graph, exported: ExportedNetwork) -> None:
-    """Pad with background, scale and shift."""
+def _preprocess(graph: Graph, exported: ExportedNetwork, input_type: Input) -> str:
+    """Convert to float32, pad with background, scale and shift; return the levels' name."""
     preprocessing = exported.preprocessing
+    if input_type == "bytes":
+        graph.node("Cast", "levels", to=graph.onnx.TensorProto.FLOAT)
+    levels = graph.value
     graph.pad("padded", exported.padding, preprocessing.background)
     graph.node("Mul", "scaled", graph.number("scale", preprocessing.scale))
     graph.node("Add", "input", graph.number("shift", preprocessing.shift))
+    return levels
+
+
+def _probabilities(graph: Graph, levels: str) -> None:
+    """Append the softmax of the scores, or of zeros for a blank image."""
+    graph.value = levels
+    graph.node("Flatten", "contrast.levels", axis=1)
+    flat = graph.value
+    graph.node("ReduceMin", "contrast.minimum", axes=[1], keepdims=1)
+    minimum, graph.value = graph.value, flat
+    graph.node("ReduceMax", "contrast.maximum", axes=[1], keepdims=1)
+    graph.node("Sub", "contrast", minimum)
+    graph.node("Greater", "has_contrast", graph.number("contrast.limit", MIN_CONTRAST))
+    graph.node("Where", "certain", "scores", graph.number("contrast.none", 0))
+    graph.node("Softmax", "softmax", axis=1)
+    graph.rename_last("probabilities")
 
 
 # --- Layers ---------------------------------------------------------------------------------------
@@ -374,15 +437,12 @@ def _subsampling(graph: Graph, layer: Subsampling) -> None:
 
 
 def _batch_normalization(graph: Graph, layer: BatchNormalization) -> None:
-    graph.node(
-        "BatchNormalization",
-        layer.name,
-        graph.constant(layer.weight.name, layer.weight.value),
-        graph.constant(layer.bias.name, layer.bias.value),
-        graph.constant(f"{layer.name}.mean", layer.mean.astype(np.float32)),
-        graph.constant(f"{layer.name}.variance", layer.variance.astype(np.float32)),
-        epsilon=layer.epsilon,
-    )
+    """Translate as a product and a sum: the operator is another one in every few opsets."""
+    factor, offset = batch_factors(layer)
+    columns = (layer.C, 1, 1) if len(layer.shape) > 1 else (layer.C,)
+    name = layer.name
+    graph.node("Mul", f"{name}.scaled", graph.constant(f"{name}.factor", factor.reshape(columns)))
+    graph.node("Add", name, graph.constant(f"{name}.offset", offset.reshape(columns)))
 
 
 def _repeat(graph: Graph, layer: RepeatUnpooling) -> None:
@@ -411,8 +471,8 @@ def _rbf(graph: Graph, layer: RBF) -> None:
     """Translate Σ (x − w)², over x of (N,1,D) and w of (classes,D)."""
     if len(layer.shape) > 1:
         graph.node("Flatten", f"{layer.name}.input")
-    axis = graph.constant(f"{layer.name}.axis", np.array([1], np.int64))
-    graph.node("Unsqueeze", f"{layer.name}.column", axis)
+    row = graph.constant(f"{layer.name}.shape", np.array([-1, 1, prod(layer.shape)], np.int64))
+    graph.node("Reshape", f"{layer.name}.row", row)
     centres = graph.constant(f"{layer.name}.centres", layer.centres.astype(np.float32))
     graph.node("Sub", f"{layer.name}.difference", centres)
     graph.node("ReduceSumSquare", layer.name, axes=[2], keepdims=0)

@@ -1,0 +1,133 @@
+"""Running an exported ONNX file on the test image in its own metadata.
+
+Uses onnxruntime if it is installed, otherwise the reference evaluator of the extra ``onnx``.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from lenet.export.onnx_model import DTYPES, TOLERANCE
+from lenet.nn.im2col import Array
+from lenet.system.errors import DataError, GateFailed, LenetError, SystemFailure
+from lenet.system.extras import require
+from lenet.system.files import open_regular
+
+MAX_BYTES: Final = 1 << 30
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a file answered, and which program ran it."""
+
+    answer: str
+    difference: float
+    runtime: str
+
+
+def check_file(path: Path) -> Check:
+    """Run the file on its test image and compare its scores with the stored ones.
+
+    Raises
+    ------
+    DataError
+        It is no ONNX file that ``lenet export`` wrote.
+    GateFailed
+        It cannot be run, or its scores are others.
+    SystemFailure
+        The extra ``onnx`` is not installed, or the file cannot be read.
+    """
+    try:
+        return _check(path)
+    except LenetError as error:
+        error.file = error.file or str(path)
+        raise
+
+
+def _check(path: Path) -> Check:
+    model = read_onnx(path)
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    try:
+        shape = [d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim][1:]
+        stored = base64.b64decode(metadata["test_image"], validate=True)
+        expected = np.array(json.loads(metadata["test_scores"]), np.float64)
+        answer = metadata["test_answer"]
+        dtype = DTYPES["float" if metadata["input"].startswith("images, float32") else "bytes"]
+        if len(stored) != prod(shape) or not np.isfinite(expected).all():
+            raise ValueError("another size")
+        image = np.frombuffer(stored, np.uint8).reshape(1, *shape).astype(dtype)
+    except (KeyError, IndexError, TypeError, ValueError, RecursionError):
+        raise DataError(
+            "has no test image in its metadata",
+            remedy="give a file that lenet export has written",
+        ) from None
+    runtime, scores = _run(model, image)
+    if scores.shape != expected.shape:
+        raise _failed(f"gives scores of the shape {scores.shape}, not {expected.shape}")
+    difference = float(np.abs(scores - expected).max(initial=0))
+    if not difference <= TOLERANCE * max(1, float(np.abs(expected).max(initial=0))):
+        raise _failed(f"its scores are off by {difference:.1e} in {runtime}")
+    return Check(answer, difference, runtime)
+
+
+def _run(model: Any, image: Array) -> tuple[str, Array]:  # noqa: ANN401 - protobuf's own type
+    """Return the name of the program that ran the model, and the scores of the image."""
+    content = model.SerializeToString()
+    try:
+        try:
+            runtime = require("onnxruntime", extra="onnx")
+        except SystemFailure:
+            onnx, reference = require("onnx", extra="onnx"), require("onnx.reference", extra="onnx")
+            name = f"the reference evaluator of onnx {onnx.__version__}"
+            run = reference.ReferenceEvaluator(model).run
+        else:
+            name = f"onnxruntime {runtime.__version__}"
+            run = runtime.InferenceSession(content, providers=["CPUExecutionProvider"]).run
+        return name, np.asarray(run(["scores"], {"images": image})[0][0], np.float64)
+    except Exception as error:  # runtimes raise errors of many classes
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise _failed(f"cannot be run: {reason[0][:200]}") from error
+
+
+def _failed(problem: str) -> GateFailed:
+    return GateFailed(problem, remedy="do not use the file; export the network again", key="scores")
+
+
+def read_onnx(path: Path) -> Any:  # noqa: ANN401 - protobuf's own type
+    """Return an ONNX file of at most 1 GiB; other files to which it refers are not read.
+
+    Raises
+    ------
+    DataError
+        There is no such file, or it is no ONNX file.
+    SystemFailure
+        The extra ``onnx`` is not installed, or the file cannot be read.
+    """
+    onnx = require("onnx", extra="onnx")
+    message = require("google.protobuf.message", extra="onnx")
+    try:
+        with open_regular(path, DataError, remedy="name an ONNX file") as file:
+            content = file.read(MAX_BYTES + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError("there is no such file", remedy="check the path") from None
+    except OSError as error:
+        raise SystemFailure(
+            f"cannot be read: {error.strerror or error}",
+            remedy="check its permissions and the disk",
+        ) from error
+    if len(content) > MAX_BYTES:
+        raise DataError("is larger than 1 GiB", remedy="give a smaller network")
+    try:
+        model = onnx.ModelProto.FromString(content)
+    except (message.DecodeError, ValueError, RecursionError):
+        model = None
+    if model is None or not model.graph.node or not model.opset_import:
+        raise DataError("is no ONNX file", remedy="export the network to ONNX again")
+    return model
