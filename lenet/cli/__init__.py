@@ -35,6 +35,7 @@ COMMANDS = {
     "config": "Print the complete configuration.",
     "inspect": "Plot filters, activations, patches and receptive fields.",
     "export": "Export a network to ONNX or C.",
+    "import": "Import a network from ONNX.",
     "gradcheck": "Check gradients numerically, and the identities of the derivation.",
     "bench": "Measure training speed, by layer and overall; compare with PyTorch.",
     "report": "Write an HTML report on one run, or on several side by side.",
@@ -52,8 +53,9 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
+        module = "import_" if cmd_name == "import" else cmd_name  # a keyword of Python
         command: click.Command = getattr(
-            import_module(f"lenet.cli.{cmd_name}"), cmd_name.replace("eval", "eval_")
+            import_module(f"lenet.cli.{module}"), module.replace("eval", "eval_")
         )
         return command
 

@@ -1,0 +1,45 @@
+"""Reading ONNX files, which need not come from a trusted source."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+from lenet.system.errors import DataError, SystemFailure
+from lenet.system.extras import require
+from lenet.system.files import open_regular
+
+MAX_BYTES: Final = 1 << 30
+
+
+def read_onnx(path: Path) -> Any:  # noqa: ANN401 - protobuf's own type
+    """Return an ONNX file of at most 1 GiB; other files to which it refers are not read.
+
+    Raises
+    ------
+    DataError
+        There is no such file, or it is no ONNX file.
+    SystemFailure
+        The extra ``onnx`` is not installed, or the file cannot be read.
+    """
+    onnx = require("onnx", extra="onnx")
+    message = require("google.protobuf.message", extra="onnx")
+    try:
+        with open_regular(path, DataError, remedy="name an ONNX file") as file:
+            content = file.read(MAX_BYTES + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError("there is no such file", remedy="check the path") from None
+    except OSError as error:
+        raise SystemFailure(
+            f"cannot be read: {error.strerror or error}",
+            remedy="check its permissions and the disk",
+        ) from error
+    if len(content) > MAX_BYTES:
+        raise DataError("is larger than 1 GiB", remedy="give a smaller network")
+    try:
+        model = onnx.ModelProto.FromString(content)
+    except (message.DecodeError, ValueError, RecursionError):
+        model = None
+    if model is None or not model.graph.node or not model.opset_import:
+        raise DataError("is no ONNX file", remedy="export the network to ONNX again")
+    return model

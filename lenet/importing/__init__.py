@@ -1,0 +1,1 @@
+"""Networks that other programs have trained: from an ONNX file to a checkpoint."""

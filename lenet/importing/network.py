@@ -1,0 +1,244 @@
+"""A checkpoint from an ONNX file, compared with ONNX's own evaluation of the file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from lenet.config.schema import Config
+from lenet.data.preprocessing import Preprocessing
+from lenet.export.onnx_file import read_onnx
+from lenet.importing.onnx_graph import chain_of
+from lenet.importing.translation import Translation, translated
+from lenet.models.specification import Specification, expanded
+from lenet.nn.im2col import Array
+from lenet.system.errors import ConfigError, DataError, LenetError
+from lenet.system.extras import require
+from lenet.training.checkpoint import Checkpoint, facts
+from lenet.training.restore import plain_network
+
+IMAGES: Final = 3  # of noise, for the comparison
+TOLERANCE: Final = 1e-4  # of scores, relative to the largest where that is above 1
+
+
+class Imported(NamedTuple):
+    """A network that was imported."""
+
+    checkpoint: Checkpoint
+    difference: float
+    """Of its scores from those of ONNX's reference evaluator, at most."""
+    origin: str
+    """The program that wrote the file."""
+
+
+def import_onnx(
+    path: Path,
+    scale: float | None = None,
+    shift: float | None = None,
+    class_names: tuple[str, ...] | None = None,
+) -> Imported:
+    """Return the network of an ONNX file as a checkpoint that can be evaluated.
+
+    Parameters
+    ----------
+    path
+        The file, which need not come from a trusted source.
+    scale, shift
+        The graph's input is scale·level + shift for levels from 0 to 255. By default 1 and 0 if it
+        takes bytes or makes its input less than a tenth, otherwise 1/255 and 0.
+    class_names
+        By default those in the metadata of :mod:`lenet.export.onnx_model`, otherwise 0, 1, 2 …
+
+    Raises
+    ------
+    DataError
+        It is no ONNX file, a node cannot be imported, or the scores are others than ONNX's.
+    ConfigError
+        The class names are not as many as the classes.
+    SystemFailure
+        The extra ``onnx`` is not installed, or the file cannot be read.
+    """
+    path = Path(path)
+    try:
+        return _imported(path, scale, shift, class_names)
+    except LenetError as error:
+        error.file = error.file or str(path)
+        raise
+
+
+def _imported(
+    path: Path, scale: float | None, shift: float | None, class_names: tuple[str, ...] | None
+) -> Imported:
+    model = read_onnx(path)
+    chain = chain_of(model, path.parent)
+    with np.errstate(all="ignore"):
+        made = translated(chain, scale, shift)
+    checkpoint = _checkpoint(made, class_names or _class_names(model), given=bool(class_names))
+    difference = _difference(made, checkpoint)
+    writer = " ".join(part for part in (model.producer_name, model.producer_version) if part)
+    return Imported(checkpoint, difference, writer[:100] or "an unknown program")
+
+
+def _class_names(model: Any) -> tuple[str, ...]:  # noqa: ANN401 - protobuf's own type
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    try:
+        names = json.loads(metadata.get("class_names", "[]"))
+    except (ValueError, RecursionError):
+        return ()
+    if not isinstance(names, list) or not all(isinstance(n, str) and n for n in names):
+        return ()
+    return tuple(name[:200] for name in names)
+
+
+def _checkpoint(made: Translation, class_names: tuple[str, ...], *, given: bool) -> Checkpoint:
+    try:
+        layers = expanded([step.entry for step in made.steps])
+        C, H, W = made.input_shape
+        model = Specification((C, H, W), layers, made.scale, made.shift)
+        classes, shapes = model.classes(), model.parameter_shapes() | model.state_shapes()
+    except ConfigError as error:
+        raise DataError(error.problem, remedy=error.remedy, key=error.key) from None
+    if len(class_names) != classes:
+        if given:
+            raise ConfigError(
+                f"are {len(class_names)} names for {classes} classes",
+                remedy="give one name for each class",
+                key="--classes",
+            )
+        class_names = tuple(map(str, range(classes)))
+    arrays = {
+        f"{entry['name']}.{name}": array
+        for entry, step in zip(layers, made.steps, strict=True)
+        for name, array in step.arrays.items()
+    }
+    for name, array in arrays.items():
+        if not np.isfinite(array.astype(np.float32)).all():
+            raise DataError("is not finite in float32", remedy="train the network again", key=name)
+    if {name: array.shape for name, array in arrays.items()} != shapes:
+        raise DataError(
+            "has weights of other shapes than its layers",
+            remedy="export the network to ONNX again",
+            key="graph",
+        )
+    parameters = {name: arrays[name].astype(np.float32) for name in model.parameter_shapes()}
+    config = Config().with_values(
+        {
+            "model.layers": list(layers),
+            "model.input": [C, H, W],
+            "model.classes": classes,
+            "data.name": "arrays",
+        }
+    )
+    return Checkpoint(
+        config=config,
+        model=model,
+        parameters=parameters,
+        state={name: arrays[name].astype(np.float64) for name in model.state_shapes()},
+        preprocessing=Preprocessing((C, H, W), made.scale, made.shift, int(made.background)),
+        class_names=class_names,
+        dataset="arrays",
+        step=0,
+        epoch=0,
+        metrics={},
+        training=None,
+        facts=facts(1),
+    )
+
+
+# --- Comparing ------------------------------------------------------------------------------------
+
+
+def _difference(made: Translation, checkpoint: Checkpoint) -> float:
+    """Return the largest difference of scores on images of noise.
+
+    Raises
+    ------
+    DataError
+        It is larger than rounding explains, or the file cannot be evaluated.
+    """
+    network, chain = plain_network(checkpoint), made.chain
+    N = chain.input_dims[0] or IMAGES
+    images = np.random.default_rng(0).integers(256, size=(N, *made.image)).astype(np.uint8)
+    scale, shift = made.levels
+    is_bytes = chain.input_type == "UINT8"
+    dtype = {"UINT8": np.uint8, "DOUBLE": np.float64}.get(chain.input_type, np.float32)
+    levels = images if is_bytes and made.levels == (1, 0) else images * np.float64(scale) + shift
+    given = levels.reshape(N, -1)[:, made.input_places].astype(dtype)
+    with np.errstate(all="ignore"):
+        expected = _evaluated(made, given)
+        own = network.scores(network.forward(checkpoint.preprocessing.prepare(images))).T
+        if expected.size != own.size:
+            raise _not_equal(f"has {expected.size} scores, not {own.size}")
+        difference = float(np.abs(expected.reshape(own.shape) - own).max())
+        limit = TOLERANCE * max(1, float(np.abs(own).max()))
+    if not difference <= limit:
+        raise _not_equal(f"has other scores than this package computes, by {difference:.1e}")
+    return difference
+
+
+def _not_equal(problem: str) -> DataError:
+    return DataError(problem, remedy="report it, with the program that wrote the file", key="graph")
+
+
+def _evaluated(made: Translation, images: Array) -> Array:
+    """Return the scores by ONNX's reference evaluator; only the nodes of the chain are run."""
+    onnx, chain = require("onnx", extra="onnx"), made.chain
+    reference = require("onnx.reference", extra="onnx")
+    last = made.softmax_input or chain.nodes[-1].proto.output[0]
+    nodes = [node.proto for node in chain.nodes]
+    if made.softmax_input:
+        nodes = nodes[: [node.value for node in chain.nodes].index(last)]
+    wanted, waiting = {id(node) for node in nodes}, [name for node in nodes for name in node.input]
+    while waiting:
+        producer = chain.producers.get(waiting.pop())
+        if producer is not None and id(producer) not in wanted:
+            wanted.add(id(producer))
+            waiting += producer.input
+    graph = onnx.helper.make_graph(
+        [node for node in chain.model.graph.node if id(node) in wanted],
+        "chain",
+        [value for value in chain.model.graph.input if value.name == chain.input_name],
+        [onnx.helper.make_empty_tensor_value_info(last)],
+        initializer=list(chain.model.graph.initializer),
+    )
+    opsets = [onnx.helper.make_opsetid(o.domain, o.version) for o in chain.model.opset_import]
+    if any(opset.domain in ("", "ai.onnx") and opset.version < 14 for opset in opsets):
+        _rewrite_normalizations(graph, made)
+    model = onnx.helper.make_model(graph, opset_imports=opsets)
+    try:
+        return np.asarray(
+            reference.ReferenceEvaluator(model).run([last], {chain.input_name: images})[0],
+            np.float64,
+        )
+    except Exception as error:  # the evaluator raises errors of many classes
+        raise DataError(
+            "cannot be evaluated by ONNX's reference evaluator",
+            remedy="export the network to ONNX again",
+            key="graph",
+        ) from error
+
+
+def _rewrite_normalizations(graph: Any, made: Translation) -> None:  # noqa: ANN401
+    """Put a product and a sum in the place of each batch normalization.
+
+    Before opset 14, onnx 1.23's evaluator takes this operator for that of training.
+    """
+    onnx = require("onnx", extra="onnx")
+    nodes = []
+    for node in graph.node:
+        if node.op_type != "BatchNormalization":
+            nodes.append(node)
+            continue
+        value = node.input[0]
+        constants = made.normalizations[node.output[0]]
+        for operator, array in zip(("Mul", "Add"), constants, strict=True):
+            name, shaped = f"{node.output[0]}/{operator}", array.astype(np.float32)
+            graph.initializer.append(onnx.numpy_helper.from_array(shaped, name))
+            result = node.output[0] if operator == "Add" else f"{name}/result"
+            nodes.append(onnx.helper.make_node(operator, [value, name], [result]))
+            value = result
+    del graph.node[:]
+    graph.node.extend(nodes)
