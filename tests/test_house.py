@@ -16,7 +16,8 @@ PACKAGE = ROOT / "lenet"
 # From the ground up.
 FOLDERS = (
     *("system", "nn", "optim", "models", "data", "config", "parallel", "training"),
-    *("predict", "report", "inspect", "export", "importing", "bench", "regress", "sweep", "cli"),
+    *("predict", "report", "inspect", "export", "importing", "play"),
+    *("bench", "regress", "sweep", "cli"),
 )
 # Beside the folders: version may be imported by all, the others import what they want.
 TOP = ("version", "api", "model", "__init__", "__main__")

@@ -36,6 +36,7 @@ COMMANDS = {
     "inspect": "Plot filters, activations, patches and receptive fields.",
     "export": "Export a network to ONNX or C.",
     "import": "Import a network from ONNX.",
+    "play": "Write a page that shows a network at work, forward and backward.",
     "gradcheck": "Check gradients numerically, and the identities of the derivation.",
     "bench": "Measure training speed, by layer and overall; compare with PyTorch.",
     "report": "Write an HTML report on one run, or on several side by side.",

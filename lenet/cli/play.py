@@ -1,0 +1,38 @@
+"""``lenet play``: a page on which a network can be watched at work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path), metavar="CHECKPOINT|pretrained")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("play.html"),
+    show_default=True,
+    metavar="FILE",
+    help="HTML file to write.",
+)
+def play(checkpoint: Path, out: Path) -> None:
+    """Write an interactive HTML page that shows the network of CHECKPOINT at work.
+
+    Draw a digit and follow every number, forward and backward: patches, matrix products, pooling,
+    gradients and a step of gradient descent. The page is one file and uses no network connection.
+
+    \b
+        lenet play pretrained
+        lenet play runs/mnist/best.npz --out lesson.html
+    """  # noqa: D301 - click's mark for lines to leave as they are
+    from lenet.export.exported import exported_network
+    from lenet.play.page import to_html
+    from lenet.system.files import replacing
+    from lenet.training.restore import read_checkpoint
+
+    page = to_html(exported_network(read_checkpoint(checkpoint))).encode()
+    with replacing(out) as file:
+        file.write(page)
+    click.echo(f"{out}: {len(page) / 1000:.0f} kB; open it in a browser")

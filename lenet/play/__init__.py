@@ -1,0 +1,1 @@
+"""A page on which a network can be watched at work, forward and backward."""

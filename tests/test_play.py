@@ -1,0 +1,314 @@
+"""The page of ``lenet play``: its scripts, run in Node, compute what this package computes."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+from importlib.resources import files
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from networks import (
+    colour_stack,
+    dense_stack,
+    max_stack,
+    mean_stack,
+    normalised_stack,
+    padded_stack,
+    randomized,
+)
+from numpy.testing import assert_allclose, assert_array_equal
+from untrained import untrained, untrained_colour
+
+from lenet import load_data
+from lenet.cli import cli
+from lenet.data.preprocessing import Preprocessing
+from lenet.data.strokes import draw
+from lenet.export.exported import ExportedNetwork, exported_network
+from lenet.nn.activations import Activation
+from lenet.nn.convolution import Convolution
+from lenet.nn.dropout import Dropout
+from lenet.nn.linear import Linear
+from lenet.nn.losses import SoftmaxCrossEntropy
+from lenet.nn.network import Network
+from lenet.nn.pooling import AveragePooling, MaxPooling
+from lenet.nn.unpooling import MaxUnpooling
+from lenet.play.page import page_data, to_html
+from lenet.predict import finder
+from lenet.system.errors import ConfigError
+from lenet.training.checkpoint import save_checkpoint
+from lenet.training.restore import read_checkpoint
+
+NODE = shutil.which("node")
+in_node = pytest.mark.skipif(NODE is None, reason="Node is not installed")
+
+FORWARD = """
+const network = networkOf(input.data);
+return input.images.map((image) => {
+  const passes = forward(network, inputOf(network, image));
+  return Array.from(softmax(passes[passes.length - 1].y));
+});
+"""
+BACKWARD = """
+const network = networkOf(input.data), x = Float64Array.from(input.x);
+const passes = forward(network, x);
+const { E, dz } = crossEntropy(passes[passes.length - 1].y, input.label);
+const gradients = backward(network, passes, dz);
+const after = forward(descend(network, gradients, 1e-6), x);
+return {
+  E, dx: Array.from(gradients[0].dx),
+  step: crossEntropy(after[after.length - 1].y, input.label).E - E,
+  dW: gradients.filter((g) => g.dW).map((g) => Array.from(g.dW)),
+  db: gradients.filter((g) => g.db).map((g) => Array.from(g.db)),
+  turned: gradients.flatMap((g, l) => {
+    if (network.layers[l].type !== "convolution") return [];
+    const full = fullConvolution(g.dy, network.layers[l]);
+    return [Math.max(...full.map((v, q) => Math.abs(v - g.dx[q])))];
+  }),
+};
+"""
+
+
+def run(code, **values):
+    """Return what a script on top of the page's arithmetic returns."""
+    parts = [files("lenet.play").joinpath(name).read_text("utf-8") for name in SCRIPTS]
+    call = (
+        f"const input = {json.dumps(values)};\nconsole.log(JSON.stringify((() => {{{code}}})()));"
+    )
+    done = subprocess.run(
+        [NODE, "-"], input="\n".join([*parts, call]), capture_output=True, text=True, check=False
+    )
+    assert not done.stderr, done.stderr
+    return json.loads(done.stdout)
+
+
+SCRIPTS = ("network.js", "prepare.js")
+
+
+def in_half(exported):
+    """Round the weights of a network as the page has them."""
+    for p in exported.network.parameter_list:
+        p.value[...] = p.value.astype(np.float16)
+    return exported
+
+
+def of(network):
+    """Make a network ready for the page, without scaling."""
+    classes = tuple(map(str, range(network.output_shape[0])))
+    size = network.input_shape[1:]
+    preprocessing = Preprocessing(network.input_shape, scale=1 / 255, shift=0.0)
+    return in_half(ExportedNetwork(network, size, preprocessing, classes, "a test"))
+
+
+def softmax(z):
+    e = np.exp(z - z.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def python_probabilities(exported, images):
+    return softmax(exported.scores(images[:, None]).astype(np.float64))
+
+
+# --- The arithmetic of the scripts ---------------------------------------------------------------
+
+
+@in_node
+def test_the_page_recognises_mnist_as_python_does(mnist_dir):
+    images = load_data("mnist", "test", directory=mnist_dir).images[:300]
+    exported = exported_network(read_checkpoint("pretrained"))
+    data = page_data(exported)
+    found = np.array(run(FORWARD, data=data, images=images.reshape(len(images), -1).tolist()))
+    expected = python_probabilities(exported, images)
+    assert_array_equal(found.argmax(axis=1), expected.argmax(axis=1))
+    assert_allclose(found, expected, atol=1e-3)
+
+
+@in_node
+def test_the_page_recognises_drawn_digits_as_python_does():
+    images, _ = draw(60, seed=11)
+    exported = in_half(exported_network(read_checkpoint("pretrained")))
+    data = page_data(exported)
+    found = np.array(run(FORWARD, data=data, images=images.reshape(len(images), -1).tolist()))
+    expected = python_probabilities(exported, images)
+    assert_array_equal(found.argmax(axis=1), expected.argmax(axis=1))
+    assert_allclose(found, expected, atol=1e-5)
+
+
+def table_stack():
+    """A table of connections, groups, and kernels turned by 180°."""
+    layers = [
+        Convolution("C1", 4, 3, padding=1),
+        Activation("a", "lecun_tanh"),
+        Convolution("C2", 3, (2, 3), table=((0, 1), (3,), (0, 1, 2, 3))),
+        Activation("b", "sigmoid"),
+        AveragePooling("S3", 2),
+        Dropout("S3.dropout"),
+        Linear("F4", 4),
+    ]
+    return randomized(Network(layers, (1, 11, 12), np.float64))
+
+
+STACKS = {
+    "groups, strides, turned kernels": colour_stack,
+    "a table of connections": table_stack,
+    "overlapping maxima": max_stack,
+    "averages with padding": mean_stack,
+    "padding that differs, dilation": padded_stack,
+    "linear layers": dense_stack,
+}
+
+
+@in_node
+@pytest.mark.parametrize("stack", STACKS.values(), ids=STACKS)
+def test_gradients_of_every_layer_are_those_of_python(stack):
+    exported = of(stack())
+    network = exported.network
+    network.training = False
+    x = np.random.default_rng(2).standard_normal((*network.input_shape, 1))
+    compare_gradients(exported, x, label=1)
+
+
+@in_node
+def test_gradients_of_lenet5_are_those_of_python():
+    exported = in_half(exported_network(read_checkpoint("pretrained")))
+    images, labels = draw(5, seed=12)
+    for image, label in zip(images, labels, strict=True):
+        wrong = (int(label) + 3) % 10  # a label for which the gradient is not almost zero
+        compare_gradients(exported, exported.preprocessing.prepare(image[None]), wrong)
+
+
+def compare_gradients(exported, x, label):
+    network, loss = exported.network, SoftmaxCrossEntropy(exported.network.output_shape[0])
+    E = loss.forward(network.forward(x), np.array([label]))
+    network.backward(loss.backward())
+    found = run(BACKWARD, data=page_data(exported), x=x.ravel().tolist(), label=label)
+    assert_allclose(found["E"], E, rtol=1e-5)
+    assert found["step"] < 0
+    assert max(found["turned"], default=0) < 1e-12
+    layers = [layer for layer in network.layers if isinstance(layer, Convolution | Linear)]
+    assert len(found["dW"]) == len(found["db"]) == len(layers)
+    for layer, dW, db in zip(layers, found["dW"], found["db"], strict=True):
+        scale = np.abs(layer.weight.gradient).max()
+        expected = dense(layer, layer.weight.gradient)
+        assert_allclose(dW, expected.ravel(), rtol=1e-3, atol=1e-5 * scale)
+        assert_allclose(db, layer.bias.gradient, rtol=1e-3, atol=1e-5 * scale)
+
+
+def dense(layer, gradient):
+    """Return a gradient (F,C,kh,kw) as the page has it: turned, and 0 without a connection."""
+    if isinstance(layer, Linear):
+        return gradient
+    result = np.zeros((layer.F, layer.shape[0], *layer.kernel))
+    if layer.table is not None:
+        for k, (f, c) in enumerate((f, c) for f, row in enumerate(layer.table) for c in row):
+            result[f, c] = gradient[k]
+        return result
+    per_group, C = layer.F // layer.groups, layer.shape[0] // layer.groups
+    for f in range(layer.F):
+        group = f // per_group
+        result[f, group * C : (group + 1) * C] = gradient[f]
+    return result[:, :, ::-1, ::-1] if layer.flip else result
+
+
+@in_node
+def test_the_gradient_of_the_input_by_finite_differences():
+    exported = of(table_stack())
+    x = np.random.default_rng(3).standard_normal(exported.network.input_shape).ravel()
+    found = run(BACKWARD, data=page_data(exported), x=x.tolist(), label=2)
+    loss = """
+    const network = networkOf(input.data);
+    return input.xs.map((x) => {
+      const passes = forward(network, Float64Array.from(x));
+      return crossEntropy(passes[passes.length - 1].y, 2).E;
+    });
+    """
+    steps = 1e-5 * np.eye(len(x))[::17]
+    shifted = [*(x + steps).tolist(), *(x - steps).tolist()]
+    E = np.array(run(loss, data=page_data(exported), xs=shifted)).reshape(2, -1)
+    assert_allclose(found["dx"][::17], (E[0] - E[1]) / 2e-5, rtol=1e-4, atol=1e-9)
+
+
+@in_node
+def test_a_drawing_is_prepared_as_mnist_was():
+    images, _ = draw(10, seed=5)
+    large = np.roll(images.repeat(8, axis=1).repeat(8, axis=2) / 255, (9, -12), axis=(1, 2))
+    code = "return input.inks.map((ink) => Array.from(normalised(ink, 224, 224, [28, 28])));"
+    found = np.array(run(code, inks=large.reshape(10, -1).round(4).tolist())).reshape(10, 28, 28)
+    for image, ink in zip(found, large.astype(np.float32), strict=True):
+        inked = [np.flatnonzero((ink > 0.3).any(axis=axis)) for axis in (0, 1)]
+        scale = finder.BOX / max(places[-1] + 1 - places[0] for places in inked)
+        A, B = (finder._placement(ink.sum(axis=axis), scale) for axis in (1, 0))
+        assert_allclose(image, 255 * np.clip(A @ ink @ B.T, 0, 1), atol=1)
+    centres = (found.sum(axis=2) @ np.arange(28)) / found.sum(axis=(1, 2))
+    assert_allclose(centres, 14, atol=0.6)
+    assert not np.any(run("return Array.from(normalised(new Float64Array(9), 3, 3, [4, 4]));"))
+
+
+# --- The page ------------------------------------------------------------------------------------
+
+
+def test_the_page_of_lenet5_is_one_small_file_that_uses_no_network(tmp_path):
+    out = tmp_path / "play.html"
+    result = CliRunner().invoke(cli, ["play", "pretrained", "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    assert result.output.startswith(f"{out}: ")
+    page = out.read_text(encoding="utf-8")
+    assert out.stat().st_size <= 400_000
+    policy = re.search(r'http-equiv="Content-Security-Policy"\s+content="([^"]+)"', page)[1]
+    assert policy.startswith("default-src 'none'; ")
+    for tag, directive in (("script", "script-src"), ("style", "style-src")):
+        content = re.search(rf"<{tag}>(.*?)</{tag}>", page, re.S)[1]
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert f"{directive} 'sha256-{digest}'" in policy
+    assert not re.search(r"""(src|href)=["'](?!#)|https?:|@import|url\(|fetch\(|style=""", page)
+    assert "{{" not in page
+
+
+def test_names_cannot_end_the_data(tmp_path):
+    checkpoint = untrained(class_names=("</script><b>", *map(str, range(9))))
+    page = to_html(exported_network(checkpoint))
+    assert "</script><b>" not in page
+    data = re.search(r'<script type="application/json"[^>]*>(.*?)</script>', page, re.S)[1]
+    assert json.loads(data)["classes"][0] == "</script><b>"
+
+
+def test_a_colour_network_has_a_page():
+    data = page_data(exported_network(untrained_colour()))
+    assert data["input"] == (3, 12, 16)
+    assert data["size"] == (12, 16)
+
+
+def test_a_layer_that_cannot_be_shown_is_named(tmp_path):
+    exported = of(normalised_stack())
+    with pytest.raises(ConfigError, match=r"norm-1: the page cannot show BatchNormalization; "):
+        page_data(exported)
+    with pytest.raises(ConfigError, match=r"U: the page cannot show MaxUnpooling; "):
+        page_data(of(unpooled()))
+    large = of(dense_stack())
+    large.network.parameter_list[0].value[0] = 1e6
+    with pytest.raises(ConfigError, match=r"a: the page cannot show Linear with weights above"):
+        page_data(large)
+
+
+def unpooled():
+    pooling = MaxPooling("S", 2)
+    return Network([pooling, MaxUnpooling("U", pooling), Linear("F", 3)], (1, 6, 6))
+
+
+def test_a_refusal_exits_with_2(tmp_path):
+    checkpoint = untrained(
+        model__layers=[
+            {"type": "convolution", "filters": 2, "kernel": 5},
+            {"type": "batch_normalization"},
+            {"type": "linear", "units": 10},
+        ]
+    )
+    save_checkpoint(tmp_path / "normalised.npz", checkpoint)
+    result = CliRunner().invoke(cli, ["play", str(tmp_path / "normalised.npz")])
+    assert isinstance(result.exception, ConfigError)
+    assert result.exception.exit_code == 2
