@@ -27,7 +27,10 @@ from lenet.nn.pooling import AveragePooling, MaxPooling
 from lenet.system.errors import ConfigError
 from lenet.system.text import printable
 
-SCRIPTS: Final = ("network.js", "prepare.js")
+SCRIPTS: Final = (
+    *("network.js", "prepare.js", "elements.js", "maps.js"),
+    *("draw.js", "forward.js", "backward.js", "im2col.js", "page.js"),
+)
 EXAMPLES: Final = 10
 EXAMPLE_SEED: Final = 3
 

@@ -1,0 +1,101 @@
+// The page: its state, its addresses, and which view is shown.
+//
+// An address is #view, or #view/layer/map/row/column for a unit, with /matrix at the end for the
+// matrix view.
+"use strict";
+
+const VIEWS = ["draw", "forward", "backward", "im2col"];
+
+function start() {
+  const network = networkOf(JSON.parse(document.getElementById("network").textContent));
+  const state = {
+    network, view: "draw", channel: 0, matrix: false, label: 0, rate: 0.01, history: [], before: null,
+    unit: { l: 0, f: 0, i: 0, j: 0 },
+    address: () => {
+      const { l, f, i, j } = state.unit, name = encodeURIComponent(state.network.layers[l].name);
+      const unit = state.chosen ? `/${name}/${f}/${i}/${j}${state.matrix ? "/matrix" : ""}` : "";
+      return `#${state.view}${["forward", "backward"].includes(state.view) ? unit : ""}`;
+    },
+  };
+  const [, Ho, Wo] = asMaps(network.layers[0].output);
+  state.unit = { l: 0, f: 0, i: Math.floor(Ho / 2), j: Math.floor(Wo / 2) };
+
+  /** Compute everything anew for the image, the label and the weights, and show it. */
+  function compute() {
+    state.x = inputOf(state.network, state.image);
+    const begun = performance.now();
+    state.passes = forward(state.network, state.x);
+    state.milliseconds = performance.now() - begun;
+    state.loss = crossEntropy(state.passes[state.passes.length - 1].y, state.label);
+    if (state.view === "backward")
+      state.gradients = backward(state.network, state.passes, state.loss.dz);
+    if (state.history.length) {
+      const passes = forward(state.history[0], state.x);
+      state.before = crossEntropy(passes[passes.length - 1].y, state.label);
+    } else state.before = null;
+    views?.[state.view]();
+  }
+
+  /** Choose a unit, and give it an address. */
+  function choose(unit) {
+    state.unit = unit;
+    state.chosen = true;
+    const focused = focusPlace();
+    history.replaceState(null, "", state.address());
+    views[state.view]();
+    focused();
+  }
+
+  /** Return a function that focuses the field that has the focus now, once it is drawn anew. */
+  function focusPlace() {
+    const fields = () => [...document.querySelectorAll(`#${state.view} :is(input, select, button)`)];
+    const place = fields().indexOf(document.activeElement);
+    return () => place >= 0 && fields()[place]?.focus({ preventScroll: true });
+  }
+
+  /** Choose another label, take a step of gradient descent, or go back to where it began. */
+  function change({ label, step, undo }) {
+    const focused = focusPlace();
+    if (label !== undefined) state.label = label;
+    if (step !== undefined) {
+      state.history.push(state.network);
+      state.network = descend(state.network, state.gradients, step);
+    }
+    if (undo) state.network = state.history.pop();
+    compute();
+    focused();
+  }
+
+  /** Show what the address names. */
+  function follow() {
+    const [view, name, f, i, j, mode] = location.hash.slice(1).split("/");
+    state.view = VIEWS.includes(view) ? view : "draw";
+    const l = state.network.layers.findIndex((layer) => layer.name === decodeURIComponent(name ?? ""));
+    if (l >= 0) {
+      const inside = (text, count) => Math.min(Math.max(Math.floor(Number(text)) || 0, 0), count - 1);
+      const [F, Ho, Wo] = asMaps(state.network.layers[l].output);
+      state.unit = { l, f: inside(f, F), i: inside(i, Ho), j: inside(j, Wo) };
+      state.matrix = mode === "matrix";
+      state.chosen = true;
+    }
+    for (const each of VIEWS) document.getElementById(each).hidden = each !== state.view;
+    for (const link of document.querySelectorAll("#views a")) {
+      if (link.hash === `#${state.view}`) link.setAttribute("aria-current", "page");
+      else link.removeAttribute("aria-current");
+    }
+    compute();
+  }
+
+  let views = null;
+  views = {
+    draw: drawView(state, () => compute()),
+    forward: forwardView(state, choose),
+    backward: backwardView(state, choose, change),
+    im2col: im2colView(),
+  };
+  drawMap(document.getElementById("legend"), Array.from({ length: 101 }, (_, k) => k / 50 - 1), 1, 101, 1);
+  window.addEventListener("hashchange", follow);
+  follow();
+}
+
+start();
