@@ -1,4 +1,4 @@
-"""The 65 faults of docs/faults.md from the command line: exit codes, one-line messages, files unchanged.
+"""The 65 faults of docs/faults.md from the command line: exit codes, messages, files unchanged.
 
 What each module does with a fault, in every variant, is in its own tests; here a user meets it.
 """

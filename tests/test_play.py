@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 import json
 import re
 import shutil
@@ -45,7 +46,9 @@ from lenet.training.checkpoint import save_checkpoint
 from lenet.training.restore import read_checkpoint
 
 NODE = shutil.which("node")
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 in_node = pytest.mark.skipif(NODE is None, reason="Node is not installed")
+in_browser = pytest.mark.skipif(BROWSER is None, reason="Chromium is not installed")
 
 FORWARD = """
 const network = networkOf(input.data);
@@ -87,7 +90,7 @@ def run(code, **values):
     return json.loads(done.stdout)
 
 
-SCRIPTS = ("network.js", "prepare.js")
+SCRIPTS = ("network.js", "prepare.js")  # those that need no browser
 
 
 def in_half(exported):
@@ -312,3 +315,171 @@ def test_a_refusal_exits_with_2(tmp_path):
     result = CliRunner().invoke(cli, ["play", str(tmp_path / "normalised.npz")])
     assert isinstance(result.exception, ConfigError)
     assert result.exception.exit_code == 2
+
+
+# --- In a browser --------------------------------------------------------------------------------
+
+# Refused requests and errors are counted, the test's code runs, and its value is left in the page.
+DRIVER = """
+const problems = [], input = {values};
+addEventListener("error", (event) => problems.push(event.message));
+addEventListener("securitypolicyviolation", (event) => problems.push(event.violatedDirective));
+const $ = (selector) => document.querySelector(selector);
+const pause = () => new Promise((resolve) => setTimeout(resolve, 20));
+const visit = (hash) => {{ location.hash = hash; return pause(); }};
+const set = (element, value) => {{
+  element.value = value;
+  element.dispatchEvent(new Event("input"));
+  element.dispatchEvent(new Event("change"));
+}};
+const press = (key) => $("#pad").dispatchEvent(new KeyboardEvent("keydown", {{ key }}));
+const best = () => $("#probabilities .best b").textContent;
+(async () => {{ {code} }})().catch((error) => problems.push(String(error))).then((value) => {{
+  const result = document.createElement("pre");
+  result.id = "result";
+  result.textContent = JSON.stringify({{ value, problems }});
+  document.body.append(result);
+}});
+"""
+
+LESSON = """
+const found = { first: best() };
+const button = (place, label) =>
+  [...document.querySelectorAll(`${place} button`)].find((b) => b.textContent === label);
+$("#examples button:nth-child(4)").click();
+found.example = best();
+$("#clear").click();
+const box = $("#pad").getBoundingClientRect();
+$("#pad").setPointerCapture = () => {};
+for (const [type, y] of [["down", 40], ["move", 140], ["move", 240], ["up", 240]])
+  $("#pad").dispatchEvent(new PointerEvent(`pointer${type}`,
+    { pointerId: 1, clientX: box.left + 140, clientY: box.top + y }));
+found.drawn = best();
+press("Delete");
+press(" ");
+for (let k = 0; k < 22; k++) press("ArrowDown");
+found.keys = best();
+
+await visit("#forward");
+const map = $("#forward-maps .layer:nth-child(2) canvas:nth-child(3)");
+const place = map.getBoundingClientRect();
+map.dispatchEvent(new MouseEvent("click",
+  { clientX: place.left + 0.52 * place.width, clientY: place.top + 0.3 * place.height }));
+found.unit = location.hash;
+found.formula = $("#forward-unit .formula").textContent;
+button("#forward-unit", "Unfold into columns: the matrix view").click();
+found.matrix = location.hash;
+found.chinese = $("#forward-unit").textContent.includes("矩阵乘法");
+
+await visit("#backward/C1/2/8/14");
+const loss = () => Number($("#loss .fields b").textContent.split("= ").pop());
+set($("#loss select"), 7);
+found.losses = [loss()];
+for (const label of ["Take one step", "Go back"]) {
+  button("#descent", label).click();
+  found.losses.push(loss());
+}
+set($("#backward-unit input[type=range]"), 100);
+found.steps = $("#backward-unit output").textContent;
+
+await visit("#im2col");
+set(document.querySelectorAll("#im2col-sizes input")[3], 3);
+set(document.querySelectorAll("#im2col-sizes input")[5], 1);
+found.im2col = $("#im2col-result .formula").textContent;
+await visit("#%");
+found.shown = [...document.querySelectorAll("section")].filter((s) => !s.hidden).map((s) => s.id);
+return found;
+"""
+
+EVERY_LAYER = """
+const { layers } = JSON.parse($("#network").textContent);
+let visited = 0;
+for (const view of ["forward", "backward"])
+  for (const { name } of layers)
+    for (const mode of ["", "/matrix"]) {
+      await visit(`#${view}/${encodeURIComponent(name)}/1/1/1${mode}`);
+      if ($(`#${view}-unit`).textContent && !$(`#${view}`).hidden) visited++;
+    }
+return visited === 4 * layers.length;
+"""
+
+IN_PAGE = """
+const network = networkOf(JSON.parse($("#network").textContent));
+return input.images.map((image) => {
+  const passes = forward(network, inputOf(network, image));
+  return Array.from(softmax(passes[passes.length - 1].y));
+});
+"""
+
+
+def drive(page, code, tmp_path, **values):
+    """Return what code returns on the page; the policy gets the hash of the longer script."""
+    script = re.search(r"<script>(.*?)</script>", page, re.S)[1]
+    longer = script + DRIVER.format(values=json.dumps(values), code=code)
+    old, new = (
+        base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        for text in (script, longer)
+    )
+    file = tmp_path / "play.html"
+    file.write_text(page.replace(script, longer).replace(old, new), encoding="utf-8")
+    done = subprocess.run(
+        [
+            *(BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"),
+            *("--disable-background-networking", f"--user-data-dir={tmp_path / 'profile'}"),
+            *("--window-size=1280,800", "--virtual-time-budget=60000", "--dump-dom", file.as_uri()),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    result = json.loads(html.unescape(re.search(r'<pre id="result">(.*?)</pre>', done.stdout)[1]))
+    return result.get("value"), result["problems"]
+
+
+@in_browser
+def test_a_lesson_in_the_browser(tmp_path):
+    page = to_html(exported_network(read_checkpoint("pretrained")))
+    found, problems = drive(page, LESSON, tmp_path)
+    assert problems == []
+    assert [found[key] for key in ("first", "example", "drawn", "keys")] == ["5", "3", "1", "1"]
+    assert found["unit"] == "#forward/C1/2/8/14"
+    assert found["matrix"] == "#forward/C1/2/8/14/matrix"
+    assert re.search(r"Σ x·w = .*z = .*C1\.activation: y = max\(z, 0\)", found["formula"])
+    assert found["chinese"]
+    before, after, back = found["losses"]
+    assert after < before == back
+    assert found["steps"] == "100 of 784"
+    assert found["im2col"].endswith(
+        "Ho = ⌊(4 + 2·1 − 3)/1⌋ + 1 = 4, Wo = 4, K = C·k·k = 9, P = Ho·Wo = 16"
+    )
+    assert found["shown"] == ["draw"]
+
+
+@in_browser
+@pytest.mark.parametrize("stack", [colour_stack, padded_stack, table_stack])
+def test_every_layer_is_shown_in_both_directions(tmp_path, stack):
+    found, problems = drive(to_html(of(stack())), EVERY_LAYER, tmp_path)
+    assert (found, problems) == (True, [])
+
+
+@in_browser
+def test_the_browser_computes_what_python_computes(tmp_path):
+    images, _ = draw(30, seed=13)
+    exported = in_half(exported_network(read_checkpoint("pretrained")))
+    flat = images.reshape(len(images), -1).tolist()
+    found, problems = drive(to_html(exported), IN_PAGE, tmp_path, images=flat)
+    assert problems == []
+    assert_allclose(found, python_probabilities(exported, images), atol=1e-5)
+
+
+@in_browser
+def test_the_policy_of_the_page_refuses_the_network(tmp_path):
+    code = """
+    const answer = await fetch("http://127.0.0.1:9/").then(() => "reached", () => "refused");
+    await pause();
+    return answer;
+    """
+    page = to_html(exported_network(untrained()))
+    found, problems = drive(page, code, tmp_path)
+    assert (found, problems) == ("refused", ["connect-src"])

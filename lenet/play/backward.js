@@ -3,7 +3,7 @@
 
 function backwardView(state, choose, changed) {
   return () => {
-    const { network, passes, gradients, unit, label, loss } = state;
+    const { network, passes, gradients, unit } = state;
     document.getElementById("loss").replaceChildren(...lossFigure(state, changed));
     document.getElementById("descent").replaceChildren(...descentFigure(state, changed));
     const maps = [];
@@ -135,7 +135,7 @@ function convolutionGradient(state, layer, pass, gradient, unit, choose) {
     el("p", { className: "formula" }, `db = Σ dz = ${number(gradient.db[f], 4)}`),
     el("h3", {}, `dcols = Wᵀ · dZ: the column of patch (${i}, ${j}), channel ${c}`),
     el("p", { className: "note" }, `Every number is a sum over the ${F} filters: dcols(m, n) = Σ w(f, m, n) · dz(f). ` +
-      `At (0, 0): ${equation(layer, dZ, c, p, P)} = ${number(column[0], 4)}.`),
+      `At (0, 0): ${equation(layer, dZ, c, p, P)} = ${number(column[0], 6)}.`),
     numberTable(column, kh, kw, { scale: largest(column), digits: 3 }),
     el("h3", {}, "dX: col2im adds the columns back onto the image"),
     el("p", { className: "note" }, "Where patches overlap, their numbers add up. The full convolution " +
@@ -146,12 +146,14 @@ function convolutionGradient(state, layer, pass, gradient, unit, choose) {
   ];
 }
 
-/** The first terms of the sum over the filters for the first number of a column of dcols. */
+/** The largest terms of the sum over the filters for the first number of a column of dcols. */
 function equation(layer, dZ, c, p, P) {
-  const F = layer.output[0], terms = [];
-  for (let f = 0; f < Math.min(F, 3); f++)
-    terms.push(`${number(kernelOf(layer, layer.W, f, c)[0], 3)}·${number(dZ[f * P + p], 4)}`);
-  return terms.join(" + ") + (F > 3 ? " + …" : "");
+  const factors = Array.from({ length: layer.output[0] }, (_, f) =>
+    [kernelOf(layer, layer.W, f, c)[0], dZ[f * P + p]]);
+  const shown = factors.filter(([w, dz]) => w * dz !== 0)
+    .sort((a, b) => Math.abs(b[0] * b[1]) - Math.abs(a[0] * a[1]));
+  const terms = shown.slice(0, 3).map(([w, dz]) => `${number(w, 3)}·(${number(dz, 6)})`);
+  return (terms.join(" + ") || "0") + (shown.length > 3 ? " + …" : "");
 }
 
 // --- The other layers -----------------------------------------------------------------------

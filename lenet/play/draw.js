@@ -2,6 +2,16 @@
 "use strict";
 
 const PEN = 22; // pixels of the drawing surface of 280, as wide as MNIST's strokes
+const FIRST = 5; // the example that is shown first
+
+/** A canvas of 28×28 levels of grey. */
+function greyCanvas(levels) {
+  const canvas = el("canvas", { width: 28, height: 28 });
+  const context = canvas.getContext("2d"), image = context.createImageData(28, 28);
+  levels.forEach((v, k) => image.data.set([v, v, v, 255], 4 * k));
+  context.putImageData(image, 0, 0);
+  return canvas;
+}
 
 function drawView(state, changed) {
   const pad = document.getElementById("pad");
@@ -47,7 +57,8 @@ function drawView(state, changed) {
   });
   pad.addEventListener("pointermove", (event) => {
     if (!last) return;
-    for (const part of event.getCoalescedEvents?.() ?? [event]) {
+    const parts = event.getCoalescedEvents?.() ?? []; // the places since the last event
+    for (const part of parts.length ? parts : [event]) {
       const next = place(part);
       line(last, next);
       last = next;
@@ -76,40 +87,22 @@ function drawView(state, changed) {
 
   // An example is drawn on the surface, and can be drawn over.
   function showExample(levels) {
-    const small = el("canvas", { width: 28, height: 28 });
-    const image = small.getContext("2d").createImageData(28, 28);
-    levels.forEach((v, k) => image.data.set([v, v, v, 255], 4 * k));
-    small.getContext("2d").putImageData(image, 0, 0);
-    context.drawImage(small, 0, 0, pad.width, pad.height);
+    context.drawImage(greyCanvas(levels), 0, 0, pad.width, pad.height);
     if (state.network.size[0] === 28 && state.network.size[1] === 28) {
       state.image = Float64Array.from(levels);
       changed();
     } else take();
-    return small;
   }
-  const images = bytesOf(state.network.examples.images);
-  const examples = state.network.examples.labels.map((label, k) => {
-    const levels = images.slice(784 * k, 784 * (k + 1));
-    return { label, levels };
-  });
-  document.getElementById("examples").append(...examples.map(({ label, levels }) => {
-    const canvas = el("canvas", { width: 28, height: 28 });
-    const image = canvas.getContext("2d").createImageData(28, 28);
-    levels.forEach((v, k) => image.data.set([v, v, v, 255], 4 * k));
-    canvas.getContext("2d").putImageData(image, 0, 0);
-    return el("button", {
-      type: "button", "aria-label": `Example of a ${label}`,
-      onclick: () => {
-        if (label < state.network.classes.length) state.label = label;
-        showExample(levels);
-      },
-    }, canvas);
-  }));
-  context.fillStyle = "#000";
-  context.fillRect(0, 0, pad.width, pad.height);
-  const first = examples.find(({ label }) => label === 5);
-  state.label = Math.min(5, state.network.classes.length - 1);
-  showExample(first.levels);
+  const { labels, images } = state.network.examples, bytes = bytesOf(images);
+  const examples = labels.map((label, k) => ({ label, levels: bytes.slice(784 * k, 784 * (k + 1)) }));
+  const choose = ({ label, levels }) => {
+    if (label < state.network.classes.length) state.label = label;
+    showExample(levels);
+  };
+  document.getElementById("examples").append(...examples.map((example) => el("button", {
+    type: "button", "aria-label": `Example of a ${example.label}`, onclick: () => choose(example),
+  }, greyCanvas(example.levels))));
+  choose(examples[FIRST]);
 
   return () => {
     const { network, x, passes, milliseconds } = state;

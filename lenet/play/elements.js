@@ -17,9 +17,11 @@ function zh(term) {
   return el("span", { lang: "zh" }, term);
 }
 
+/** A number with a fixed number of digits; a smaller one by its power of ten, such as 3e−5. */
 function number(v, digits = 2) {
-  if (v !== 0 && Math.abs(v) < 0.5 * 10 ** -digits) return v.toExponential(0).replace("-", "−").replace("e-", "e−");
-  return v.toFixed(digits).replace("-", "−");
+  if (v === 0) return "0";
+  const small = Math.abs(v) < 0.5 * 10 ** -digits;
+  return (small ? v.toExponential(0) : v.toFixed(digits)).replaceAll("-", "−");
 }
 
 /** A number that is added to what stands before it. */
@@ -105,10 +107,10 @@ function outline(context, x, y, width, height, dashed = false) {
 
 // --- Tables ---------------------------------------------------------------------------------
 
-/** A table of numbers; `marked` is a set of indexes, `pick(k)` makes cells buttons. */
-function numberTable(values, rows, columns, { caption, scale, digits = 2, marked, faded, text } = {}) {
+/** A table of numbers; `marked` is a set of indexes, text(k) replaces the number k. */
+function numberTable(values, rows, columns, { caption, scale, digits = 2, marked, text } = {}) {
   const table = el("table", { className: "numbers" });
-  if (caption) table.append(el("caption", {}, ...[caption].flat()));
+  if (caption) table.append(el("caption", {}, caption));
   for (let i = 0; i < rows; i++) {
     const row = table.insertRow();
     for (let j = 0; j < columns; j++) {
@@ -116,20 +118,19 @@ function numberTable(values, rows, columns, { caption, scale, digits = 2, marked
       cell.textContent = text ? text(k) : number(values[k], digits);
       if (scale) paint(cell, values[k] / scale);
       if (marked?.has(k)) cell.classList.add("marked");
-      if (faded?.has(k)) cell.classList.add("faded");
     }
   }
   return table;
 }
 
-/** A field for an integer. */
+/** A field for an integer; the label is a string, or a list with a Chinese term. */
 function integerField(label, value, min, max, change) {
   const input = el("input", { type: "number", min, max, step: 1, value, required: true });
   input.addEventListener("change", () => {
     const given = Math.round(Number(input.value));
     change(Math.min(Math.max(Number.isFinite(given) ? given : min, min), max));
   });
-  return el("label", {}, label, " ", input);
+  return el("label", {}, ...[label].flat(), " ", input);
 }
 
 function button(label, click, properties = {}) {

@@ -85,7 +85,8 @@ function convolutionUnit(state, layer, pass, unit, choose) {
   const shared = sharedPixels(layer, i, j);
   const result = [
     el("h3", {}, `The window over channel ${c}`, C > 1 ? ` of ${C}` : ""),
-    el("div", { className: "fields" }, ...channels, move(0, -1), move(0, 1), move(-1, 0), move(1, 0)),
+    el("div", { className: "fields" }, ...channels, move(0, -1), move(0, 1), move(-1, 0), move(1, 0),
+      slideButton(state, choose)),
     mapFigure(pass.x.subarray(c * H * W, (c + 1) * H * W), H, W, {
       scale, cell: Math.max(3, Math.floor(200 / Math.max(H, W))), boxes,
       label: `Channel ${c} with the window`,
@@ -103,6 +104,25 @@ function convolutionUnit(state, layer, pass, unit, choose) {
   ];
   show(state.matrix);
   return result;
+}
+
+/** A button that moves the window over the image by itself, row by row, until it is stopped. */
+function slideButton(state, choose) {
+  const stop = () => {
+    clearInterval(state.sliding);
+    state.sliding = 0;
+  };
+  const advance = () => {
+    const layer = state.network.layers[state.unit.l];
+    if (state.view !== "forward" || layer.type !== "convolution") return stop();
+    const [, Ho, Wo] = layer.output, next = (state.unit.i * Wo + state.unit.j + 1) % (Ho * Wo);
+    choose({ ...state.unit, i: Math.floor(next / Wo), j: next % Wo });
+  };
+  return button(state.sliding ? "❚❚ stop" : "▶ slide", () => {
+    if (state.sliding) stop();
+    else state.sliding = setInterval(advance, 300);
+    choose(state.unit);
+  });
 }
 
 /** How many pixels of a channel the patch (i,j) and the one to its right have in common. */
@@ -132,7 +152,7 @@ function unfolding(kh, kw, grids) {
     return { head, mark, cells };
   });
   const place = (columns) => {
-    const wide = columns ? 70 : kw * width;
+    const wide = columns ? 92 : kw * width;
     parts.forEach(({ head, mark, cells }, g) => {
       const left = g * (wide + gap);
       const move = (item, x, y) => (item.style.transform = `translate(${x}px, ${y}px)`);

@@ -2,9 +2,10 @@
 "use strict";
 
 function im2colView() {
-  const given = { H: 4, W: 4, k: 2, s: 1, p: 0, C: 1, column: 0, shown: 0 };
-  const fields = [["H", "rows H", 2, 7], ["W", "columns W", 2, 7], ["C", "channels C", 1, 3],
-    ["k", "kernel k", 1, 4], ["s", "stride s", 1, 3], ["p", "padding p", 0, 2]];
+  const given = { H: 4, W: 4, k: 2, s: 1, p: 0, C: 1, column: 0 };
+  const fields = [["H", ["rows H"], 2, 7], ["W", ["columns W"], 2, 7],
+    ["C", ["channels C ", zh("通道")], 1, 3], ["k", ["kernel k ", zh("卷积核")], 1, 4],
+    ["s", ["stride s ", zh("步长")], 1, 3], ["p", ["padding p ", zh("填充")], 0, 2]];
   let x = [], w = [];
 
   /** Numbers for new sizes: 1, 2, 3 … for the image, 0, 1, 2 … for the kernel. */

@@ -58,7 +58,9 @@ function unitFields(network, unit, choose) {
   if (H * W > 1)
     fields.push(integerField("row", unit.i, 0, H - 1, (i) => choose({ ...unit, i })),
       integerField("column", unit.j, 0, W - 1, (j) => choose({ ...unit, j })));
-  return el("form", { className: "fields", onsubmit: () => false }, ...fields);
+  const back = button("▲ maps", (event) => event.target.closest(".split").scrollIntoView(),
+    { className: "narrow" });
+  return el("form", { className: "fields", onsubmit: () => false }, ...fields, back);
 }
 
 /** The pixels of the input that a unit depends on: [top, left, height, width]. */

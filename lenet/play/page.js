@@ -10,6 +10,7 @@ function start() {
   const network = networkOf(JSON.parse(document.getElementById("network").textContent));
   const state = {
     network, view: "draw", channel: 0, matrix: false, label: 0, rate: 0.01, history: [], before: null,
+    sliding: 0, // the timer of the sliding window
     unit: { l: 0, f: 0, i: 0, j: 0 },
     address: () => {
       const { l, f, i, j } = state.unit, name = encodeURIComponent(state.network.layers[l].name);
@@ -44,6 +45,8 @@ function start() {
     history.replaceState(null, "", state.address());
     views[state.view]();
     focused();
+    const panel = document.getElementById(`${state.view}-unit`);
+    if (!state.sliding && panel.getBoundingClientRect().top > window.innerHeight - 60) panel.scrollIntoView();
   }
 
   /** Return a function that focuses the field that has the focus now, once it is drawn anew. */
@@ -70,7 +73,7 @@ function start() {
   function follow() {
     const [view, name, f, i, j, mode] = location.hash.slice(1).split("/");
     state.view = VIEWS.includes(view) ? view : "draw";
-    const l = state.network.layers.findIndex((layer) => layer.name === decodeURIComponent(name ?? ""));
+    const l = state.network.layers.findIndex((layer) => encodeURIComponent(layer.name) === name);
     if (l >= 0) {
       const inside = (text, count) => Math.min(Math.max(Math.floor(Number(text)) || 0, 0), count - 1);
       const [F, Ho, Wo] = asMaps(state.network.layers[l].output);
