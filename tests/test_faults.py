@@ -1,4 +1,4 @@
-"""The 65 faults of docs/faults.md from the command line: exit codes, messages, files unchanged.
+"""The faults of docs/faults.md: exit codes, one-line messages, and files left unchanged.
 
 What each module does with a fault, in every variant, is in its own tests; here a user meets it.
 """
