@@ -12,7 +12,6 @@ from tiny import bars, write_bars
 from lenet.cli import main
 from lenet.config.schema import Config
 from lenet.data.idx import write_idx
-from lenet.data.preprocessing import Preprocessing
 from lenet.nn.losses import SoftmaxCrossEntropy
 from lenet.system.errors import ConfigError
 from lenet.training.ensemble import evaluate_checkpoints
@@ -36,7 +35,7 @@ def pair_of_networks(tmp_path_factory):
 
 def expected_probabilities(checkpoint, images):
     """Softmax of the scores, image by image in float64."""
-    network, preprocessing = restore_network(checkpoint), Preprocessing()
+    network, preprocessing = restore_network(checkpoint), checkpoint.preprocessing
     x = preprocessing.blank(len(images), np.float32)
     preprocessing.apply(images, x)
     z = network.forward(x).astype(float)
