@@ -97,12 +97,12 @@ function convolutionGradient(state, layer, pass, gradient, unit, choose) {
     const p = q - 1, at = [Math.floor(p / Wo), p % Wo];
     const last = q ? patchOf(layer, pass.x, c, ...at) : new Array(area).fill(0);
     partial.replaceChildren(
-      mapFigure(dz, Ho, Wo, { scale: largest(dz), cell: Math.max(3, Math.floor(150 / Math.max(Ho, Wo))),
+      mapFigure(dz, Ho, Wo, { scale: largest(dz), cell: Math.max(3, Math.floor(110 / Math.max(Ho, Wo))),
         boxes: q ? [[...at, 1, 1]] : [], label: `dZ of map ${f}` }),
       el("span", { className: "times" }, q ? `dz = ${number(dz[p], 4)} ×` : "×"),
       numberTable(last, kh, kw, { caption: "patch", scale: largest(pass.x) }),
-      el("span", { className: "times" }, "→"),
-      numberTable(sum, kh, kw, { caption: q === P ? "dW, complete" : "sum so far", scale: scaleW, digits: 3 }));
+      el("div", { className: "row" }, el("span", { className: "times" }, "→"),
+        numberTable(sum, kh, kw, { caption: q === P ? "dW, complete" : "sum so far", scale: scaleW, digits: 3 })));
   });
 
   // dcols of the chosen patch.
@@ -152,7 +152,7 @@ function equation(layer, dZ, c, p, P) {
     [kernelOf(layer, layer.W, f, c)[0], dZ[f * P + p]]);
   const shown = factors.filter(([w, dz]) => w * dz !== 0)
     .sort((a, b) => Math.abs(b[0] * b[1]) - Math.abs(a[0] * a[1]));
-  const terms = shown.slice(0, 3).map(([w, dz]) => `${number(w, 3)}·(${number(dz, 6)})`);
+  const terms = shown.slice(0, 3).map(([w, dz]) => `${factor(w, 3)}·${factor(dz, 6)}`);
   return (terms.join(" + ") || "0") + (shown.length > 3 ? " + …" : "");
 }
 

@@ -29,6 +29,11 @@ function term(v, digits = 3) {
   return (v < 0 ? " − " : " + ") + number(Math.abs(v), digits);
 }
 
+/** A number as a factor: in brackets if it is negative. */
+function factor(v, digits) {
+  return v < 0 ? `(${number(v, digits)})` : number(v, digits);
+}
+
 // --- Colours --------------------------------------------------------------------------------
 //
 // Two colours whose lightness falls from one end to the other, so that they can be told apart in

@@ -53,9 +53,10 @@ function im2colView() {
       el("div", { className: "scroll falk", tabIndex: 0 }, falk(cols, Z, K, P)),
       el("p", { className: "formula" }, equationOf(cols, Z, K, P)),
       el("h3", {}, "Z as a map, and col2im"),
+      el("p", { className: "note" }, "col2im adds every column back onto its patch. The counts say in how many patches a pixel is."),
       ...Array.from({ length: C }, (_, c) => el("div", { className: "row" },
         ...(c ? [] : [numberTable(Z, Ho, Wo, { caption: "Z", digits: 0, marked: new Set([given.column]) })]),
-        numberTable(channel(counts, c), H, W, { caption: "col2im of ones: in how many patches a pixel is", digits: 0, scale: largest(counts) }),
+        numberTable(channel(counts, c), H, W, { caption: "col2im of ones: counts", digits: 0, scale: largest(counts) }),
         numberTable(channel(back, c), H, W, { caption: "col2im(im2col(x)) = x · counts", digits: 0 }))));
   }
 
@@ -66,7 +67,7 @@ function im2colView() {
 
   /** The sum behind the chosen number of Z. */
   function equationOf(cols, Z, K, P) {
-    const terms = Array.from(w, (v, k) => `${number(v, 0)}·${number(cols[k * P + given.column], 0)}`);
+    const terms = Array.from(w, (v, k) => `${factor(v, 0)}·${factor(cols[k * P + given.column], 0)}`);
     return `z = ${terms.join(" + ")} = ${number(Z[given.column], 0)}`;
   }
 

@@ -327,24 +327,24 @@ function bytesOf(base64) {
   return Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
 }
 
-/** The number of 16 bits of IEEE 754. */
-function fromHalf(bits) {
-  const sign = bits & 0x8000 ? -1 : 1, exponent = (bits >> 10) & 31, fraction = bits & 1023;
-  return exponent === 0 ? sign * fraction * 2 ** -24
-    : sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
-}
-
-/** The network of the page's data: every trained layer gets its W and b. */
+/** The network of the page's data: every trained layer gets its W, from integers and scales. */
 function networkOf(data) {
-  const bytes = bytesOf(data.weights);
+  const bytes = bytesOf(data.weights), integers = new DataView(bytes.buffer);
   let at = 0;
-  const next = (count) => Float64Array.from({ length: count }, () => {
+  const next = (scale) => {
     at += 2;
-    return fromHalf(bytes[at - 2] | (bytes[at - 1] << 8));
-  });
+    return scale * integers.getInt16(at - 2, true);
+  };
   const layers = data.layers.map((layer) => {
-    const count = layer.weights;
-    return count ? { ...layer, W: next(count), b: next(layer.output[0]) } : layer;
+    if (!layer.scales) return layer;
+    const F = layer.output[0], K = patchLength(layer);
+    const W = Float64Array.from({ length: F * K }, (_, k) => next(layer.scales[Math.floor(k / K)]));
+    return { ...layer, W, b: Float64Array.from(layer.b) };
   });
   return { ...data, weights: null, layers };
+}
+
+/** K: the length of a row of W. */
+function patchLength(layer) {
+  return layer.kernel ? layer.input[0] * layer.kernel[0] * layer.kernel[1] : size(layer.input);
 }

@@ -51,7 +51,7 @@ function start() {
 
   /** Return a function that focuses the field that has the focus now, once it is drawn anew. */
   function focusPlace() {
-    const fields = () => [...document.querySelectorAll(`#${state.view} :is(input, select, button)`)];
+    const fields = () => [...document.querySelectorAll(`#${state.view}-view :is(input, select, button)`)];
     const place = fields().indexOf(document.activeElement);
     return () => place >= 0 && fields()[place]?.focus({ preventScroll: true });
   }
@@ -72,7 +72,9 @@ function start() {
   /** Show what the address names. */
   function follow() {
     const [view, name, f, i, j, mode] = location.hash.slice(1).split("/");
+    const before = state.view;
     state.view = VIEWS.includes(view) ? view : "draw";
+    if (state.view !== before) window.scrollTo(0, 0);
     const l = state.network.layers.findIndex((layer) => encodeURIComponent(layer.name) === name);
     if (l >= 0) {
       const inside = (text, count) => Math.min(Math.max(Math.floor(Number(text)) || 0, 0), count - 1);
@@ -81,7 +83,7 @@ function start() {
       state.matrix = mode === "matrix";
       state.chosen = true;
     }
-    for (const each of VIEWS) document.getElementById(each).hidden = each !== state.view;
+    for (const each of VIEWS) document.getElementById(`${each}-view`).hidden = each !== state.view;
     for (const link of document.querySelectorAll("#views a")) {
       if (link.hash === `#${state.view}`) link.setAttribute("aria-current", "page");
       else link.removeAttribute("aria-current");
