@@ -19,7 +19,7 @@ function backwardView(state, choose, changed) {
     const layer = network.layers[unit.l];
     const show = {
       convolution: convolutionGradient, linear: linearGradient,
-      max_pooling: poolingGradient, average_pooling: poolingGradient,
+      max_pooling: poolingGradient, average_pooling: poolingGradient, subsampling: poolingGradient,
     }[layer.type] ?? pointGradient;
     document.getElementById("backward-unit").replaceChildren(unitFields(network, unit, choose),
       ...show(state, layer, passes[unit.l], gradients[unit.l], unit, choose));
@@ -163,7 +163,7 @@ function poolingGradient(state, layer, pass, gradient, { f, i, j }) {
   const pixels = poolingWindow(layer, f, i, j), q = (f * Ho + i) * Wo + j, dy = gradient.dy[q];
   const max = layer.type === "max_pooling", won = pixels.indexOf(pass.winners?.[q]);
   const share = pixels.map((pixel, k) =>
-    pixel < 0 ? 0 : max ? (k === won ? dy : 0) : dy * averagePooling.factor(layer, q));
+    pixel < 0 ? 0 : max ? (k === won ? dy : 0) : dy * windowFactor(layer, q));
   const cell = Math.max(3, Math.floor(170 / Math.max(H, W)));
   const map = (values, label) => el("figure", {}, mapFigure(values.subarray(f * H * W, (f + 1) * H * W), H, W,
     { scale: largest(values), cell, boxes: [patchBox(layer, i, j)], label }), el("figcaption", {}, label));
@@ -171,7 +171,7 @@ function poolingGradient(state, layer, pass, gradient, { f, i, j }) {
     el("h3", {}, max ? "The winners get the gradient" : "Every pixel gets its share"),
     el("div", { className: "row" }, map(pass.x, "x, on the way forward"), map(gradient.dx, "dx, on the way back")),
     el("p", { className: "formula" }, `dy = ${number(dy, 4)} ` + (max
-      ? "goes to the largest number of the window; the others get nothing:" : `times ${number(averagePooling.factor(layer, q), 4)} goes to each:`)),
+      ? "goes to the largest number of the window; the others get nothing:" : `times ${factor(windowFactor(layer, q), 4)} goes to each:`)),
     numberTable(share, layer.kernel[0], layer.kernel[1], { scale: largest(share), digits: 4, marked: new Set([won]) }),
   ];
 }
@@ -194,10 +194,12 @@ function linearGradient(state, layer, pass, gradient, { f }) {
 
 function pointGradient(state, layer, pass, gradient, { f, i, j }) {
   const [, H, W] = asMaps(layer.output), q = (f * H + i) * W + j;
-  const slope = ACTIVATIONS[layer.type]?.slope(pass.y[q]) ?? 1;
+  const slope = ACTIVATIONS[layer.type]?.slope(pass.y[q])
+    ?? (layer.inverse ? layer.W[f] * layer.inverse[f] : 1);
   return [
-    el("h3", {}, "dz = dy · f′(z) ", zh("激活函数的导数")),
-    el("p", { className: "formula" }, `z = ${number(pass.x[q], 3)}, y = ${number(pass.y[q], 3)}, f′(z) = ${number(slope, 3)}`,
-      el("br"), `dz = ${number(gradient.dy[q], 4)} · ${number(slope, 3)} = ${number(gradient.dx[q], 4)}`),
+    el("h3", {}, "dx = dy · f′(x) ", zh("导数")),
+    el("p", { className: "formula" }, `x = ${number(pass.x[q], 3)}, y = ${number(pass.y[q], 3)}, f′(x) = ${number(slope, 3)}`,
+      el("br"), `dx = ${factor(gradient.dy[q], 4)} · ${factor(slope, 3)} = ${number(gradient.dx[q], 4)}`,
+      ...(gradient.dW ? [el("br"), `dw = ${number(gradient.dW[f], 4)}, db = ${number(gradient.db[f], 4)}`] : [])),
   ];
 }

@@ -28,7 +28,7 @@ function unitFigure(state, choose) {
   const field = receptiveField(network, unit);
   const show = {
     convolution: convolutionUnit, linear: linearUnit,
-    max_pooling: poolingUnit, average_pooling: poolingUnit,
+    max_pooling: poolingUnit, average_pooling: poolingUnit, subsampling: poolingUnit,
   }[layer.type] ?? pointUnit;
   return [
     el("h3", {}, "Receptive field ", zh("感受野")),
@@ -227,7 +227,7 @@ function poolingUnit(state, layer, pass, { f, i, j }) {
     }),
     el("p", { className: "formula" }, layer.type === "max_pooling"
       ? `The largest wins: ${number(pass.y[q], 3)} at ${at(pass.winners[q])}. On the way back the gradient goes there, and nowhere else.`
-      : `(${inside.map((v, k) => (k ? term(v) : number(v, 3))).join("")}) · ${number(averagePooling.factor(layer, q), 4)} = ${number(pass.y[q], 3)}`),
+      : `(${inside.map((v, k) => (k ? term(v) : number(v, 3))).join("")}) · ${factor(windowFactor(layer, q), 4)}${layer.b ? term(layer.b[f]) : ""} = ${number(pass.y[q], 3)}`),
   ];
 }
 
@@ -259,6 +259,13 @@ function linearUnit(state, layer, pass, { f }) {
 function pointUnit(state, layer, pass, { f, i, j }) {
   const [, H, W] = asMaps(layer.output), q = (f * H + i) * W + j;
   const formula = ACTIVATIONS[layer.type]?.formula;
+  if (layer.type === "batch_normalization")
+    return [
+      el("h3", {}, "Number by number, with the averages of training"),
+      el("p", { className: "formula" }, `x̂ = (${number(pass.x[q], 3)}${term(-layer.mean[f])}) · ` +
+        `${number(layer.inverse[f], 3)} = ${number(pass.normal[q], 3)}`, el("br"),
+      `y = ${factor(layer.W[f], 3)} · x̂${term(layer.b[f])} = ${number(pass.y[q], 3)}`),
+    ];
   return [
     el("h3", {}, "Number by number"),
     el("p", { className: "formula" }, formula

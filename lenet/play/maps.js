@@ -6,6 +6,8 @@ const TERMS = {
   convolution: ["convolution", "卷积"],
   max_pooling: ["max pooling", "最大池化"],
   average_pooling: ["average pooling", "平均池化"],
+  subsampling: ["trainable subsampling", "下采样"],
+  batch_normalization: ["batch normalisation", "批量归一化"],
   linear: ["fully connected", "全连接"],
   dropout: ["dropout", "随机失活"],
 };

@@ -206,26 +206,65 @@ const maxPooling = {
   },
 };
 
+/** The sum of every window. */
+function windowSums(layer, x) {
+  const sums = new Float64Array(size(layer.output));
+  eachWindow(layer, (q, pixels) => {
+    for (const pixel of pixels) if (pixel >= 0) sums[q] += x[pixel];
+  });
+  return sums;
+}
+
+/** Add to every pixel of a window its share of dy: the factor of the window, times dy. */
+function shareOut(layer, x, dy) {
+  const dx = new Float64Array(x.length);
+  eachWindow(layer, (q, pixels) => {
+    for (const pixel of pixels) if (pixel >= 0) dx[pixel] += dy[q] * windowFactor(layer, q);
+  });
+  return dx;
+}
+
+/** What the sum of a window is multiplied by: a trained number, or one divided by their count. */
+function windowFactor(layer, q) {
+  const area = layer.output[1] * layer.output[2];
+  if (layer.type === "subsampling") return layer.W[Math.floor(q / area)];
+  return typeof layer.factor === "number" ? layer.factor : layer.factor[q % area];
+}
+
 const averagePooling = {
-  /** What the sum of a window is multiplied by: a number, or one for each place. */
-  factor(layer, q) {
-    return typeof layer.factor === "number" ? layer.factor
-      : layer.factor[q % (layer.output[1] * layer.output[2])];
-  },
+  forward: (layer, x) => ({ y: windowSums(layer, x).map((sum, q) => sum * windowFactor(layer, q)) }),
+  backward: (layer, x, pass, dy) => ({ dx: shareOut(layer, x, dy) }),
+};
+
+// Trainable subsampling of the first LeNet-5: the sum of a window, times w, plus b of its map.
+const subsampling = {
   forward(layer, x) {
-    const y = new Float64Array(size(layer.output));
-    eachWindow(layer, (q, pixels) => {
-      for (const pixel of pixels) if (pixel >= 0) y[q] += x[pixel];
-      y[q] *= this.factor(layer, q);
-    });
-    return { y };
+    const sums = windowSums(layer, x), P = layer.output[1] * layer.output[2];
+    const y = sums.map((sum, q) => sum * windowFactor(layer, q));
+    addBias(y, layer.b, layer.output[0], P);
+    return { y, sums };
   },
   backward(layer, x, pass, dy) {
-    const dx = new Float64Array(x.length);
-    eachWindow(layer, (q, pixels) => {
-      for (const pixel of pixels) if (pixel >= 0) dx[pixel] += dy[q] * this.factor(layer, q);
-    });
-    return { dx };
+    const C = layer.output[0], P = layer.output[1] * layer.output[2];
+    const dW = sumColumns(dy.map((d, q) => d * pass.sums[q]), C, P);
+    return { dW, db: sumColumns(dy, C, P), dx: shareOut(layer, x, dy) };
+  },
+};
+
+// Outside training: y = w·(x - mean)·inverse + b, with inverse = 1/√(variance + ε) of the channel.
+const batchNormalization = {
+  forward(layer, x) {
+    const C = layer.output[0], P = x.length / C, channel = (q) => Math.floor(q / P);
+    const normal = x.map((v, q) => (v - layer.mean[channel(q)]) * layer.inverse[channel(q)]);
+    const y = normal.map((v, q) => v * layer.W[channel(q)]);
+    addBias(y, layer.b, C, P);
+    return { y, normal };
+  },
+  backward(layer, x, pass, dy) {
+    const C = layer.output[0], P = x.length / C, channel = (q) => Math.floor(q / P);
+    const dW = sumColumns(dy.map((d, q) => d * pass.normal[q]), C, P);
+    const dx = dy.map((d, q) => d * layer.W[channel(q)] * layer.inverse[channel(q)]);
+    return { dW, db: sumColumns(dy, C, P), dx };
   },
 };
 
@@ -257,7 +296,7 @@ const activation = {
 const dropout = { forward: (layer, x) => ({ y: x }), backward: (layer, x, pass, dy) => ({ dx: dy }) };
 
 const OPERATIONS = {
-  convolution, linear, dropout,
+  convolution, linear, dropout, subsampling, batch_normalization: batchNormalization,
   max_pooling: maxPooling, average_pooling: averagePooling,
   relu: activation, sigmoid: activation, tanh: activation, lecun_tanh: activation,
 };
@@ -337,14 +376,9 @@ function networkOf(data) {
   };
   const layers = data.layers.map((layer) => {
     if (!layer.scales) return layer;
-    const F = layer.output[0], K = patchLength(layer);
+    const F = layer.output[0], K = layer.K; // the length of a row of W
     const W = Float64Array.from({ length: F * K }, (_, k) => next(layer.scales[Math.floor(k / K)]));
     return { ...layer, W, b: Float64Array.from(layer.b) };
   });
   return { ...data, weights: null, layers };
-}
-
-/** K: the length of a row of W. */
-function patchLength(layer) {
-  return layer.kernel ? layer.input[0] * layer.kernel[0] * layer.kernel[1] : size(layer.input);
 }

@@ -24,7 +24,9 @@ from lenet.nn.dropout import Dropout
 from lenet.nn.im2col import Array
 from lenet.nn.layer import Layer
 from lenet.nn.linear import Linear
+from lenet.nn.normalisation import BatchNormalization
 from lenet.nn.pooling import AveragePooling, MaxPooling
+from lenet.nn.subsampling import Subsampling
 from lenet.system.errors import ConfigError
 from lenet.system.text import printable
 
@@ -76,10 +78,10 @@ def page_data(exported: ExportedNetwork) -> dict[str, Any]:
     shape = network.input_shape
     for layer, output in zip(network.layers, network.output_shapes, strict=True):
         layers.append({"name": layer.name, "input": shape, "output": output, **_entry(layer)})
-        if isinstance(layer, Convolution | Linear):
+        if isinstance(layer, Convolution | Linear | Subsampling | BatchNormalization):
             levels, scales = in_16_bits(_weights(layer))
-            layers[-1]["scales"] = list(map(float, scales))
-            layers[-1]["b"] = [_short(b) for b in layer.bias.value]
+            bias = [_short(b) for b in layer.bias.value]
+            layers[-1].update(K=levels.shape[1], scales=scales.tolist(), b=bias)
             weights.append(levels)
         shape = output
     if len(shape) != 1:
@@ -123,8 +125,15 @@ def _entry(layer: Layer) -> dict[str, Any]:
                 "padding": layer.edges[:2],
                 "factor": factor,
             }
+        case Subsampling():
+            window = {"kernel": layer.kernel, "stride": layer.stride, "dilation": (1, 1)}
+            return {"type": "subsampling", **window, "padding": (0, 0)}
         case Linear():
             return {"type": "linear"}
+        case BatchNormalization():
+            inverse = 1 / np.sqrt(layer.variance + layer.epsilon)
+            entry = {"type": "batch_normalization", "mean": layer.mean.tolist()}
+            return {**entry, "inverse": inverse.tolist()}
         case Activation():
             names = [name for name, f in FUNCTIONS.items() if f is layer.function]
             if names:
@@ -146,10 +155,13 @@ def _channels(layer: Convolution) -> list[list[int]]:
     return [list(range(f // per_group * C, (f // per_group + 1) * C)) for f in range(layer.F)]
 
 
-def _weights(layer: Convolution | Linear) -> Array:
-    """Return W (F × K) as it is multiplied: kernels turned, 0 where nothing is connected."""
-    if isinstance(layer, Linear):
-        return layer.weight.value
+def _weights(layer: Convolution | Linear | Subsampling | BatchNormalization) -> Array:
+    """Return W (F × K) as it is multiplied: kernels turned, 0 where nothing is connected.
+
+    Subsampling and batch normalisation have one number for each channel, K = 1.
+    """
+    if not isinstance(layer, Convolution):
+        return layer.weight.value.reshape(layer.bias.value.size, -1)
     kernels = layer.kernels[:, :, ::-1, ::-1] if layer.flip else layer.kernels
     if layer.groups == 1:
         return kernels.reshape(layer.F, -1)
@@ -184,7 +196,7 @@ def _short(value: float) -> float:
 def _not_shown(layer: Layer, what: str = "") -> ConfigError:
     return ConfigError(
         f"the page cannot show {type(layer).__name__}{what}",
-        remedy="show a network of convolution, pooling, linear, activation and dropout layers",
+        remedy="show a network without it (docs/play.md lists the layers)",
         key=f"layer {layer.name}",
     )
 
