@@ -207,6 +207,7 @@ def round_weights(network):
 @in_node
 def test_gradients_of_lenet5_are_those_of_python():
     exported = exported_network(read_checkpoint("pretrained"))
+    round_weights(exported.network)  # or a ReLU near zero may be open here and closed there
     images, labels = draw(5, seed=12)
     for image, label in zip(images, labels, strict=True):
         wrong = (int(label) + 3) % 10  # a label for which the gradient is not almost zero

@@ -73,11 +73,17 @@ function drawMap(canvas, values, rows, columns, scale) {
   return canvas;
 }
 
+/** How much larger than usual the page's letters are, on a projector; at least 1. */
+function magnification() {
+  return Math.max(1, parseFloat(getComputedStyle(document.documentElement).fontSize) / 16);
+}
+
 /**
- * A map with cells of `cell` screen pixels and boxes [top, left, height, width, style] drawn on
+ * A map with cells of `cell` screen pixels, more on a projector, and boxes [top, left, height, width, style] drawn on
  * it; pick(row, column) is called on a click.
  */
 function mapFigure(values, rows, columns, { scale, cell, boxes = [], pick, label }) {
+  cell = Math.round(cell * magnification());
   const small = drawMap(document.createElement("canvas"), values, rows, columns, scale);
   const canvas = el("canvas", {
     width: columns * cell, height: rows * cell, role: "img", "aria-label": label,

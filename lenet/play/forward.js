@@ -132,38 +132,42 @@ function sharedPixels(layer, i, j) {
 }
 
 /**
- * Grids of kh×kw numbers side by side that turn into columns: place(false) shows the grids,
- * place(true) the columns, and the numbers move from one to the other.
+ * Grids of kh×kw numbers that turn into columns: place(false) shows the grids, side by side or, on a
+ * phone, one below the other; place(true) shows the columns, and the numbers move from one to the
+ * other. All lengths are in rem.
  */
 function unfolding(kh, kw, grids) {
-  const width = 39, height = 26, gap = 24, top = 28;
+  const width = 2.45, height = 1.65, gap = 1.5, head = 1.7;
+  const narrow = window.innerWidth < 700;
   const element = el("div", { className: "unfolding scroll", tabIndex: 0 });
   const inside = el("div");
   element.append(inside);
   const parts = grids.map(({ title, values, scale, sign }) => {
-    const head = el("span", { className: "head" }, ...title);
+    const name = el("span", { className: "head" }, ...title);
     const mark = el("span", { className: "sign" }, sign ?? "");
     const cells = Array.from(values, (v) => {
       const cell = el("span", { className: "cell" }, number(v));
       paint(cell, v / scale);
       return cell;
     });
-    inside.append(head, mark, ...cells);
-    return { head, mark, cells };
+    inside.append(name, mark, ...cells);
+    return { name, mark, cells };
   });
   const place = (columns) => {
-    const wide = columns ? 92 : kw * width;
-    parts.forEach(({ head, mark, cells }, g) => {
-      const left = g * (wide + gap);
-      const move = (item, x, y) => (item.style.transform = `translate(${x}px, ${y}px)`);
-      move(head, left, 0);
-      move(mark, left - gap / 2 - 5, top + (columns ? 0 : ((kh - 1) / 2) * height));
-      cells.forEach((cell, k) => move(cell,
-        left + (columns ? 0 : (k % kw) * width),
-        top + (columns ? k : Math.floor(k / kw)) * height));
+    const stacked = narrow && !columns;
+    const wide = columns ? 5.2 : kw * width, high = head + (columns ? kh * kw : kh) * height;
+    const move = (item, x, y) => (item.style.transform = `translate(${x}rem, ${y}rem)`);
+    parts.forEach(({ name, mark, cells }, g) => {
+      const left = stacked ? 0 : g * (wide + gap), top = stacked ? g * (high + 0.5) : 0;
+      const middle = columns ? 0 : ((kh - 1) / 2) * height;
+      move(name, left, top);
+      move(mark, stacked ? wide + 0.4 : left - gap / 2 - 0.35, top + head + middle);
+      cells.forEach((cell, k) => move(cell, left + (columns ? 0 : (k % kw) * width),
+        top + head + (columns ? k : Math.floor(k / kw)) * height));
     });
-    inside.style.width = `${grids.length * (wide + gap) + 20}px`;
-    inside.style.height = `${top + (columns ? kh * kw : kh) * height + 4}px`;
+    const across = stacked ? 1 : grids.length, down = stacked ? grids.length : 1;
+    inside.style.width = `${across * (wide + gap)}rem`;
+    inside.style.height = `${down * (high + 0.5)}rem`;
   };
   return { element, place };
 }
