@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lenet.config.reader import load_config
 from lenet.config.schema import Config
 from lenet.data.idx import write_idx
 from lenet.data.measure import fit_preprocessing, image_facts
@@ -22,7 +23,9 @@ from lenet.training.build import (
     training_preprocessing,
     with_data,
 )
+from lenet.training.events import Callback, Snapshot, StepEvent
 from lenet.training.restore import read_checkpoint
+from lenet.training.run import run_training
 
 OPTIONS = (
     "--set",
@@ -262,3 +265,62 @@ def test_distortions_fill_with_the_background():
     trainer = build_trainer(config, white, labels)
     x = next(trainer.loader.epoch()).x
     assert float(x[:, 0].min()) == pytest.approx(1.175, abs=1e-5)
+
+
+# --- Data that moved -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stopped(lenet) -> tuple[str, ...]:
+    """The options of a run of one epoch that was stopped before it, with files below ``a``."""
+    write_files(Path("a"))
+    options = ("--set", "model.classes=3", "--set", "train.epochs=2", *OPTIONS[:2], *OPTIONS[4:])
+    roles = ("train_images", "train_labels", "test_images", "test_labels")
+    files = [f"data.{role}=a/{role.replace('_', '-')}" for role in roles]
+    own = [part for file in ("data.name=idx", *files) for part in ("--set", file)]
+    config = ("train", *options, *own, "--output", "a/run")
+
+    class Stopped(Callback):
+        def on_step(self, event: StepEvent, snapshot: Snapshot) -> None:
+            if event.epoch == 2:
+                raise KeyboardInterrupt
+
+    overrides = [value for value in config if "=" in value]
+    with pytest.raises(KeyboardInterrupt):
+        run_training(
+            load_config(None, [*overrides, "train.workers=1", "output.dir=a/run"]),
+            callbacks=[Stopped()],
+        )
+    return options
+
+
+def test_moved_files_resume_evaluate_and_report(lenet, stopped):
+    shutil.move("a", "b")
+    assert lenet("eval", "b/run/best.npz").code == 3
+    assert lenet("eval", "b/run/best.npz", "--data", "b").code == 0
+    assert lenet("eval", "b/run/best.npz", "--data-dir", "b").code == 0
+    assert lenet("report", "b/run", "--data", "b").err == ""
+    assert lenet("eval", "pretrained", "--data", "idx", "--data-dir", "b").code == 0
+    run = lenet("train", "--resume", "--output", "b/run", "--data", "b", "--quiet")
+    assert (run.code, run.err) == (0, "")
+    assert read_checkpoint("b/run/last.npz").epoch == 2
+    assert read_checkpoint("b/run/last.npz").config.data.path == "b"
+    assert lenet("eval", "b/run/last.npz").code == 0
+
+
+def test_the_same_images_in_another_format_resume(lenet, stopped):
+    write_npz(Path("mine.npz"))
+    run = lenet("train", "--resume", "--output", "a/run", "--data", "mine.npz", "--quiet")
+    assert (run.code, run.err) == (0, "")
+
+
+def test_other_images_do_not_resume(lenet, stopped):
+    before = Path("a/run/last.npz").read_bytes()
+    write_files(Path("other"), lambda images: images[::-1])
+    run = lenet("train", "--resume", "--output", "a/run", "--data", "other", "--quiet")
+    assert run.code == 3
+    assert "a/run/last.npz: data: the training images, labels or class names are not" in run.err
+    run = lenet("train", "--resume", "--output", "a/run", "--set", "data.validation=50")
+    assert run.code == 3
+    assert "data.validation" in run.err
+    assert Path("a/run/last.npz").read_bytes() == before

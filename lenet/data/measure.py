@@ -170,8 +170,8 @@ def fit_preprocessing(preprocessing: Preprocessing, facts: ImageFacts) -> Prepro
     """Return the preprocessing for images with these levels and this paper.
 
     The network's input then spans what it spans for levels from 0 to 255, and the padding is paper.
-    Images that use most of the bytes are scaled as before, and black paper is level 0 as before:
-    for MNIST nothing changes.
+    Images that use most of the bytes are scaled as before, and paper within a quarter of the
+    levels of black is level 0 as before: for MNIST nothing changes.
 
     Parameters
     ----------
@@ -189,8 +189,10 @@ def fit_preprocessing(preprocessing: Preprocessing, facts: ImageFacts) -> Prepro
     >>> f"{x.min():.3f} {x.max():.3f}"
     '-0.100 1.175'
     """
-    background = preprocessing.background if facts.paper is None else facts.paper
     width = facts.lightest - facts.darkest
+    background = preprocessing.background
+    if facts.paper is not None and abs(facts.paper - background) > width / 4:
+        background = facts.paper
     if not 0 < width < MIN_RANGE:
         return replace(preprocessing, background=background)
     scale = preprocessing.scale * 255 / width

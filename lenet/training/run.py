@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet.config.schema import Config
+from lenet.data.datasets import fingerprint
 from lenet.data.levels import BYTES, Levels
 from lenet.data.measure import TrainingImages, training_images
 from lenet.data.preprocessing import Preprocessing
@@ -71,6 +72,8 @@ class TrainingSet:
     validation: Images | None = None
     levels: Levels = BYTES
     """The two numbers of the files that became 0 and 255."""
+    fingerprint: str | None = None
+    """What the data are, wherever they are: of images, labels and class names."""
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the arrays by the names by which workers receive them."""
@@ -87,6 +90,7 @@ class _AboutData:
 
     class_names: tuple[str, ...]
     images: TrainingImages
+    fingerprint: str | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +155,12 @@ def run_training(
         split = load_split(config, "train", directory, warn=warn)
         for remark in data_remarks(config, split):
             warn(remark)
-        return TrainingSet((split.images, split.labels), split.class_names, levels=split.levels)
+        return TrainingSet(
+            (split.images, split.labels),
+            split.class_names,
+            levels=split.levels,
+            fingerprint=fingerprint(split),
+        )
 
     output = Path(config.output.dir)
     with RunDirectory(output, resume=resume, overwrite=overwrite, warn=warn) as run:
@@ -341,7 +350,10 @@ def _checkpoint_of(trainer: Trainer, job: _Job, about: _AboutData) -> Checkpoint
         epoch=state.epoch,
         metrics=state.metrics,
         training=state.training,
-        facts=facts(workers=trainer.communicator.size),
+        facts={
+            **facts(workers=trainer.communicator.size),
+            **({} if about.fingerprint is None else {"data": about.fingerprint}),
+        },
     )
 
 
@@ -353,8 +365,10 @@ def _start(
 ) -> tuple[Trainer, _AboutData]:
     """Load the data, start all workers, and return this one's trainer and what it trains on."""
     data = load()
+    _check_same_data(job, data)
     images = job.start and job.start.images
-    about = _AboutData(data.class_names, images or training_images(data.training[0], data.levels))
+    measured = images or training_images(data.training[0], data.levels)
+    about = _AboutData(data.class_names, measured, data.fingerprint)
     if job.preprocessing is None:
         job = replace(
             job,
@@ -373,6 +387,18 @@ def _start(
         error.file = str(Path(job.config.output.dir) / "last.npz")
         raise
     return trainer, about
+
+
+def _check_same_data(job: _Job, data: TrainingSet) -> None:
+    """Refuse to resume with other images, labels or class names than those of the run."""
+    before = job.start and job.start.facts.get("data")
+    if before and data.fingerprint and before != data.fingerprint:
+        raise CheckpointError(
+            "the training images, labels or class names are not those that the run started with",
+            remedy="name its data (--data), or start a new run",
+            file=Path(job.config.output.dir) / "last.npz",
+            key="data",
+        )
 
 
 def _trainer(communicator: Communicator, arrays: dict[str, NDArray[Any]], job: _Job) -> Trainer:

@@ -14,6 +14,7 @@ from typing import Self
 
 from lenet.config.schema import Config, differences
 from lenet.config.writer import to_yaml
+from lenet.data.catalogue import ROLES
 from lenet.system.errors import CheckpointError, ConfigError
 from lenet.system.files import replacing
 from lenet.system.lock import lock_directory
@@ -26,6 +27,13 @@ FILES = ("previous.npz", "last.npz", "best.npz", "log.csv", "log.jsonl", "config
 
 # The keys that may change when a run is resumed: paths, workers, intervals.
 FREE_TO_CHANGE = {"data.dir", "output.dir", "train.workers", "train.checkpoint_every"}
+
+
+# The keys that say which images to train on: free if the images themselves are the same.
+DATA_KEYS = {
+    *(f"data.{key}" for key in ("name", "path", "size", "transpose", "invert")),
+    *(f"data.{key}" for key in ("test_fraction", "class_names", *ROLES)),
+}
 
 
 class RunDirectory:
@@ -99,7 +107,9 @@ class RunDirectory:
         Raises
         ------
         CheckpointError
-            Both are missing or damaged, or the configuration differs from that of the run.
+            Both are missing or damaged, or the configuration differs from that of the run. The
+            keys of the data may differ if the checkpoint has the fingerprint of the images, which
+            is compared when they are loaded.
         """
         path = self.path / "last.npz"
         try:
@@ -110,7 +120,8 @@ class RunDirectory:
                 raise
             checkpoint = read_checkpoint(before, resume=True)
             warn(f"{error}: resuming from {before}, step {checkpoint.step}")
-        changed = [k for k in differences(checkpoint.config, config) if k not in FREE_TO_CHANGE]
+        free = FREE_TO_CHANGE | (DATA_KEYS if "data" in checkpoint.facts else set())
+        changed = [k for k in differences(checkpoint.config, config) if k not in free]
         if changed:
             raise CheckpointError(
                 "the run started with different values of these keys",
