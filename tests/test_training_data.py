@@ -23,7 +23,8 @@ from lenet.training.build import (
     training_preprocessing,
     with_data,
 )
-from lenet.training.events import Callback, Snapshot, StepEvent
+from lenet.training.callbacks import ChanceWarning
+from lenet.training.events import Callback, EpochEvent, Snapshot, StepEvent
 from lenet.training.restore import read_checkpoint
 from lenet.training.run import run_training
 
@@ -324,3 +325,36 @@ def test_other_images_do_not_resume(lenet, stopped):
     assert run.code == 3
     assert "data.validation" in run.err
     assert Path("a/run/last.npz").read_bytes() == before
+
+
+# --- Chance --------------------------------------------------------------------------------------
+
+
+def chance(counts: list[int], *accuracies: float, **values: float) -> list[str]:
+    """The warnings of a run with these accuracies and options of the optimizer."""
+    options = {f"optimizer.{name}": value for name, value in values.items()}
+    said: list[str] = []
+    warning = ChanceWarning(Config().with_values(options), said.append)
+    warning.on_classes(np.array(counts))
+    for epoch, accuracy in enumerate(accuracies, 1):
+        event = EpochEvent(epoch, epoch, 0.1, 1.0, accuracy, 1.0, accuracy, 1.0, 1.0)
+        warning.on_epoch(event, False, lambda: read_checkpoint("pretrained"))
+    return said
+
+
+def test_chance_is_the_share_of_the_most_frequent_class():
+    assert chance([50, 50], 0.62) == []  # learns from noisy labels
+    assert len(chance([50, 50], 0.51)) == 1
+    assert len(chance([95, 5], 0.95)) == 1
+    assert chance([95, 5], 0.97) == []
+    assert len(chance([300] + 9 * [78], 0.30)) == 1
+    assert chance([10] * 10, 0.2) == []
+    assert "most frequent class gives 95.0%" in chance([95, 5], 0.95)[0]
+
+
+def test_chance_is_reported_once_with_advice_that_fits():
+    said = chance([10] * 10, 0.1, 0.1, 0.1)
+    assert len(said) == 1
+    assert "train longer, change optimizer.lr" in said[0]
+    assert "raise optimizer.lr, which is 1e-07" in chance([10] * 10, 0.1, lr=1e-7)[0]
+    assert "lower optimizer.weight_decay, which is 2" in chance([10] * 10, 0.1, weight_decay=2.0)[0]

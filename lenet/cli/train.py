@@ -92,7 +92,7 @@ def train(
     callbacks: list[Callback] = (
         [] if quiet else [Display(config.train.epochs, partial(_opening, config))]
     )
-    callbacks.append(ChanceWarning(config.model.classes, _warn))
+    callbacks.append(ChanceWarning(config, _warn))
     if tensorboard:
         from lenet.training.tensorboard import TensorBoard
 

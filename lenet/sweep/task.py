@@ -141,7 +141,7 @@ def _train(task: SweepTask, directory: Path, log: TextIO) -> Result:
             callbacks=[
                 _StopOnRequest(task.stop, directory),
                 Display(task.config.train.epochs, lambda _: opening, log),
-                ChanceWarning(task.config.model.classes, warn),
+                ChanceWarning(task.config, warn),
             ],
             warn=warn,
         )

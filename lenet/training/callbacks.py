@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 import sys
 import time
@@ -17,8 +18,11 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
+from lenet.config.schema import Config
 from lenet.system.errors import DataError, SystemFailure
 from lenet.system.files import keep_as, replacing
 from lenet.system.terminal import supports_progress_bar
@@ -26,6 +30,8 @@ from lenet.training.checkpoint import Checkpoint, save_checkpoint
 from lenet.training.events import Callback, EpochEvent, Snapshot, StepEvent
 
 COLUMNS = tuple(field.name for field in fields(EpochEvent))
+STRONG_DECAY = 0.1
+LOW_RATE = 1e-4
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
 
 
@@ -105,17 +111,50 @@ class Display(Callback):
 
 
 class ChanceWarning(Callback):
-    """Warns if an epoch ends with about the accuracy of guessing."""
+    """Warns, once, if an epoch is no better than always predicting the most frequent class.
 
-    def __init__(self, classes: int, say: Callable[[str], None]) -> None:
-        self.classes, self.say = classes, say
+    No better is an accuracy within 5 % of the way from the share s of that class to 1; on n
+    validation images also one within 3 standard deviations, 3 √(s (1 − s) / n). A network that
+    learns something, even from noisy labels, exceeds this.
+
+    Parameters
+    ----------
+    config
+        Of the run; the advice depends on it.
+    say
+        Takes the warning.
+    """
+
+    def __init__(self, config: Config, say: Callable[[str], None]) -> None:
+        self.config, self.say = config, say
+        self.share: float | None = None
+
+    def on_classes(self, counts: NDArray[np.int64]) -> None:
+        self.share = float(counts.max() / counts.sum())
 
     def on_epoch(self, event: EpochEvent, best: bool, snapshot: Snapshot) -> None:
-        if event.train_accuracy < 1.5 / self.classes:
-            self.say(
-                f"accuracy is {event.train_accuracy:.1%} after epoch {event.epoch}, which is "
-                "chance: lower optimizer.lr, or check that images and labels belong together"
-            )
+        s = self.share
+        if s is None or event.train_accuracy >= s + 0.05 * (1 - s):
+            return
+        accuracy = event.train_accuracy
+        if event.val_accuracy is not None:
+            accuracy = event.val_accuracy
+            deviation = math.sqrt(s * (1 - s) / max(self.config.data.validation, 1))
+            if accuracy >= s + max(0.05 * (1 - s), 3 * deviation):
+                return
+        self.say(
+            f"accuracy is {accuracy:.1%} after epoch {event.epoch}, which is chance: always "
+            f"predicting the most frequent class gives {s:.1%}; {self._advice()}"
+        )
+        self.share = None  # once
+
+    def _advice(self) -> str:
+        optimizer = self.config.optimizer
+        if optimizer.weight_decay >= STRONG_DECAY:
+            return f"lower optimizer.weight_decay, which is {optimizer.weight_decay:g}"
+        if optimizer.lr <= LOW_RATE:
+            return f"raise optimizer.lr, which is {optimizer.lr:g}"
+        return "train longer, change optimizer.lr, or check that images and labels belong together"
 
 
 class Log(Callback):

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lenet.training.checkpoint import Checkpoint
 
 
@@ -44,6 +47,9 @@ Snapshot = Callable[[], Checkpoint]
 
 class Callback:
     """Receives the events of a run, only in rank 0. The methods of this class do nothing."""
+
+    def on_classes(self, counts: NDArray[np.int64]) -> None:
+        """Handle the number of training images of each class, before the start."""
 
     def on_start(self, workers: int) -> None:
         """Handle the start of a run that nothing has refused, with so many workers."""

@@ -84,11 +84,13 @@ class TrainingSet:
         return arrays
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _AboutData:
     """What checkpoints store about the training set."""
 
     class_names: tuple[str, ...]
+    counts: NDArray[np.int64]
+    """Training images of each class."""
     images: TrainingImages
     fingerprint: str | None
 
@@ -271,6 +273,7 @@ def _train(
                 checkpoints = Checkpoints(run.path, config.train.checkpoint_every)
                 first += [Log(run.path, trainer.progress.epoch), checkpoints]
             for callback in callbacks:
+                callback.on_classes(about.counts)
                 callback.on_start(workers)
             try:
                 trainer.run([*first, *callbacks], snapshot)
@@ -368,7 +371,8 @@ def _start(
     _check_same_data(job, data)
     images = job.start and job.start.images
     measured = images or training_images(data.training[0], data.levels)
-    about = _AboutData(data.class_names, measured, data.fingerprint)
+    counts = np.bincount(data.training[1], minlength=len(data.class_names))
+    about = _AboutData(data.class_names, counts, measured, data.fingerprint)
     if job.preprocessing is None:
         job = replace(
             job,
