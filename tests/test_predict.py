@@ -164,6 +164,8 @@ def test_a_network_of_other_channels_is_refused():
         ({"contrast": 0.05}, 0.99, "pale"),
         ({"box": (0, 0, 8, 6)}, 0.99, "too small"),
         ({"box": (0, 0, 50, 90)}, 0.99, "wider"),
+        ({"box": (0, 0, 50, 64)}, 0.99, "wider"),
+        ({"box": (0, 0, 50, 60)}, 0.99, None),
         ({"stroke": 0.5}, 0.99, "blot"),
     ],
 )
