@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Final
 
-from lenet.system.errors import DataError, SystemFailure
+from lenet.system.errors import DataError
 from lenet.system.extras import require
-from lenet.system.files import open_regular
+from lenet.system.files import open_regular, reading
 
 MAX_BYTES: Final = 1 << 30
 
@@ -24,18 +25,13 @@ def read_onnx(path: Path) -> Any:  # noqa: ANN401 - protobuf's own type
     """
     onnx = require("onnx", extra="onnx")
     message = require("google.protobuf.message", extra="onnx")
-    try:
-        with open_regular(path, DataError, remedy="name an ONNX file") as file:
-            content = file.read(MAX_BYTES + 1)
-    except (FileNotFoundError, NotADirectoryError):
-        raise DataError("there is no such file", remedy="check the path") from None
-    except OSError as error:
-        raise SystemFailure(
-            f"cannot be read: {error.strerror or error}",
-            remedy="check its permissions and the disk",
-        ) from error
-    if len(content) > MAX_BYTES:
-        raise DataError("is larger than 1 GiB", remedy="give a smaller network")
+    with (
+        reading(path, DataError),
+        open_regular(path, DataError, remedy="name an ONNX file") as file,
+    ):
+        if os.fstat(file.fileno()).st_size > MAX_BYTES:
+            raise DataError("is larger than 1 GiB", remedy="give a smaller network")
+        content = file.read()
     try:
         model = onnx.ModelProto.FromString(content)
     except (message.DecodeError, ValueError, RecursionError):
