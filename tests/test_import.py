@@ -224,7 +224,7 @@ def test_numbers_for_each_channel_become_a_normalization(tmp_path):
     assert types(imported) == ["batch_normalization", "linear"]
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # of the exporter that is used
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of PyTorch's older exporter
 def test_a_network_of_pytorch(tmp_path):
     torch = pytest.importorskip("torch")
     torch.manual_seed(0)
@@ -267,6 +267,8 @@ GEMM = ("Gemm", ["a", "w"], ["y"], {})
         ([("Reshape", ["x", "huge"], ["a"], {}), GEMM], "does not keep the images apart"),
         ([("Mul", ["x", "wide"], ["a"], {}), GEMM], "Mul with a number for each pixel"),
         ([("Cast", ["x"], ["a"], {"to": 7}), GEMM], "Cast to another type than float"),
+        ([("Identity", ["x"], ["y"], {})], "graph: has no layers"),
+        ([("Relu", ["x"], ["y"], {})], "not one score for each class"),
         ([("Gemm", ["missing", "w"], ["y"], {})], "value 'missing' does not come from the input"),
     ],
 )
@@ -294,6 +296,13 @@ def changed(path, change):
 def small(tmp_path):
     nodes = [("Gemm", ["x", "w"], ["y"], {})]
     return written(tmp_path / "n.onnx", nodes, {"w": numbers(9, 2)}, ["N", 9])
+
+
+def test_a_producer_that_is_no_text(small):
+    content = small.read_bytes()
+    field = b"\x12\x02\xff\xfe"  # the producer's name
+    small.write_bytes(content[:2] + field + content[2:])
+    assert "xff" in import_onnx(small).origin
 
 
 def make_external(location, offset="0"):

@@ -76,9 +76,11 @@ def _imported(
     chain = chain_of(model, path.parent)
     with np.errstate(all="ignore"):
         made = translated(chain, scale, shift)
+    if not made.steps:
+        raise DataError("has no layers", remedy="export a network to ONNX", key="graph")
     checkpoint = _checkpoint(made, class_names or _class_names(model), given=bool(class_names))
     difference = _difference(made, checkpoint)
-    writer = " ".join(part for part in (model.producer_name, model.producer_version) if part)
+    writer = " ".join(str(part) for part in (model.producer_name, model.producer_version) if part)
     return Imported(checkpoint, difference, writer[:100] or "an unknown program")
 
 
