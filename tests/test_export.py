@@ -24,11 +24,14 @@ from hypothesis import given, settings
 from networks import STACKS, colour_stack, randomized, unpooling_stack
 from numpy.testing import assert_allclose, assert_array_equal
 from random_stacks import stacks
+from tiny import write_bars
 from untrained import untrained, untrained_colour
 
 from lenet.cli import cli
 from lenet.data.preprocessing import Preprocessing
+from lenet.data.strokes import draw
 from lenet.export import c_source as c
+from lenet.export import int8
 from lenet.export.exported import ExportedNetwork, exported_network
 from lenet.export.onnx_model import compare, onnx_model
 from lenet.nn.activations import Activation, Identity
@@ -507,6 +510,125 @@ def test_a_comment_stays_a_comment():
     assert all("evil()" not in text and text.isascii() for text in texts.values())
 
 
+# --- C of 8 bits ----------------------------------------------------------------------------------
+
+
+def compiled_int8(place, network):
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None or sys.platform == "win32":
+        pytest.skip("no C compiler here")
+    for name, text in int8.int8_source(network).items():
+        (place / name).write_text(text, encoding="ascii")
+    strict = ["-std=c99", "-pedantic", "-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror"]
+    checked = ["-fsanitize=undefined", "-fno-sanitize-recover"]
+    main = place / "main.c"
+    main.write_text(MAIN)
+    program = [place / "lenet.c", main, "-o", place / "program"]
+    subprocess.run([compiler, *strict, *checked, *program], check=True)
+    return place / "program"
+
+
+MAIN = """\
+#include <stdio.h>
+#include "lenet.h"
+
+int main(void)
+{
+    unsigned char image[LENET_PIXELS];
+    int32_t scores[LENET_CLASSES];
+    printf("%d", lenet_self_test());
+    while (fread(image, 1, LENET_PIXELS, stdin) == LENET_PIXELS) {
+        lenet_scores(image, scores);
+        printf(" %d", lenet_predict(image));
+        for (int c = 0; c < LENET_CLASSES; c++)
+            printf(" %ld", (long)scores[c]);
+    }
+    return 0;
+}
+"""
+INT8 = {
+    "max": lambda: untrained(),
+    "average, odd sizes": lambda: untrained(model__pooling="average", model__input_size=36),
+    "caffe-lenet": lambda: untrained(model__name="caffe-lenet"),
+    "a linear layer": lambda: untrained_layers({"type": "linear", "units": 3}),
+    "pooling first": lambda: untrained_layers(
+        {"type": "max_pooling"}, {"type": "linear", "units": 3}
+    ),
+    "padding, stride, colour": lambda: untrained_layers(
+        {"type": "convolution", "filters": 5, "kernel": 3, "padding": 1, "activation": "relu"},
+        {"type": "convolution", "filters": 4, "kernel": [3, 2], "stride": 2, "padding": [0, 1]},
+        {"type": "dropout"},
+        {"type": "linear", "units": 7, "activation": "relu"},
+        {"type": "linear", "units": 3},
+    ),
+}
+
+
+def untrained_layers(*layers):
+    settings = {"model__layers": list(layers), "model__input": [3, 12, 16], "model__classes": 3}
+    return untrained(class_names=("red", "green", "blue"), **settings)
+
+
+@pytest.mark.parametrize("made", INT8.values(), ids=INT8)
+def test_c_of_8_bits(tmp_path, made):
+    """C and its model in NumPy are equal to the bit, and near the network in float."""
+    exported = exported_network(made())
+    rng = np.random.default_rng(2)
+    images = rng.integers(256, size=(12, *exported.image_shape)).astype(np.uint8)
+    network = int8.quantized(exported, images)
+    images[0] = 77  # blank
+    expected = network.scores(images)
+    program = compiled_int8(tmp_path, network)
+    done = subprocess.run([program], input=images.tobytes(), capture_output=True, check=True)
+    self_test, *numbers = map(int, done.stdout.split())
+    answers, *scores_c = np.array(numbers).reshape(len(images), -1).T
+    assert self_test == 0
+    assert_array_equal(np.transpose(scores_c), expected)
+    assert_array_equal(answers, [-1, *expected[1:].argmax(axis=1)])
+    precise = exported.scores(images[1:])
+    spread = precise.max() - precise.min()
+    assert_allclose(network.unit * expected[1:], precise, rtol=0, atol=0.05 * spread)
+
+
+def test_c_of_8_bits_has_integers_only(tmp_path):
+    network = int8.quantized(exported_network(untrained()), raw_images(4))
+    sources = int8.int8_source(network)
+    code = re.sub(r"/\*.*?\*/", "", "".join(sources.values()), flags=re.DOTALL)
+    assert not re.search(r"\b(float|double|malloc|math\.h)\b|\d\.\d", code)
+
+
+def test_c_of_8_bits_fits_a_microcontroller():
+    """At most 70 KB of constants and 12 KB of working memory, as its header states."""
+    network = exported_network(read_checkpoint("pretrained"))
+    header = int8.int8_source(int8.quantized(network, draw(20, seed=1)[0]))["lenet.h"]
+    constants, memory = map(int, re.findall(r"(\d+) bytes", header))
+    assert constants <= 70_000
+    assert memory <= 12_000
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"model__activation": "tanh"}, "C1.activation: Activation cannot be exported to C of 8"),
+        ({"model__name": "lenet5-1998"}, "cannot be exported to C of 8 bits"),
+    ],
+)
+def test_layers_without_a_form_in_8_bits(settings, words):
+    exported = exported_network(untrained(**settings))
+    with pytest.raises(ConfigError, match=words):
+        int8.quantized(exported, raw_images(2))
+
+
+def test_the_accuracy_in_8_bits(mnist_dir):
+    checkpoint = read_checkpoint("pretrained")
+    exported = exported_network(checkpoint)
+    calibration = load_split(checkpoint.config, "train", mnist_dir).images[: int8.CALIBRATION]
+    network = int8.quantized(exported, calibration)
+    images = load_split(checkpoint.config, "test", mnist_dir).images[:1000]
+    expected = exported.scores(images).argmax(axis=1)
+    assert np.mean(network.scores(images[:, None]).argmax(axis=1) == expected) >= 0.998
+
+
 # --- The command ----------------------------------------------------------------------------------
 
 
@@ -614,3 +736,13 @@ def test_options_of_onnx(saved, tmp_path):
     assert result.exit_code == 2
     assert "Missing argument" in result.stderr
     assert run(saved, "--onnx", tmp_path / "lenet.onnx", "--input", "text").exit_code == 2
+
+
+def test_int8_on_the_command_line(tmp_path):
+    path = tmp_path / "bars.npz"
+    settings = {name.replace(".", "__"): value for name, value in write_bars(tmp_path).items()}
+    save_checkpoint(path, untrained(**settings))
+    result = run(path, "--c", tmp_path / "c", "--int8")
+    assert result.exit_code == 0, result.exception
+    assert "in 8 bits" in (tmp_path / "c" / "lenet.h").read_text()
+    assert run(path, "--onnx", tmp_path / "n.onnx", "--int8").exit_code == 2

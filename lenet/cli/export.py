@@ -61,6 +61,18 @@ def _size(_ctx: click.Context, _param: click.Parameter, text: str | None) -> tup
     help="The version of ONNX's operators, from 11 to 17.  [default: 11]",
 )
 @click.option(
+    "--int8",
+    is_flag=True,
+    help="With --c: weights and activations in 8 bits, integer arithmetic only; the ranges are "
+    "those of 1,000 training images.",
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where the training images for --int8 are, or a directory with a folder of each data set.",
+)
+@click.option(
     "--check",
     "check",
     type=click.Path(path_type=Path),
@@ -74,6 +86,8 @@ def export(
     image_size: tuple[int, int] | None,
     input_type: Literal["bytes", "float"],
     opset: int | None,
+    int8: bool,
+    data_dir: Path | None,
     check: Path | None,
 ) -> None:
     """Export the network of CHECKPOINT for use without this package.
@@ -93,8 +107,12 @@ def export(
         raise click.UsageError("give --onnx FILE or --c DIR, or --check FILE")
     if checkpoint is None and (onnx_file or c_directory):
         raise click.UsageError("Missing argument 'CHECKPOINT|pretrained'.")
-    if checkpoint is not None and (onnx_file or c_directory):
-        _export(checkpoint, onnx_file, c_directory, image_size, input_type, opset)
+    if int8 and c_directory is None:
+        raise click.UsageError("--int8 needs --c DIR")
+    if checkpoint is not None and onnx_file is not None:
+        _export_onnx(checkpoint, onnx_file, image_size, input_type, opset)
+    if checkpoint is not None and c_directory is not None:
+        _export_c(checkpoint, c_directory, image_size, data_dir, int8=int8)
     if check is not None:
         from lenet.export.check import check_file
 
@@ -105,31 +123,51 @@ def export(
         )
 
 
-def _export(
+def _export_onnx(
     checkpoint: Path,
-    onnx_file: Path | None,
-    c_directory: Path | None,
+    onnx_file: Path,
     image_size: tuple[int, int] | None,
     input_type: Literal["bytes", "float"],
     opset: int | None,
 ) -> None:
     from lenet.export.exported import exported_network
+    from lenet.export.onnx_model import OPSET, checked_model
     from lenet.system.files import replacing
     from lenet.training.restore import read_checkpoint
 
     exported = exported_network(read_checkpoint(checkpoint), image_size)
-    if onnx_file is not None:
-        from lenet.export.onnx_model import OPSET, checked_model
+    model, difference = checked_model(exported, input_type, OPSET if opset is None else opset)
+    with replacing(onnx_file) as file:
+        file.write(model)
+    click.echo(f"{onnx_file}: its scores are within {difference:.1e} of lenet's")
 
-        chosen = OPSET if opset is None else opset
-        model, difference = checked_model(exported, input_type, chosen)
-        with replacing(onnx_file) as file:
-            file.write(model)
-        click.echo(f"{onnx_file}: its scores are within {difference:.1e} of lenet's")
-    if c_directory is not None:
-        from lenet.export.c_source import c_source
 
-        for name, text in c_source(exported).items():
-            with replacing(c_directory / name) as file:
-                file.write(text.encode("ascii"))
-        click.echo(f"{c_directory / 'lenet.c'}: compile with cc -std=c99 -O2, link with -lm")
+def _export_c(
+    checkpoint: Path,
+    c_directory: Path,
+    image_size: tuple[int, int] | None,
+    data_dir: Path | None,
+    *,
+    int8: bool,
+) -> None:
+    from lenet.export.c_source import c_source
+    from lenet.export.exported import exported_network
+    from lenet.export.int8 import CALIBRATION, int8_source, quantized
+    from lenet.system.files import replacing
+    from lenet.training.build import load_split
+    from lenet.training.restore import read_checkpoint
+
+    stored = read_checkpoint(checkpoint)
+    exported = exported_network(stored, image_size)
+    if int8:
+        images = load_split(stored.config, "train", data_dir).images[:CALIBRATION]
+        C, side = exported.image_shape[0], images.shape[-2:]
+        made = quantized(exported, images.reshape(len(images), C, *side))
+        sources = int8_source(made)
+        note = "compile with cc -std=c99 -O2"
+    else:
+        sources, note = c_source(exported), "compile with cc -std=c99 -O2, link with -lm"
+    for name, text in sources.items():
+        with replacing(c_directory / name) as file:
+            file.write(text.encode("ascii"))
+    click.echo(f"{c_directory / 'lenet.c'}: {note}")

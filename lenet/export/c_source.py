@@ -44,6 +44,7 @@ MAX_WEIGHTS: Final = 4_000_000  # a C file of some 50 MB
 TOLERANCE: Final = 1e-4  # of scores in the self-test, relative to the largest if above 1
 MAX_STACK: Final = 256 * 1024  # bytes: a thread may have as little as 512 KiB
 
+HEADER_GUARD: Final = "#ifndef LENET_H\n#define LENET_H"
 HEADER: Final = """\
 /* A network @ORIGIN@.
  * Written by lenet @VERSION@. C99; compile lenet.c and link with -lm.
@@ -58,8 +59,7 @@ HEADER: Final = """\
  * All functions can be called from any number of threads. They use @STACK@ KiB of stack and no
  * heap.
  */
-#ifndef LENET_H
-#define LENET_H
+@GUARD@
 
 #define LENET_CHANNELS @CHANNELS@
 #define LENET_HEIGHT @HEIGHT@
@@ -234,20 +234,21 @@ def c_source(exported: ExportedNetwork) -> dict[str, str]:
     tolerance = TOLERANCE * max(1, float(np.abs(scores).max()))
     values = {
         "PLACEMENT": exported.placement.replace("fit ", "fit\n * "),
-        "TESTIMAGE": _rows([str(level) for level in image.ravel()], 16),
-        "TESTSCORES": _rows([_float(score) for score in scores], 6),
+        "TESTIMAGE": c_rows([str(level) for level in image.ravel()], 16),
+        "TESTSCORES": c_rows([_float(score) for score in scores], 6),
         "TOLERANCE": _float(np.float32(tolerance)),
         "ORIGIN": re.sub(r"[^A-Za-z0-9 ,.-]", "?", exported.origin),
         "VERSION": __version__,
         "BLACK": " (background)" if C == 1 else "",
         "WHITE": " (ink)" if C == 1 else "",
+        "GUARD": HEADER_GUARD,
         "CHANNELS": C,
         "HEIGHT": height,
         "WIDTH": width,
         "PIXELS": C * height * width,
         "CLASSES": len(exported.class_names),
         "STACK": -(-stack // 1024),
-        "NAMES": "\n".join(f"    {_string(name)}," for name in exported.class_names),
+        "NAMES": "\n".join(f"    {c_string(name)}," for name in exported.class_names),
         "FUNCTIONS": "\n\n".join(_functions(code)),
         "CONSTANTS": "\n\n".join(code.constants),
         "H": H,
@@ -260,7 +261,7 @@ def c_source(exported: ExportedNetwork) -> dict[str, str]:
         "BUFFERS": ", ".join(f"{name}[{count}]" for name, count in buffers.items()),
         "CALLS": "\n".join(f"    {call};" for call in calls),
     }
-    return {"lenet.h": _filled(HEADER, values), "lenet.c": _filled(SOURCE, values)}
+    return {"lenet.h": filled(HEADER, values), "lenet.c": filled(SOURCE, values)}
 
 
 def _too_large(problem: str) -> ConfigError:
@@ -301,7 +302,7 @@ class Code:
         numbers = [_float(number) for number in values.astype(np.float32).ravel()]
         shape = " x ".join(map(str, values.shape))
         start = f"static const float {name}[{values.size}] = {{ /* {shape} */\n"
-        self.constants.append(f"{start}{_rows(numbers, 6)}\n}};")
+        self.constants.append(f"{start}{c_rows(numbers, 6)}\n}};")
         return name
 
     def window(self, layer: Any, output: Shape, edges: tuple[int, ...], groups: int = 1) -> str:  # noqa: ANN401
@@ -464,13 +465,13 @@ def _float(number: np.float32) -> str:
     return f"{number!s}f"
 
 
-def _rows(numbers: Sequence[str], count: int) -> str:
+def c_rows(numbers: Sequence[str], count: int) -> str:
     """Return the inside of an array's braces, ``count`` numbers a line."""
     rows = [", ".join(numbers[i : i + count]) for i in range(0, len(numbers), count)]
     return ",\n".join(f"    {row}" for row in rows)
 
 
-def _string(text: str) -> str:
+def c_string(text: str) -> str:
     """Return a C string of the UTF-8 bytes: letters, digits and spaces as they are."""
     return f'"{re.sub(rb"[^A-Za-z0-9 ]", _octal, text.encode()).decode()}"'
 
@@ -479,6 +480,6 @@ def _octal(byte: re.Match[bytes]) -> bytes:
     return b"\\%03o" % byte[0][0]
 
 
-def _filled(template: str, values: Mapping[str, object]) -> str:
+def filled(template: str, values: Mapping[str, object]) -> str:
     """Return the template with every @NAME@ replaced by its value."""
     return re.sub("@([A-Z]+)@", lambda found: str(values[found[1]]), template)

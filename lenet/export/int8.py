@@ -1,0 +1,480 @@
+"""C for microcontrollers: weights and activations in 8 bits, and integer arithmetic only.
+
+A number x of an activation is stored as q from −128 to 127, for x ≈ scale·(q − zero), with the
+range that the activation has on a calibration set. Weights are w ≈ scale_f·q with a scale for each
+filter f and no zero; the sums of products are integers of 32 bits, and a product with a number
+m/2^shift makes them the next layer's q. After B. Jacob et al., "Quantization and training of neural
+networks for efficient integer-arithmetic-only inference" (2018), section 2.
+
+:meth:`Quantized.scores` computes in NumPy exactly what the C file computes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from math import frexp, prod
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lenet.export.c_source import HEADER_GUARD, c_rows, c_string, filled
+from lenet.export.exported import ExportedNetwork, not_exported, sample_image
+from lenet.nn.activations import Activation, ReLU
+from lenet.nn.convolution import Convolution
+from lenet.nn.dropout import Dropout
+from lenet.nn.im2col import Array
+from lenet.nn.layer import Layer
+from lenet.nn.linear import Linear
+from lenet.nn.pooling import AveragePooling, MaxPooling
+from lenet.system.errors import ConfigError
+from lenet.version import __version__
+
+Integers = NDArray[np.int64]
+Kind = Literal["weighted", "max_pooling", "average_pooling"]
+
+CALIBRATION: Final = 1000  # images of which the ranges are taken
+FORM: Final = "C of 8 bits"
+
+HEADER: Final = """\
+/* A network @ORIGIN@, in 8 bits.
+ * Written by lenet @VERSION@. C99, integer arithmetic only: compile lenet.c.
+ *
+ * An image is LENET_CHANNELS planes of LENET_HEIGHT rows of LENET_WIDTH levels, from 0 to 255; in
+ * greyscale 0 is background and 255 ink. Scaling and padding are included.
+ *
+ * Constants: @CONSTANTBYTES@ bytes, the image of the self-test included. Working memory:
+ * @MEMORY@ bytes of stack, no heap. All functions can be called from any number of threads.
+ */
+@GUARD@
+#include <stdint.h>
+
+#define LENET_CHANNELS @CHANNELS@
+#define LENET_HEIGHT @HEIGHT@
+#define LENET_WIDTH @WIDTH@
+#define LENET_PIXELS @PIXELS@ /* numbers of an image, of all channels */
+#define LENET_CLASSES @CLASSES@
+
+/* The names of the classes. */
+extern const char *const lenet_class_names[LENET_CLASSES];
+
+/* The class of an image, or -1 for a blank one, whose levels differ by at most 1. */
+int lenet_predict(const unsigned char image[LENET_PIXELS]);
+
+/* The scores of all classes, in units of @UNIT@. */
+void lenet_scores(const unsigned char image[LENET_PIXELS], int32_t scores[LENET_CLASSES]);
+
+/* 0 if this machine gives the scores that lenet gave for the image in lenet.c, otherwise 1. */
+int lenet_self_test(void);
+
+#endif
+"""
+
+SOURCE: Final = """\
+/* A network @ORIGIN@; written by lenet @VERSION@. See lenet.h. */
+#include "lenet.h"
+
+const char *const lenet_class_names[LENET_CLASSES] = {
+@NAMES@
+};
+
+@FUNCTIONS@
+
+@CONSTANTS@
+
+static const unsigned char test_image[LENET_PIXELS] = {
+@TESTIMAGE@
+};
+static const int32_t test_scores[LENET_CLASSES] = {
+@TESTSCORES@
+};
+
+/* x[channels][@H@][@W@] = level - 128, the image in the middle of the background. */
+static void prepare(const unsigned char *image, int8_t *x)
+{
+    for (int c = 0; c < LENET_CHANNELS; c++)
+        for (int i = 0; i < @H@; i++)
+            for (int j = 0; j < @W@; j++) {
+                int h = i - @TOP@, w = j - @LEFT@;
+                int inside = h >= 0 && h < LENET_HEIGHT && w >= 0 && w < LENET_WIDTH;
+                int k = (c * LENET_HEIGHT + h) * LENET_WIDTH + w;
+                *x++ = (int8_t)((inside ? image[k] : @BACKGROUND@) - 128);
+            }
+}
+
+void lenet_scores(const unsigned char image[LENET_PIXELS], int32_t scores[LENET_CLASSES])
+{
+    int8_t @BUFFERS@;
+    prepare(image, a);
+@CALLS@
+}
+
+int lenet_predict(const unsigned char image[LENET_PIXELS])
+{
+    int32_t scores[LENET_CLASSES];
+    int best = 0, minimum = 255, maximum = 0;
+    for (int k = 0; k < LENET_PIXELS; k++) {
+        minimum = image[k] < minimum ? image[k] : minimum;
+        maximum = image[k] > maximum ? image[k] : maximum;
+    }
+    if (maximum - minimum <= 1)
+        return -1;
+    lenet_scores(image, scores);
+    for (int c = 1; c < LENET_CLASSES; c++)
+        if (scores[c] > scores[best])
+            best = c;
+    return best;
+}
+
+int lenet_self_test(void)
+{
+    int32_t scores[LENET_CLASSES];
+    lenet_scores(test_image, scores);
+    for (int c = 0; c < LENET_CLASSES; c++)
+        if (scores[c] != test_scores[c])
+            return 1;
+    return 0;
+}
+"""
+
+
+@dataclass(frozen=True)
+class Range:
+    """Of an activation: x ≈ scale·(q − zero)."""
+
+    scale: float
+    zero: int
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A layer in integers; the last one has no multipliers, and its sums are the scores."""
+
+    kind: Kind
+    name: str
+    shape: tuple[int, int, int]
+    output: tuple[int, int, int]
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    edges: tuple[int, int, int, int]
+    zero_in: int
+    zero_out: int
+    lowest: int
+    weight: Integers
+    """(F, C·kh·kw); empty for a pooling."""
+    bias: Integers
+    multiplier: Integers
+    shift: Integers
+
+    def windows(self, q: Integers) -> Integers:
+        """Return q − zero (N,C,H,W) as windows (N,C,Ho,Wo,kh,kw), 0 outside the image."""
+        top, left, bottom, right = self.edges
+        x = np.pad(q - self.zero_in, ((0, 0), (0, 0), (top, bottom), (left, right)))
+        seen = np.lib.stride_tricks.sliding_window_view(x, self.kernel, axis=(2, 3))
+        (sh, sw), (_, Ho, Wo) = self.stride, self.output
+        return seen[:, :, ::sh, ::sw][:, :, :Ho, :Wo]
+
+    def run(self, q: Integers) -> Integers:
+        """Return the next q (N,F,Ho,Wo), or the sums of the last layer."""
+        windows = self.windows(q.reshape(-1, *self.shape))
+        N, (F, Ho, Wo) = len(windows), self.output
+        if self.kind == "max_pooling":
+            return np.asarray(windows.max(axis=(4, 5)) + self.zero_in)
+        if self.kind == "average_pooling":
+            sums = windows.sum(axis=(4, 5))
+        else:
+            columns = windows.transpose(0, 2, 3, 1, 4, 5).reshape(N * Ho * Wo, -1)
+            # Exact in float64, whose products are those of a BLAS: the sums are below 2^31.
+            products = columns.astype(np.float64) @ self.weight.T.astype(np.float64)
+            sums = products.astype(np.int64).reshape(N, Ho, Wo, F).transpose(0, 3, 1, 2)
+            sums = sums + self.bias[:, None, None]
+        if not self.multiplier.size:
+            return np.asarray(sums)
+        m, shift = self.multiplier[:, None, None], self.shift[:, None, None]
+        q = ((sums * m + (1 << (shift - 1))) >> shift) + self.zero_out
+        return np.asarray(np.clip(q, self.lowest, 127))
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """A network in integers."""
+
+    exported: ExportedNetwork
+    stages: tuple[Stage, ...]
+    unit: float
+    """A score is this times its integer."""
+
+    def scores(self, images: NDArray[np.uint8]) -> Integers:
+        """Return the scores (N, classes) of raw images (N,C,H,W), as the C file computes them."""
+        top, left, bottom, right = self.exported.padding
+        edges = ((0, 0), (0, 0), (top, bottom), (left, right))
+        background = self.exported.preprocessing.background
+        q = np.pad(images, edges, constant_values=background).astype(np.int64) - 128
+        for stage in self.stages:
+            q = stage.run(q)
+        return q.reshape(len(images), -1)
+
+
+# --- From float to integer ------------------------------------------------------------------------
+
+
+def quantized(exported: ExportedNetwork, calibration: NDArray[np.uint8]) -> Quantized:
+    """Return the network in integers.
+
+    Parameters
+    ----------
+    exported
+        The network.
+    calibration
+        Raw images (N,C,H,W) of the kind that the network was trained on.
+
+    Raises
+    ------
+    ConfigError
+        A layer has no form in integers.
+    DataError
+        The calibration images do not fit the network.
+    """
+    preprocessing = exported.preprocessing
+    if preprocessing.scale <= 0:
+        raise ConfigError("must be above 0", remedy="export it without --int8", key="scale")
+    x = preprocessing.prepare(calibration)
+    exact = -128 - preprocessing.shift / preprocessing.scale
+    range_in = Range(preprocessing.scale, round(exact))
+    rest = preprocessing.scale * (range_in.zero - exact)  # x = scale·(q − zero) + rest
+    layers = [layer for layer in exported.network.layers if not isinstance(layer, Dropout)]
+    exported.network.allocate(x.shape[-1])
+    stages: list[Stage] = []
+    unit = 1.0
+    for place, layer in enumerate(layers):
+        x = layer.forward(x)
+        following = layers[place + 1] if place + 1 < len(layers) else None
+        if isinstance(layer, Activation):
+            after_weights = place > 0 and isinstance(layers[place - 1], Convolution | Linear)
+            if layer.function is not ReLU or not after_weights:
+                raise not_exported(layer, FORM)
+            continue
+        relu = isinstance(following, Activation) and following.function is ReLU
+        measured = np.maximum(x, 0) if relu else x
+        range_out = range_in if isinstance(layer, MaxPooling) else _range(measured)
+        if following is None:
+            if not isinstance(layer, Linear):
+                raise not_exported(layer, FORM, "no linear layer after it")
+            stages.append(_last(layer, range_in, rest))
+            unit = range_in.scale * float(np.abs(layer.weight.value).max() or 1) / 127
+        else:
+            stages.append(_stage(layer, range_in, range_out, rest, relu=relu))
+        range_in, rest = range_out, 0.0 if not isinstance(layer, MaxPooling) else rest
+    return Quantized(exported, tuple(stages), unit)
+
+
+def _range(x: Array) -> Range:
+    low, high = min(0.0, float(x.min())), max(0.0, float(x.max()))
+    scale = (high - low) / 255 or 1.0
+    return Range(scale, round(-128 - low / scale))
+
+
+def _multiplier(factors: Array) -> tuple[Integers, Integers]:
+    """Return m and shift with factor ≈ m / 2^shift, m below 2^31."""
+    pairs = []
+    for factor in factors:
+        fraction, exponent = frexp(float(factor))
+        m, shift = round(fraction * 2**30), 30 - exponent
+        while shift > 62:
+            m, shift = m >> 1, shift - 1
+        pairs.append((m, shift))
+    m_array, shifts = np.array(pairs, np.int64).T
+    if shifts.min() < 1:
+        raise ConfigError(
+            "has activations of very different sizes",
+            remedy="export it without --int8",
+            key="--int8",
+        )
+    return m_array, shifts
+
+
+def _weights(layer: Convolution | Linear) -> tuple[Array, Array]:
+    """Return weights (F,K) and biases (F) in float64."""
+    if isinstance(layer, Linear):
+        return layer.weight.value.astype(np.float64), layer.bias.value.astype(np.float64)
+    kernels = layer.kernels[:, :, ::-1, ::-1] if layer.flip else layer.kernels
+    return kernels.reshape(layer.F, -1).astype(np.float64), layer.bias.value.astype(np.float64)
+
+
+def _integers(
+    layer: Layer, weight: Array, bias: Array, scale: Array, range_in: Range, rest: float
+) -> tuple[Integers, Integers]:
+    """Return weights and biases as integers; a constant in the input becomes part of the bias."""
+    q = np.rint(weight / scale[:, None]).astype(np.int64)
+    b = np.rint((bias + rest * weight.sum(axis=1)) / (scale * range_in.scale))
+    largest = max(127 - range_in.zero, range_in.zero + 128)  # of q − zero
+    if (np.abs(b) + 127 * largest * q.shape[1]).max() >= 2**31:
+        raise not_exported(layer, FORM, "sums of more than 31 bits")
+    return q, b.astype(np.int64)
+
+
+def _last(layer: Linear, range_in: Range, rest: float) -> Stage:
+    """Return the last layer, with one scale for all classes: the sums can be compared."""
+    weight, bias = _weights(layer)
+    scale = np.full(layer.F, (np.abs(weight).max() or 1) / 127)
+    q, b = _integers(layer, weight, bias, scale, range_in, rest)
+    none = np.empty(0, np.int64)
+    return Stage(
+        kind="weighted",
+        name=layer.name,
+        shape=(layer.D, 1, 1),
+        output=(layer.F, 1, 1),
+        kernel=(1, 1),
+        stride=(1, 1),
+        edges=(0, 0, 0, 0),
+        zero_in=range_in.zero,
+        zero_out=0,
+        lowest=-128,
+        weight=q,
+        bias=b,
+        multiplier=none,
+        shift=none,
+    )
+
+
+def _stage(layer: Layer, range_in: Range, range_out: Range, rest: float, *, relu: bool) -> Stage:
+    none = np.empty(0, np.int64)
+    lowest = max(-128, range_out.zero) if relu else -128
+    match layer:
+        case Linear():
+            shape, output = (layer.D, 1, 1), (layer.F, 1, 1)
+            geometry: tuple[Any, ...] = (shape, output, (1, 1), (1, 1), (0, 0, 0, 0))
+        case Convolution() if layer.groups == 1 and layer.dilation == (1, 1):
+            output = (layer.F, layer.Ho, layer.Wo)
+            geometry = layer.shape, output, layer.kernel, layer.stride, layer.edges
+        case MaxPooling() | AveragePooling():
+            (C, H, W), (kh, kw), (sh, sw) = layer.shape, layer.kernel, layer.stride
+            _, Ho, Wo = output = layer.output_shape
+            inside = (Ho - 1) * sh + kh <= H and (Wo - 1) * sw + kw <= W
+            if any(layer.edges) or layer.dilation != (1, 1) or not inside:
+                raise not_exported(layer, FORM, "windows beyond the image")
+            geometry = (C, H, W), output, (kh, kw), (sh, sw), layer.edges
+            if isinstance(layer, MaxPooling):
+                zero = range_in.zero
+                return Stage(
+                    "max_pooling", layer.name, *geometry, zero, zero, -128, none, none, none, none
+                )
+            factors = np.array([range_in.scale / (kh * kw * range_out.scale)])
+            weight = bias = none
+        case _:
+            raise not_exported(layer, FORM)
+    if isinstance(layer, Linear | Convolution):
+        weights, biases = _weights(layer)
+        largest = np.abs(weights).max(axis=1)
+        scale = np.where(largest > 0, largest, 1) / 127
+        weight, bias = _integers(layer, weights, biases, scale, range_in, rest)
+        factors = scale * range_in.scale / range_out.scale
+    kind: Kind = "average_pooling" if isinstance(layer, AveragePooling) else "weighted"
+    multiplier, shift = _multiplier(factors)
+    shape, output, kernel, stride, edges = geometry
+    return Stage(
+        kind=kind,
+        name=layer.name,
+        shape=shape,
+        output=output,
+        kernel=kernel,
+        stride=stride,
+        edges=edges,
+        zero_in=range_in.zero,
+        zero_out=range_out.zero,
+        lowest=lowest,
+        weight=weight,
+        bias=bias,
+        multiplier=multiplier,
+        shift=shift,
+    )
+
+
+# --- C --------------------------------------------------------------------------------------------
+
+
+def int8_source(network: Quantized) -> dict[str, str]:
+    """Return the two files by name, ``lenet.h`` and ``lenet.c``."""
+    exported = network.exported
+    constants: list[str] = []
+    bytes_used = 0
+
+    def array(name: str, kind: str, values: Sequence[int]) -> str:
+        nonlocal bytes_used
+        bytes_used += len(values) * {"int8_t": 1, "int32_t": 4}[kind]
+        rows = c_rows([str(n) for n in values], 16)
+        constants.append(f"static const {kind} {name}[{len(values)}] = {{\n{rows}\n}};")
+        return name
+
+    calls, here, there = [], "a", "b"
+    sizes = {"a": prod(exported.network.input_shape), "b": 0}
+    for number, s in enumerate(network.stages):
+        top, left, _, _ = s.edges
+        sizes_of = (*s.shape, *s.output, *s.kernel, *s.stride, top, left)
+        numbers = [*sizes_of, s.zero_in, s.zero_out, s.lowest]
+        name = f"layer_{number}"
+        bytes_used += 4 * len(numbers)
+        constants.append(
+            f"static const struct layer {name} = {{\n    {', '.join(map(str, numbers))}\n}};"
+        )
+        arguments = [here, f"&{name}"]
+        for field, kind in (
+            ("weight", "int8_t"),
+            ("bias", "int32_t"),
+            ("multiplier", "int32_t"),
+            ("shift", "int8_t"),
+        ):
+            values = getattr(s, field).ravel().tolist()
+            if values:
+                arguments.append(array(f"{field}_{number}", kind, values))
+        last = number == len(network.stages) - 1
+        function = "scored" if last else s.kind
+        here, there = ("scores" if last else there), here
+        calls.append(f"{function}({', '.join((*arguments, here))})")
+        if not last:
+            sizes[here] = max(sizes[here], prod(s.output))
+    image = sample_image(exported)
+    scores = network.scores(image[None])[0]
+    C, H, W = exported.network.input_shape
+    _, height, width = exported.image_shape
+    values = {
+        "ORIGIN": re.sub(r"[^A-Za-z0-9 ,.-]", "?", exported.origin),
+        "VERSION": __version__,
+        "GUARD": HEADER_GUARD,
+        "CHANNELS": C,
+        "HEIGHT": height,
+        "WIDTH": width,
+        "PIXELS": C * height * width,
+        "CLASSES": len(exported.class_names),
+        "CONSTANTBYTES": bytes_used + image.size + 4 * len(scores),
+        "MEMORY": sum(sizes.values()),
+        "UNIT": f"{network.unit:.6g}",
+        "NAMES": "\n".join(f"    {c_string(name)}," for name in exported.class_names),
+        "FUNCTIONS": _functions({s.kind for s in network.stages[:-1]}),
+        "CONSTANTS": "\n\n".join(constants),
+        "TESTIMAGE": c_rows([str(level) for level in image.ravel()], 16),
+        "TESTSCORES": c_rows([str(score) for score in scores], 6),
+        "H": H,
+        "W": W,
+        "TOP": exported.padding[0],
+        "LEFT": exported.padding[1],
+        "BACKGROUND": exported.preprocessing.background,
+        "BUFFERS": ", ".join(f"{name}[{count}]" for name, count in sizes.items() if count),
+        "CALLS": "\n".join(f"    {call};" for call in calls),
+    }
+    return {"lenet.h": filled(HEADER, values), "lenet.c": filled(SOURCE, values)}
+
+
+def _functions(kinds: set[str]) -> str:
+    """Return the functions of ``int8.c`` that layers before the last one, and the last, call."""
+    if kinds & {"weighted", "average_pooling"}:
+        kinds = {*kinds, "requantized"}
+    text = files("lenet.export").joinpath("int8.c").read_text(encoding="ascii")
+    _, *parts = re.split(r"^/\* \[(\w+)\] \*/\n", text, flags=re.MULTILINE)
+    used = [
+        p for name, p in zip(parts[::2], parts[1::2], strict=True) if name in {*kinds, "common"}
+    ]
+    return "\n\n".join(part.strip() for part in used)
