@@ -401,6 +401,8 @@ class Model:
     ) -> float:
         """Write an ONNX file, as ``lenet export`` does; needs the extra ``onnx``.
 
+        Its input is uint8 images (N,C,H,W) as they are stored; it scales and pads them itself.
+
         Parameters
         ----------
         path
