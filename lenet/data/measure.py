@@ -105,9 +105,11 @@ class TrainingImages:
         return 0 < self.lightest - self.darkest < MIN_RANGE
 
 
-def training_images(images: NDArray[np.uint8], levels: Levels = BYTES) -> TrainingImages:
-    """Measure the training images (N,H,W) or (N,C,H,W)."""
-    facts = image_facts(images)
+def training_images(
+    images: NDArray[np.uint8], levels: Levels = BYTES, facts: ImageFacts | None = None
+) -> TrainingImages:
+    """Measure the training images (N,H,W) or (N,C,H,W), unless ``facts`` are given."""
+    facts = facts or image_facts(images)
     return TrainingImages(
         facts.shape, facts.darkest, facts.lightest, facts.paper, facts.drawn_as_mnist, levels
     )

@@ -8,9 +8,8 @@ as easy as 1, 2, 3).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +18,7 @@ PER_COUNT: Final = 8
 """Numbers of 32 bits that Philox makes of one value of its counter."""
 
 
-@dataclass(frozen=True)
-class RandomKey:
+class RandomKey(NamedTuple):
     """What the random numbers of a layer depend on.
 
     Attributes

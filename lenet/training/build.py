@@ -20,7 +20,7 @@ from lenet.data.augmentation import Distorter
 from lenet.data.catalogue import FORMATS, ROLES
 from lenet.data.labels import missing_classes
 from lenet.data.loader import Loader, held_out
-from lenet.data.measure import fit_preprocessing, image_facts
+from lenet.data.measure import ImageFacts, fit_preprocessing, image_facts
 from lenet.data.preprocessing import Preprocessing, image_shape
 from lenet.nn.gemm import DEFAULT_BLOCK
 from lenet.nn.losses import Loss, SoftmaxCrossEntropy
@@ -160,9 +160,9 @@ def with_data(
     return config.with_values(values)
 
 
-def data_remarks(config: Config, found: datasets.Split) -> list[str]:
+def data_remarks(config: Config, found: datasets.Split, facts: ImageFacts) -> list[str]:
     """Return what training should report about its images: levels, background, missing classes."""
-    remarks = image_facts(found.images).remarks() if _is_measured(config) else []
+    remarks = facts.remarks() if _is_measured(config) else []
     if missing := missing_classes(found.labels, found.class_names):
         shown = ", ".join(missing[:8]) + " …" * (len(missing) > 8)
         remarks.append(f"no training images of class{'es' * (len(missing) > 1)} {shown}")
@@ -212,17 +212,19 @@ def build_preprocessing(config: Config) -> Preprocessing:
     return Preprocessing(model.input_shape, model.scale, model.shift)
 
 
-def training_preprocessing(config: Config, images: NDArray[np.uint8]) -> Preprocessing:
+def training_preprocessing(
+    config: Config, images: NDArray[np.uint8], facts: ImageFacts | None = None
+) -> Preprocessing:
     """Return the preprocessing for a configuration's network and its training images.
 
     Levels and background are measured on the images, unless ``model.scale`` or ``model.shift``
     are given. Images that use most of the levels from 0 to 255 on black are scaled as the
-    configuration says.
+    configuration says. ``facts`` are the measurements, if they were made before.
     """
     preprocessing = build_preprocessing(config)
     if not _is_measured(config):
         return preprocessing
-    return fit_preprocessing(preprocessing, image_facts(images))
+    return fit_preprocessing(preprocessing, facts or image_facts(images))
 
 
 def _is_measured(config: Config) -> bool:

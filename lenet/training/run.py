@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from lenet.config.schema import Config
 from lenet.data.datasets import fingerprint
 from lenet.data.levels import BYTES, Levels
-from lenet.data.measure import TrainingImages, training_images
+from lenet.data.measure import ImageFacts, TrainingImages, image_facts, training_images
 from lenet.data.preprocessing import Preprocessing
 from lenet.models.registry import register_layer, registered_layers
 from lenet.models.specification import specification_of
@@ -74,6 +74,8 @@ class TrainingSet:
     """The two numbers of the files that became 0 and 255."""
     fingerprint: str | None = None
     """What the data are, wherever they are: of images, labels and class names."""
+    facts: ImageFacts | None = None
+    """What was measured on the images, if it was."""
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the arrays by the names by which workers receive them."""
@@ -155,13 +157,15 @@ def run_training(
 
     def load() -> TrainingSet:
         split = load_split(config, "train", directory, warn=warn)
-        for remark in data_remarks(config, split):
+        measured = image_facts(split.images)
+        for remark in data_remarks(config, split, measured):
             warn(remark)
         return TrainingSet(
             (split.images, split.labels),
             split.class_names,
             levels=split.levels,
             fingerprint=fingerprint(split),
+            facts=measured,
         )
 
     output = Path(config.output.dir)
@@ -370,7 +374,7 @@ def _start(
     data = load()
     _check_same_data(job, data)
     images = job.start and job.start.images
-    measured = images or training_images(data.training[0], data.levels)
+    measured = images or training_images(data.training[0], data.levels, data.facts)
     counts = np.bincount(data.training[1], minlength=len(data.class_names))
     about = _AboutData(data.class_names, counts, measured, data.fingerprint)
     if job.preprocessing is None:
@@ -378,7 +382,7 @@ def _start(
             job,
             preprocessing=job.start.preprocessing
             if job.start is not None
-            else training_preprocessing(job.config, data.training[0]),
+            else training_preprocessing(job.config, data.training[0], data.facts),
         )
     shared = {name: group.share(array) for name, array in data.arrays().items()}
     del data  # what was copied to shared memory need not stay twice
