@@ -545,3 +545,9 @@ def test_the_command_passes_the_error_on_to_main():
     run = CliRunner().invoke(cli, ["config", "--set", "optimizer.lr=x"])
     assert isinstance(run.exception, ConfigError)
     assert "lenet train --config" in CliRunner().invoke(cli, ["config", "--help"]).output
+
+
+def test_an_initializer_that_is_the_network_s_own_is_no_difference():
+    assert differences(Config(), Config().with_values({"model.initializer": "he"})) == []
+    other = Config().with_values({"model.initializer": "glorot"})
+    assert differences(Config(), other) == ["model.initializer"]

@@ -538,7 +538,14 @@ def differences(a: Config, b: Config) -> list[str]:
     >>> differences(Config(), Config(seed=1, train=Train(epochs=2)))
     ['seed', 'train.epochs']
     """
-    return [dotted for dotted in SETTINGS if attrgetter(dotted)(a) != attrgetter(dotted)(b)]
+    return [dotted for dotted in SETTINGS if _effective(a, dotted) != _effective(b, dotted)]
+
+
+def _effective(config: Config, dotted: str) -> object:
+    """Return the value of a key; a null initializer is the one that the network brings."""
+    if dotted == "model.initializer":
+        return config.model.specification().initializer
+    return attrgetter(dotted)(config)
 
 
 def _check_files(data: Data) -> None:
