@@ -35,6 +35,8 @@ class Dropout(Layer):
         The probability, at least 0 and below 1.
     """
 
+    draws_random = True
+
     def __init__(self, name: str, rate: float = 0.5) -> None:
         super().__init__(name)
         if not isinstance(rate, int | float) or not 0 <= rate < 1:

@@ -20,6 +20,7 @@ The network sets three things that a layer may depend on:
   normalisation differ.
 * :attr:`Layer.random`: the key of the random numbers of this step. ``forward`` is a function of its
   input, the parameters, the state and this key, so the same step repeated gives the same numbers.
+  A class that uses it sets :attr:`Layer.draws_random`.
 * :attr:`Layer.state`: arrays by name, declared in ``build``, that ``forward`` updates in training
   and that no optimizer changes. They are stored with the parameters. ``build`` takes no memory for
   them: it declares constants by :func:`numpy.broadcast_to`, which :meth:`Layer.own_state` copies.
@@ -114,6 +115,9 @@ class Layer(ABC):
     random
         The key of the layer's random numbers in this step.
     """
+
+    draws_random = False
+    """Whether the layer uses :attr:`random`; a class that does sets it to True."""
 
     kernel: tuple[int, int] = (1, 1)
     stride: tuple[int, int] = (1, 1)

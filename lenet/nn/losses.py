@@ -93,7 +93,7 @@ class SoftmaxCrossEntropy(Loss):
         self.probs = np.empty_like(self.dz)
         self.row, self.chosen, self.uniform = (np.empty(N, dtype) for _ in range(3))
         self.images = np.arange(N)
-        self.targets, self.answers = np.empty((2, N), np.intp)
+        self.targets = np.empty(N, np.intp)
 
     def forward(self, z: Array, labels: Array, batch: int | None = None) -> float:
         N = z.shape[1]
@@ -102,8 +102,6 @@ class SoftmaxCrossEntropy(Loss):
         self.batch = batch or N
         labels = np.asarray(labels)
         check_labels(labels, N, self.classes)
-        np.argmax(z, axis=0, out=self.answers)
-        self.correct = int(np.count_nonzero(self.answers == labels))
         np.multiply(labels, N, out=self.targets, dtype=self.targets.dtype)
         self.targets += self.images  # the index of each label's score in the flat (classes × N)
         np.max(z, axis=0, out=self.row)
@@ -112,6 +110,9 @@ class SoftmaxCrossEntropy(Loss):
         np.sum(self.probs, axis=0, out=self.row)
         self.probs /= self.row
         np.take(self.dz, self.targets, out=self.chosen, mode="clip")  # "raise" would make a copy
+        self.correct = N - np.count_nonzero(self.chosen)  # the maxima are the zeros of dz
+        if self.dz.size - np.count_nonzero(self.dz) > N:  # a tie: the first of equals is the answer
+            self.correct = int(np.count_nonzero(np.argmax(z, axis=0) == labels))
         if self.smoothing:
             np.mean(self.dz, axis=0, out=self.uniform)
             self.uniform -= self.chosen

@@ -97,6 +97,7 @@ class Network:
         for i, layer in enumerate(self.layers):
             layer.needs_dx = i != self.first_trained
         self.training = True
+        self._random_layers = [(i, p) for i, p in enumerate(self.plain) if p.draws_random]
         self.set_step()
         self.N = 0
 
@@ -203,7 +204,7 @@ class Network:
         first_image
             The number in the whole batch of the first image of this worker's part.
         """
-        for i, layer in enumerate(self.plain):
+        for i, layer in self._random_layers:
             layer.random = RandomKey(seed, step, first_image, i)
 
     # --- Forward and backward ---------------------------------------------------------------------
