@@ -46,7 +46,7 @@ from lenet.training.events import Callback
 from lenet.training.history import History, Recorder
 from lenet.training.log import read_log
 from lenet.training.metrics import Evaluation
-from lenet.training.restore import preprocessing_of, read_checkpoint, restore_network
+from lenet.training.restore import read_checkpoint, restore_network
 from lenet.training.run import TrainingSet, train_network
 
 
@@ -590,7 +590,7 @@ def load(checkpoint: str | PathLike[str]) -> Model:
         The file is missing, damaged or not a checkpoint.
     """
     stored = read_checkpoint(checkpoint)
-    model = Model(restore_network(stored), preprocessing_of(stored), stored.class_names)
+    model = Model(restore_network(stored), stored.preprocessing, stored.class_names)
     model._origin = _Origin(
         stored.config,
         stored.dataset,

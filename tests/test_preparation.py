@@ -23,7 +23,7 @@ from lenet.system.errors import CheckpointError, ConfigError, ImageError, LenetE
 from lenet.training.build import load_split
 from lenet.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from lenet.training.evaluation import probabilities
-from lenet.training.restore import preprocessing_of, read_checkpoint, restore_network
+from lenet.training.restore import read_checkpoint, restore_network
 from lenet.training.run import run_training
 
 TRAIN, TEST = 500, 150
@@ -97,7 +97,7 @@ def of_evaluation(checkpoint: Checkpoint) -> np.ndarray:
     """Probabilities of the test images, as evaluation computes them."""
     test = load_split(checkpoint.config, "test")
     loader = Loader(
-        test.images, test.labels, batch_size=128, preprocessing=preprocessing_of(checkpoint)
+        test.images, test.labels, batch_size=128, preprocessing=checkpoint.preprocessing
     )
     return probabilities(restore_network(checkpoint), loader)
 

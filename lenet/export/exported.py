@@ -21,7 +21,7 @@ from lenet.nn.normalisation import BatchNormalization
 from lenet.nn.pooling import AveragePooling
 from lenet.system.errors import ConfigError
 from lenet.training.checkpoint import Checkpoint
-from lenet.training.restore import plain_network, preprocessing_of
+from lenet.training.restore import plain_network
 
 GREY_SIZE: Final = 28  # of MNIST and its relatives
 DIGITS: Final = tuple("0123456789")
@@ -108,7 +108,7 @@ def exported_network(
             key="--image-size",
         )
     origin = f"trained on {checkpoint.dataset}, epoch {checkpoint.epoch}, step {checkpoint.step}"
-    preprocessing = preprocessing_of(checkpoint)
+    preprocessing = checkpoint.preprocessing
     return ExportedNetwork(network, size, preprocessing, checkpoint.class_names, origin)
 
 

@@ -17,7 +17,7 @@ from lenet.system.errors import ConfigError, ImageError
 from lenet.system.registry import lookup
 from lenet.training.build import load_split
 from lenet.training.checkpoint import Checkpoint
-from lenet.training.restore import plain_network, preprocessing_of
+from lenet.training.restore import plain_network
 
 PLOTS: Final = dict.fromkeys(
     ("filters", "maps", "patches", "deconv", "field", "edges", "embedding")
@@ -66,7 +66,7 @@ def inspect(
         The picture cannot be read, or no digit is found in it.
     """
     lookup(PLOTS, what, key="plot")
-    network, preprocessing = plain_network(checkpoint), preprocessing_of(checkpoint)
+    network, preprocessing = plain_network(checkpoint), checkpoint.preprocessing
     class_names = checkpoint.class_names
     name = "the given arrays" if test else checkpoint.config.data.name
     if what == "filters":

@@ -27,7 +27,7 @@ from lenet.system.errors import DataError, ImageError, LenetError
 from lenet.system.text import printable
 from lenet.training.checkpoint import Checkpoint
 from lenet.training.ensemble import EVALUATION_BATCH
-from lenet.training.restore import preprocessing_of, restore_network
+from lenet.training.restore import restore_network
 
 BATCH = EVALUATION_BATCH  # the same products as in evaluation, to the last bit
 TOP = 3
@@ -101,7 +101,7 @@ class Predictor:
 
     def __init__(self, checkpoint: Checkpoint, way: str = "auto") -> None:
         self.network = restore_network(checkpoint)
-        self.preprocessing = preprocessing_of(checkpoint)
+        self.preprocessing = checkpoint.preprocessing
         self.class_names = checkpoint.class_names
         self.preparation = Preparation(checkpoint, way)
 

@@ -17,7 +17,7 @@ from lenet.training.build import build_distorter, load_split, split_indices
 from lenet.training.checkpoint import Checkpoint
 from lenet.training.evaluation import evaluate, evaluate_probabilities, probabilities
 from lenet.training.metrics import Evaluation
-from lenet.training.restore import preprocessing_of, restore_network
+from lenet.training.restore import restore_network
 
 EVALUATION_BATCH = 128
 
@@ -75,7 +75,7 @@ def evaluate_checkpoints(
             found.images,
             found.labels,
             batch_size=EVALUATION_BATCH,
-            preprocessing=preprocessing_of(checkpoint),
+            preprocessing=checkpoint.preprocessing,
             dtype=checkpoint.config.train.precision,
             distorter=distorter,
             **chosen,
@@ -99,7 +99,7 @@ def evaluate_checkpoints(
 def _view(checkpoint: Checkpoint) -> Distorter:
     """Return the distortion for test-time augmentation: half the affine ranges of the training."""
     augment = replace(checkpoint.config.augment, elastic_alpha=0.0)
-    distorter = build_distorter(augment, preprocessing_of(checkpoint), strength=0.5)
+    distorter = build_distorter(augment, checkpoint.preprocessing, strength=0.5)
     if distorter is None:
         raise ConfigError(
             "needs a network that was trained with distortions",

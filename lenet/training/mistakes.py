@@ -15,7 +15,7 @@ from lenet.training.checkpoint import Checkpoint
 from lenet.training.ensemble import EVALUATION_BATCH
 from lenet.training.evaluation import evaluate_probabilities, probabilities
 from lenet.training.metrics import Evaluation
-from lenet.training.restore import preprocessing_of, restore_network
+from lenet.training.restore import restore_network
 
 MAX_MISTAKES = 24
 
@@ -51,7 +51,7 @@ def predict_split(checkpoint: Checkpoint, split: Split) -> NDArray[np.float64]:
         split.images,
         split.labels,
         batch_size=EVALUATION_BATCH,
-        preprocessing=preprocessing_of(checkpoint),
+        preprocessing=checkpoint.preprocessing,
         dtype=network.dtype,
     )
     return probabilities(network, loader)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from lenet.data.preprocessing import Preprocessing
 from lenet.nn.network import Network
 from lenet.training.build import gemm_block
 from lenet.training.checkpoint import Checkpoint, load_checkpoint
@@ -37,11 +36,6 @@ def read_checkpoint(path: str | PathLike[str], *, resume: bool = False) -> Check
 def packaged() -> AbstractContextManager[Path]:
     """Return a context with the path of the pretrained model."""
     return as_file(files("lenet") / "weights" / "lenet5-mnist.npz")
-
-
-def preprocessing_of(checkpoint: Checkpoint) -> Preprocessing:
-    """Return the preprocessing that the network of a checkpoint expects."""
-    return checkpoint.preprocessing
 
 
 def restore_network(checkpoint: Checkpoint) -> Network:
