@@ -8,7 +8,7 @@ import click
 
 
 @click.command("import")
-@click.argument("onnx_file", type=click.Path(path_type=Path), metavar="FILE")
+@click.argument("source", type=click.Path(path_type=Path), metavar="FILE")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -17,32 +17,59 @@ import click
     help="The checkpoint to write.",
 )
 @click.option(
+    "--model",
+    type=click.Path(path_type=Path),
+    metavar="NAME|FILE.yaml",
+    help="For a .safetensors file, which contains no network: a packaged network, or a "
+    "configuration with model.layers.",
+)
+@click.option(
     "--scale",
     type=float,
-    help="The file's input is scale × level + shift.  [default: 1 if it takes levels, else 1/255]",
+    help="The network's input is scale × level + shift.  [default: 1 if an ONNX file takes levels, "
+    "that of --model if it states one, else 1/255]",
 )
-@click.option("--shift", type=float, help="See --scale.  [default: 0]")
+@click.option("--shift", type=float, help="See --scale.  [default: that of --model, else 0]")
 @click.option("--classes", metavar="A,B,…", help="The names of the classes.  [default: 0,1,…]")
 def import_(
-    onnx_file: Path, out: Path, scale: float | None, shift: float | None, classes: str | None
+    source: Path,
+    out: Path,
+    model: Path | None,
+    scale: float | None,
+    shift: float | None,
+    classes: str | None,
 ) -> None:
-    """Import the network of an ONNX file, to evaluate, inspect and export it.
+    """Import a network that another program has trained, to evaluate, inspect and export it.
 
-    The network must be a chain of layers, as PyTorch, Keras (by tf2onnx) and scikit-learn (by
-    skl2onnx) write them; needs the extra onnx. Its scores are compared with those of ONNX's
+    FILE is an ONNX file (needs the extra onnx) or PyTorch's weights, a state_dict, in a
+    .safetensors file. The network of an ONNX file must be a chain of layers, as PyTorch, Keras (by
+    tf2onnx) and scikit-learn (by skl2onnx) write them. Its scores are compared with those of ONNX's
     reference evaluator before the checkpoint is written.
 
     \b
         lenet import net.onnx --out net.npz
         lenet import mnist.onnx --scale 0.012728 --shift -0.42421 --out mnist.npz
+        lenet import weights.safetensors --model net.yaml --out net.npz
     """  # noqa: D301 - click's mark for lines to leave as they are
-    from lenet.importing.network import import_onnx
     from lenet.training.checkpoint import save_checkpoint
 
     names = tuple(classes.split(",")) if classes is not None else None
-    imported = import_onnx(onnx_file, scale, shift, names)
-    save_checkpoint(out, imported.checkpoint)
-    types = ", ".join(entry["type"] for entry in imported.checkpoint.model.layers)
-    click.echo(
-        f"{out}: {types}; from {imported.origin}; scores within {imported.difference:.1e} of ONNX's"
-    )
+    if model is None and source.suffix == ".safetensors":
+        raise click.UsageError(
+            "a .safetensors file contains no network: add --model NAME|FILE.yaml"
+        )
+    if model is None:
+        from lenet.importing.network import import_onnx
+
+        checkpoint, difference, origin = import_onnx(source, scale, shift, names)
+        types = ", ".join(entry["type"] for entry in checkpoint.model.layers)
+        report = f"{types}; from {origin}; scores within {difference:.1e} of ONNX's"
+    else:
+        from lenet.importing.state_dict import import_state_dict
+
+        checkpoint, modules = import_state_dict(source, model, scale, shift, names)
+        pairs = ", ".join(f"{layer} from {module}" for layer, module in modules.items())
+        stored = checkpoint.preprocessing
+        report = f"{pairs}; its input is {stored.scale:.6g} × level + {stored.shift:.6g}"
+    save_checkpoint(out, checkpoint)
+    click.echo(f"{out}: {report}")

@@ -1,1 +1,1 @@
-"""Networks that other programs have trained: from an ONNX file to a checkpoint."""
+"""Networks that other programs have trained: from ONNX and .safetensors files to checkpoints."""

@@ -8,16 +8,15 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from lenet.config.schema import Config
-from lenet.data.preprocessing import Preprocessing
 from lenet.export.onnx_file import read_onnx
+from lenet.importing.checkpoint import imported_checkpoint
 from lenet.importing.onnx_graph import chain_of
 from lenet.importing.translation import Translation, translated
 from lenet.models.specification import Specification, expanded
 from lenet.nn.im2col import Array
 from lenet.system.errors import ConfigError, DataError, LenetError
 from lenet.system.extras import require
-from lenet.training.checkpoint import Checkpoint, facts
+from lenet.training.checkpoint import Checkpoint
 from lenet.training.restore import plain_network
 
 IMAGES: Final = 3  # of noise, for the comparison
@@ -78,76 +77,47 @@ def _imported(
         made = translated(chain, scale, shift)
     if not made.steps:
         raise DataError("has no layers", remedy="export a network to ONNX", key="graph")
-    checkpoint = _checkpoint(made, class_names or _class_names(model), given=bool(class_names))
+    specification, arrays = _network(made)
+    names = class_names or _class_names(model, specification.classes())
+    checkpoint = imported_checkpoint(specification, arrays, names, int(made.background))
     difference = _difference(made, checkpoint)
     writer = " ".join(str(part) for part in (model.producer_name, model.producer_version) if part)
     return Imported(checkpoint, difference, writer[:100] or "an unknown program")
 
 
-def _class_names(model: Any) -> tuple[str, ...]:  # noqa: ANN401 - protobuf's own type
+def _class_names(model: Any, classes: int) -> tuple[str, ...] | None:  # noqa: ANN401
+    """Return the names in the metadata, if they are one for each class."""
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     try:
         names = json.loads(metadata.get("class_names", "[]"))
     except (ValueError, RecursionError):
-        return ()
-    if not isinstance(names, list) or not all(isinstance(n, str) and n for n in names):
-        return ()
-    return tuple(name[:200] for name in names)
+        return None
+    are_names = isinstance(names, list) and all(isinstance(n, str) and n for n in names)
+    return tuple(name[:200] for name in names) if are_names and len(names) == classes else None
 
 
-def _checkpoint(made: Translation, class_names: tuple[str, ...], *, given: bool) -> Checkpoint:
+def _network(made: Translation) -> tuple[Specification, dict[str, Array]]:
+    """Return the network as data, and its arrays by name."""
     try:
         layers = expanded([step.entry for step in made.steps])
         C, H, W = made.input_shape
         model = Specification((C, H, W), layers, made.scale, made.shift)
-        classes, shapes = model.classes(), model.parameter_shapes() | model.state_shapes()
+        model.classes()
+        shapes = model.parameter_shapes() | model.state_shapes()
     except ConfigError as error:
         raise DataError(error.problem, remedy=error.remedy, key=error.key) from None
-    if len(class_names) != classes:
-        if given:
-            raise ConfigError(
-                f"are {len(class_names)} names for {classes} classes",
-                remedy="give one name for each class",
-                key="--classes",
-            )
-        class_names = tuple(map(str, range(classes)))
     arrays = {
         f"{entry['name']}.{name}": array
         for entry, step in zip(layers, made.steps, strict=True)
         for name, array in step.arrays.items()
     }
-    for name, array in arrays.items():
-        if not np.isfinite(array.astype(np.float32)).all():
-            raise DataError("is not finite in float32", remedy="train the network again", key=name)
     if {name: array.shape for name, array in arrays.items()} != shapes:
         raise DataError(
             "has weights of other shapes than its layers",
             remedy="export the network to ONNX again",
             key="graph",
         )
-    parameters = {name: arrays[name].astype(np.float32) for name in model.parameter_shapes()}
-    config = Config().with_values(
-        {
-            "model.layers": list(layers),
-            "model.input": [C, H, W],
-            "model.classes": classes,
-            "data.name": "arrays",
-        }
-    )
-    return Checkpoint(
-        config=config,
-        model=model,
-        parameters=parameters,
-        state={name: arrays[name].astype(np.float64) for name in model.state_shapes()},
-        preprocessing=Preprocessing((C, H, W), made.scale, made.shift, int(made.background)),
-        class_names=class_names,
-        dataset="arrays",
-        step=0,
-        epoch=0,
-        metrics={},
-        training=None,
-        facts=facts(1),
-    )
+    return model, arrays
 
 
 # --- Comparing ------------------------------------------------------------------------------------
