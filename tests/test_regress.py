@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from types import ModuleType
 from xml.etree import ElementTree
 
@@ -20,10 +21,11 @@ from scripted import load_script
 from tiny import bars, write_bars
 
 from lenet.cli import main
-from lenet.config.schema import Config
+from lenet.config.reader import load_config
+from lenet.config.schema import Config, differences
 from lenet.data.datasets import Split
 from lenet.regress import clock, history, measure
-from lenet.regress.baseline import Baseline, machine, read_baseline, write_baseline
+from lenet.regress.baseline import Baseline, find_baseline, machine, read_baseline, write_baseline
 from lenet.regress.compare import Check, check_limits, compare, fast_enough
 from lenet.regress.gate import run_gate
 from lenet.regress.measure import Measurement
@@ -445,6 +447,19 @@ def test_a_damaged_history_is_refused_with_its_line(tmp_path, line):
 def test_a_baseline_is_read_as_it_was_written(tmp_path):
     write_baseline(tmp_path / "b.json", BASELINE)
     assert read_baseline(tmp_path / "b.json") == BASELINE
+
+
+def test_the_packaged_baseline_belongs_to_the_packaged_configuration(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert differences(find_baseline(Path("ci")).config, load_config("ci")) == []
+    write_baseline(Path("ci"), BASELINE)
+    assert find_baseline(Path("ci")) == BASELINE
+
+
+def test_a_packaged_baseline_is_not_replaced(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run("--config", "ci", "--baseline", "ci", "--update") == 2
+    assert "does not replace the packaged baseline ci" in capsys.readouterr().err
 
 
 def test_a_baseline_of_version_1_is_read(tmp_path):

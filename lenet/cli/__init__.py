@@ -79,7 +79,7 @@ def cli(debug: bool) -> None:
 
     \b
     lenet train                              built-in digits, no download
-    lenet train --config configs/mnist.yaml
+    lenet train --config mnist
     lenet eval runs/mnist/best.npz
     """  # noqa: D301 - click's mark for lines to leave as they are
 

@@ -7,9 +7,11 @@ from pathlib import Path
 import click
 
 from lenet.cli.options import CONFIG, SET
+from lenet.config.packaged import descriptions
 from lenet.config.reader import load_config
 from lenet.config.writer import to_yaml
 from lenet.models.packaged import MODELS
+from lenet.system.text import table
 
 
 @click.command()
@@ -20,7 +22,10 @@ from lenet.models.packaged import MODELS
     metavar="NAME",
     help=f"Print this packaged network as a list of layers to edit: {', '.join(MODELS)}.",
 )
-def config(file: Path | None, overrides: tuple[str, ...], model: str | None) -> None:
+@click.option(
+    "--list", "as_list", is_flag=True, help="List the packaged configurations, with their purpose."
+)
+def config(file: Path | None, overrides: tuple[str, ...], model: str | None, as_list: bool) -> None:
     """Print the complete configuration, with a comment above each key.
 
     Without options, prints the defaults. Save the output, edit it and pass it to lenet train:
@@ -29,7 +34,12 @@ def config(file: Path | None, overrides: tuple[str, ...], model: str | None) -> 
         lenet config --set optimizer.lr=0.1 > mine.yaml
         lenet train --config mine.yaml
         lenet config --model caffe-lenet > mine.yaml
+        lenet config --list
+        lenet config --config mnist > mine.yaml
     """  # noqa: D301 - click's mark for lines to leave as they are
+    if as_list:
+        click.echo(table(descriptions().items()))
+        return
     # Bytes, so that the output is UTF-8 whatever the terminal's encoding.
     found = load_config(file, overrides)
     if model is not None:

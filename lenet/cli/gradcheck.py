@@ -32,7 +32,7 @@ def gradcheck(
 
     \b
         lenet gradcheck
-        lenet gradcheck --config configs/mnist.yaml --layer C3
+        lenet gradcheck --config mnist --layer C3
     """  # noqa: D301 - click's mark for lines to leave as they are
     from lenet.nn.gradcheck import (
         ROUNDING,

@@ -10,8 +10,8 @@ CONFIG = click.option(
     "--config",
     "file",
     type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Configuration file (YAML).",
+    metavar="FILE|NAME",
+    help="Configuration file (YAML), or the name of a packaged one: lenet config --list.",
 )
 SET = click.option(
     "--set",

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from lenet.cli.options import CONFIG, DATA_DIR, JSON, SET
+from lenet.config.packaged import BASELINE, find_packaged
 from lenet.config.reader import load_config
 
 
@@ -20,8 +21,8 @@ from lenet.config.reader import load_config
     type=click.Path(path_type=Path),
     default=Path("baseline.json"),
     show_default=True,
-    metavar="FILE",
-    help="Baseline to compare with.",
+    metavar="FILE|NAME",
+    help="Baseline to compare with, a file or a packaged one.",
 )
 @click.option(
     "--update",
@@ -76,8 +77,9 @@ def regress(
     file; edit them there, or set them with --limit.
 
     \b
-        lenet regress --config configs/ci.yaml --baseline baseline.json --update
-        lenet regress --config configs/ci.yaml --baseline baseline.json
+        lenet regress --config ci --baseline ci
+        lenet regress --config ci --baseline baseline.json --update
+        lenet regress --config ci --baseline baseline.json
     """  # noqa: D301 - click's mark for lines to leave as they are
     from lenet.regress import baseline as files
     from lenet.regress.gate import run_gate
@@ -92,9 +94,11 @@ def regress(
     from lenet.system.errors import GateFailed
     from lenet.training.build import load_split
 
+    if update and find_packaged(path, BASELINE):
+        raise click.UsageError(f"--update does not replace the packaged baseline {path}")
     config = load_config(file, overrides)
     given = dict(map(parse_limit, limits))
-    baseline = None if update and not path.exists() else files.read_baseline(path)
+    baseline = None if update and not path.exists() else files.find_baseline(path)
     earlier = read_history(history_path) if history_path else []
     split = load_split(config, "train", str(data_dir) if data_dir else None)
     tolerances = replace(baseline.tolerances if baseline else Tolerances(), **given)

@@ -103,7 +103,7 @@ def sweep(
         lenet sweep --grid optimizer.lr=0.01,0.03 --grid train.batch_size=64,128 \\
             --seeds 3 --output runs/sweep
         lenet sweep --grid optimizer.lr=log:0.001:0.1 --random 20 --output runs/drawn
-        lenet sweep --config configs/mnist.yaml --seeds 5 --output runs/five
+        lenet sweep --config mnist --seeds 5 --output runs/five
         mpiexec -n 4 lenet sweep --resume --output runs/sweep --executor mpi
     """  # noqa: D301 - click's mark for lines to leave as they are
     if resume and overwrite:

@@ -65,7 +65,7 @@ def train(
     is the epoch with the best validation result.
 
     \b
-        lenet train --config configs/mnist.yaml --set train.epochs=3 --output runs/short
+        lenet train --config mnist --set train.epochs=3 --output runs/short
         lenet eval runs/short/best.npz
         lenet train --data pictures/ --set model.classes=5 --output runs/pictures
     """  # noqa: D301 - click's mark for lines to leave as they are

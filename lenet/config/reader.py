@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib.resources import as_file
 from pathlib import Path
 
+from lenet.config.packaged import CONFIGURATION, find_packaged, suggestion
 from lenet.config.schema import Config, built, check_known, flattened
 from lenet.config.strict_yaml import parse, read_mapping
 from lenet.system.errors import ConfigError
 from lenet.system.text import clipped
 
 
-def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
+def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
     """Read a YAML file, apply ``key=value`` overrides, and validate the result.
 
     Parameters
     ----------
     path
-        The file; None for the default configuration.
+        The file, or the name of a packaged configuration, such as ``mnist``; None for the default
+        configuration.
     overrides
         Strings such as ``optimizer.lr=0.1``; if a key is given twice, the last value is used. The
         value is YAML: a number, a string, null, or a list such as ``[6, 16]``.
@@ -34,17 +37,28 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
     --------
     >>> load_config(None, ["optimizer.lr=1e-3", "model.channels=[4, 8]"]).model.channels
     (4, 8)
+    >>> load_config("mnist").data.name
+    'mnist'
     """
     overridden = dict(map(_override, overrides))
     try:
-        given = {} if path is None else flattened(read_mapping(path))
-        return built({**given, **overridden})
+        return built({**_given(path), **overridden})
     except ConfigError as error:
         if error.file is None and error.key in overridden:
             error.key = f"--set {error.key}"
         elif path is not None:
             error.file = str(path)
         raise
+
+
+def _given(path: str | Path | None) -> Mapping[str, object]:
+    if path is None:
+        return {}
+    packaged = find_packaged(Path(path), CONFIGURATION)
+    if packaged is None:
+        return flattened(read_mapping(Path(path), suggestion(Path(path))))
+    with as_file(packaged) as file:
+        return flattened(read_mapping(file))
 
 
 def _override(text: str) -> tuple[str, object]:

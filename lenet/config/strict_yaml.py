@@ -38,8 +38,10 @@ _NUMBER: Final = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)
 _NOT_FINITE: Final = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
 
-def read_mapping(path: Path) -> dict[str, Value]:
+def read_mapping(path: Path, if_missing: str = "check the path") -> dict[str, Value]:
     """Read the YAML file ``path``, whose top level must be a mapping.
+
+    ``if_missing`` is the remedy if there is no such file.
 
     Raises
     ------
@@ -49,7 +51,7 @@ def read_mapping(path: Path) -> dict[str, Value]:
         There is no permission to read the file.
     """
     try:
-        value = parse(_decode(_read_small_file(path)))
+        value = parse(_decode(_read_small_file(path, if_missing)))
         if value is None:
             raise ConfigError("is empty", remedy="see `lenet config` for its keys")
         if not isinstance(value, dict):
@@ -202,7 +204,7 @@ def _scalar(node: yaml.ScalarNode) -> bool | int | float | str | None:
     return text if re.match(r"[-+]?0[0-9]", text, re.ASCII) else float(text)
 
 
-def _read_small_file(path: Path) -> bytes:
+def _read_small_file(path: Path, if_missing: str) -> bytes:
     try:
         with open_regular(
             path,
@@ -212,9 +214,7 @@ def _read_small_file(path: Path) -> bytes:
         ) as stream:
             content = stream.read(MAX_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):
-        raise ConfigError(
-            "does not exist", remedy="check the path, or write one with `lenet config`"
-        ) from None
+        raise ConfigError("does not exist", remedy=if_missing) from None
     except PermissionError:
         raise SystemFailure(
             "cannot be read: no permission", remedy="change its permissions"

@@ -4,7 +4,7 @@ After BVLC Caffe (Y. Jia et al., "Caffe: Convolutional Architecture for Fast Fea
 2014): no activation between convolution and pooling, biases learn twice as fast as weights,
 Glorot's uniform weights, pixels times 1/256. (Caffe rounds the size of a pooled map up; here every
 window fits, so rounding changes nothing.) Caffe's documentation states 99.1 % with the solver of
-configs/caffe-lenet.yaml.
+the packaged configuration caffe-lenet.
 
     input   1×28×28
     C1     20×24×24    convolution 5×5              520 weights

@@ -9,9 +9,11 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from importlib.resources import as_file
 from pathlib import Path
 from typing import Any, TypeVar
 
+from lenet.config.packaged import BASELINE, find_packaged, packaged_files
 from lenet.config.schema import Config
 from lenet.regress.measure import Measurement
 from lenet.regress.tolerances import Tolerances
@@ -69,6 +71,21 @@ OLD_KEYS = {
 }
 
 
+def find_baseline(path: Path) -> Baseline:
+    """Read a baseline file, or the packaged baseline of this name.
+
+    Raises
+    ------
+    LenetError
+        There is none, or it is not what :func:`write_baseline` writes.
+    """
+    packaged = find_packaged(path, BASELINE)
+    if packaged is None:
+        return read_baseline(path)
+    with as_file(packaged) as file:
+        return read_baseline(file)
+
+
 def read_baseline(path: Path) -> Baseline:
     """Read a baseline file of this version or of version 1.
 
@@ -81,7 +98,12 @@ def read_baseline(path: Path) -> Baseline:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise DataError("there is no such file", remedy=remedy, file=path) from None
+        packaged = ", ".join(packaged_files(BASELINE))
+        raise DataError(
+            "there is no such file",
+            remedy=f"{remedy}, or name a packaged one: {packaged}",
+            file=path,
+        ) from None
     except (ValueError, RecursionError):
         raise DataError("is not JSON", remedy=remedy, file=path) from None
     try:
