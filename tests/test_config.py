@@ -196,7 +196,7 @@ def test_an_override_can_set_null_and_correct_an_error_of_the_file(written):
         ("optimizer.lr=-1", "--set optimizer.lr", "above 0 and below 1000, is -1"),
         ("optimizer.lr='0.1'", "--set optimizer.lr", "write 0.1 without quotes"),
         ("optimizer.lr=", "--set optimizer.lr", "is null"),
-        ("optimizer.lr={a: 1}", "--set optimizer.lr", "must be one value"),
+        ("optimizer.lr={a: 1}", "--set optimizer.lr", "is a section"),
         ("model.channels=[4", "--set model.channels", "not YAML"),
         ("optimizer.lr=*a", "--set optimizer.lr", "anchors"),
         ("lr=1", "--set lr", "did you mean optimizer.lr"),
@@ -530,6 +530,9 @@ CONFIGS = st.fixed_dictionaries(
         "model.channels": st.tuples(st.integers(1, 4096), st.integers(1, 4096)),
         "model.fuse": st.sampled_from(["auto", "off"]),
         "train.workers": st.just("auto") | st.integers(1, 1024),
+        "train.class_weights": st.sampled_from(["none", "balanced"])
+        | st.lists(st.floats(0, 1000), min_size=1)
+        | st.dictionaries(TEXTS, st.floats(0, 1000), min_size=1),
         "train.checkpoint_every": st.none() | st.integers(1, 10**9) | st.just("30s"),
         "optimizer.lr": st.floats(0, 1000, exclude_min=True, exclude_max=True, **FINITE),
         "optimizer.epsilon": st.floats(0, 1, exclude_min=True, **FINITE),

@@ -95,6 +95,37 @@ def test_the_parts_of_a_batch_add_up(smoothing):
     assert_allclose(np.hstack([loss.backward() for loss in losses]), whole.backward(), rtol=1e-12)
 
 
+WEIGHTS = np.array([0.5, 2, 0, 1, 1, 3, 1, 1, 1, 0.1])
+
+
+@SMOOTHING
+def test_class_weights_against_scipy_and_central_differences(smoothing):
+    z, labels = scores(N=30)
+    loss = SoftmaxCrossEntropy(10, smoothing, WEIGHTS)
+    losses = -(targets(labels, 10, smoothing) * log_softmax(z, axis=0)).sum(axis=0)
+    expected = sum(WEIGHTS[y] * e for y, e in zip(labels, losses, strict=True)) / 30
+    assert loss.forward(z, labels) == pytest.approx(expected, rel=1e-12)
+    assert_gradient(lambda: loss.forward(z, labels), z, loss.backward().copy())
+    assert not loss.backward()[:, labels == 2].any()
+
+
+def test_weights_of_one_change_no_bit():
+    z, labels = scores(N=30)
+    plain, weighted = SoftmaxCrossEntropy(10), SoftmaxCrossEntropy(10, class_weights=np.ones(10))
+    assert plain.forward(z, labels) == weighted.forward(z, labels)
+    assert_array_equal(plain.backward(), weighted.backward())
+
+
+def test_an_image_of_weight_two_counts_as_two():
+    z, labels = scores(N=6)
+    weighted = SoftmaxCrossEntropy(10, class_weights=np.where(np.arange(10) == labels[0], 2.0, 1))
+    twice = np.flatnonzero(labels == labels[0])
+    doubled = SoftmaxCrossEntropy(10)
+    both = np.append(np.arange(6), twice)
+    expected = doubled.forward(z[:, both], labels[both], batch=6)
+    assert weighted.forward(z, labels) == pytest.approx(expected, rel=1e-12)
+
+
 @pytest.mark.parametrize("label", [-1, 10, 255])
 @pytest.mark.parametrize("dtype", [np.uint8, np.int64])
 def test_labels_out_of_range(label, dtype):

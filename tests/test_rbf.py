@@ -81,6 +81,16 @@ def test_the_formula_of_the_paper(j):
     assert_gradient(lambda: loss.forward(y, labels), y, loss.backward().copy())
 
 
+def test_class_weights():
+    y, labels = distances(N=9)
+    weights = np.linspace(0, 2, 10)
+    loss = MAPLoss(10, class_weights=weights)
+    one_by_one = [MAPLoss(10).forward(y[:, [n]], labels[n : n + 1]) for n in range(9)]
+    expected = sum(weights[labels[n]] * one_by_one[n] for n in range(9)) / 9
+    assert loss.forward(y, labels) == pytest.approx(expected, rel=1e-12)
+    assert_gradient(lambda: loss.forward(y, labels), y, loss.backward().copy())
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_far_away_nothing_overflows(dtype):
     y = np.array([[1e4, 0], [2e4, 1e4]], dtype)

@@ -321,6 +321,7 @@ def test_one_worker_and_two_agree_after_a_step_of_an_uneven_batch(configured, tm
         "train__batch_size": 65,
         "train__epochs": 1,
         "train__precision": "float64",
+        "train__class_weights": "balanced",
     }
     one, two = (configured(**options, output__dir=str(tmp_path / name)) for name in ("1", "2"))
     run_training(one)

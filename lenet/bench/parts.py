@@ -30,7 +30,7 @@ def measure_parts(config: Config) -> dict[str, Any]:
     it left it; sgemm runs between the epochs.
     """
     data = load_split(config, "train")
-    trainer = build_trainer(config, data.images, data.labels)
+    trainer = build_trainer(config, data.images, data.labels, class_names=data.class_names)
     laps: dict[Part, list[float]] = defaultdict(list)
     products: list[float] = []
     for epoch in range(config.train.epochs):

@@ -82,7 +82,7 @@ def train_torch(answer: Answer, config: dict[str, Any], channels_last: bool) -> 
     torch.set_num_threads(usable_cores())
     settings = Config.from_dict(config)
     data = load_split(settings, "train")
-    twin = twin_of(build_trainer(settings, data.images, data.labels))
+    twin = twin_of(build_trainer(settings, data.images, data.labels, class_names=data.class_names))
     preprocessing = build_preprocessing(settings)
     x = preprocessing.blank(len(data.images), twin.dtype)
     preprocessing.apply(data.images, x)

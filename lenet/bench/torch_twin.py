@@ -58,11 +58,12 @@ def twin_of(trainer: Trainer) -> Twin:
     ------
     ConfigError
         A layer, the loss or the optimizer has no counterpart in PyTorch, or the trainer distorts
-        images or averages weights, which the comparison leaves out.
+        images, or averages or weights what the comparison does not.
     """
     for key, present, what in (
         ("augment", trainer.loader.distorter, "distorts the images"),
         ("train.average", trainer.average, "averages the weights"),
+        ("train.class_weights", trainer.loss.class_weights, "weights the classes"),
     ):
         if present is not None:
             raise ConfigError(

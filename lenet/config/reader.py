@@ -23,7 +23,7 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Confi
         configuration.
     overrides
         Strings such as ``optimizer.lr=0.1``; if a key is given twice, the last value is used. The
-        value is YAML: a number, a string, null, or a list such as ``[6, 16]``.
+        value is YAML: a number, a string, null, a list such as ``[6, 16]``, or a mapping.
 
     Raises
     ------
@@ -70,10 +70,6 @@ def _override(text: str) -> tuple[str, object]:
             raise ConfigError("has no value", remedy="write key=value, as in optimizer.lr=0.1")
         check_known(dotted)
         parsed = parse(value)
-        if isinstance(parsed, dict):
-            raise ConfigError(
-                "must be one value, is a section", remedy="set its keys one by one, or quote it"
-            )
     except ConfigError as error:
         error.key = f"--set {clipped(dotted)}".rstrip()
         raise

@@ -124,8 +124,24 @@ def _read_layers(value: object) -> object:
     return value if isinstance(value, list | tuple) and value else _REJECTED
 
 
+_WEIGHT: Final = number(at_least=0, below=1e6)
+
+
+def _read_weights(value: object) -> object:
+    if isinstance(value, Mapping):
+        read = {_read_string(name): _WEIGHT.read(weight) for name, weight in value.items()}
+        return _REJECTED if _REJECTED in (*read, *read.values()) or not read else read
+    if isinstance(value, list | tuple):
+        weights = tuple(map(_WEIGHT.read, value))
+        return _REJECTED if _REJECTED in weights or not weights else weights
+    return _REJECTED
+
+
 BOOLEAN: Final = Rule(
     "true or false", lambda value: value if isinstance(value, bool) else _REJECTED
+)
+CLASS_WEIGHTS: Final = Rule(
+    "a list of numbers of at least 0, one per class, or such numbers by class name", _read_weights
 )
 LAYER_LIST: Final = Rule("a list of layers", _read_layers)
 NULL: Final = Rule("null", lambda value: None if value is None else _REJECTED)
@@ -167,7 +183,7 @@ def as_yaml(value: object) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(as_yaml, value))}]"
     if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{k}: {as_yaml(v)}' for k, v in value.items())}}}"
+        return f"{{{', '.join(f'{as_yaml(k)}: {as_yaml(v)}' for k, v in value.items())}}}"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from lenet.config.rules import (
     BOOLEAN,
+    CLASS_WEIGHTS,
     LAYER_LIST,
     NULL,
     SECONDS,
@@ -297,6 +298,12 @@ class Train(_Checked):
         0.0,
         number(at_least=0, below=1),
         "Part of each label's probability that is spread over all classes",
+    )
+    class_weights: str | tuple[float, ...] | Mapping[str, float] = setting(
+        "none",
+        either(choice("none", "balanced"), CLASS_WEIGHTS),
+        "Factor of the training loss of each image, by its class: balanced makes all classes count "
+        "alike; a class that a mapping leaves out has 1",
     )
     average: float = setting(
         0.0,

@@ -137,6 +137,15 @@ class Loader:
             if step >= first:
                 yield self._batch(numbers, epoch, step)
 
+    def class_counts(self, classes: int) -> NDArray[np.int64]:
+        """Return the number of images of each class, among those that are used."""
+        if self.only is not None:
+            labels = self.labels[self.only]
+        else:
+            left_out = self.kept_before + np.arange(self.kept_before.size)
+            labels = np.delete(self.labels[: self.count + left_out.size], left_out)
+        return np.bincount(labels, minlength=classes)
+
     def _numbers(self, epoch: int) -> Iterator[NDArray[np.int64]]:
         """Yield, for every batch of an epoch, the positions of its images among those used."""
         waiting = np.empty(0, np.int64)

@@ -9,6 +9,10 @@ For scores z (classes × N) and labels y, as in docs/derivation.md, 5:
     ∇z    = (probs − Y) / N                         Y one-hot; with 1/N here, and nowhere else
 
 For distances y (classes × N), the outputs of an RBF layer, :class:`MAPLoss`.
+
+With class weights w, the loss of each image and its gradient are multiplied by that of its label:
+
+    E  = (1/N) · Σ w[y] · (…)        ∇z = w[y] · (…) / N
 """
 
 from __future__ import annotations
@@ -31,13 +35,18 @@ class Loss(ABC):
     ----------
     classes
         The number of outputs of an image.
+    class_weights
+        w (classes,), or None for 1.
     correct
         After ``forward``, the number of images whose label has the highest score: the first of
         equal ones, as in evaluation.
     """
 
     classes: int
+    class_weights: Array | None
     correct: int
+    dz: Array
+    row: Array  # the losses of the images
 
     @abstractmethod
     def forward(self, z: Array, labels: Array, batch: int | None = None) -> float:
@@ -70,6 +79,19 @@ class Loss(ABC):
         """Return the probabilities of the classes (classes, N) for outputs z."""
         return softmax(self.scores(z))
 
+    def _allocate_weights(self, N: int) -> None:
+        if self.class_weights is not None:
+            self.image_weights = np.empty(N, self.class_weights.dtype)
+
+    def _weigh(self, labels: Array) -> None:
+        if self.class_weights is not None:
+            np.take(self.class_weights, labels, out=self.image_weights, mode="clip")
+            self.row *= self.image_weights
+
+    def _weigh_gradient(self) -> None:
+        if self.class_weights is not None:
+            self.dz *= self.image_weights
+
 
 class SoftmaxCrossEntropy(Loss):
     """The mean cross-entropy of a batch and its gradient with respect to the scores.
@@ -80,10 +102,15 @@ class SoftmaxCrossEntropy(Loss):
         The number of scores of an image.
     label_smoothing
         ε of C. Szegedy et al. (2016): the target is 1 − ε for the label plus ε/classes for all.
+    class_weights
+        w (classes,), of the labels.
     """
 
-    def __init__(self, classes: int, label_smoothing: float = 0.0) -> None:
+    def __init__(
+        self, classes: int, label_smoothing: float = 0.0, class_weights: Array | None = None
+    ) -> None:
         self.classes, self.smoothing = classes, label_smoothing
+        self.class_weights = class_weights
         self.dz = np.empty((classes, 0))
         self.correct = 0
 
@@ -94,6 +121,7 @@ class SoftmaxCrossEntropy(Loss):
         self.row, self.chosen, self.uniform = (np.empty(N, dtype) for _ in range(3))
         self.images = np.arange(N)
         self.targets = np.empty(N, np.intp)
+        self._allocate_weights(N)
 
     def forward(self, z: Array, labels: Array, batch: int | None = None) -> float:
         N = z.shape[1]
@@ -120,6 +148,7 @@ class SoftmaxCrossEntropy(Loss):
             self.chosen += self.uniform
         np.log(self.row, out=self.row)
         self.row -= self.chosen
+        self._weigh(labels)
         return float(self.row.sum(dtype=np.float64)) / self.batch
 
     def backward(self) -> Array:
@@ -128,6 +157,7 @@ class SoftmaxCrossEntropy(Loss):
             raise _not_forward()
         np.subtract(self.probs, self.smoothing / self.classes, out=self.dz)
         self.dz.reshape(-1)[self.targets] -= 1 - self.smoothing
+        self._weigh_gradient()
         self.dz /= self.batch
         return self.dz
 
@@ -153,10 +183,12 @@ class MAPLoss(Loss):
         The number of outputs of an image.
     j
         The distance beyond which a wrong class is pushed away no further.
+    class_weights
+        w (classes,), of the labels.
     """
 
-    def __init__(self, classes: int, j: float = 1.0) -> None:
-        self.classes, self.j = classes, j
+    def __init__(self, classes: int, j: float = 1.0, class_weights: Array | None = None) -> None:
+        self.classes, self.j, self.class_weights = classes, j, class_weights
         self.dz = np.empty((classes, 0))
         self.correct = 0
 
@@ -167,6 +199,7 @@ class MAPLoss(Loss):
         self.nearest, self.row, self.chosen = (np.empty(N, dtype) for _ in range(3))
         self.images = np.arange(N)
         self.labels, self.answers = np.empty((2, N), np.intp)
+        self._allocate_weights(N)
 
     def forward(self, z: Array, labels: Array, batch: int | None = None) -> float:
         N = z.shape[1]
@@ -190,6 +223,7 @@ class MAPLoss(Loss):
         np.log(self.row, out=self.row)
         self.row -= self.nearest
         self.row += self.chosen
+        self._weigh(self.labels)
         return float(self.row.sum(dtype=np.float64)) / self.batch
 
     def backward(self) -> Array:
@@ -197,6 +231,7 @@ class MAPLoss(Loss):
             raise _not_forward()
         np.negative(self.weights, out=self.dz)
         self.dz[self.labels, self.images] += 1
+        self._weigh_gradient()
         self.dz /= self.batch
         return self.dz
 

@@ -134,7 +134,7 @@ def largest_rise(curve: Sequence[float]) -> float:
 
 
 def _train(config: Config, split: Split) -> _RecordedRun:
-    trainer = build_trainer(config, split.images, split.labels)
+    trainer = build_trainer(config, split.images, split.labels, class_names=split.class_names)
     steps = config.train.epochs * trainer.loader.steps_per_epoch
     if steps < CURVE_POINTS:
         raise ConfigError(

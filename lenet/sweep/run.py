@@ -31,7 +31,7 @@ def check_with_data(plan: Plan, data_dir: str | None) -> list[ConfigError]:
     for size in sorted(sizes):
         config = plan.config.with_values({key: size, "train.workers": 1})
         try:
-            build_trainer(config, split.images, split.labels)
+            build_trainer(config, split.images, split.labels, class_names=split.class_names)
         except ConfigError as error:
             problems.append(error)
     return problems

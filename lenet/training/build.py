@@ -6,7 +6,7 @@ It builds data, network, loss, optimizer, schedule and loaders. The trainer uses
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from os import PathLike
 from typing import Any, TypeAlias
@@ -23,13 +23,14 @@ from lenet.data.loader import Loader, held_out
 from lenet.data.measure import ImageFacts, fit_preprocessing, image_facts
 from lenet.data.preprocessing import Preprocessing, image_shape
 from lenet.nn.gemm import DEFAULT_BLOCK
-from lenet.nn.losses import Loss, SoftmaxCrossEntropy
+from lenet.nn.losses import Loss, MAPLoss, SoftmaxCrossEntropy
 from lenet.nn.network import Network
 from lenet.optim.averaging import Average
 from lenet.optim.optimizers import OPTIMIZERS, Optimizer, hyperparameter_names, make_optimizer
 from lenet.optim.schedules import Schedule, ScheduleOptions, make_schedule, scaled
 from lenet.parallel.communicator import Communicator, SingleProcess
 from lenet.system.errors import ConfigError, DataError
+from lenet.training.class_weights import class_weights
 from lenet.training.trainer import Trainer
 
 Images: TypeAlias = tuple[NDArray[np.uint8], NDArray[Any]]
@@ -285,8 +286,19 @@ def gemm_block(config: Config) -> int:
     return DEFAULT_BLOCK if config.train.block == "auto" else int(config.train.block)
 
 
-def build_loss(network: Network, config: Config) -> Loss:
+def build_loss(
+    network: Network, config: Config, weights: NDArray[np.float64] | None = None
+) -> Loss:
     """Return the loss of a configuration's training.
+
+    Parameters
+    ----------
+    network
+        Its last layer determines the loss.
+    config
+        May ask for label smoothing.
+    weights
+        Factors of the classes, as :func:`class_weights` returns them.
 
     Raises
     ------
@@ -294,15 +306,16 @@ def build_loss(network: Network, config: Config) -> Loss:
         The loss of the last layer does not support label smoothing.
     """
     loss, smoothing = network.default_loss(), config.train.label_smoothing
-    if not smoothing:
-        return loss
-    if not isinstance(loss, SoftmaxCrossEntropy):
+    w = None if weights is None else weights.astype(network.dtype)
+    if isinstance(loss, SoftmaxCrossEntropy):
+        return SoftmaxCrossEntropy(loss.classes, smoothing, w)
+    if smoothing:
         raise ConfigError(
             "requires cross-entropy, but the network ends with an RBF layer",
             remedy="set it to 0",
             key="train.label_smoothing",
         )
-    return SoftmaxCrossEntropy(loss.classes, smoothing)
+    return MAPLoss(loss.classes, class_weights=w)
 
 
 # --- Training -----------------------------------------------------------------------------------
@@ -317,6 +330,7 @@ def build_trainer(
     network: Network | None = None,
     preprocessing: Preprocessing | None = None,
     validation: Images | None = None,
+    class_names: Sequence[str] = (),
 ) -> Trainer:
     """Return the trainer of one worker, at the start of a run.
 
@@ -336,6 +350,8 @@ def build_trainer(
     validation
         Validation images and labels; by default the configuration chooses them among the training
         set.
+    class_names
+        By which ``train.class_weights`` may name the classes; by default their numbers.
 
     Raises
     ------
@@ -360,9 +376,12 @@ def build_trainer(
         network,
         communicator,
     )
+    (classes,) = network.output_shape
+    names = class_names or [str(k) for k in range(classes)]
+    weights = class_weights(config.train.class_weights, loader.class_counts(classes), names)
     return Trainer(
         network,
-        build_loss(network, config),
+        build_loss(network, config, weights),
         optimizer,
         _build_schedule(config, loader.steps_per_epoch),
         loader,

@@ -108,6 +108,7 @@ class _Job:
     """The network to train, if it is not that of the configuration."""
     preprocessing: Preprocessing | None = None
     """Of the images; by default measured on them, or that of ``start``."""
+    class_names: tuple[str, ...] = ()
     layers: Mapping[str, tuple[type[Layer], str]] = field(default_factory=registered_layers)
     """The layers that the user has registered: class and letter by name."""
 
@@ -377,6 +378,7 @@ def _start(
     measured = images or training_images(data.training[0], data.levels, data.facts)
     counts = np.bincount(data.training[1], minlength=len(data.class_names))
     about = _AboutData(data.class_names, counts, measured, data.fingerprint)
+    job = replace(job, class_names=data.class_names)
     if job.preprocessing is None:
         job = replace(
             job,
@@ -422,6 +424,7 @@ def _trainer(communicator: Communicator, arrays: dict[str, NDArray[Any]], job: _
         network=job.network,
         preprocessing=job.preprocessing,
         validation=validation,
+        class_names=job.class_names,
     )
     start = job.start
     if start is not None and start.training is not None:
