@@ -305,6 +305,28 @@ class Train(_Checked):
         "Factor of the training loss of each image, by its class: balanced makes all classes count "
         "alike; a class that a mapping leaves out has 1",
     )
+    teacher: str | tuple[str, ...] | None = setting(
+        None,
+        either(NULL, STRING, names(100)),
+        "Checkpoint of a trained network, or a list of several, whose probabilities are learned "
+        "beside the labels",
+    )
+    teacher_weight: float = setting(
+        0.5,
+        number(at_least=0, at_most=1),
+        "Share of the teacher in the loss; the rest is the labels'",
+    )
+    temperature: float = setting(
+        4.0,
+        number(above=0, at_most=1000),
+        "The scores of teacher and network are divided by this before the softmax",
+    )
+    teacher_copies: int = setting(
+        10,
+        integer(1, 10_000),
+        "Distorted copies of the training images that the teacher evaluates before training; each "
+        "epoch uses the next one",
+    )
     average: float = setting(
         0.0,
         number(at_least=0, below=1),

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from lenet.data.augmentation import Distorter
+from lenet.data.pool import Pool
 from lenet.data.preprocessing import Preprocessing, image_shape
 from lenet.nn.im2col import Array
 from lenet.system.errors import ConfigError
@@ -44,6 +45,8 @@ class Batch:
     step
         Number of the batch since the beginning of training: with ``first``, what random numbers
         that are the same for any number of workers depend on.
+    teacher
+        The teacher's scores (classes,n), if there is a teacher.
     """
 
     x: Array
@@ -51,6 +54,7 @@ class Batch:
     size: int
     first: int
     step: int
+    teacher: Array | None = None
 
 
 def held_out(count: int, validation: int, seed: int) -> NDArray[np.int64]:
@@ -94,6 +98,9 @@ class Loader:
         Of shuffling and distortion; None yields the images in their stored order.
     distorter
         Applies a new random distortion to every image in every epoch, on the padded input.
+    pool
+        Distorted copies of the images to use, with a teacher's scores; they replace ``images`` and
+        ``distorter``.
     rank, size
         The rank of this worker and the number of workers: each gets its part of every batch.
     dtype
@@ -112,6 +119,7 @@ class Loader:
         count: int | None = None,
         seed: int | None = None,
         distorter: Distorter | None = None,
+        pool: Pool | None = None,
         rank: int = 0,
         size: int = 1,
         dtype: DTypeLike = np.float32,
@@ -125,7 +133,8 @@ class Loader:
         self.kept_before = left_out - np.arange(left_out.size)
         total = len(images) if count is None else min(count, len(images))
         self.count = len(only) if only is not None else total - left_out.size
-        self.batch_size, self.seed, self.distorter = batch_size, seed, distorter
+        self.batch_size, self.seed = batch_size, seed
+        self.distorter, self.pool = distorter, pool
         self.rank, self.size, self.dtype = rank, size, dtype
         self.preprocessing = preprocessing
         self.steps_per_epoch = -(-self.count // batch_size)
@@ -174,15 +183,19 @@ class Loader:
     def _batch(self, numbers: NDArray[np.int64], epoch: int, step: int) -> Batch:
         lo = self.rank * numbers.size // self.size
         hi = (self.rank + 1) * numbers.size // self.size
-        part = numbers[lo:hi]
+        own = numbers[lo:hi]
         part = (
-            part + np.searchsorted(self.kept_before, part, side="right")
+            own + np.searchsorted(self.kept_before, own, side="right")
             if self.only is None
-            else self.only[part]
+            else self.only[own]
         )  # fmt: skip
         x, levels, labels = self._buffer(part.size)
         np.take(self.labels, part, out=labels, mode="clip")
-        if self.distorter is None:
+        teacher = None
+        if self.pool is not None:
+            teacher = self.pool.select(epoch, own, levels)
+            self.preprocessing.apply(levels, x)
+        elif self.distorter is None:
             np.take(self.images, part, axis=0, out=levels, mode="clip")
             self.preprocessing.apply(levels, x)
         else:
@@ -192,12 +205,14 @@ class Loader:
             levels[:, :, top : top + H, left : left + W] = images
             key = (self.seed or 0, DISTORTION, epoch, step)
             self.distorter.distort(levels, x, key=key, start=lo)
-        return Batch(x, labels, numbers.size, lo, epoch * self.steps_per_epoch + step)
+        step += epoch * self.steps_per_epoch
+        return Batch(x, labels, numbers.size, lo, step, teacher)
 
     def _buffer(self, n: int) -> tuple[Array, NDArray[np.uint8], NDArray[np.integer[Any]]]:
-        """Return input, levels and labels of n images; the levels padded if they are distorted."""
+        """Return input, levels and labels of n images; distorted ones have padded levels."""
         if n not in self._buffers:
-            shape = self.preprocessing.input_shape if self.distorter else self.images.shape[1:]
+            padded = self.distorter is not None or self.pool is not None
+            shape = self.preprocessing.input_shape if padded else self.images.shape[1:]
             self._buffers[n] = (
                 self.preprocessing.blank(n, self.dtype),
                 np.full((n, *shape), self.preprocessing.background, np.uint8),
@@ -207,6 +222,7 @@ class Loader:
 
     def _release(self) -> None:
         """Return the pages of mapped images to the system, so that they do not fill the memory."""
-        mapped: Any = getattr(self.images, "_mmap", None)
+        images = self.images if self.pool is None else self.pool.images
+        mapped: Any = getattr(images, "_mmap", None)
         if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
             mapped.madvise(mmap.MADV_DONTNEED)

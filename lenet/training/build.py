@@ -21,7 +21,9 @@ from lenet.data.catalogue import FORMATS, ROLES
 from lenet.data.labels import missing_classes
 from lenet.data.loader import Loader, held_out
 from lenet.data.measure import ImageFacts, fit_preprocessing, image_facts
+from lenet.data.pool import Pool
 from lenet.data.preprocessing import Preprocessing, image_shape
+from lenet.nn.distillation import Distillation
 from lenet.nn.gemm import DEFAULT_BLOCK
 from lenet.nn.losses import Loss, MAPLoss, SoftmaxCrossEntropy
 from lenet.nn.network import Network
@@ -318,6 +320,26 @@ def build_loss(
     return MAPLoss(loss.classes, class_weights=w)
 
 
+def build_distillation(config: Config, loss: Loss) -> Distillation | None:
+    """Return what a teacher adds to the loss of the labels, or None without a teacher.
+
+    Raises
+    ------
+    ConfigError
+        The loss of the labels is not cross-entropy.
+    """
+    train = config.train
+    if train.teacher is None:
+        return None
+    if not isinstance(loss, SoftmaxCrossEntropy):
+        raise ConfigError(
+            "requires cross-entropy, but the network ends with an RBF layer",
+            remedy="remove the teacher, or end the network with a linear layer",
+            key="train.teacher",
+        )
+    return Distillation(train.temperature, train.teacher_weight)
+
+
 # --- Training -----------------------------------------------------------------------------------
 
 
@@ -331,6 +353,7 @@ def build_trainer(
     preprocessing: Preprocessing | None = None,
     validation: Images | None = None,
     class_names: Sequence[str] = (),
+    pool: Pool | None = None,
 ) -> Trainer:
     """Return the trainer of one worker, at the start of a run.
 
@@ -352,6 +375,8 @@ def build_trainer(
         set.
     class_names
         By which ``train.class_weights`` may name the classes; by default their numbers.
+    pool
+        The distorted training images with the scores of ``train.teacher``.
 
     Raises
     ------
@@ -375,13 +400,15 @@ def build_trainer(
         preprocessing or training_preprocessing(config, images),
         network,
         communicator,
+        pool,
     )
     (classes,) = network.output_shape
     names = class_names or [str(k) for k in range(classes)]
     weights = class_weights(config.train.class_weights, loader.class_counts(classes), names)
+    loss = build_loss(network, config, weights)
     return Trainer(
         network,
-        build_loss(network, config, weights),
+        loss,
         optimizer,
         _build_schedule(config, loader.steps_per_epoch),
         loader,
@@ -389,6 +416,7 @@ def build_trainer(
         validation=validation_loader,
         average=average,
         patience=config.train.patience,
+        distillation=build_distillation(config, loss),
         communicator=communicator,
     )
 
@@ -434,6 +462,7 @@ def _build_loaders(
     preprocessing: Preprocessing,
     network: Network,
     communicator: Communicator,
+    pool: Pool | None,
 ) -> tuple[Loader, Loader]:
     """Return the loaders of the training and the validation images."""
     images, labels = training
@@ -452,6 +481,7 @@ def _build_loaders(
         count=config.data.limit,
         seed=config.seed,
         distorter=build_distorter(config.augment, preprocessing),
+        pool=pool,
         **common,
     )
     if loader.count < config.train.batch_size:

@@ -62,6 +62,9 @@ class Display(Callback):
         self.bar: tqdm[Any] | None = None
         self.shown = 0.0
 
+    def on_preparation(self, what: str) -> None:
+        self._print(what)
+
     def on_start(self, workers: int) -> None:
         self.opening = self._opening(workers)
 

@@ -51,6 +51,9 @@ class Callback:
     def on_classes(self, counts: NDArray[np.int64]) -> None:
         """Handle the number of training images of each class, before the start."""
 
+    def on_preparation(self, what: str) -> None:
+        """Handle the start of a long computation before the first step, described in words."""
+
     def on_start(self, workers: int) -> None:
         """Handle the start of a run that nothing has refused, with so many workers."""
 

@@ -26,6 +26,7 @@ from lenet.config.schema import Config
 from lenet.data.datasets import fingerprint
 from lenet.data.levels import BYTES, Levels
 from lenet.data.measure import ImageFacts, TrainingImages, image_facts, training_images
+from lenet.data.pool import Pool
 from lenet.data.preprocessing import Preprocessing
 from lenet.models.registry import register_layer, registered_layers
 from lenet.models.specification import specification_of
@@ -44,9 +45,11 @@ from lenet.training.build import (
     data_remarks,
     load_split,
     training_preprocessing,
+    validation_indices,
 )
 from lenet.training.callbacks import Checkpoints, Log
 from lenet.training.checkpoint import Checkpoint, facts
+from lenet.training.distillation import Teachers, build_pool
 from lenet.training.events import Callback, EpochEvent, Snapshot
 from lenet.training.restore import read_checkpoint
 from lenet.training.run_directory import RunDirectory
@@ -94,7 +97,8 @@ class _AboutData:
     counts: NDArray[np.int64]
     """Training images of each class."""
     images: TrainingImages
-    fingerprint: str | None
+    identity: Mapping[str, str]
+    """Digests of what a resumed run must find again: ``data`` and ``teacher``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,7 +253,7 @@ def _train(
         try:
             group = mpi or ProcessGroup(workers)
             stack.enter_context(group)
-            trainer, about = _start(group, job, load)
+            trainer, about = _start(group, job, load, callbacks)
         except (WorkersUnavailable, NotImportable, MemoryError) as error:
             if config.train.workers != "auto" or workers == 1:
                 raise
@@ -261,7 +265,7 @@ def _train(
             warn(f"training with one worker instead of {workers}: {reason}")
             workers = 1
             group = ProcessGroup(workers)
-            trainer, about = _start(group, job, load)
+            trainer, about = _start(group, job, load, callbacks)
         if start is not None:
             _warn_of_differences(start, config, workers, warn)
 
@@ -360,7 +364,7 @@ def _checkpoint_of(trainer: Trainer, job: _Job, about: _AboutData) -> Checkpoint
         training=state.training,
         facts={
             **facts(workers=trainer.communicator.size),
-            **({} if about.fingerprint is None else {"data": about.fingerprint}),
+            **about.identity,
         },
     )
 
@@ -369,24 +373,34 @@ def _checkpoint_of(trainer: Trainer, job: _Job, about: _AboutData) -> Checkpoint
 
 
 def _start(
-    group: ProcessGroup | MPIGroup, job: _Job, load: Callable[[], TrainingSet]
+    group: ProcessGroup | MPIGroup,
+    job: _Job,
+    load: Callable[[], TrainingSet],
+    callbacks: Sequence[Callback],
 ) -> tuple[Trainer, _AboutData]:
     """Load the data, start all workers, and return this one's trainer and what it trains on."""
     data = load()
-    _check_same_data(job, data)
+    identity = {} if data.fingerprint is None else {"data": data.fingerprint}
     images = job.start and job.start.images
     measured = images or training_images(data.training[0], data.levels, data.facts)
     counts = np.bincount(data.training[1], minlength=len(data.class_names))
-    about = _AboutData(data.class_names, counts, measured, data.fingerprint)
-    job = replace(job, class_names=data.class_names)
-    if job.preprocessing is None:
-        job = replace(
-            job,
-            preprocessing=job.start.preprocessing
-            if job.start is not None
-            else training_preprocessing(job.config, data.training[0], data.facts),
-        )
-    shared = {name: group.share(array) for name, array in data.arrays().items()}
+    preprocessing = job.preprocessing or (
+        job.start.preprocessing
+        if job.start is not None
+        else training_preprocessing(job.config, data.training[0], data.facts)
+    )
+    job = replace(job, preprocessing=preprocessing, class_names=data.class_names)
+    arrays = data.arrays()
+    teachers = None
+    if job.config.train.teacher is not None:
+        teachers = Teachers(job.config, data.class_names, preprocessing)
+        identity["teacher"] = teachers.digest()
+    _check_same(job, identity)
+    if teachers is not None:
+        pool = _pool(job.config, teachers, data, preprocessing, callbacks)
+        arrays |= {"pool_images": pool.images, "pool_scores": pool.scores}
+    about = _AboutData(data.class_names, counts, measured, identity)
+    shared = {name: group.share(array) for name, array in arrays.items()}
     del data  # what was copied to shared memory need not stay twice
     arrays = {name: array for name, (array, _) in shared.items()}
     handles = {name: handle for name, (_, handle) in shared.items()}
@@ -399,16 +413,41 @@ def _start(
     return trainer, about
 
 
-def _check_same_data(job: _Job, data: TrainingSet) -> None:
-    """Refuse to resume with other images, labels or class names than those of the run."""
-    before = job.start and job.start.facts.get("data")
-    if before and data.fingerprint and before != data.fingerprint:
+def _check_same(job: _Job, identity: Mapping[str, str]) -> None:
+    """Refuse to resume with other data or another teacher than those of the run."""
+    before = {} if job.start is None else job.start.facts
+    where = Path(job.config.output.dir) / "last.npz"
+    if "data" in before and before["data"] != identity.get("data", before["data"]):
         raise CheckpointError(
             "the training images, labels or class names are not those that the run started with",
             remedy="name its data (--data), or start a new run",
-            file=Path(job.config.output.dir) / "last.npz",
+            file=where,
             key="data",
         )
+    if "teacher" in before and before["teacher"] != identity.get("teacher"):
+        raise CheckpointError(
+            "the teacher is not the network that the run started with",
+            remedy="name its checkpoint, or start a new run",
+            file=where,
+            key="train.teacher",
+        )
+
+
+def _pool(
+    config: Config,
+    teachers: Teachers,
+    data: TrainingSet,
+    preprocessing: Preprocessing,
+    callbacks: Sequence[Callback],
+) -> Pool:
+    """Return the pool of distorted images with the scores of the teachers."""
+
+    def started(what: str) -> None:
+        for callback in callbacks:
+            callback.on_preparation(what)
+
+    without = validation_indices(config, len(data.training[0])) if not data.validation else None
+    return build_pool(config, teachers, data.training, without, preprocessing, started=started)
 
 
 def _trainer(communicator: Communicator, arrays: dict[str, NDArray[Any]], job: _Job) -> Trainer:
@@ -416,6 +455,9 @@ def _trainer(communicator: Communicator, arrays: dict[str, NDArray[Any]], job: _
     validation = None
     if "validation_images" in arrays:
         validation = arrays["validation_images"], arrays["validation_labels"]
+    pool = None
+    if "pool_images" in arrays:
+        pool = Pool(arrays["pool_images"], arrays["pool_scores"])
     trainer = build_trainer(
         job.config,
         arrays["images"],
@@ -425,6 +467,7 @@ def _trainer(communicator: Communicator, arrays: dict[str, NDArray[Any]], job: _
         preprocessing=job.preprocessing,
         validation=validation,
         class_names=job.class_names,
+        pool=pool,
     )
     start = job.start
     if start is not None and start.training is not None:

@@ -29,10 +29,14 @@ FILES = ("previous.npz", "last.npz", "best.npz", "log.csv", "log.jsonl", "config
 FREE_TO_CHANGE = {"data.dir", "output.dir", "train.workers", "train.checkpoint_every"}
 
 
-# The keys that say which images to train on: free if the images themselves are the same.
-DATA_KEYS = {
-    *(f"data.{key}" for key in ("name", "path", "size", "transpose", "invert")),
-    *(f"data.{key}" for key in ("test_fraction", "class_names", *ROLES)),
+# The keys that say which images and teachers to use, by the name of the digest that a checkpoint
+# has of these: free if the images or the teachers themselves are the same.
+IDENTIFIED = {
+    "data": {
+        *(f"data.{key}" for key in ("name", "path", "size", "transpose", "invert")),
+        *(f"data.{key}" for key in ("test_fraction", "class_names", *ROLES)),
+    },
+    "teacher": {"train.teacher"},
 }
 
 
@@ -108,8 +112,8 @@ class RunDirectory:
         ------
         CheckpointError
             Both are missing or damaged, or the configuration differs from that of the run. The
-            keys of the data may differ if the checkpoint has the fingerprint of the images, which
-            is compared when they are loaded.
+            keys of data and teachers may differ if the checkpoint has a digest of these, which is
+            compared when they are loaded.
         """
         path = self.path / "last.npz"
         try:
@@ -120,7 +124,9 @@ class RunDirectory:
                 raise
             checkpoint = read_checkpoint(before, resume=True)
             warn(f"{error}: resuming from {before}, step {checkpoint.step}")
-        free = FREE_TO_CHANGE | (DATA_KEYS if "data" in checkpoint.facts else set())
+        free = FREE_TO_CHANGE | {
+            key for fact, keys in IDENTIFIED.items() if fact in checkpoint.facts for key in keys
+        }
         changed = [k for k in differences(checkpoint.config, config) if k not in free]
         if changed:
             raise CheckpointError(

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet.data.loader import Batch, Loader
+from lenet.nn.distillation import Distillation
 from lenet.nn.im2col import Array
 from lenet.nn.losses import Loss
 from lenet.nn.network import Network
@@ -90,6 +91,8 @@ class Trainer:
         The running average of the weights, which is then used for evaluation.
     patience
         Stop after this many epochs without a better validation result; 0 never stops early.
+    distillation
+        How the teacher's scores, which are then in every training batch, change the loss.
     communicator
         Connects the workers; by default there is only one.
 
@@ -126,12 +129,13 @@ class Trainer:
         validation: Loader | None = None,
         average: Average | None = None,
         patience: int = 0,
+        distillation: Distillation | None = None,
         communicator: Communicator | None = None,
     ) -> None:
         self.network, self.loss = network, loss
         self.optimizer, self.schedule = optimizer, schedule
         self.loader, self.validation = loader, validation
-        self.average = average
+        self.average, self.distillation = average, distillation
         self.epochs, self.patience = epochs, patience
         self.communicator = communicator or SingleProcess()
         self.parameters = network.parameters
@@ -227,7 +231,10 @@ class Trainer:
         self.network.set_step(self.loader.seed or 0, batch.step, batch.first)
         z = self.network.forward(batch.x)
         loss = self.loss.forward(z, batch.labels, batch.size)
-        self.network.backward(self.loss.backward())
+        dz = self.loss.backward()
+        if self.distillation is not None and batch.teacher is not None:
+            loss = self.distillation(z, batch.teacher, dz, loss, batch.size)
+        self.network.backward(dz)
         return np.array([loss, self.loss.correct, *signals])
 
     def _evaluate_epoch(self) -> None:

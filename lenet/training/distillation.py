@@ -1,0 +1,173 @@
+"""Teachers: trained networks whose scores of distorted training images another network learns.
+
+The images are distorted and given to the teachers once, before the first step, and stay in the
+cache, so that a step costs what it costs without a teacher. The pool depends on the images, their
+distortions and the teachers, but not on the seed of the run: several runs share it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lenet.config.schema import Config
+from lenet.data.cache import cached
+from lenet.data.loader import Loader
+from lenet.data.pool import Pool
+from lenet.data.preprocessing import Preprocessing
+from lenet.system.errors import CheckpointError
+from lenet.training.build import Images, build_distorter
+from lenet.training.checkpoint import Checkpoint
+from lenet.training.restore import read_checkpoint, restore_network
+from lenet.version import __version__
+
+BATCH = 128
+"""Images that a teacher evaluates at once."""
+
+
+class Teachers:
+    """One or several trained networks; their scores are averaged.
+
+    The mean of the scores is, but for a constant an image, the logarithm of the geometric mean of
+    the probabilities, at any temperature.
+
+    Parameters
+    ----------
+    config
+        Names their checkpoints.
+    class_names, preprocessing
+        Those of the network that learns.
+
+    Raises
+    ------
+    CheckpointError
+        A checkpoint is missing or damaged, or has other classes or another size of input.
+    """
+
+    def __init__(
+        self, config: Config, class_names: Sequence[str], preprocessing: Preprocessing
+    ) -> None:
+        named = config.train.teacher or ()
+        paths = (named,) if isinstance(named, str) else named
+        self.checkpoints = [read_checkpoint(path) for path in paths]
+        for path, checkpoint in zip(paths, self.checkpoints, strict=True):
+            _check(path, checkpoint, tuple(class_names), preprocessing)
+
+    def digest(self) -> str:
+        """Return what identifies the networks, wherever their files are."""
+        digest = hashlib.blake2b(digest_size=8)
+        for checkpoint in self.checkpoints:
+            digest.update(repr((checkpoint.model, checkpoint.preprocessing)).encode())
+            for arrays in (checkpoint.parameters, checkpoint.state):
+                for array in arrays.values():
+                    digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
+    def scores(self, images: NDArray[np.uint8]) -> Iterator[NDArray[np.float32]]:
+        """Yield the mean scores (n,classes) of images (N,C,H,W), batch by batch."""
+        networks = [restore_network(checkpoint) for checkpoint in self.checkpoints]
+        preprocessings = [checkpoint.preprocessing for checkpoint in self.checkpoints]
+        for start in range(0, len(images), BATCH):
+            part = images[start : start + BATCH]
+            total = np.zeros((len(part), *networks[0].output_shape))
+            for network, preprocessing in zip(networks, preprocessings, strict=True):
+                with network.evaluating():
+                    z = network.forward(preprocessing.prepare(part, network.dtype))
+                    total += network.scores(z).T
+            yield (total / len(networks)).astype(np.float32)
+
+
+def _check(
+    path: str, teacher: Checkpoint, class_names: tuple[str, ...], preprocessing: Preprocessing
+) -> None:
+    """Refuse a teacher with other classes or another input than the network that learns."""
+    problem = ""
+    if len(teacher.class_names) != len(class_names):
+        problem = f"has {len(teacher.class_names)} classes, the data have {len(class_names)}"
+    elif teacher.class_names != class_names:
+        mine, theirs = next(
+            pair for pair in zip(class_names, teacher.class_names, strict=True) if len({*pair}) > 1
+        )
+        problem = f"has a class {theirs} where the data have {mine}"
+    elif teacher.preprocessing.input_shape != preprocessing.input_shape:
+        shapes = ("×".join(map(str, p.input_shape)) for p in (teacher.preprocessing, preprocessing))
+        problem = "takes inputs of {}, the network that learns takes {}".format(*shapes)
+    if problem:
+        raise CheckpointError(
+            problem,
+            remedy="choose a teacher that was trained on the same classes, with the same size of "
+            "input",
+            file=path,
+            key="train.teacher",
+        )
+
+
+def build_pool(
+    config: Config,
+    teachers: Teachers,
+    training: Images,
+    without: NDArray[np.int64] | None,
+    preprocessing: Preprocessing,
+    *,
+    started: Callable[[str], None],
+) -> Pool:
+    """Return the distorted copies of the training images, and the teachers' scores of them.
+
+    Parameters
+    ----------
+    config
+        Its distortions and number of copies; without distortions one copy is enough.
+    teachers
+        Evaluate the copies.
+    training
+        The images, and their labels.
+    without
+        Indices of the validation images among them.
+    preprocessing
+        Of the network that learns.
+    started
+        Is called with a line of text before what takes long, if it is not in the cache.
+    """
+    images, labels = training
+    levels = replace(preprocessing, scale=1.0, shift=0.0)
+    distorter = build_distorter(config.augment, levels)
+    limit = config.data.limit
+    loader = Loader(
+        images,
+        labels,
+        batch_size=BATCH,
+        preprocessing=levels,
+        without=without,
+        count=limit,
+        distorter=distorter,
+    )
+    copies = config.train.teacher_copies if distorter else 1
+    count, input_shape = copies * loader.count, preprocessing.input_shape
+
+    def distorted() -> Iterator[NDArray[np.uint8]]:
+        started(f"distorting {count:,} images for the teacher")
+        for copy in range(copies):
+            for batch in loader.epoch(copy):
+                yield np.rint(batch.x).astype(np.uint8).transpose(3, 0, 1, 2)
+
+    def scored() -> Iterator[NDArray[np.uint8]]:
+        started(f"evaluating {count:,} images with the teacher")
+        for scores in teachers.scores(pool):
+            yield scores.view(np.uint8)
+
+    key = hashlib.blake2b(repr((__version__, config.augment, levels, copies, limit)).encode())
+    key.update(images.data)
+    if without is not None:
+        key.update(without.data)
+    pool = cached("distorted", key.digest(), lambda: ((count, *input_shape), distorted()))
+    width = 4 * config.model.classes  # bytes of the float32 scores of an image
+    key.update(teachers.digest().encode())
+    scores = cached("scores", key.digest(), lambda: ((count, width), scored()))
+    return Pool(
+        pool.reshape(copies, loader.count, *input_shape),
+        scores.view(np.float32).reshape(copies, loader.count, -1),
+    )
