@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from lenet.bench import processes, speed, synthetic, torch_twin
+from lenet.bench import competitors, jax_training, processes, speed, synthetic, torch_twin
+from lenet.bench.competitors import COMPETITORS, Competitor
 from lenet.bench.processes import Program
 from lenet.bench.speed import Case
 from lenet.bench.tables import to_markdown
@@ -77,7 +78,7 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def test_the_object_contains_what_was_measured_and_on_what(result: dict[str, Any]) -> None:
-    assert (result["schema_version"], result["images"], result["rounds"]) == (1, 20, 2)
+    assert (result["schema_version"], result["images"], result["rounds"]) == (2, 20, 2)
     machine = result["machine"]
     assert machine["cores"] == CORES
     assert machine["numpy"] == np.__version__
@@ -113,28 +114,94 @@ def test_runs_are_those_with_one_thread_and_all_then_those_with_workers(
             assert run["peak_bytes"] > 10e6
 
 
-@pytest.mark.skipif(find_spec("torch") is None, reason="PyTorch is not installed")
-def test_pytorch_takes_turns_on_the_same_images(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.skipif(find_spec(name) is None, reason=f"no {name}"))
+        for name in COMPETITORS
+    ],
+)
+def test_another_framework_takes_turns_on_the_same_images(name: str, tmp_path: Path) -> None:
     files = synthetic.write_images(tmp_path, 20, 10, (28, 28))
-    config = synthetic.benchmark_config(Config(), files, rounds=2)
-    (rival,) = [case for case in speed.torch_cases(8) if "channels_last" in case.framework]
-    ours, theirs = speed.race(config, [Case("lenet", 8, 1, 1), rival], tmp_path)
-    pairs = sorted(a / b for a, b in zip(ours["rounds"], theirs["rounds"], strict=True))
-    assert ours["ratios"]["torch channels_last"] == {
-        "median": pytest.approx(sum(pairs) / 2),
-        "min": pytest.approx(pairs[0]),
-        "max": pytest.approx(pairs[1]),
-    }
-    assert theirs["ratios"] == {}
+    config = Config().with_values({"optimizer.name": "sgd"})
+    config = synthetic.benchmark_config(config, files, rounds=2)
+    competitor = COMPETITORS[name]
+    rivals = [Case(f"{name} channels_last", 8, 1, 1)]
+    rivals += [Case(f"{name} channels_last", 8, 2, 1)] if competitor.processes else []
+    ours, *theirs = speed.race(config, [Case("lenet", 8, 1, 1), *rivals], tmp_path)
+    assert [run["ratio"] for run in theirs] == [None] * len(rivals)
+    pairs = sorted(a / b for a, b in zip(ours["rounds"], theirs[0]["rounds"], strict=True))
+    assert (ours["ratio"]["min"], ours["ratio"]["max"]) == pytest.approx(tuple(pairs))
+    assert ours["ratio"]["of"]["framework"] == f"{name} channels_last"
+
+
+FAKE = """
+from lenet.bench import torch_training
+
+def train_torch(answer, config, layout, workers):
+    for _ in range(config["train"]["epochs"]):
+        answer({"images_per_second": {"slow": 1.0, "fast": 4.0}[layout] * workers})
+    answer({"peak_bytes": 10**6})
+
+torch_training.train_torch = train_torch
+"""
+
+
+def test_the_fastest_run_on_as_many_cores_is_compared_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A competitor whose speeds are known, so that what is printed of it is known too."""
+    (tmp_path / "sitecustomize.py").write_text(FAKE)
+    (tmp_path / "torch.py").write_text("__version__ = '7.1'")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(PROJECT)]))
+    fake = Competitor("train_torch", "bench", ("slow", "fast"), processes=True)
+    monkeypatch.setitem(COMPETITORS, "torch", fake)
+    monkeypatch.setattr(speed, "usable_cores", lambda: 2)
+    arguments = ["--against", "torch", "--batch", "8", "--workers", "1,2", "--rounds", "1"]
+    run = CliRunner().invoke(cli, ["bench", *arguments, "--images", "16", "--json"])
+    assert run.exit_code == 0, run.output
+    found = json.loads(run.stdout)
+    assert found["machine"]["torch"] == "7.1"
+    splits = [(1, 1), (1, 2), (2, 1)]
+    assert [(r["framework"], r["workers"], r["threads"]) for r in found["runs"]] == [
+        *(("lenet", *split) for split in splits),
+        *(("torch slow", *split) for split in splits),
+        *(("torch fast", *split) for split in splits),
+    ]
+    for ours in found["runs"][:3]:
+        best = (1, 1) if ours["workers"] * ours["threads"] == 1 else (2, 1)
+        of = ours["ratio"]["of"]
+        assert (of["framework"], of["workers"], of["threads"]) == ("torch fast", *best)
+        assert ours["ratio"]["median"] == pytest.approx(ours["images_per_second"] / 4 / best[0])
+    lead = to_markdown(found).split("\n\n")[2].splitlines()
+    assert [row.split("|")[1].strip() for row in lead[2:]] == ["1", "2"]
+    assert "| torch fast, 1 thread" in lead[2]
+    assert "| torch fast, 2 processes" in lead[3]
+
+
+def test_compiled_is_measured_where_there_is_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = COMPETITORS["torch"]
+    monkeypatch.setattr(competitors, "has_compiler", lambda: False)
+    assert torch.runs(1) == [("eager", 1, 1), ("channels_last", 1, 1)]
+    monkeypatch.setattr(competitors, "has_compiler", lambda: True)
+    assert torch.runs(3)[-3:] == [("compiled", 1, 1), ("compiled", 1, 3), ("compiled", 3, 1)]
+
+
+def test_without_a_compiler_on_the_path_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PATH", "")
+    assert not competitors.has_compiler()
 
 
 def test_the_text_is_tables_of_even_width(result: dict[str, Any]) -> None:
-    ratios = {"torch": {"median": 4.125, "min": 3.5, "max": 12.0}}
     first, *rest = result["runs"]
-    text = to_markdown({**result, "runs": [{**first, "ratios": ratios}, *rest]})
+    rival = {**first, "framework": "torch eager", "ratio": None}
+    ratio = {"median": 4.125, "min": 3.5, "max": 12.0, "of": {"framework": "torch eager"}}
+    runs = [{**first, "ratio": ratio}, *rest, rival]
+    text = to_markdown({**result, "against": "torch", "runs": runs})
     assert "4.12 (3.50-12.00) |" in text
     tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
-    assert [len(rows) for rows in tables] == [13, 2 + len(result["runs"])]
+    assert [len(rows) for rows in tables] == [3, 13, 2 + len(runs)]
     for rows in tables:
         assert len({len(row) for row in rows}) == 1
 
@@ -211,6 +278,7 @@ def test_without_pytorch_the_line_that_installs_it(
             ["--against", "torch", "--set", "model.activation=lecun_tanh"],
             "layer C1.activation: LeCunTanh has no counterpart in PyTorch",
         ),
+        (["--against", "jax", "--set", "optimizer.name=adam"], "Adam is not translated to JAX"),
         (["--batch", "8", "--images", "4"], "there are 4 images to train on"),
     ],
 )
@@ -231,7 +299,7 @@ def test_a_program_ends_with_its_context(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_program_that_dies_is_a_line_and_not_a_traceback() -> None:
-    with Program("torch_version", threads=1) as program:
+    with Program("version", threads=1, module="torch", extra="bench") as program:
         program.process.kill()
         with pytest.raises(SystemFailure, match="ended with code"):
             program.answer()
@@ -254,11 +322,16 @@ def test_resident_memory_counts_the_processes_below() -> None:
     assert processes.resident_memory(child.pid) is None
 
 
-def test_ratios_are_against_every_rival_and_only_for_ours() -> None:
-    ours, theirs = Case("lenet", 8, 1, 1), Case("torch", 8, 1, 2)
-    rates = {ours: (10.0, 20.0, 9.0), theirs: (5.0, 4.0, 3.0)}
-    assert speed.ratios_to_torch(ours, rates) == {"torch": {"median": 3.0, "min": 2.0, "max": 5.0}}
-    assert speed.ratios_to_torch(theirs, rates) == {}
+def test_a_ratio_is_turn_by_turn_with_the_fastest_of_equal_cores() -> None:
+    ours, slow, fast = (Case(name, 8, 1, 2) for name in ("lenet", "torch eager", "torch compiled"))
+    faster_with_more = Case("torch eager", 8, 4, 1)
+    rates = {
+        ours: (10.0, 20.0, 9.0), slow: (5.0, 4.0, 3.0), fast: (6.0, 2.0, 5.0),
+        faster_with_more: (9.0, 9.0, 9.0),
+    }  # fmt: skip
+    ratio = speed.ratio_to_best(ours, rates)
+    assert ratio == {"median": 1.8, "min": 10 / 6, "max": 10.0, "of": vars(fast)}
+    assert speed.ratio_to_best(slow, rates) is None
 
 
 def test_the_twin_of_lenet5_is_the_network_as_users_of_pytorch_write_it() -> None:
@@ -369,6 +442,46 @@ def test_a_network_and_its_twin_have_the_same_outputs_and_gradients(stack: str) 
     for theirs, ours in zip(twin.parameters(), network.parameter_list, strict=True):
         found = theirs.grad.numpy().reshape(ours.shape)
         np.testing.assert_allclose(found, ours.gradient, rtol=0, atol=1e-11)
+
+
+@pytest.mark.skipif(
+    None in (find_spec("torch"), find_spec("jax")), reason="PyTorch or JAX is not installed"
+)
+def test_jax_trains_the_same_network_as_pytorch() -> None:
+    import jax
+    import torch
+
+    layers = [
+        Convolution("C1", 4, kernel=3, padding=1), Activation("A1", "tanh"), MaxPooling("P1"),
+        Convolution("C2", 3, kernel=(2, 3)), Activation("A2", "relu"), AveragePooling("P2"),
+        Linear("F1", 5), Activation("A3", "sigmoid"), Linear("F2", 3),
+    ]  # fmt: skip
+    modules = torch_twin.torch_modules(Network(layers, (2, 10, 11)).plain)
+    sgd = torch_twin.TorchObject(
+        "SGD", {"lr": 0.1, "weight_decay": 0.01, "momentum": 0.9, "nesterov": True}
+    )
+    loss = torch_twin.TorchObject("CrossEntropyLoss", {"label_smoothing": 0.0})
+    twin = torch_twin.Twin(tuple(modules), loss, sgd, "float32")
+    jax_training.check_jax(twin)
+    model = torch.nn.Sequential(*(module.make(torch.nn) for module in modules))
+    parameters = jax_training.initial_parameters(twin, seed=0)
+    with torch.no_grad():
+        flat = [array for pair in parameters for array in pair]
+        for theirs, array in zip(model.parameters(), flat, strict=True):
+            theirs.copy_(torch.tensor(array))
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((6, 2, 10, 11), np.float32), rng.integers(3, size=6)
+    velocity = jax.tree.map(np.zeros_like, parameters)
+    step = jax_training.jitted_step(jax, twin, "channels_first")
+    optimizer = sgd.make(torch.optim, model.parameters())
+    for part in (np.arange(3), np.arange(3, 6)):
+        parameters, velocity = step(parameters, velocity, x, y, part)
+        optimizer.zero_grad()
+        loss.make(torch.nn)(model(torch.tensor(x[part])), torch.tensor(y[part])).backward()
+        optimizer.step()
+    flat = [array for pair in parameters for array in pair]
+    for theirs, array in zip(model.parameters(), flat, strict=True):
+        np.testing.assert_allclose(array, theirs.detach().numpy(), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -164,6 +164,6 @@ def test_what_is_measured_has_the_threads_that_it_is_to_have(monkeypatch):
     )
     for name in machine.THREAD_VARIABLES:
         monkeypatch.setenv(name, "1")
-    processes.Program("torch_version", threads=3)
+    processes.Program("version", threads=3)
     assert {environments[0][name] for name in machine.THREAD_VARIABLES} == {"3"}
-    assert {case.threads for case in speed.torch_cases(64)} == {usable_cores()}
+    assert {case.cores for case in speed.competing_cases("torch", 64)} == {1, usable_cores()}

@@ -13,16 +13,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
+from lenet.bench.jax_training import train_jax
 from lenet.bench.parts import measure_parts
 from lenet.bench.processes import peak_memory
-from lenet.bench.torch_twin import twin_of
+from lenet.bench.torch_training import train_torch
 from lenet.config.schema import Config
 from lenet.system.errors import LenetError
 from lenet.system.extras import require
-from lenet.system.machine import usable_cores
-from lenet.training.build import build_preprocessing, build_trainer, load_split
 from lenet.training.events import Callback, EpochEvent, Snapshot, StepEvent
 from lenet.training.run import run_training
 
@@ -31,15 +28,15 @@ TENTHS = 10
 Answer = Callable[[dict[str, Any]], None]
 
 
-def torch_version(answer: Answer) -> None:
-    """Answer the version of PyTorch.
+def version(answer: Answer, module: str, extra: str) -> None:
+    """Answer the version of a framework.
 
     Raises
     ------
     SystemFailure
-        PyTorch is not installed.
+        It is not installed.
     """
-    answer({"version": str(require("torch", extra="bench").__version__)})
+    answer({"version": str(require(module, extra).__version__)})
 
 
 def time_parts(answer: Answer, config: dict[str, Any]) -> None:
@@ -72,43 +69,9 @@ class _AnswerEpochs(Callback):
         self.answer({"images_per_second": event.images_per_second, "tenths": tenths})
 
 
-def train_torch(answer: Answer, config: dict[str, Any], channels_last: bool) -> None:
-    """Train the network's twin on the same number of batches in eager PyTorch.
-
-    In PyTorch's favour: its images are scaled and padded in advance, and it sums up neither loss
-    nor accuracy.
-    """
-    torch = require("torch", extra="bench")
-    torch.set_num_threads(usable_cores())
-    settings = Config.from_dict(config)
-    data = load_split(settings, "train")
-    twin = twin_of(build_trainer(settings, data.images, data.labels, class_names=data.class_names))
-    preprocessing = build_preprocessing(settings)
-    x = preprocessing.blank(len(data.images), twin.dtype)
-    preprocessing.apply(data.images, x)
-    images = torch.from_numpy(np.ascontiguousarray(x.transpose(3, 0, 1, 2)))
-    labels = torch.from_numpy(data.labels.astype(np.int64))
-    del x
-    torch.manual_seed(settings.seed)
-    model = torch.nn.Sequential(*(module.make(torch.nn) for module in twin.modules))
-    model = model.to(images.dtype)
-    if channels_last:
-        images = images.to(memory_format=torch.channels_last)
-        model = model.to(memory_format=torch.channels_last)
-    optimizer = twin.optimizer.make(torch.optim, model.parameters())
-    loss = twin.loss.make(torch.nn)
-    for _ in range(settings.train.epochs):
-        start = time.perf_counter()
-        for part in torch.randperm(len(images)).split(settings.train.batch_size):
-            optimizer.zero_grad(set_to_none=True)
-            loss(model(images[part]), labels[part]).backward()
-            optimizer.step()
-        answer({"images_per_second": len(images) / (time.perf_counter() - start)})
-    answer({"peak_bytes": peak_memory(1)})
-
-
 PROGRAMS: dict[str, Callable[..., None]] = {
-    program.__name__: program for program in (torch_version, time_parts, train_lenet, train_torch)
+    program.__name__: program
+    for program in (version, time_parts, train_lenet, train_torch, train_jax)
 }
 
 

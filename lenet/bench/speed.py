@@ -1,9 +1,9 @@
-"""The speed of training: part by part, by batch size and workers, and beside PyTorch.
+"""The speed of training: part by part, by batch size and workers, and beside other frameworks.
 
 Every speed is that of a whole training run, as ``lenet train`` makes it, on synthetic images.
 Validation and checkpoints are not included. Runs that are compared take turns, epoch by epoch, so
-that other load on the machine affects all of them alike. A speed is the median over the turns; a
-ratio compares two runs in the same turn.
+that other load on the machine affects all of them alike. A speed is the median over the turns. A
+ratio compares a run turn by turn with the fastest run of the other framework on as many cores.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from typing import Any
 
 import numpy as np
 
+from lenet.bench.competitors import COMPETITORS
+from lenet.bench.jax_training import check_jax
 from lenet.bench.processes import Program
 from lenet.bench.synthetic import benchmark_config, image_shape, write_images
 from lenet.bench.torch_twin import twin_of
@@ -29,7 +31,7 @@ from lenet.parallel.launch import choose_workers
 from lenet.system.machine import describe_machine, usable_cores
 from lenet.training.build import build_trainer
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 REST_SECONDS = 0.3  # between two turns: until the threads of the first have stopped spinning
 
 Say = Callable[[str], None]
@@ -37,12 +39,20 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Case:
-    """A training run to measure; ``threads`` are those of BLAS, or of PyTorch."""
+    """A training run to measure: ``workers`` processes, each with ``threads`` of BLAS or the like.
+
+    ``framework`` is ``lenet``, or a competitor and its layout: ``torch channels_last``.
+    """
 
     framework: str
     batch: int
     workers: int
     threads: int
+
+    @property
+    def cores(self) -> int:
+        """The cores that the run can use."""
+        return self.workers * self.threads
 
     def start(self, config: Config, folder: Path) -> Program:
         """Start the run, in a directory of its own."""
@@ -54,12 +64,11 @@ class Case:
             }
         )
         values = config.to_dict()
-        if self.framework == "lenet":
+        name, _, layout = self.framework.partition(" ")
+        if name == "lenet":
             return Program("train_lenet", threads=self.threads, config=values)
-        channels_last = self.framework == "torch channels_last"
-        return Program(
-            "train_torch", threads=self.threads, config=values, channels_last=channels_last
-        )
+        program, arguments = COMPETITORS[name].program, {"layout": layout, "workers": self.workers}
+        return Program(program, threads=self.threads, config=values, **arguments)
 
 
 def bench(
@@ -69,7 +78,7 @@ def bench(
     workers: Sequence[int | str],
     rounds: int,
     images: int,
-    against_torch: bool,
+    against: str | None,
     say: Say,
 ) -> dict[str, Any]:
     """Measure the parts of a step, and training runs.
@@ -86,8 +95,8 @@ def bench(
         Turns of each run, after one to warm up.
     images
         Images of an epoch, which is a turn.
-    against_torch
-        Measure the same training in PyTorch, too.
+    against
+        Measure the same training in this one of :data:`lenet.bench.competitors.COMPETITORS`, too.
     say
         Is called with a line about what is measured next.
 
@@ -99,15 +108,15 @@ def bench(
     Raises
     ------
     ConfigError
-        The configuration cannot be trained, or has no counterpart in PyTorch.
+        The configuration cannot be trained, or has no counterpart in the other framework.
     SystemFailure
-        PyTorch is not installed; memory or disk space is short.
+        The other framework is not installed; memory or disk space is short.
     """
     cases = [case for batch in batches for case in lenet_cases(batch, workers)]
-    if against_torch:
-        check_comparable(config)
-        cases += [case for batch in batches for case in torch_cases(batch)]
-    machine = machine_facts(with_torch=against_torch)
+    if against:
+        check_comparable(config, against)
+        cases += [case for batch in batches for case in competing_cases(against, batch)]
+    machine = machine_facts(against)
     with TemporaryDirectory(prefix="lenet-bench-") as name:
         folder = Path(name)
         data = write_images(folder, images, config.model.classes, image_shape(config))
@@ -120,12 +129,12 @@ def bench(
             runs += race(config, [case for case in cases if case.batch == batch], folder)
     flop = sum(part["flop_per_image"] for part in timed["parts"])
     for run in runs:
-        cores = max(run["workers"], run["threads"])
-        peak = timed["sgemm_gflops"] * 1e9 * cores
+        peak = timed["sgemm_gflops"] * 1e9 * run["workers"] * run["threads"]
         run["share_of_sgemm"] = run["images_per_second"] * flop / peak
     return {
         "schema_version": SCHEMA_VERSION,
-        "machine": machine,
+        "machine": {**machine, "load_after": load_average()},
+        "against": against,
         "images": images,
         "rounds": rounds,
         "parts_batch": batches[0],
@@ -134,26 +143,32 @@ def bench(
     }
 
 
-def machine_facts(*, with_torch: bool) -> dict[str, Any]:
+def machine_facts(against: str | None = None) -> dict[str, Any]:
     """Return processor, cores, load, system and versions.
 
     Raises
     ------
     SystemFailure
-        PyTorch is needed and not installed.
+        The framework to compare with is not installed.
     """
     here = describe_machine()
     machine = {
         "cpu": here["processor"],
         "cores": usable_cores(),
-        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "load": load_average(),
         "system": f"{platform.system()} {platform.machine()}",
         **{name: here[name] for name in ("python", "lenet", "numpy", "blas")},
     }
-    if with_torch:
-        with Program("torch_version", threads=1) as program:
-            machine["torch"] = program.answer()["version"]
+    if against:
+        extra = COMPETITORS[against].extra
+        with Program("version", threads=1, module=against, extra=extra) as program:
+            machine[against] = program.answer()["version"]
     return machine
+
+
+def load_average() -> float | None:
+    """Return the system's load over the last minute, or None where it is not known."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
 
 # --- The runs -----------------------------------------------------------------------------------
@@ -170,17 +185,22 @@ def lenet_cases(batch: int, workers: Sequence[int | str]) -> list[Case]:
     return cases
 
 
-def torch_cases(batch: int) -> list[Case]:
-    """Return PyTorch with its two memory formats."""
-    return [Case(name, batch, 1, usable_cores()) for name in ("torch", "torch channels_last")]
+def competing_cases(name: str, batch: int) -> list[Case]:
+    """Return the runs of another framework: with one core and with all, in every layout."""
+    return [
+        Case(f"{name} {layout}", batch, workers, threads)
+        for layout, workers, threads in COMPETITORS[name].runs(usable_cores())
+    ]
 
 
-def check_comparable(config: Config) -> None:
-    """Refuse a configuration that has no twin in PyTorch, before anything is measured."""
+def check_comparable(config: Config, against: str) -> None:
+    """Refuse a configuration that has no twin in a framework, before anything is measured."""
     config = config.with_values({"data.validation": 0, "data.limit": None})
     count = config.train.batch_size
     images = np.zeros((count, *image_shape(config)), np.uint8)
-    twin_of(build_trainer(config, images, np.zeros(count, np.uint8)))
+    twin = twin_of(build_trainer(config, images, np.zeros(count, np.uint8)))
+    if against == "jax":
+        check_jax(twin)
 
 
 def race(config: Config, cases: Sequence[Case], folder: Path) -> list[dict[str, Any]]:
@@ -206,26 +226,26 @@ def race(config: Config, cases: Sequence[Case], folder: Path) -> list[dict[str, 
             "us_per_image": 1e6 / median(rates),
             "rounds": list(rates),
             "peak_bytes": peak,
-            "ratios": ratios_to_torch(case, by_case),
+            "ratio": ratio_to_best(case, by_case),
         }
         for (case, rates), peak in zip(by_case.items(), peaks, strict=True)
     ]
 
 
-def ratios_to_torch(
-    case: Case, by_case: dict[Case, tuple[float, ...]]
-) -> dict[str, dict[str, float]]:
-    """Return how many times as fast as PyTorch a run of lenet is, turn by turn."""
-    ratios: dict[str, dict[str, float]] = {}
-    for other, rates in by_case.items():
-        if case.framework == "lenet" != other.framework:
-            pairs = [ours / theirs for ours, theirs in zip(by_case[case], rates, strict=True)]
-            ratios[other.framework] = {
-                "median": median(pairs),
-                "min": min(pairs),
-                "max": max(pairs),
-            }
-    return ratios
+def ratio_to_best(case: Case, by_case: dict[Case, tuple[float, ...]]) -> dict[str, Any] | None:
+    """Return how many times as fast as the fastest competitor on as many cores a run of lenet is.
+
+    Returns
+    -------
+    Median, smallest and largest ratio over the turns, and the framework, workers and threads ``of``
+    the competitor that is fastest by its median; None without one.
+    """
+    others = [c for c in by_case if c.framework != "lenet" and c.cores == case.cores]
+    if case.framework != "lenet" or not others:
+        return None
+    best = max(others, key=lambda other: median(by_case[other]))
+    pairs = [ours / theirs for ours, theirs in zip(by_case[case], by_case[best], strict=True)]
+    return {"median": median(pairs), "min": min(pairs), "max": max(pairs), "of": asdict(best)}
 
 
 def _time_parts(config: Config, batch: int) -> dict[str, Any]:

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from lenet.config.schema import Config
 from lenet.data.idx import header
+from lenet.nn.im2col import Array
 from lenet.system.errors import SystemFailure
 from lenet.training.build import build_preprocessing
 
@@ -79,6 +80,12 @@ def image_shape(config: Config) -> tuple[int, ...]:
     """Return (H,W) or (C,H,W) of the images for a network: at most 28×28 grey ones, as in MNIST."""
     C, H, W = build_preprocessing(config).input_shape
     return (min(H, 28), min(W, 28)) if C == 1 else (C, H, W)
+
+
+def scaled_images(config: Config, images: NDArray[np.uint8], dtype: DTypeLike) -> Array:
+    """Return images as the input (N,C,H,W) of a network: what another framework is given."""
+    x = build_preprocessing(config).prepare(images, dtype)
+    return np.ascontiguousarray(x.transpose(3, 0, 1, 2))
 
 
 def benchmark_config(config: Config, data: dict[str, object], rounds: int) -> Config:

@@ -11,12 +11,20 @@ def to_markdown(result: dict[str, Any]) -> str:
     """Return what :mod:`lenet.bench.speed` or :mod:`lenet.bench.scale` measured."""
     machine = dict(result["machine"])
     cpu, cores, load, system = (machine.pop(key) for key in ("cpu", "cores", "load", "system"))
+    after = machine.pop("load_after", None)
     busy = "" if load is None else f" (load {load:.1f} at the start)"
+    if after is not None:
+        busy = f"{busy[:-1]}, {after:.1f} at the end)"
     versions = ", ".join(f"{name} {version}" for name, version in machine.items())
     blocks = [f"{cpu}, {cores} cores{busy}, {system}; {versions}."]
     if "scale" in result:
         blocks.append(_scale_table(result["scale"]))
     else:
+        if result["against"]:
+            blocks += [
+                f"Core against core, the fastest run of lenet and of {result['against']}:",
+                _ratios_table(result["runs"]),
+            ]
         blocks += [
             f"Parts of a step of {result['parts_batch']} images, one thread, where sgemm reaches "
             f"{result['sgemm_gflops']:.0f} GFLOP/s:",
@@ -61,10 +69,36 @@ def _part_cells(part: dict[str, Any] | None) -> tuple[str, str, str]:
     )
 
 
+def _ratios_table(runs: list[dict[str, Any]]) -> str:
+    """Return a row for every batch size and number of cores: the fastest run of either side."""
+    head = ("cores", "batch", "lenet", "images/s", "fastest other", "images/s", "ratio")
+    rows = []
+    compared = [run for run in runs if run["ratio"]]
+    for cores, batch in sorted({(_cores(run), run["batch"]) for run in compared}):
+        ours = max(
+            (run for run in compared if (_cores(run), run["batch"]) == (cores, batch)),
+            key=lambda run: run["images_per_second"],
+        )
+        theirs = next(run for run in runs if ours["ratio"]["of"].items() <= run.items())
+        speeds = [f"{run['images_per_second']:,.0f}" for run in (ours, theirs)]
+        name = f"{theirs['framework']}, {_split(theirs)}"
+        rows.append((cores, batch, _split(ours), speeds[0], name, speeds[1], _ratio(ours["ratio"])))
+    return markdown_table([head, *rows], ">><><>>")
+
+
+def _cores(run: dict[str, Any]) -> int:
+    return int(run["workers"] * run["threads"])
+
+
+def _split(run: dict[str, Any]) -> str:
+    """Describe how a run uses its cores."""
+    if run["workers"] > 1:
+        return f"{run['workers']} processes"
+    return f"{run['threads']} thread{'s' * (run['threads'] > 1)}"
+
+
 def _runs_table(runs: list[dict[str, Any]]) -> str:
-    others = list(dict.fromkeys(name for run in runs for name in run["ratios"]))
-    measured = ("images/s", "µs/image", "of sgemm", "peak MB")
-    head = ("framework", "batch", "workers", "threads", *measured)
+    head = ("framework", "batch", "workers", "threads", "images/s", "µs/image", "of sgemm")
     rows = [
         (
             run["framework"],
@@ -75,15 +109,14 @@ def _runs_table(runs: list[dict[str, Any]]) -> str:
             f"{run['us_per_image']:.1f}",
             f"{run['share_of_sgemm']:.0%}",
             "" if run["peak_bytes"] is None else f"{run['peak_bytes'] / 1e6:.0f}",
-            *(_ratio(run["ratios"].get(name)) for name in others),
         )
         for run in runs
     ]
-    return markdown_table([(*head, *(f"times {name}" for name in others)), *rows], "<>")
+    return markdown_table([(*head, "peak MB"), *rows], "<>")
 
 
-def _ratio(ratio: dict[str, float] | None) -> str:
-    return f"{ratio['median']:.2f} ({ratio['min']:.2f}-{ratio['max']:.2f})" if ratio else ""
+def _ratio(ratio: dict[str, float]) -> str:
+    return f"{ratio['median']:.2f} ({ratio['min']:.2f}-{ratio['max']:.2f})"
 
 
 def _scale_table(scale: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from lenet.bench.competitors import COMPETITORS
 from lenet.cli.options import CONFIG, JSON, SET
 from lenet.config.reader import load_config
 
@@ -46,8 +47,8 @@ def _numbers(_: click.Context, param: click.Parameter, value: str) -> list[int |
 )
 @click.option(
     "--against",
-    type=click.Choice(["torch"]),
-    help="Also measure this framework, in alternating rounds.",
+    type=click.Choice(list(COMPETITORS)),
+    help="Also measure this framework, in alternating rounds, with one core and with all.",
 )
 @click.option(
     "--rounds",
@@ -105,7 +106,7 @@ def bench(
             workers=workers,
             rounds=rounds,
             images=images,
-            against_torch=against == "torch",
+            against=against,
             say=_say,
         )
     click.echo(json.dumps(result) if as_json else tables.to_markdown(result))
