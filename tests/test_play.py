@@ -1,10 +1,9 @@
-"""The page of ``lenet play``: its scripts, run in Node, compute what this package computes."""
+"""The page of ``lenet play`` computes what this package computes, in Node and in a browser."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import html
 import json
 import re
 import shutil
@@ -13,6 +12,7 @@ from importlib.resources import files
 
 import numpy as np
 import pytest
+from browser import CHROMIUM, Browser
 from click.testing import CliRunner
 from networks import (
     colour_stack,
@@ -48,11 +48,7 @@ from lenet.training.checkpoint import save_checkpoint
 from lenet.training.restore import read_checkpoint
 
 NODE = shutil.which("node")
-BROWSER = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
 in_node = pytest.mark.skipif(NODE is None, reason="Node is not installed")
-in_browser = pytest.mark.skipif(BROWSER is None, reason="Chromium is not installed")
 
 FORWARD = """
 const network = networkOf(input.data);
@@ -344,167 +340,108 @@ def test_a_refusal_exits_with_2(tmp_path):
 
 # --- In a browser --------------------------------------------------------------------------------
 
-# Refused requests and errors are counted, the test's code runs, and its value is left in the page.
-DRIVER = """
-const problems = [], input = {values};
-addEventListener("error", (event) => problems.push(event.message));
-addEventListener("securitypolicyviolation", (event) => problems.push(event.violatedDirective));
-const $ = (selector) => document.querySelector(selector);
-const pause = () => new Promise((resolve) => setTimeout(resolve, 20));
-const visit = (hash) => {{ location.hash = hash; return pause(); }};
-const set = (element, value) => {{
-  element.value = value;
-  element.dispatchEvent(new Event("input"));
-  element.dispatchEvent(new Event("change"));
-}};
-const press = (key) => $("#pad").dispatchEvent(new KeyboardEvent("keydown", {{ key }}));
-const best = () => $("#probabilities .best b").textContent;
-(async () => {{ {code} }})().catch((error) => problems.push(String(error))).then((value) => {{
-  const result = document.createElement("pre");
-  result.id = "result";
-  result.textContent = JSON.stringify({{ value, problems }});
-  document.body.append(result);
-}});
-"""
-
-LESSON = """
-const found = { first: best() };
-const button = (place, label) =>
-  [...document.querySelectorAll(`${place} button`)].find((b) => b.textContent === label);
-$("#examples button:nth-child(8)").click();
-found.example = best();
-$("#clear").click();
-const box = $("#pad").getBoundingClientRect();
-$("#pad").setPointerCapture = () => {};
-for (const [type, y] of [["down", 40], ["move", 140], ["move", 240], ["up", 240]])
-  $("#pad").dispatchEvent(new PointerEvent(`pointer${type}`,
-    { pointerId: 1, clientX: box.left + 140, clientY: box.top + y }));
-found.drawn = best();
-press("Delete");
-press(" ");
-for (let k = 0; k < 22; k++) press("ArrowDown");
-found.keys = best();
-
-await visit("#forward");
-const map = $("#forward-maps .layer:nth-child(2) canvas:nth-child(3)");
-const place = map.getBoundingClientRect();
-map.dispatchEvent(new MouseEvent("click",
-  { clientX: place.left + 0.52 * place.width, clientY: place.top + 0.3 * place.height }));
-found.unit = location.hash;
-found.formula = $("#forward-unit .formula").textContent;
-button("#forward-unit", "Unfold into columns: the matrix view").click();
-found.matrix = location.hash;
-found.chinese = $("#forward-unit").textContent.includes("矩阵乘法");
-
-await visit("#backward/C1/2/8/14");
-const loss = () => Number($("#loss .fields b").textContent.split("= ").pop());
-set($("#loss select"), 7);
-found.losses = [loss()];
-for (const label of ["Take one step", "Go back"]) {
-  button("#descent", label).click();
-  found.losses.push(loss());
-}
-set($("#backward-unit input[type=range]"), 100);
-found.steps = $("#backward-unit output").textContent;
-
-await visit("#im2col");
-set(document.querySelectorAll("#im2col-sizes input")[3], 3);
-set(document.querySelectorAll("#im2col-sizes input")[5], 1);
-found.im2col = $("#im2col-result .formula").textContent;
-await visit("#%");
-found.shown = [...document.querySelectorAll("section")].filter((s) => !s.hidden).map((s) => s.id);
-return found;
-"""
-
-EVERY_LAYER = """
-const { layers } = JSON.parse($("#network").textContent);
-let visited = 0;
-for (const view of ["forward", "backward"])
-  for (const { name } of layers)
-    for (const mode of ["", "/matrix"]) {
-      await visit(`#${view}/${encodeURIComponent(name)}/1/1/1${mode}`);
-      if ($(`#${view}-unit`).textContent && !$(`#${view}-view`).hidden) visited++;
-    }
-return visited === 4 * layers.length;
-"""
-
 IN_PAGE = """
-const network = networkOf(JSON.parse($("#network").textContent));
+const network = networkOf(JSON.parse(document.getElementById("network").textContent));
 return input.images.map((image) => {
   const passes = forward(network, inputOf(network, image));
   return Array.from(softmax(passes[passes.length - 1].y));
 });
 """
+EVERY_LAYER = """
+const { layers } = JSON.parse(document.getElementById("network").textContent);
+let visited = 0;
+for (const view of ["forward", "backward"])
+  for (const { name } of layers)
+    for (const mode of ["", "/matrix"]) {
+      location.hash = `#${view}/${encodeURIComponent(name)}/1/1/1${mode}`;
+      await new Promise((resolve) => setTimeout(resolve, 10));
+      const shown = !document.getElementById(`${view}-view`).hidden;
+      if (shown && document.getElementById(`${view}-unit`).textContent) visited++;
+    }
+return visited === 4 * layers.length;
+"""
 
 
-def drive(page, code, tmp_path, **values):
-    """Return what code returns on the page; the policy gets the hash of the longer script."""
-    script = re.search(r"<script>(.*?)</script>", page, re.S)[1]
-    longer = script + DRIVER.format(values=json.dumps(values), code=code)
-    old, new = (
-        base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-        for text in (script, longer)
-    )
-    file = tmp_path / "play.html"
-    file.write_text(page.replace(script, longer).replace(old, new), encoding="utf-8")
-    done = subprocess.run(
-        [
-            *(BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"),
-            *("--disable-background-networking", f"--user-data-dir={tmp_path / 'profile'}"),
-            *("--window-size=1280,800", "--virtual-time-budget=60000", "--dump-dom", file.as_uri()),
-        ],
-        capture_output=True,
-        encoding="utf-8",
-        check=True,
-        timeout=120,
-    )
-    result = json.loads(html.unescape(re.search(r'<pre id="result">(.*?)</pre>', done.stdout)[1]))
-    return result.get("value"), result["problems"]
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not installed")
+    with Browser(tmp_path_factory.mktemp("profile")) as running:
+        yield running
 
 
-@in_browser
-def test_a_lesson_in_the_browser(tmp_path):
-    page = to_html(exported_network(read_checkpoint("pretrained")))
-    found, problems = drive(page, LESSON, tmp_path)
-    assert problems == []
-    assert [found[key] for key in ("first", "example", "drawn", "keys")] == ["8", "7", "1", "1"]
-    assert found["unit"] == "#forward/C1/2/8/14"
-    assert found["matrix"] == "#forward/C1/2/8/14/matrix"
-    assert re.search(r"Σ x·w = .*z = .*C1\.activation: y = max\(z, 0\)", found["formula"])
-    assert found["chinese"]
-    before, after, back = found["losses"]
-    assert after < before == back
-    assert found["steps"] == "100 of 784"
-    assert found["im2col"].endswith(
-        "Ho = ⌊(4 + 2·1 − 3)/1⌋ + 1 = 4, Wo = 4, K = C·k·k = 9, P = Ho·Wo = 16"
-    )
-    assert found["shown"] == ["draw-view"]
+@pytest.fixture(scope="module")
+def lenet5_page(tmp_path_factory):
+    return written(exported_network(read_checkpoint("pretrained")), tmp_path_factory.mktemp("page"))
 
 
-@in_browser
-@pytest.mark.parametrize("stack", [padded_stack, normalised_stack, subsampling_stack])
-def test_every_layer_is_shown_in_both_directions(tmp_path, stack):
-    found, problems = drive(to_html(of(stack())), EVERY_LAYER, tmp_path)
-    assert (found, problems) == (True, [])
+def written(exported, folder):
+    """Write a page, as it is, and return its path."""
+    file = folder / "play.html"
+    file.write_text(to_html(exported), encoding="utf-8")
+    return file
 
 
-@in_browser
-def test_the_browser_computes_what_python_computes(tmp_path):
+def test_digits_are_drawn_with_mouse_finger_pen_and_keys(browser, lenet5_page):
+    browser.window(390, 844, phone=True)
+    browser.open(lenet5_page)
+    assert browser.text("#answer b") == "8"
+    for pointer in ("mouse", "touch", "pen"):
+        browser.click("#clear")
+        browser.stroke("#pad", [(0.5, 0.15), (0.5, 0.5), (0.5, 0.85)], pointer)
+        assert browser.text("#answer b") == "1", pointer
+    browser.evaluate("document.getElementById('pad').focus()")
+    browser.press("Delete")
+    browser.press(" ")
+    browser.press("ArrowDown", times=16)
+    assert browser.text("#answer b") == "1"
+    assert browser.problems() == []
+
+
+@pytest.mark.parametrize("stack", [padded_stack, normalised_stack, subsampling_stack, max_stack])
+def test_every_layer_is_shown_in_both_directions(browser, tmp_path, stack):
+    browser.open(written(of(stack()), tmp_path))
+    assert browser.run(EVERY_LAYER)
+    assert browser.problems() == []
+
+
+def test_the_browser_computes_what_python_computes(browser, lenet5_page):
     images, _ = draw(30, seed=13)
+    browser.open(lenet5_page)
+    found = browser.run(IN_PAGE, images=images.reshape(len(images), -1).tolist())
     exported = exported_network(read_checkpoint("pretrained"))
-    flat = images.reshape(len(images), -1).tolist()
-    found, problems = drive(to_html(exported), IN_PAGE, tmp_path, images=flat)
-    assert problems == []
     assert_allclose(found, python_probabilities(exported, images), atol=1e-3)
 
 
-@in_browser
-def test_the_policy_of_the_page_refuses_the_network(tmp_path):
-    code = """
-    const answer = await fetch("http://127.0.0.1:9/").then(() => "reached", () => "refused");
-    await pause();
-    return answer;
-    """
-    page = to_html(exported_network(untrained()))
-    found, problems = drive(page, code, tmp_path)
-    assert (found, problems) == ("refused", ["connect-src"])
+@pytest.mark.parametrize("width", [390, 1366, 1920])
+def test_nothing_is_wider_than_the_window(browser, lenet5_page, width):
+    browser.window(width, 800)
+    for address in (
+        "#draw",
+        "#forward/C3/2/4/5/matrix",
+        "#backward/C3/2/0/8",
+        "#im2col/7/7/3/4/1/2",
+    ):
+        browser.open(lenet5_page, address)
+        assert browser.evaluate("document.documentElement.scrollWidth") <= width, address
+
+
+def test_the_policy_of_the_page_refuses_the_network(browser, tmp_path):
+    browser.open(written(exported_network(untrained()), tmp_path))
+    call = 'fetch("http://127.0.0.1:9/").then(() => "reached", () => "refused")'
+    assert browser.evaluate(call) == "refused"
+    assert any("Content Security Policy" in problem for problem in browser.problems())
+
+
+def test_strange_addresses_show_something(browser, lenet5_page):
+    for address in ("#%", "#forward/none/9/9/9", "#backward/C1/99/-1/x?label=length&digit=33"):
+        browser.open(lenet5_page, address)
+        assert (
+            browser.evaluate(
+                "[...document.querySelectorAll('section')].filter(s => !s.hidden).length"
+            )
+            == 1
+        )
+        assert browser.problems() == []
+    browser.open(lenet5_page, "#im2col/99/x/1/4/1/0")
+    assert "Ho = ⌊(7 + 2·0 − 4)/1⌋ + 1 = 4, Wo = 1" in browser.text("#im2col-result")

@@ -87,7 +87,7 @@ function convolutionGradient(state, layer, pass, gradient, unit, choose) {
     }))];
   const cell = Math.max(3, Math.floor(150 / Math.max(H, W)));
 
-  // dW, patch by patch.
+  // dW, patch by patch, up to the chosen one.
   const partial = el("div", { className: "row" });
   const sum = new Float64Array(area);
   const weights = stepper("patches added", P, (q) => {
@@ -102,7 +102,7 @@ function convolutionGradient(state, layer, pass, gradient, unit, choose) {
       el("span", { className: "times" }, q ? `dz = ${number(dz[p], 4)} ×` : "×"),
       numberTable(last, kh, kw, { caption: "patch", scale: largest(pass.x) }),
       el("div", { className: "row" }, el("span", { className: "times" }, "→"),
-        numberTable(sum, kh, kw, { caption: q === P ? "dW, complete" : "sum so far", scale: scaleW, digits: 3 })));
+        numberTable(sum, kh, kw, { caption: `sum of ${q}`, scale: scaleW, digits: 3 })));
   });
 
   // dcols of the chosen patch.
@@ -125,13 +125,14 @@ function convolutionGradient(state, layer, pass, gradient, unit, choose) {
         el("figcaption", {}, "dX by full convolution")));
   });
 
-  weights.set(P);
+  weights.set(i * Wo + j + 1);
   adding.set(P);
   return [
     ...channels,
     el("h3", {}, `dW = dZ · colsᵀ `, zh("权重梯度"), `: filter ${f}, channel ${c}`),
     el("p", { className: "note" }, `The gradient of a kernel is a sum over the ${P} patches: each patch, times its dz.`),
     weights.element, partial,
+    numberTable(dWfc, kh, kw, { caption: `dW, the sum of all ${P}`, scale: scaleW, digits: 3 }),
     el("p", { className: "formula" }, `db = Σ dz = ${number(gradient.db[f], 4)}`),
     el("h3", {}, `dcols = Wᵀ · dZ: the column of patch (${i}, ${j}), channel ${c}`),
     el("p", { className: "note" }, `Every number is a sum over the ${F} filters: dcols(m, n) = Σ w(f, m, n) · dz(f). ` +
@@ -141,7 +142,7 @@ function convolutionGradient(state, layer, pass, gradient, unit, choose) {
     el("p", { className: "note" }, "Where patches overlap, their numbers add up. The full convolution " +
       "of dZ with the kernels turned by 180° gives the same dX."),
     adding.element, images,
-    el("p", { className: "note" }, `Largest difference of the two: ${difference.toExponential(0)}.`),
+    el("p", { className: "note" }, `Largest difference of the two: ${number(difference, 4)}.`),
     numberTable(turned, kh, kw, { caption: `the kernel of filter ${f} turned by 180°`, scale: largest(turned) }),
   ];
 }

@@ -1,8 +1,9 @@
-// The view "Draw": a drawing surface, examples, what the network sees, the probabilities.
+// The view "Draw": a drawing surface, examples, what the network sees, the probabilities, and the
+// maps of all layers, live.
 "use strict";
 
 const PEN = 22; // pixels of the drawing surface of 280, as wide as MNIST's strokes
-const FIRST = 8; // the example that is shown first: LeNet-5 is almost sure
+const FIRST = 8; // the digit that is shown first: LeNet-5 is almost sure
 
 /** A canvas of 28×28 levels of grey. */
 function greyCanvas(levels) {
@@ -13,7 +14,11 @@ function greyCanvas(levels) {
   return canvas;
 }
 
-function drawView(state, changed) {
+/**
+ * { render, show }: show(digit) takes the example of a digit. changed() is called for every new
+ * image, choose(unit) for a click on a map.
+ */
+function drawView(state, changed, choose) {
   const pad = document.getElementById("pad");
   const context = pad.getContext("2d", { willReadFrequently: true });
   const cursor = { x: 140, y: 60, down: false };
@@ -27,6 +32,7 @@ function drawView(state, changed) {
   /** Make the drawing the network's image. */
   function take() {
     const pixels = context.getImageData(0, 0, pad.width, pad.height).data;
+    state.digit = null;
     const ink = Float64Array.from({ length: pad.width * pad.height }, (_, k) => pixels[4 * k] / 255);
     state.image = normalised(ink, pad.height, pad.width, state.network.size);
     changed();
@@ -54,6 +60,7 @@ function drawView(state, changed) {
     last = place(event);
     line(last, last);
     take();
+    state.setAddress();
   });
   pad.addEventListener("pointermove", (event) => {
     if (!last) return;
@@ -88,23 +95,28 @@ function drawView(state, changed) {
   // An example is drawn on the surface, and can be drawn over.
   function showExample(levels) {
     context.drawImage(greyCanvas(levels), 0, 0, pad.width, pad.height);
-    if (state.network.size[0] === 28 && state.network.size[1] === 28) {
-      state.image = Float64Array.from(levels);
-      changed();
-    } else take();
+    if (state.network.size[0] !== 28 || state.network.size[1] !== 28) return take();
+    state.image = Float64Array.from(levels);
+    changed();
   }
   const { labels, images } = state.network.examples, bytes = bytesOf(images);
   const examples = labels.map((label, k) => ({ label, levels: bytes.slice(784 * k, 784 * (k + 1)) }));
-  const choose = ({ label, levels }) => {
-    if (label < state.network.classes.length) state.label = label;
-    showExample(levels);
+  const show = (digit) => {
+    const example = examples.find(({ label }) => label === digit);
+    if (!example) return;
+    if (digit < state.network.classes.length) state.label = digit;
+    showExample(example.levels);
+    state.digit = digit;
   };
   document.getElementById("examples").append(...examples.map((example) => el("button", {
-    type: "button", "aria-label": `Example of a ${example.label}`, onclick: () => choose(example),
+    type: "button", "aria-label": `Example of a ${example.label}`, onclick: () => {
+      show(example.label);
+      state.setAddress();
+    },
   }, greyCanvas(example.levels))));
-  choose(examples[FIRST]);
+  show(FIRST);
 
-  return () => {
+  const render = () => {
     const { network, x, passes, milliseconds } = state;
     const [C, H, W] = network.input;
     document.getElementById("seen").replaceChildren(mapFigure(x.subarray(0, H * W), H, W, {
@@ -114,7 +126,12 @@ function drawView(state, changed) {
       (C > 1 ? ", the same in every channel" : "")));
     const p = softmax(passes[passes.length - 1].y);
     document.getElementById("probabilities").replaceChildren(bars(network, p));
+    const best = argmax(p);
+    document.getElementById("answer").replaceChildren(el("b", {}, network.classes[best]),
+      ` with p = ${number(p[best], 4)}`);
+    document.getElementById("live").replaceChildren(...forwardMaps(state, null, choose));
     document.getElementById("time").textContent =
       `Forward pass: ${milliseconds.toFixed(1)} ms in this browser.`;
   };
+  return { render, show };
 }

@@ -1,27 +1,21 @@
 // The view "Forward": every layer's maps, and one unit with all that it is computed from.
 "use strict";
 
+const SIDE = 170; // pixels of an image beside which another has room
+
 function forwardView(state, choose) {
   return () => {
-    const { network, passes, x, unit } = state;
-    const [C, H, W] = network.input;
-    const maps = [mapRow([el("b", {}, "input"), ` ${C}×${H}×${W}`], x, network.input, largest(x), null,
-      () => {})];
-    network.layers.forEach((layer, l) => {
-      const y = passes[l].y, names = l === network.layers.length - 1 ? network.classes : null;
-      maps.push(mapRow(layerTitle(layer), y, layer.output, largest(y), unit.l === l ? unit : null,
-        (f, i, j) => choose({ l, f, i, j }), names));
-    });
+    const { network, passes, unit } = state;
     const p = softmax(passes[passes.length - 1].y);
-    maps.push(el("div", { className: "layer" }, el("h4", {}, el("b", {}, "softmax"), " ",
-      zh("概率"), " p = eᶻ / Σ eᶻ"), bars(network, p)));
-    document.getElementById("forward-maps").replaceChildren(...maps);
+    document.getElementById("forward-maps").replaceChildren(...forwardMaps(state, unit, choose),
+      el("div", { className: "layer" }, el("h4", {}, el("b", {}, "softmax"), " ", zh("概率"),
+        " p = eᶻ / Σ eᶻ"), bars(network, p)));
     document.getElementById("forward-unit").replaceChildren(unitFields(network, unit, choose),
       ...unitFigure(state, choose));
   };
 }
 
-/** The receptive field and the computation of the chosen unit. */
+/** The receptive field of the chosen unit and, beside it, its window; then its computation. */
 function unitFigure(state, choose) {
   const { network, passes, x, unit } = state;
   const [, H, W] = network.input, layer = network.layers[unit.l];
@@ -30,14 +24,17 @@ function unitFigure(state, choose) {
     convolution: convolutionUnit, linear: linearUnit,
     max_pooling: poolingUnit, average_pooling: poolingUnit, subsampling: poolingUnit,
   }[layer.type] ?? pointUnit;
+  const { window = [], computation } = show(state, layer, passes[unit.l], unit, choose);
   return [
-    el("h3", {}, "Receptive field ", zh("感受野")),
-    mapFigure(x.subarray(0, H * W), H, W, {
-      scale: largest(x), cell: Math.max(2, Math.floor(160 / Math.max(H, W))), boxes: [field],
-      label: "The input with the receptive field of the unit",
-    }),
-    el("p", { className: "note" }, `${field[2]}×${field[3]} pixels of the input can change this unit.`),
-    ...show(state, layer, passes[unit.l], unit, choose),
+    el("div", { className: "beside" },
+      el("div", {}, el("h3", {}, "Receptive field ", zh("感受野")),
+        mapFigure(x.subarray(0, H * W), H, W, {
+          scale: largest(x), cell: Math.max(2, Math.floor(SIDE / Math.max(H, W))), boxes: [field],
+          label: "The input with the receptive field of the unit",
+        }),
+        el("p", { className: "note" }, `${field[2]}×${field[3]} pixels of the input can change this unit.`)),
+      el("div", {}, ...window)),
+    ...computation,
   ];
 }
 
@@ -64,9 +61,9 @@ function convolutionUnit(state, layer, pass, unit, choose) {
   })];
   const boxes = [patchBox(layer, i, j)];
   if (j + 1 < Wo) boxes.unshift([...patchBox(layer, i, j + 1), true]);
-  const scale = largest(pass.x);
+  const scale = largest(pass.x), shared = sharedPlaces(layer, i, j);
   const table = unfolding(kh, kw, [
-    { title: ["patch x"], values: patch, scale: largest(patch) },
+    { title: ["patch x"], values: patch, scale: largest(patch), underlined: shared },
     { title: ["kernel w ", zh("卷积核")], values: w, scale: largest(w), sign: "×" },
     { title: ["products x·w"], values: products, scale: largest(products), sign: "=" },
   ]);
@@ -78,21 +75,23 @@ function convolutionUnit(state, layer, pass, unit, choose) {
     table.place(matrix);
     matrices.hidden = !matrix;
     toggle.textContent = matrix ? "Fold back: the window view" : "Unfold into columns: the matrix view";
-    history.replaceState(null, "", state.address());
+    state.setAddress();
   };
   const total = sums.reduce((a, b) => a + b, 0);
   const next = state.network.layers[unit.l + 1], f_ = ACTIVATIONS[next?.type];
-  const shared = sharedPixels(layer, i, j);
-  const result = [
+  const window = [
     el("h3", {}, `The window over channel ${c}`, C > 1 ? ` of ${C}` : ""),
-    el("div", { className: "fields" }, ...channels, move(0, -1), move(0, 1), move(-1, 0), move(1, 0),
-      slideButton(state, choose)),
     mapFigure(pass.x.subarray(c * H * W, (c + 1) * H * W), H, W, {
-      scale, cell: Math.max(3, Math.floor(200 / Math.max(H, W))), boxes,
+      scale, cell: Math.max(3, Math.floor(SIDE / Math.max(H, W))), boxes,
       label: `Channel ${c} with the window`,
     }),
-    el("p", { className: "note" }, shared && j + 1 < Wo
-      ? `The patch to the right (dashed) shares ${shared} of ${kh * kw} pixels with this one; im2col copies them.`
+    el("div", { className: "fields" }, ...channels, move(0, -1), move(0, 1), move(-1, 0), move(1, 0),
+      slideButton(state, choose)),
+  ];
+  const computation = [
+    el("p", { className: "note" }, shared.size
+      ? `The patch to the right (dashed) shares ${shared.size} of ${kh * kw} pixels with this one: ` +
+        "those with a line below. im2col copies them."
       : ""),
     el("p", {}, toggle), table.element,
     el("p", { className: "formula" },
@@ -103,7 +102,7 @@ function convolutionUnit(state, layer, pass, unit, choose) {
     matrices,
   ];
   show(state.matrix);
-  return result;
+  return { window, computation };
 }
 
 /** A button that moves the window over the image by itself, row by row, until it is stopped. */
@@ -125,10 +124,11 @@ function slideButton(state, choose) {
   });
 }
 
-/** How many pixels of a channel the patch (i,j) and the one to its right have in common. */
-function sharedPixels(layer, i, j) {
+/** The places in the patch (i,j) whose pixels are also in the patch to its right. */
+function sharedPlaces(layer, i, j) {
+  if (j + 1 >= layer.output[2]) return new Set();
   const right = new Set(poolingWindow(layer, 0, i, j + 1).filter((pixel) => pixel >= 0));
-  return poolingWindow(layer, 0, i, j).filter((pixel) => right.has(pixel)).length;
+  return new Set(poolingWindow(layer, 0, i, j).flatMap((pixel, k) => (right.has(pixel) ? [k] : [])));
 }
 
 /**
@@ -137,16 +137,16 @@ function sharedPixels(layer, i, j) {
  * other. All lengths are in rem.
  */
 function unfolding(kh, kw, grids) {
-  const width = 2.45, height = 1.65, gap = 1.5, head = 1.7;
+  const width = 2.45, gap = 1.5, head = 1.7;
   const narrow = window.innerWidth < 700;
   const element = el("div", { className: "unfolding scroll", tabIndex: 0 });
   const inside = el("div");
   element.append(inside);
-  const parts = grids.map(({ title, values, scale, sign }) => {
+  const parts = grids.map(({ title, values, scale, sign, underlined }) => {
     const name = el("span", { className: "head" }, ...title);
     const mark = el("span", { className: "sign" }, sign ?? "");
-    const cells = Array.from(values, (v) => {
-      const cell = el("span", { className: "cell" }, number(v));
+    const cells = Array.from(values, (v, k) => {
+      const cell = el("span", { className: underlined?.has(k) ? "cell shared" : "cell" }, number(v));
       paint(cell, v / scale);
       return cell;
     });
@@ -154,7 +154,8 @@ function unfolding(kh, kw, grids) {
     return { name, mark, cells };
   });
   const place = (columns) => {
-    const stacked = narrow && !columns;
+    const stacked = narrow && !columns, height = columns && kh * kw > 9 ? 1.15 : 1.65;
+    inside.classList.toggle("low", height < 1.65);
     const wide = columns ? 5.2 : kw * width, high = head + (columns ? kh * kw : kh) * height;
     const move = (item, x, y) => (item.style.transform = `translate(${x}rem, ${y}rem)`);
     parts.forEach(({ name, mark, cells }, g) => {
@@ -219,12 +220,14 @@ function poolingUnit(state, layer, pass, { f, i, j }) {
   const inside = values.filter((v) => !Number.isNaN(v));
   const winner = layer.type === "max_pooling" ? pixels.indexOf(pass.winners[q]) : -1;
   const at = (pixel) => `row ${Math.floor((pixel % (H * W)) / W)}, column ${pixel % W}`;
-  return [
+  const window = [
     el("h3", {}, `The window on map ${f} `, zh("池化")),
     mapFigure(pass.x.subarray(f * H * W, (f + 1) * H * W), H, W, {
-      scale: largest(pass.x), cell: Math.max(3, Math.floor(200 / Math.max(H, W))),
+      scale: largest(pass.x), cell: Math.max(3, Math.floor(SIDE / Math.max(H, W))),
       boxes: [patchBox(layer, i, j)], label: `Map ${f} with the window`,
     }),
+  ];
+  return { window, computation: [
     numberTable(values, layer.kernel[0], layer.kernel[1], {
       scale: largest(inside), marked: new Set([winner]), digits: 3,
       text: (k) => (Number.isNaN(values[k]) ? "–" : number(values[k], 3) + (k === winner ? " ★" : "")),
@@ -232,7 +235,7 @@ function poolingUnit(state, layer, pass, { f, i, j }) {
     el("p", { className: "formula" }, layer.type === "max_pooling"
       ? `The largest wins: ${number(pass.y[q], 3)} at ${at(pass.winners[q])}. On the way back the gradient goes there, and nowhere else.`
       : `(${inside.map((v, k) => (k ? term(v) : number(v, 3))).join("")}) · ${factor(windowFactor(layer, q), 4)}${layer.b ? term(layer.b[f]) : ""} = ${number(pass.y[q], 3)}`),
-  ];
+  ] };
 }
 
 function linearUnit(state, layer, pass, { f }) {
@@ -250,30 +253,30 @@ function linearUnit(state, layer, pass, { f }) {
   }
   const next = state.network.layers[state.unit.l + 1], f_ = ACTIVATIONS[next?.type];
   const z = pass.y[f];
-  return [
+  return { computation: [
     el("h3", {}, "A row of W times the input ", zh("全连接层")),
     table,
     el("p", { className: "formula" }, `Σ x·w = ${number(z - layer.b[f], 3)}`,
       D > 10 ? ` (of it ${number(rest, 3)} from the other ${D - 10})` : "", el("br"),
       el("b", {}, `z = ${number(z - layer.b[f], 3)}${term(layer.b[f])} (bias) = ${number(z, 3)}`),
       ...(f_ ? [el("br"), `${next.name}: y = ${f_.formula} = ${number(state.passes[state.unit.l + 1].y[f], 3)}`] : [])),
-  ];
+  ] };
 }
 
 function pointUnit(state, layer, pass, { f, i, j }) {
   const [, H, W] = asMaps(layer.output), q = (f * H + i) * W + j;
   const formula = ACTIVATIONS[layer.type]?.formula;
   if (layer.type === "batch_normalization")
-    return [
+    return { computation: [
       el("h3", {}, "Number by number, with the averages of training"),
       el("p", { className: "formula" }, `x̂ = (${number(pass.x[q], 3)}${term(-layer.mean[f])}) · ` +
         `${number(layer.inverse[f], 3)} = ${number(pass.normal[q], 3)}`, el("br"),
       `y = ${factor(layer.W[f], 3)} · x̂${term(layer.b[f])} = ${number(pass.y[q], 3)}`),
-    ];
-  return [
+    ] };
+  return { computation: [
     el("h3", {}, "Number by number"),
     el("p", { className: "formula" }, formula
       ? `z = ${number(pass.x[q], 3)}; y = ${formula} = ${number(pass.y[q], 3)}`
       : `Outside training, dropout changes nothing: ${number(pass.y[q], 3)}.`),
-  ];
+  ] };
 }

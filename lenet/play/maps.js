@@ -28,7 +28,7 @@ function layerTitle(layer) {
 function mapRow(title, values, shape, scale, chosen, choose, names) {
   const [F, H, W] = asMaps(shape);
   const row = el("div", { className: "layer" },
-    el("h4", {}, ...title, el("span", { className: "note" }, ` scale ±${number(scale)}`)));
+    el("h4", {}, ...title, el("span", { className: "note" }, ` scale ±${Number(scale.toPrecision(2))}`)));
   const figures = el("div", { className: "figures" });
   if (H * W === 1) {
     const columns = Math.min(F, 30), rows = Math.ceil(F / columns);
@@ -47,6 +47,19 @@ function mapRow(title, values, shape, scale, chosen, choose, names) {
       }));
   row.append(figures);
   return row;
+}
+
+/** The maps of the input and of every layer, and the probabilities; `unit` is marked. */
+function forwardMaps({ network, passes, x }, unit, choose) {
+  const [C, H, W] = network.input;
+  const maps = [mapRow([el("b", {}, "input"), ` ${C}×${H}×${W}`], x, network.input, largest(x), null,
+    () => {})];
+  network.layers.forEach((layer, l) => {
+    const y = passes[l].y, names = l === network.layers.length - 1 ? network.classes : null;
+    maps.push(mapRow(layerTitle(layer), y, layer.output, largest(y), unit?.l === l ? unit : null,
+      (f, i, j) => choose({ l, f, i, j }), names));
+  });
+  return maps;
 }
 
 /** Fields that choose layer, map, row and column; all of them work with the keyboard. */

@@ -1,7 +1,8 @@
 // The page: its state, its addresses, and which view is shown.
 //
 // An address is #view, or #view/layer/map/row/column for a unit, with /matrix at the end for the
-// matrix view.
+// matrix view; ?digit=3 takes an example, and &label=8 another label than its own.
+// #im2col/H/W/C/k/s/p has the sizes of the small image.
 "use strict";
 
 const VIEWS = ["draw", "forward", "backward", "im2col"];
@@ -11,12 +12,8 @@ function start() {
   const state = {
     network, view: "draw", channel: 0, matrix: false, label: 0, rate: 0.01, history: [], before: null,
     sliding: 0, // the timer of the sliding window
+    digit: FIRST, // the example that is shown, or null
     unit: { l: 0, f: 0, i: 0, j: 0 },
-    address: () => {
-      const { l, f, i, j } = state.unit, name = encodeURIComponent(state.network.layers[l].name);
-      const unit = state.chosen ? `/${name}/${f}/${i}/${j}${state.matrix ? "/matrix" : ""}` : "";
-      return `#${state.view}${["forward", "backward"].includes(state.view) ? unit : ""}`;
-    },
   };
   const [, Ho, Wo] = asMaps(network.layers[0].output);
   state.unit = { l: 0, f: 0, i: Math.floor(Ho / 2), j: Math.floor(Wo / 2) };
@@ -37,16 +34,34 @@ function start() {
     views?.[state.view]();
   }
 
+  /** The address of what is shown: of the unit, and of the example and the label. */
+  function setAddress() {
+    const { view, digit, label, matrix } = state, { l, f, i, j } = state.unit;
+    const name = encodeURIComponent(state.network.layers[l].name);
+    const unit = state.chosen && ["forward", "backward"].includes(view)
+      ? `/${name}/${f}/${i}/${j}${matrix ? "/matrix" : ""}` : "";
+    const query = [...(digit === FIRST ? [] : [`digit=${digit}`]), ...(label === digit ? [] : [`label=${label}`])];
+    const address = `#${view}${unit}${query.length && digit !== null ? `?${query.join("&")}` : ""}`;
+    // Not while the window slides: Safari refuses more than 100 addresses in half a minute.
+    if (!state.sliding && address !== location.hash) history.replaceState(null, "", address);
+  }
+  state.setAddress = setAddress;
+
   /** Choose a unit, and give it an address. */
   function choose(unit) {
     state.unit = unit;
     state.chosen = true;
     const focused = focusPlace();
-    history.replaceState(null, "", state.address());
+    setAddress();
     views[state.view]();
     focused();
+    if (!state.sliding) showUnit();
+  }
+
+  /** Scroll to the chosen unit where it stands below the maps. */
+  function showUnit() {
     const panel = document.getElementById(`${state.view}-unit`);
-    if (!state.sliding && panel.getBoundingClientRect().top > window.innerHeight - 60) panel.scrollIntoView();
+    if (panel.getBoundingClientRect().top > window.innerHeight - 60) panel.scrollIntoView();
   }
 
   /** Return a function that focuses the field that has the focus now, once it is drawn anew. */
@@ -59,7 +74,10 @@ function start() {
   /** Choose another label, take a step of gradient descent, or go back to where it began. */
   function change({ label, step, undo }) {
     const focused = focusPlace();
-    if (label !== undefined) state.label = label;
+    if (label !== undefined) {
+      state.label = label;
+      setAddress();
+    }
     if (step !== undefined) {
       state.history.push(state.network);
       state.network = descend(state.network, state.gradients, step);
@@ -71,8 +89,9 @@ function start() {
 
   /** Show what the address names. */
   function follow() {
-    const [view, name, f, i, j, mode] = location.hash.slice(1).split("/");
-    const before = state.view;
+    const [path, query] = location.hash.slice(1).split("?");
+    const [view, name, f, i, j, mode] = path.split("/");
+    const given = new URLSearchParams(query), before = state.view;
     state.view = VIEWS.includes(view) ? view : "draw";
     if (state.view !== before) window.scrollTo(0, 0);
     const l = state.network.layers.findIndex((layer) => encodeURIComponent(layer.name) === name);
@@ -83,20 +102,27 @@ function start() {
       state.matrix = mode === "matrix";
       state.chosen = true;
     }
+    if (given.has("digit")) draw.show(Number(given.get("digit")));
+    const label = Number(given.get("label") ?? NaN);
+    if (label in state.network.classes) state.label = label;
+    if (view === "im2col" && name) im2col.resize(path.split("/").slice(1).map(Number));
     for (const each of VIEWS) document.getElementById(`${each}-view`).hidden = each !== state.view;
     for (const link of document.querySelectorAll("#views a")) {
       if (link.hash === `#${state.view}`) link.setAttribute("aria-current", "page");
       else link.removeAttribute("aria-current");
     }
     compute();
+    if (l >= 0 && name) showUnit();
   }
 
+  const visit = ({ l, f, i, j }) => (location.hash = `#forward/${encodeURIComponent(network.layers[l].name)}/${f}/${i}/${j}`);
   let views = null;
+  const draw = drawView(state, compute, visit), im2col = im2colView();
   views = {
-    draw: drawView(state, () => compute()),
+    draw: draw.render,
     forward: forwardView(state, choose),
     backward: backwardView(state, choose, change),
-    im2col: im2colView(),
+    im2col: im2col.render,
   };
   drawMap(document.getElementById("legend"), Array.from({ length: 101 }, (_, k) => k / 50 - 1), 1, 101, 1);
   window.addEventListener("hashchange", follow);

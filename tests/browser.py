@@ -1,0 +1,222 @@
+"""A headless Chromium, driven through its debugging pipe: no server, no port, no library.
+
+The messages are those of the Chrome DevTools protocol, in JSON, each ended by a zero byte. Mouse,
+touch and keys are those of the browser, not events made by a script, so that a test does what a
+person does. The page's content security policy stays as it is.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import select
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+OPTIONS = (
+    *("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars"),
+    *("--disable-background-networking", "--disable-component-update", "--remote-debugging-pipe"),
+)
+KEYS = {"Tab": 9, "Enter": 13, " ": 32, "Delete": 46}
+KEYS |= {f"Arrow{way}": 37 + k for k, way in enumerate(("Left", "Up", "Right", "Down"))}
+TIMEOUT = 60  # seconds for one answer
+
+
+class Browser:
+    """A browser with one page; use it in a ``with`` statement.
+
+    Parameters
+    ----------
+    profile
+        A directory for the browser's files.
+    """
+
+    def __init__(self, profile: Path) -> None:
+        commands, self.commands = os.pipe()
+        self.answers, answers = os.pipe()
+        # The browser reads from descriptor 3 and writes to descriptor 4.
+        call = f'exec "$0" "$@" 3<&{commands} 4>&{answers}'
+        options = (*OPTIONS, f"--user-data-dir={profile}", "about:blank")
+        self.process = subprocess.Popen(
+            ["/bin/bash", "-c", call, CHROMIUM, *options],
+            pass_fds=(commands, answers),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(commands)
+        os.close(answers)
+        self.number, self.received, self.events, self.session = 0, b"", [], None
+        try:
+            pages = self.send("Target.getTargets")["targetInfos"]
+            page = next(page["targetId"] for page in pages if page["type"] == "page")
+            attached = self.send("Target.attachToTarget", targetId=page, flatten=True)
+            self.session = attached["sessionId"]
+            for domain in ("Page", "Runtime", "Log"):
+                self.send(f"{domain}.enable")
+            self.send("Page.setLifecycleEventsEnabled", enabled=True)
+        except BaseException:
+            self.process.kill()
+            raise
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        try:
+            self.session = None
+            self.send("Browser.close")
+            self.process.wait(10)
+        finally:
+            self.process.kill()
+            self.process.wait()
+            os.close(self.commands)
+            os.close(self.answers)
+
+    # --- Messages -------------------------------------------------------------------------------
+
+    def send(self, method, **parameters):
+        """Return the result of a command of the protocol."""
+        self.number += 1
+        message = {"id": self.number, "method": method, "params": parameters}
+        if self.session:
+            message["sessionId"] = self.session
+        os.write(self.commands, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self.receive()
+            if answer.get("id") == self.number:
+                assert "error" not in answer, f"{method}: {answer.get('error')}"
+                return answer["result"]
+            self.events.append(answer)
+
+    def receive(self):
+        end = time.monotonic() + TIMEOUT
+        while b"\0" not in self.received:
+            ready, _, _ = select.select([self.answers], [], [], max(0, end - time.monotonic()))
+            assert ready, "the browser does not answer"
+            part = os.read(self.answers, 1 << 20)
+            assert part, "the browser has ended"
+            self.received += part
+        message, _, self.received = self.received.partition(b"\0")
+        return json.loads(message)
+
+    def wait_for_load(self, loader):
+        def loaded(event):
+            facts = event.get("params", {})
+            return facts.get("loaderId") == loader and facts.get("name") == "load"
+
+        while not any(map(loaded, self.events)):
+            self.events.append(self.receive())
+
+    # --- The page -------------------------------------------------------------------------------
+
+    def open(self, file: Path, address: str = "") -> None:
+        """Load a page."""
+        self.send("Page.navigate", url="about:blank")  # or a new address would load nothing
+        self.events.clear()
+        loader = self.send("Page.navigate", url=file.as_uri() + address)["loaderId"]
+        self.wait_for_load(loader)
+
+    def window(self, width: int, height: int, dark: bool = False, phone: bool = False) -> None:
+        """Set the size of the window, and the colours that the user prefers."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": phone}
+        self.send("Emulation.setDeviceMetricsOverride", **size)
+        self.send("Emulation.setTouchEmulationEnabled", enabled=phone)
+        colours = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.send("Emulation.setEmulatedMedia", features=[colours])
+
+    def evaluate(self, code):
+        """Return the value of a JavaScript expression; a promise is awaited."""
+        result = self.send(
+            "Runtime.evaluate", expression=code, returnByValue=True, awaitPromise=True
+        )
+        assert "exceptionDetails" not in result, result["exceptionDetails"]
+        return result["result"].get("value")
+
+    def run(self, code, **values):
+        """Return what the body of an asynchronous function returns; the values are its `input`."""
+        return self.evaluate(f"(async (input) => {{{code}}})({json.dumps(values)})")
+
+    def problems(self):
+        """Errors of the page's scripts and messages of its policy, since it was loaded."""
+        self.evaluate("0")  # all messages before this one have come
+        found = []
+        for event in self.events:
+            if event.get("method") == "Runtime.exceptionThrown":
+                found.append(event["params"]["exceptionDetails"].get("text", "an exception"))
+            elif event.get("method") == "Log.entryAdded":
+                found.append(event["params"]["entry"]["text"])
+        return found
+
+    def screenshot(self, file: Path, full: bool = False) -> None:
+        options = {"captureBeyondViewport": full}
+        if full:
+            box = self.send("Page.getLayoutMetrics")["cssContentSize"]
+            options["clip"] = {**box, "scale": 1}
+        file.write_bytes(base64.b64decode(self.send("Page.captureScreenshot", **options)["data"]))
+
+    # --- A person -------------------------------------------------------------------------------
+
+    def place(self, selector, across=0.5, down=0.5):
+        """Scroll to an element, and return a point of it on the screen."""
+        return self.evaluate(f"""(() => {{
+            const element = document.querySelector({json.dumps(selector)});
+            element.scrollIntoView({{ block: "center" }});
+            const box = element.getBoundingClientRect();
+            return [box.left + {across} * box.width, box.top + {down} * box.height];
+        }})()""")
+
+    def mouse(self, kind, x, y, **options):
+        options = {"button": "left", "clickCount": 1, **options}
+        self.send("Input.dispatchMouseEvent", type=f"mouse{kind}", x=x, y=y, **options)
+
+    def click(self, selector, across=0.5, down=0.5):
+        x, y = self.place(selector, across, down)
+        for kind in ("Moved", "Pressed", "Released"):
+            self.mouse(kind, x, y)
+
+    def click_on(self, selector, label):
+        """Click the element that has a label among those that match."""
+        self.evaluate(f"""(() => {{
+            for (const old of document.querySelectorAll("[data-aim]")) delete old.dataset.aim;
+            const all = [...document.querySelectorAll({json.dumps(selector)})];
+            const found = all.find((e) => e.textContent.trim() === {json.dumps(label)});
+            if (!found) throw new Error({json.dumps(f"no {label} in {selector}")});
+            found.dataset.aim = "";
+        }})()""")
+        self.click("[data-aim]")
+
+    def stroke(self, selector, points, pointer="mouse"):
+        """Draw a line through points, given as parts of the element's width and height."""
+        places = [self.place(selector, *point) for point in points]
+        for k, (x, y) in enumerate([*places, places[-1]]):
+            kind = 0 if k == 0 else 2 if k == len(places) else 1
+            if pointer == "touch":
+                name = ("touchStart", "touchMove", "touchEnd")[kind]
+                touched = [] if kind == 2 else [{"x": x, "y": y}]
+                self.send("Input.dispatchTouchEvent", type=name, touchPoints=touched)
+            else:
+                self.mouse(("Pressed", "Moved", "Released")[kind], x, y, pointerType=pointer)
+
+    def press(self, key, times=1):
+        for _ in range(times):
+            for kind in ("keyDown", "keyUp"):
+                code = KEYS[key]
+                self.send("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code)
+
+    def choose(self, selector, value):
+        """Set a field, a slider or a choice as a person would leave it."""
+        self.evaluate(f"""(() => {{
+            const field = document.querySelector({json.dumps(selector)});
+            field.value = {json.dumps(value)};
+            for (const name of ["input", "change"])
+              field.dispatchEvent(new Event(name, {{ bubbles: true }}));
+        }})()""")
+
+    def text(self, selector):
+        return self.evaluate(f"document.querySelector({json.dumps(selector)}).textContent")
