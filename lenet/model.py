@@ -294,7 +294,8 @@ class Model:
             )
         config = self._config(values, settings, must_be_saved=output is not None)
         recorder = Recorder()
-        shown = Display(config.train.epochs, partial(_opening, len(training[0])))
+        opening = partial(_opening, len(training[0]))
+        shown = Display(config.train.epochs, opening, metric=config.train.best_metric)
         try:
             result = train_network(
                 self.network,
@@ -311,7 +312,8 @@ class Model:
             self._record(recorder.history, config)
         if output is not None and resume:
             log = read_log(Path(output) / "log.jsonl")
-            self._record(History.of(log, result.workers), config)
+            history = History.of(log, result.workers, config.train.best_metric)
+            self._record(history, config)
         if result.signal is not None:
             signal.raise_signal(result.signal)
         return self.history

@@ -444,6 +444,7 @@ def test_a_file_without_read_permission_is_an_environment_error(written):
         ("data: {name: mnist, train_images: a}", "data.train_images"),
         ("data: {limit: 5000}", "data.validation"),
         ("data: {validation: 0}\ntrain: {patience: 3}", "train.patience"),
+        ("data: {validation: 0}\ntrain: {best_metric: loss}", "train.best_metric"),
         ("train: {epochs: 2}\nschedule: {warmup: 2.5}", "schedule.warmup"),
         ("augment: {elastic_alpha: 100}", "augment.elastic_alpha"),
     ],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -50,3 +50,11 @@ def test_a_damaged_log_is_refused(tmp_path, text, problem):
 )
 def test_the_best_epoch(log, best):
     assert best_epoch(log).epoch == best
+
+
+@pytest.mark.parametrize(("metric", "best"), [("loss", 3), ("balanced_accuracy", 1)])
+def test_the_best_epoch_by_another_metric(metric, best):
+    log = [epoch(1, 0.8, 0.5), epoch(2, 0.9, 0.7), epoch(3, 0.85, 0.1)]
+    scores = {"loss": [0.5, 0.7, 0.1], "balanced_accuracy": [0.6, 0.5, 0.55]}[metric]
+    log = [replace(event, val_score=score) for event, score in zip(log, scores, strict=True)]
+    assert best_epoch(log, metric).epoch == best

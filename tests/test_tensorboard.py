@@ -35,6 +35,7 @@ def test_the_scalars_are_those_of_the_log(tmp_path):
         "loss/validation": "val_loss",
         "accuracy/train": "train_accuracy",
         "accuracy/validation": "val_accuracy",
+        "best_metric/validation": "val_score",
         "learning_rate": "lr",
         "images_per_second": "images_per_second",
     }.items():

@@ -10,23 +10,25 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from runs import STATEFUL, StopAfter, assert_same_state, checkpoint, children, log, timeless
-from tiny import CLASSES, write_bars
+from tiny import CLASSES, bars, write_bars
 
 from lenet.config.schema import Config
 from lenet.config.writer import to_yaml
 from lenet.data.idx import read_idx
 from lenet.models.lenet5 import lenet5
 from lenet.nn.losses import SoftmaxCrossEntropy
+from lenet.nn.scores import SCORES
 from lenet.system.errors import ConfigError, GateFailed
 from lenet.training.build import build_trainer
 from lenet.training.ensemble import evaluate_checkpoints
 from lenet.training.events import Callback, EpochEvent, Snapshot, StepEvent
+from lenet.training.log import best_epoch
 from lenet.training.run import TrainingResult, run_training
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -181,6 +183,46 @@ def test_best_is_chosen_on_validation_and_the_test_set_is_never_read(configured,
     assert outcome.best == recorder.epochs[best - 1]
     assert checkpoint(config, "best.npz").epoch == best
     assert checkpoint(config).epoch == 4
+
+
+def by_loops(metric, result):
+    """A score from the confusion matrix, class by class."""
+    if metric == "loss":
+        return result.loss
+    confusion = result.confusion.tolist()
+    recalls, f1 = [], []
+    for k, row in enumerate(confusion):
+        if sum(row):
+            recalls.append(row[k] / sum(row))
+            f1.append(2 * row[k] / (sum(row) + sum(other[k] for other in confusion)))
+    if metric == "accuracy":
+        return sum(row[k] for k, row in enumerate(confusion)) / result.count
+    scores = recalls if metric == "balanced_accuracy" else f1
+    return sum(scores) / len(scores)
+
+
+@pytest.mark.parametrize("metric", SCORES)
+def test_the_best_epoch_by_any_metric(configured, metric):
+    """At this rate the validation result goes up and down, and the metrics differ."""
+    config = configured(train__epochs=5, train__best_metric=metric, optimizer__lr=0.08)
+    recorder = Recorder()
+    outcome = run_training(config, callbacks=[recorder])
+    sign = -1 if metric == "loss" else 1
+    ranks = [(sign * e.val_score, -e.val_loss) for e in recorder.epochs]
+    assert outcome.best == recorder.epochs[ranks.index(max(ranks))]
+    assert best_epoch(recorder.epochs, metric) == outcome.best
+    result, _ = evaluate_checkpoints([checkpoint(config, "best.npz")], "validation")
+    assert outcome.best.val_score == pytest.approx(by_loops(metric, result), rel=1e-6)
+
+
+def test_a_run_of_an_earlier_version_keeps_its_best_epoch(configured):
+    """Its progress has the number of mistakes in place of the score."""
+    trainer = build_trainer(configured(), *bars(200, seed=1))
+    before = asdict(trainer.progress) | {"best_mistakes": 12, "best_loss": 0.5, "best_epoch": 3}
+    del before["best_score"]
+    restored = trainer._checked_progress(before)
+    assert (restored.best_score, restored.best_loss) == (48 / 60, 0.5)
+    assert trainer._checked_progress(before | {"best_mistakes": 2**53}).best_score < -1e299
 
 
 def test_figures_of_validation_are_those_of_the_checkpoint(configured):

@@ -15,7 +15,7 @@ from lenet.parallel.launch import mpi_rank_and_size
 from lenet.system.errors import ConfigError
 
 if TYPE_CHECKING:
-    from lenet.training.events import Callback
+    from lenet.training.events import Callback, EpochEvent
     from lenet.training.run import TrainingResult
 
 
@@ -89,9 +89,10 @@ def train(
     from lenet.training.callbacks import ChanceWarning, Display
     from lenet.training.run import run_training
 
-    callbacks: list[Callback] = (
-        [] if quiet else [Display(config.train.epochs, partial(_opening, config))]
-    )
+    epochs, metric = config.train.epochs, config.train.best_metric
+    callbacks: list[Callback] = []
+    if not quiet:
+        callbacks.append(Display(epochs, partial(_opening, config), metric=metric))
     callbacks.append(ChanceWarning(config, _warn))
     if tensorboard:
         from lenet.training.tensorboard import TensorBoard
@@ -152,6 +153,17 @@ def _warn(line: str) -> None:
     click.echo(f"lenet: warning: {line}", err=True)
 
 
+def _best_result(config: Config, best: EpochEvent) -> str:
+    if best.val_accuracy is None or best.val_score is None:
+        return f"training accuracy {best.train_accuracy:.2%}, no validation"
+    metric = config.train.best_metric
+    accuracy = f"validation accuracy {best.val_accuracy:.2%}"
+    if metric == "accuracy":
+        return accuracy
+    value = f"{best.val_score:.4f}" if metric == "loss" else f"{best.val_score:.2%}"
+    return f"validation {metric.replace('_', ' ')} {value}, {accuracy}"
+
+
 def _conclude(config: Config, outcome: TrainingResult, as_json: bool) -> None:
     """Print the result of the run; exit with 128 + N if signal N stopped it."""
     best, last = outcome.best, outcome.last
@@ -171,12 +183,7 @@ def _conclude(config: Config, outcome: TrainingResult, as_json: bool) -> None:
         }
         click.echo(json.dumps(result))
     elif best is not None and last is not None:
-        accuracy = (
-            f"validation accuracy {best.val_accuracy:.2%}"
-            if best.val_accuracy is not None
-            else f"training accuracy {best.train_accuracy:.2%}, no validation"
-        )
-        click.echo(f"best epoch {best.epoch} of {last.epoch}: {accuracy}")
+        click.echo(f"best epoch {best.epoch} of {last.epoch}: {_best_result(config, best)}")
         click.echo(
             f"{directory / 'best.npz'}: evaluate it with lenet eval {directory / 'best.npz'}"
         )

@@ -41,6 +41,7 @@ from lenet.models.packaged import MODELS, model_options, packaged_model
 from lenet.models.specification import Entry, Specification, expanded
 from lenet.nn.activations import FUNCTIONS
 from lenet.nn.initializers import INITIALIZERS
+from lenet.nn.scores import SCORES
 from lenet.optim.optimizers import OPTIMIZERS, SGD, Adam
 from lenet.optim.schedules import SCHEDULES, ScheduleOptions
 from lenet.system.errors import ConfigError
@@ -331,6 +332,12 @@ class Train(_Checked):
         0.0,
         number(at_least=0, below=1),
         "Decay per step of the running average of the weights, used for evaluation; 0 disables it",
+    )
+    best_metric: str = setting(
+        "accuracy",
+        choice(*SCORES),
+        "Validation result by which the best epoch is chosen, for best.npz and early stopping; if "
+        "tied, the one with the lower loss",
     )
     patience: int = setting(
         0,
@@ -643,6 +650,12 @@ def _check_lengths(config: Config) -> None:
             "needs validation images, but data.validation is 0",
             remedy="set data.validation above 0, or train.patience to 0",
             key="train.patience",
+        )
+    if train.best_metric != Train.best_metric and not data.validation:
+        raise ConfigError(
+            "needs validation images, but data.validation is 0",
+            remedy=f"set data.validation above 0, or train.best_metric to {Train.best_metric}",
+            key="train.best_metric",
         )
     if schedule.warmup > train.epochs:
         raise ConfigError(

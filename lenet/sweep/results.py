@@ -11,6 +11,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from lenet.config.writer import to_yaml
+from lenet.nn.scores import SCORES
 from lenet.sweep.plan import Plan, Point, SweepRun, format_point, format_value, short_names
 from lenet.sweep.task import Result, write_json
 from lenet.system.errors import ConfigError, DataError, GateFailed, LenetError, SystemFailure
@@ -54,7 +55,7 @@ class PointResult:
             "failed": sum(bool(result.error) for result in self.results),
             **{
                 f"{metric}_{name}": getattr(self, name)(metric)
-                for metric in ("val_accuracy", "val_loss")
+                for metric in ("val_accuracy", "val_loss", "val_score")
                 for name in ("mean", "deviation")
             },
         }
@@ -64,8 +65,9 @@ class PointResult:
 class Results:
     """All results of a sweep, its configurations ranked by their means on validation.
 
-    A higher accuracy comes first, for equal accuracies a lower loss. A configuration with a failed
-    run comes after all complete ones, and is not chosen.
+    A better ``train.best_metric`` comes first, for equal ones a lower loss; if the sweep tries
+    several metrics, a higher accuracy. A configuration with a failed run comes after all complete
+    ones, and is not chosen.
     """
 
     plan: Plan
@@ -80,11 +82,13 @@ class Results:
             results = [finished[run.name] for run in members]
             rows.append(PointResult(members[0].point, members, results))
 
-        def rank(row: PointResult) -> tuple[bool, float, float]:
-            accuracy, loss = row.mean("val_accuracy"), row.mean("val_loss")
-            return not row.complete, -(accuracy or 0.0), loss or 0.0
+        metric = chosen_by(plan)
 
-        return cls(plan, sorted(rows, key=rank))
+        def rank(row: PointResult) -> tuple[bool, float, float]:
+            value, loss = row.mean(_column(metric)), row.mean("val_loss")
+            return row.complete, *SCORES[metric].rank(value or 0.0, loss or 0.0)
+
+        return cls(plan, sorted(rows, key=rank, reverse=True))
 
     @property
     def best(self) -> PointResult | None:
@@ -140,20 +144,26 @@ class Results:
     def to_table(self) -> str:
         """Return aligned text, a line for every configuration, the best first."""
         names = short_names(self.plan.grid).values()
+        shares = [f"validation {share.replace('_', ' ')}" for share in self._shares()]
         return table(
-            [
-                (*names, "runs", "validation accuracy", "validation loss", ""),
-                *map(self._cells, self.rows),
-            ],
+            [(*names, "runs", *shares, "validation loss", ""), *map(self._cells, self.rows)],
             gap="   ",
         )
+
+    def _shares(self) -> list[str]:
+        """Return the metrics of the table that are shares."""
+        metric = chosen_by(self.plan)
+        return ["accuracy", *([metric] if _column(metric) == "val_score" else [])]
 
     def _cells(self, row: PointResult) -> list[str]:
         complete = sum(not result.error for result in row.results)
         return [
             *map(format_value, row.point.values()),
             f"{complete}/{len(row.runs)}",
-            _mean_and_deviation(row, "val_accuracy", lambda x: f"{100 * x:.2f}", " %"),
+            *(
+                _mean_and_deviation(row, _column(share), lambda x: f"{100 * x:.2f}", " %")
+                for share in self._shares()
+            ),
             _mean_and_deviation(row, "val_loss", lambda x: f"{x:.4f}", ""),
             "chosen" if row is self.best else "",
         ]
@@ -183,6 +193,16 @@ class Results:
             config = self.plan.config.with_values(self.best.point)
             with replacing(directory / "best.yaml") as file:
                 file.write(to_yaml(config).encode())
+
+
+def chosen_by(plan: Plan) -> str:
+    """Return the metric by which the configurations of a sweep are ranked."""
+    return "accuracy" if "train.best_metric" in plan.grid else plan.config.train.best_metric
+
+
+def _column(metric: str) -> str:
+    """Return the field of a result that has a metric."""
+    return f"val_{metric}" if metric in {"accuracy", "loss"} else "val_score"
 
 
 def _mean_and_deviation(

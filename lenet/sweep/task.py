@@ -47,6 +47,7 @@ class Result:
     epochs: int = 0
     val_accuracy: float | None = None
     val_loss: float | None = None
+    val_score: float | None = None
     seconds: float = 0.0
     error: str | None = None
     exit_code: int = 0
@@ -57,15 +58,16 @@ class Result:
         return cls(error=str(error), exit_code=error.exit_code)
 
     @classmethod
-    def of_log(cls, directory: Path) -> Result:
+    def of_log(cls, directory: Path, metric: str) -> Result:
         """Return the result of a complete run, from its log, which a resumed run continues."""
         log = read_log(directory / "log.jsonl")
-        best = best_epoch(log)
+        best = best_epoch(log, metric)
         return cls(
             best_epoch=best.epoch,
             epochs=len(log),
             val_accuracy=best.val_accuracy,
             val_loss=best.val_loss,
+            val_score=best.val_score,
             seconds=sum(epoch.seconds for epoch in log),
         )
 
@@ -140,14 +142,16 @@ def _train(task: SweepTask, directory: Path, log: TextIO) -> Result:
             overwrite=not resume,  # a run that has not saved a checkpoint
             callbacks=[
                 _StopOnRequest(task.stop, directory),
-                Display(task.config.train.epochs, lambda _: opening, log),
+                Display(
+                    task.config.train.epochs, lambda _: opening, log, task.config.train.best_metric
+                ),
                 ChanceWarning(task.config, warn),
             ],
             warn=warn,
         )
         if outcome.signal is not None:
             raise _Stopped
-        result = Result.of_log(directory)
+        result = Result.of_log(directory, task.config.train.best_metric)
     except _Stopped:
         result = Result.of_error(STOPPED)
     except Exception as error:

@@ -415,6 +415,7 @@ def build_trainer(
         epochs=config.train.epochs,
         validation=validation_loader,
         average=average,
+        best_metric=config.train.best_metric,
         patience=config.train.patience,
         distillation=build_distillation(config, loss),
         communicator=communicator,

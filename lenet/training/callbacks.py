@@ -35,14 +35,16 @@ LOW_RATE = 1e-4
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
 
 
-def one_line(event: EpochEvent, epochs: int, best: bool) -> str:
-    """Return the results of an epoch as a line of text."""
+def one_line(event: EpochEvent, epochs: int, best: bool, metric: str = "accuracy") -> str:
+    """Return the results of an epoch as a line of text, with the one that decides which is best."""
     line = (
         f"epoch {event.epoch:{len(str(epochs))}}/{epochs}  lr {event.lr:<8.3g}"
         f"  train loss {event.train_loss:.4f} accuracy {event.train_accuracy:.2%}"
     )
     if event.val_accuracy is not None:
         line += f"  validation loss {event.val_loss:.4f} accuracy {event.val_accuracy:.2%}"
+        if metric not in {"loss", "accuracy"}:
+            line += f" {metric.replace('_', ' ')} {event.val_score:.2%}"
     return f"{line}  {event.images_per_second:,.0f} images/s{'  best' if best else ''}"
 
 
@@ -50,12 +52,17 @@ class Display(Callback):
     """Prints a progress bar for each epoch, if on a terminal, and one line per epoch.
 
     ``opening`` returns the first line for a number of workers; it is printed with the first step.
+    ``metric`` is that by which the best epoch is chosen.
     """
 
     def __init__(
-        self, epochs: int, opening: Callable[[int], str], file: TextIO | None = None
+        self,
+        epochs: int,
+        opening: Callable[[int], str],
+        file: TextIO | None = None,
+        metric: str = "accuracy",
     ) -> None:
-        self.epochs, self._opening = epochs, opening
+        self.epochs, self._opening, self.metric = epochs, opening, metric
         self.opening = ""
         self.file = file or sys.stderr
         self.draws = supports_progress_bar(self.file)
@@ -97,7 +104,7 @@ class Display(Callback):
 
     def on_epoch(self, event: EpochEvent, best: bool, snapshot: Snapshot) -> None:
         self.close()
-        self._print(one_line(event, self.epochs, best))
+        self._print(one_line(event, self.epochs, best, self.metric))
 
     def on_stop(self, snapshot: Snapshot) -> None:
         self.close()

@@ -27,7 +27,8 @@ class StepEvent:
 class EpochEvent:
     """The end of an epoch, after its evaluation; one row of the log.
 
-    ``val_loss`` and ``val_accuracy`` are None if there are no validation images.
+    ``val_loss``, ``val_accuracy`` and ``val_score`` are None if there are no validation images;
+    ``val_score`` is the value of ``train.best_metric``.
     """
 
     epoch: int
@@ -39,6 +40,7 @@ class EpochEvent:
     val_accuracy: float | None
     seconds: float
     images_per_second: float
+    val_score: float | None = None  # logs of earlier versions have none
 
 
 Snapshot = Callable[[], Checkpoint]

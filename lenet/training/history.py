@@ -37,9 +37,9 @@ class History:
     workers: int = 1
 
     @classmethod
-    def of(cls, log: Sequence[EpochEvent], workers: int = 1) -> History:
-        """Return the history of the epochs of a log, at least one."""
-        return cls(tuple(log), best_epoch(log), workers)
+    def of(cls, log: Sequence[EpochEvent], workers: int = 1, metric: str = "accuracy") -> History:
+        """Return the history of the epochs of a log, at least one; the best by ``metric``."""
+        return cls(tuple(log), best_epoch(log, metric), workers)
 
     def __repr__(self) -> str:
         columns = ("epoch", "lr", "train loss", "accuracy", "val loss", "accuracy", "images/s", "")

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from lenet.nn.scores import SCORES
 from lenet.system.errors import DataError
 from lenet.training.events import EpochEvent
 
@@ -32,12 +33,24 @@ def read_log(path: Path) -> list[EpochEvent]:
     return log
 
 
-def best_epoch(log: Sequence[EpochEvent]) -> EpochEvent:
+def best_epoch(log: Sequence[EpochEvent], metric: str = "accuracy") -> EpochEvent:
     """Return the epoch that the trainer saved as ``best.npz``.
 
-    It has the highest validation accuracy; if tied, the lowest validation loss; if tied again, it
-    is the first. Without validation it is the last epoch.
+    It has the best validation score; if tied, the lowest validation loss; if tied again, it is the
+    first. Without validation it is the last epoch.
+
+    Parameters
+    ----------
+    log
+        All epochs.
+    metric
+        The value of ``train.best_metric``.
     """
     if log[-1].val_accuracy is None:
         return log[-1]
-    return min(log, key=lambda epoch: (-(epoch.val_accuracy or 0), epoch.val_loss or 0))
+
+    def rank(epoch: EpochEvent) -> tuple[float, float]:
+        score = epoch.val_accuracy if epoch.val_score is None else epoch.val_score
+        return SCORES[metric].rank(score or 0, epoch.val_loss or 0)
+
+    return max(log, key=rank)

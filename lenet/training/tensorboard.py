@@ -39,6 +39,7 @@ class TensorBoard(Callback):
             "loss/validation": event.val_loss,
             "accuracy/train": event.train_accuracy,
             "accuracy/validation": event.val_accuracy,
+            "best_metric/validation": event.val_score,
             "learning_rate": event.lr,
             "images_per_second": event.images_per_second,
         }

@@ -24,6 +24,7 @@ from lenet.nn.distillation import Distillation
 from lenet.nn.im2col import Array
 from lenet.nn.losses import Loss
 from lenet.nn.network import Network
+from lenet.nn.scores import SCORES
 from lenet.optim.averaging import Average
 from lenet.optim.optimizers import Optimizer
 from lenet.optim.schedules import Schedule
@@ -40,7 +41,8 @@ class Progress:
     """The progress of a run. Together with the vectors, it is the state needed to resume.
 
     ``loss`` and ``correct`` are sums over the ``images`` of the current epoch so far. ``best_*``
-    belong to the epoch with the best validation result so far; ``stale`` counts the epochs since.
+    belong to the epoch with the best validation result so far: ``best_score`` is its score, negated
+    if lower is better; ``stale`` counts the epochs since.
     """
 
     epoch: int = 0
@@ -50,7 +52,7 @@ class Progress:
     images: int = 0
     seconds: float = 0.0
     best_epoch: int = 0
-    best_mistakes: int = 2**53
+    best_score: float = -1e300
     best_loss: float = 1e300
     stale: int = 0
 
@@ -89,6 +91,8 @@ class Trainer:
         This worker's part of the validation images, or None.
     average
         The running average of the weights, which is then used for evaluation.
+    best_metric
+        The score, of :data:`lenet.nn.scores.SCORES`, by which the best epoch is chosen.
     patience
         Stop after this many epochs without a better validation result; 0 never stops early.
     distillation
@@ -128,6 +132,7 @@ class Trainer:
         epochs: int,
         validation: Loader | None = None,
         average: Average | None = None,
+        best_metric: str = "accuracy",
         patience: int = 0,
         distillation: Distillation | None = None,
         communicator: Communicator | None = None,
@@ -136,6 +141,7 @@ class Trainer:
         self.optimizer, self.schedule = optimizer, schedule
         self.loader, self.validation = loader, validation
         self.average, self.distillation = average, distillation
+        self.score = SCORES[best_metric]
         self.epochs, self.patience = epochs, patience
         self.communicator = communicator or SingleProcess()
         self.parameters = network.parameters
@@ -242,10 +248,13 @@ class Trainer:
         progress = self.progress
         self._share_state()
         result = self._validate()
-        best = result is None or (result.mistakes, result.loss) < (
-            progress.best_mistakes,
-            progress.best_loss,
-        )
+        best, score = True, None
+        if result is not None:
+            score = self.score.value(result.confusion, result.loss)
+            rank = self.score.rank(score, result.loss)
+            best = rank > (progress.best_score, -progress.best_loss)
+            if best:
+                progress.best_score, progress.best_loss = rank[0], result.loss
         seconds, images = progress.seconds, progress.images
         event = EpochEvent(
             progress.epoch + 1,
@@ -257,6 +266,7 @@ class Trainer:
             result.accuracy if result else None,
             seconds,
             images / seconds,
+            score,
         )
         self.metrics = {
             "train_loss": event.train_loss,
@@ -268,8 +278,6 @@ class Trainer:
         progress.stale = 0 if best else progress.stale + 1
         if best:
             progress.best_epoch = progress.epoch
-            if result is not None:
-                progress.best_mistakes, progress.best_loss = result.mistakes, result.loss
         progress.loss, progress.correct, progress.images, progress.seconds = 0.0, 0, 0, 0.0
         for callback in self.callbacks:
             callback.on_epoch(event, best, self.snapshot)
@@ -349,6 +357,11 @@ class Trainer:
             self.average.restore(training.average)
 
     def _checked_progress(self, stored: Mapping[str, float | None]) -> Progress:
+        if self.validation is not None and (mistakes := stored.get("best_mistakes")) is not None:
+            # Of an earlier version, which had the number of mistakes in place of the score.
+            count = self.validation.count
+            known = mistakes <= count > 0
+            stored = {**stored, "best_score": (count - mistakes) / count if known else -1e300}
         try:
             kinds = {name: type(value) for name, value in asdict(Progress()).items()}
             progress = Progress(**{name: kind(stored[name]) for name, kind in kinds.items()})
