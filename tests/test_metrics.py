@@ -16,6 +16,9 @@ PREDICTED = np.array([0, 0, 1, 0, 1, 1, 0, 0, 1, 0])
 CONFUSION = [[4, 1, 0, 0], [1, 2, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]]
 
 
+NAMES = ["ant", "bee", "cat", "dragonfly"]
+
+
 @pytest.fixture
 def evaluation() -> Evaluation:
     return Evaluation(loss=0.25, count=10, confusion=confusion_matrix(LABELS, PREDICTED, 4))
@@ -86,26 +89,54 @@ def test_scores_by_counting():
 
 
 def test_the_json_object(evaluation):
-    found = json.loads(json.dumps(evaluation.to_dict()))
+    found = json.loads(json.dumps(evaluation.to_dict(NAMES)))
     assert found == {
         "schema_version": 1,
         "count": 10,
         "loss": 0.25,
         "accuracy": 0.6,
+        "balanced_accuracy": (4 / 5 + 2 / 3 + 0) / 3,
         "error": 0.4,
         "per_class": [
-            {"label": 0, "precision": 4 / 6, "recall": 4 / 5, "f1": 8 / 11, "support": 5},
-            {"label": 1, "precision": 2 / 4, "recall": 2 / 3, "f1": 4 / 7, "support": 3},
-            {"label": 2, "precision": None, "recall": 0.0, "f1": 0.0, "support": 2},
-            {"label": 3, "precision": None, "recall": None, "f1": None, "support": 0},
+            {
+                "label": 0,
+                "name": "ant",
+                "precision": 4 / 6,
+                "recall": 4 / 5,
+                "f1": 8 / 11,
+                "support": 5,
+            },
+            {
+                "label": 1,
+                "name": "bee",
+                "precision": 2 / 4,
+                "recall": 2 / 3,
+                "f1": 4 / 7,
+                "support": 3,
+            },
+            {"label": 2, "name": "cat", "precision": None, "recall": 0.0, "f1": 0.0, "support": 2},
+            {
+                "label": 3,
+                "name": "dragonfly",
+                "precision": None,
+                "recall": None,
+                "f1": None,
+                "support": 0,
+            },
         ],
+        "never_predicted": ["cat"],
+        "without_images": ["dragonfly"],
         "confusion": CONFUSION,
     }
+    assert evaluation.to_dict()["per_class"][2]["name"] == "2"
 
 
 def test_the_table(evaluation):
-    assert evaluation.to_table(["ant", "bee", "cat", "dragonfly"]).splitlines() == [
+    assert evaluation.to_table(NAMES).splitlines() == [
         "accuracy 60.00 %   error 40.00 % (4 of 10)   loss 0.2500",
+        "balanced accuracy 48.89 %, the mean recall of the classes",
+        "never predicted: cat",
+        "no images: dragonfly",
         "",
         "class       precision    recall        f1   support",
         "0 ant         66.67 %   80.00 %   72.73 %         5",
@@ -129,3 +160,29 @@ def test_ten_classes_fit_into_80_ascii_columns(names):
     assert max(map(len, table.splitlines())) <= 80
     assert table.isascii()
     assert table == "\n".join(line.rstrip() for line in table.splitlines())
+
+
+def test_of_many_classes_the_most_frequent_mistakes_replace_the_matrix():
+    rng = np.random.default_rng(0)
+    confusion = np.diag(rng.integers(300, 400, 47))
+    confusion[[15, 24, 1], [40, 42, 18]] = 90, 20, 30
+    names = [*"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabdefghnqrt"]
+    evaluation = Evaluation(0.3, int(confusion.sum()), confusion)
+    lines = evaluation.to_table(names).splitlines()
+    assert lines[-5:] == [
+        "most frequent mistakes",
+        "true  predicted  images  of class",
+        f"F     f              90  {100 * 90 / confusion[15].sum():6.2f} %",
+        f"1     I              30  {100 * 30 / confusion[1].sum():6.2f} %",
+        f"O     h              20  {100 * 20 / confusion[24].sum():6.2f} %",
+    ]
+    assert max(map(len, lines)) <= 80
+    perfect = Evaluation(0.3, 47, np.eye(47, dtype=int))
+    assert perfect.to_table(names).endswith("no mistakes")
+
+
+def test_the_worst_pairs_by_sorting():
+    confusion = np.random.default_rng(1).integers(0, 50, (9, 9))
+    pairs = [(-confusion[t, p], t, p) for t in range(9) for p in range(9) if t != p]
+    expected = [(t, p, -count) for count, t, p in sorted(pairs)[:20] if count]
+    assert Evaluation(0.0, int(confusion.sum()), confusion).worst_pairs() == expected

@@ -66,7 +66,8 @@ def eval_(
 ) -> None:
     """Evaluate a checkpoint, or several as an ensemble that averages their probabilities.
 
-    Prints loss, accuracy, precision, recall and the confusion matrix. A checkpoint contains its
+    Prints loss, accuracy, precision, recall and the confusion matrix (for more than 20 classes, the
+    most frequent mistakes). A checkpoint contains its
     network, preprocessing and data set; pretrained is the model that ships with the package. A
     sweep directory means the networks of its selected configuration, one per seed.
 
@@ -92,7 +93,7 @@ def eval_(
     evaluated = ", ".join(map(str, checkpoints))
     if as_json:
         facts = {"checkpoint": evaluated, "data": config.data.name, "split": split, "tta": views}
-        click.echo(json.dumps(result.to_dict() | facts))
+        click.echo(json.dumps(result.to_dict(class_names) | facts))
     else:
         click.echo(f"{evaluated} on {config.data.name}, {split} images")
         click.echo(result.to_table(class_names))

@@ -14,10 +14,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet.data.labels import first_names
+from lenet.nn.scores import balanced_accuracy
 from lenet.system.errors import DataError
 from lenet.system.text import table
 
 SCHEMA_VERSION = 1
+MAX_MATRIX = (
+    20  # classes of a confusion matrix that is printed; of more, the most frequent mistakes
+)
+MAX_PAIRS = 20
 
 
 def confusion_matrix(
@@ -95,6 +101,7 @@ class Evaluation:
     0.7
     >>> print(cats_and_dogs.to_table(["cat", "dog"]))
     accuracy 70.00 %   error 30.00 % (3 of 10)   loss 0.5000
+    balanced accuracy 70.00 %, the mean recall of the classes
     <BLANKLINE>
     class   precision    recall        f1   support
     0 cat     66.67 %   80.00 %   72.73 %         5
@@ -114,6 +121,37 @@ class Evaluation:
     def accuracy(self) -> float:
         """Share of the items whose class was predicted."""
         return int(self.confusion.trace()) / self.count
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """The mean recall of the classes that occur."""
+        return balanced_accuracy(self.confusion)
+
+    @property
+    def never_predicted(self) -> list[int]:
+        """The classes that occur, but were never predicted."""
+        occurrences, predictions = self.confusion.sum(axis=1), self.confusion.sum(axis=0)
+        found: list[int] = np.flatnonzero((occurrences > 0) & (predictions == 0)).tolist()
+        return found
+
+    @property
+    def without_items(self) -> list[int]:
+        """The classes that do not occur."""
+        found: list[int] = np.flatnonzero(self.confusion.sum(axis=1) == 0).tolist()
+        return found
+
+    def worst_pairs(self) -> list[tuple[int, int, int]]:
+        """Return the most frequent mistakes: true class, predicted class, number of items.
+
+        Examples
+        --------
+        >>> Evaluation(0.5, 10, np.array([[4, 1], [2, 3]])).worst_pairs()
+        [(1, 0, 2), (0, 1, 1)]
+        """
+        wrong = self.confusion - np.diag(self.confusion.diagonal())
+        order = np.argsort(-wrong, axis=None, kind="stable")[:MAX_PAIRS]
+        pairs = zip(*(part.tolist() for part in np.unravel_index(order, wrong.shape)), strict=True)
+        return [(t, p, int(wrong[t, p])) for t, p in pairs if wrong[t, p]]
 
     @property
     def error(self) -> float:
@@ -136,49 +174,85 @@ class Evaluation:
             for label, (h, p, o) in enumerate(zip(hits, predictions, occurrences, strict=True))
         )
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self, class_names: Sequence[str] | None = None) -> dict[str, Any]:
         """Return plain numbers, lists and dictionaries, ready for JSON."""
+        names = class_names or _numbers(len(self.confusion))
         return {
             "schema_version": SCHEMA_VERSION,
             "count": self.count,
             "loss": self.loss,
             "accuracy": self.accuracy,
+            "balanced_accuracy": self.balanced_accuracy,
             "error": self.error,
-            "per_class": [asdict(scores) for scores in self.per_class],
+            "per_class": [
+                {"label": scores.label, "name": name, **asdict(scores)}
+                for name, scores in zip(names, self.per_class, strict=True)
+            ],
+            "never_predicted": [names[k] for k in self.never_predicted],
+            "without_images": [names[k] for k in self.without_items],
             "confusion": self.confusion.tolist(),
         }
 
     def to_table(self, class_names: Sequence[str] | None = None) -> str:
-        """Return a summary line, a table of the scores by class, and the confusion matrix.
+        """Return a summary, a table of the scores by class, and the confusion matrix.
 
-        Ten classes with names of up to 18 characters fit into 80 columns. A zero in the matrix
-        is a dot, so that the mistakes stand out.
+        Ten classes with names of up to 18 characters fit into 80 columns. For more than
+        :data:`MAX_MATRIX` classes, the most frequent mistakes replace the matrix.
         """
-        labels = _row_labels(class_names or [str(i) for i in range(len(self.confusion))])
-        summary = (
+        names = class_names or _numbers(len(self.confusion))
+        labels = _row_labels(names)
+        summary = [
             f"accuracy {_percent(self.accuracy)}   error {_percent(self.error)} "
-            f"({self.mistakes} of {self.count})   loss {self.loss:.4f}"
-        )
+            f"({self.mistakes} of {self.count})   loss {self.loss:.4f}",
+            f"balanced accuracy {_percent(self.balanced_accuracy)}, the mean recall of the classes",
+        ]
+        for what, classes in (
+            ("never predicted", self.never_predicted),
+            ("no images", self.without_items),
+        ):
+            if classes:
+                summary.append(f"{what}: {first_names([names[k] for k in classes])}")
 
         scores: list[Sequence[object]] = [("class", "precision", "recall", "f1", "support")]
         for label, s in zip(labels, self.per_class, strict=True):
             shares = (_percent(s.precision), _percent(s.recall), _percent(s.f1))
             scores.append((label, *shares, s.support))
 
+        few = len(labels) <= MAX_MATRIX
+        return "\n".join(
+            [
+                *summary,
+                "",
+                table(scores, "<>", gap=" ", min_widths=(0, 9)),
+                "",
+                self._matrix(labels) if few else self._pairs(names),
+            ]
+        )
+
+    def _matrix(self, labels: Sequence[str]) -> str:
+        """Return the confusion matrix; a zero is a dot, so that the mistakes stand out."""
         matrix: list[Sequence[object]] = [("", *range(len(self.confusion)))]
         for label, row in zip(labels, self.confusion.tolist(), strict=True):
             matrix.append((label, *(count or "." for count in row)))
         width = max(len(str(self.confusion.max())), 3) + 1
-        return "\n".join(
-            [
-                summary,
-                "",
-                table(scores, "<>", gap=" ", min_widths=(0, 9)),
-                "",
-                "true \\ predicted",
-                table(matrix, "<>", gap=" ", min_widths=(0, width)),
-            ]
-        )
+        heading = "true \\ predicted"
+        return "\n".join([heading, table(matrix, "<>", gap=" ", min_widths=(0, width))])
+
+    def _pairs(self, names: Sequence[str]) -> str:
+        """Return the most frequent mistakes, with their share of the true class."""
+        support = self.confusion.sum(axis=1).tolist()
+        rows: list[Sequence[object]] = [
+            (names[t], names[p], count, _percent(count / support[t]))
+            for t, p, count in self.worst_pairs()
+        ]
+        if not rows:
+            return "no mistakes"
+        heading = ("true", "predicted", "images", "of class")
+        return "\n".join(["most frequent mistakes", table([heading, *rows], "<<>")])
+
+
+def _numbers(classes: int) -> list[str]:
+    return [str(k) for k in range(classes)]
 
 
 def _ratio(part: int, whole: int) -> float | None:
