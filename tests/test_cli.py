@@ -322,7 +322,7 @@ def test_eval_json_has_a_schema(lenet, run):
     assert result["schema_version"] == 1
     assert (result["data"], result["split"], result["count"]) == ("idx", "test", 100)
     assert [list(scores) for scores in result["per_class"]] == [
-        ["label", "precision", "recall", "f1", "support"]
+        ["label", "name", "precision", "recall", "f1", "support"]
     ] * 3
     confusion = np.array(result["confusion"])
     assert confusion.shape == (3, 3)
