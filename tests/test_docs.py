@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
+from derivation_figures import FIGURES
 from oracles import EXAMPLES
 
 from lenet.cli import cli
@@ -151,8 +152,26 @@ def test_the_figures_are_small_and_their_commands_are_on_a_page():
     for picture in sorted((ROOT / "docs" / "pictures").iterdir()):
         assert picture.stat().st_size < MAX_BYTES, picture.name
         assert picture.name in shown, f"{picture.name} is on no page"
+        if picture.name == "five.png" or picture.name in FIGURES:
+            continue
         drawn = rf"lenet inspect [^`\n]*--out docs/pictures/{picture.name}`"
-        assert picture.name == "five.png" or re.search(drawn, pages), picture.name
+        assert re.search(drawn, pages), picture.name
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_the_figures_of_the_derivation_have_the_numbers_of_the_package(name):
+    """`python scripts/derivation_figures.py` writes them again."""
+    assert FIGURES[name]().svg() == text(ROOT / "docs" / "pictures" / name)
+
+
+def test_every_slip_has_a_kind_and_a_section():
+    page = text(DERIVATION)
+    table = page.partition("## Table of slips")[2]
+    kinds = re.findall(r"^\| [\w ]+ \| \[.+?\]\(.+?\) \| (\w+) \|", table, re.MULTILINE)
+    assert len(kinds) > 30
+    assert set(kinds) == {"wrong", "convention", "omitted"}
+    for kind in set(kinds):
+        assert f"**{kind.capitalize()}:**" in page
 
 
 # --- Commands -----------------------------------------------------------------------------------

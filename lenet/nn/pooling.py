@@ -7,7 +7,7 @@ strided view of the image.
 Max pooling sends the gradient to the first maximum of a window in row order, as argmax does.
 Ties are the normal case on a blank background: a mask by equality alone would count the
 gradient once for every tie. The masks of the first maxima are the *switches* with which
-unpooling puts the numbers back where they came from (docs/derivation.md, 9 and 12).
+unpooling puts the numbers back where they came from (docs/derivation.md, 9 and 11).
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ def receptive_field(windows: Sequence[Window]) -> tuple[int, int]:
     """Return height and width of the input patch that one output of the last layer depends on.
 
     From the last layer down RF_i = (RF_{i+1} − 1)·s_i + k_i, and 1 above the last
-    (docs/derivation.md, 12). A window is (k, s): the patch of the input that one output depends
+    (docs/derivation.md, 11). A window is (k, s): the patch of the input that one output depends
     on, and the step from one output to the next; both are fractions for layers that enlarge the
     image (``Layer.window``).
 
