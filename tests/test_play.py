@@ -6,14 +6,12 @@ import base64
 import hashlib
 import json
 import re
-import shutil
-import subprocess
-from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import CHROMIUM, Browser
 from click.testing import CliRunner
+from engines import CHROMIUM, NODE, Browser, in_node
 from networks import (
     colour_stack,
     dense_stack,
@@ -47,8 +45,8 @@ from lenet.system.errors import ConfigError
 from lenet.training.checkpoint import save_checkpoint
 from lenet.training.restore import read_checkpoint
 
-NODE = shutil.which("node")
-in_node = pytest.mark.skipif(NODE is None, reason="Node is not installed")
+ROOT = Path(__file__).resolve().parent.parent
+needs_node = pytest.mark.skipif(NODE is None, reason="Node is not installed")
 
 FORWARD = """
 const network = networkOf(input.data);
@@ -77,26 +75,6 @@ return {
 """
 
 
-def run(code, **values):
-    """Return what a script on top of the page's arithmetic returns."""
-    parts = [files("lenet.play").joinpath(name).read_text("utf-8") for name in SCRIPTS]
-    call = (
-        f"const input = {json.dumps(values)};\nconsole.log(JSON.stringify((() => {{{code}}})()));"
-    )
-    done = subprocess.run(
-        [NODE, "-"],
-        input="\n".join([*parts, call]),
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-    )
-    assert not done.stderr, done.stderr
-    return json.loads(done.stdout)
-
-
-SCRIPTS = ("network.js", "prepare.js")  # those that need no browser
-
-
 def of(network):
     """Make a network ready for the page, without scaling."""
     classes = tuple(map(str, range(network.output_shape[0])))
@@ -117,23 +95,23 @@ def python_probabilities(exported, images):
 # --- The arithmetic of the scripts ---------------------------------------------------------------
 
 
-@in_node
+@needs_node
 def test_the_page_recognises_mnist_as_python_does(mnist_dir):
     images = load_data("mnist", "test", directory=mnist_dir).images[:300]
     exported = exported_network(read_checkpoint("pretrained"))
     data = page_data(exported)
-    found = np.array(run(FORWARD, data=data, images=images.reshape(len(images), -1).tolist()))
+    found = np.array(in_node(FORWARD, data=data, images=images.reshape(len(images), -1).tolist()))
     expected = python_probabilities(exported, images)
     assert_array_equal(found.argmax(axis=1), expected.argmax(axis=1))
     assert_allclose(found, expected, atol=1e-3)
 
 
-@in_node
+@needs_node
 def test_the_page_recognises_drawn_digits_as_python_does():
     images, _ = draw(60, seed=11)
     exported = exported_network(read_checkpoint("pretrained"))
     data = page_data(exported)
-    found = np.array(run(FORWARD, data=data, images=images.reshape(len(images), -1).tolist()))
+    found = np.array(in_node(FORWARD, data=data, images=images.reshape(len(images), -1).tolist()))
     expected = python_probabilities(exported, images)
     assert_array_equal(found.argmax(axis=1), expected.argmax(axis=1))
     assert_allclose(found, expected, atol=1e-3)
@@ -176,7 +154,7 @@ STACKS = {
 }
 
 
-@in_node
+@needs_node
 @pytest.mark.parametrize("stack", STACKS.values(), ids=STACKS)
 def test_gradients_of_every_layer_are_those_of_python(stack):
     exported = of(stack())
@@ -200,7 +178,7 @@ def round_weights(network):
             value[rows == f] = (levels * scales[0]).reshape(value[rows == f].shape)
 
 
-@in_node
+@needs_node
 def test_gradients_of_lenet5_are_those_of_python():
     exported = exported_network(read_checkpoint("pretrained"))
     round_weights(exported.network)  # or a ReLU near zero may be open here and closed there
@@ -215,7 +193,7 @@ def compare_gradients(exported, x, label, tolerance=1e-4):
     network, loss = exported.network, SoftmaxCrossEntropy(exported.network.output_shape[0])
     E = loss.forward(network.forward(x), np.array([label]))
     network.backward(loss.backward())
-    found = run(BACKWARD, data=page_data(exported), x=x.ravel().tolist(), label=label)
+    found = in_node(BACKWARD, data=page_data(exported), x=x.ravel().tolist(), label=label)
     assert_allclose(found["E"], E, rtol=1e-3)
     assert found["step"] < 0
     assert max(found["turned"], default=0) < 1e-12
@@ -244,11 +222,11 @@ def dense(layer, gradient):
     return result[:, :, ::-1, ::-1] if layer.flip else result
 
 
-@in_node
+@needs_node
 def test_the_gradient_of_the_input_by_finite_differences():
     exported = of(table_stack())
     x = np.random.default_rng(3).standard_normal(exported.network.input_shape).ravel()
-    found = run(BACKWARD, data=page_data(exported), x=x.tolist(), label=2)
+    found = in_node(BACKWARD, data=page_data(exported), x=x.tolist(), label=2)
     loss = """
     const network = networkOf(input.data);
     return input.xs.map((x) => {
@@ -258,16 +236,18 @@ def test_the_gradient_of_the_input_by_finite_differences():
     """
     steps = 1e-5 * np.eye(len(x))[::17]
     shifted = [*(x + steps).tolist(), *(x - steps).tolist()]
-    E = np.array(run(loss, data=page_data(exported), xs=shifted)).reshape(2, -1)
+    E = np.array(in_node(loss, data=page_data(exported), xs=shifted)).reshape(2, -1)
     assert_allclose(found["dx"][::17], (E[0] - E[1]) / 2e-5, rtol=1e-4, atol=1e-9)
 
 
-@in_node
+@needs_node
 def test_a_drawing_is_prepared_as_mnist_was():
     images, _ = draw(10, seed=5)
     large = np.roll(images.repeat(8, axis=1).repeat(8, axis=2) / 255, (9, -12), axis=(1, 2))
     code = "return input.inks.map((ink) => Array.from(normalised(ink, 224, 224, [28, 28])));"
-    found = np.array(run(code, inks=large.reshape(10, -1).round(4).tolist())).reshape(10, 28, 28)
+    found = np.array(in_node(code, inks=large.reshape(10, -1).round(4).tolist())).reshape(
+        10, 28, 28
+    )
     for image, ink in zip(found, large.astype(np.float32), strict=True):
         inked = [np.flatnonzero((ink > 0.3).any(axis=axis)) for axis in (0, 1)]
         scale = finder.BOX / max(places[-1] + 1 - places[0] for places in inked)
@@ -275,7 +255,7 @@ def test_a_drawing_is_prepared_as_mnist_was():
         assert_allclose(image, 255 * np.clip(A @ ink @ B.T, 0, 1), atol=1)
     centres = (found.sum(axis=2) @ np.arange(28)) / found.sum(axis=(1, 2))
     assert_allclose(centres, 14, atol=0.6)
-    assert not np.any(run("return Array.from(normalised(new Float64Array(9), 3, 3, [4, 4]));"))
+    assert not np.any(in_node("return Array.from(normalised(new Float64Array(9), 3, 3, [4, 4]));"))
 
 
 # --- The page ------------------------------------------------------------------------------------
@@ -445,3 +425,127 @@ def test_strange_addresses_show_something(browser, lenet5_page):
         assert browser.problems() == []
     browser.open(lenet5_page, "#im2col/99/x/1/4/1/0")
     assert "Ho = ⌊(7 + 2·0 − 4)/1⌋ + 1 = 4, Wo = 1" in browser.text("#im2col-result")
+
+
+# --- docs/lesson.md, click by click ---------------------------------------------------------------
+
+
+class Lesson:
+    """A person at the page: what is read there must also be in the answers of the lesson."""
+
+    def __init__(self, browser, page):
+        self.browser, self.page = browser, page
+        self.text = (ROOT / "docs" / "lesson.md").read_text(encoding="utf-8")
+
+    def visit(self, address):
+        assert f"`play.html{address}`" in self.text
+        self.browser.open(self.page, address)
+
+    def reads(self, selector, *strings, answer=True):
+        shown = self.browser.text(selector).replace("−", "-")
+        for string in strings:
+            assert string in shown, (string, shown)
+            assert not answer or string in self.text, string
+
+
+@pytest.fixture
+def lesson(browser, lenet5_page):
+    browser.window(1366, 768)
+    person = Lesson(browser, lenet5_page)
+    yield person
+    assert browser.problems() == []
+
+
+def test_lesson_forward(lesson, browser):
+    lesson.visit("#draw")  # task 1
+    browser.click("#clear")
+    browser.stroke("#pad", [(0.5, 0.15), (0.5, 0.85)])
+    lesson.reads("#answer", "1 with p", answer=False)
+    browser.stroke("#pad", [(0.15, 0.15), (0.5, 0.15)])
+    lesson.reads("#answer", "7 with p", answer=False)
+
+    lesson.visit("#im2col/3/3/1/2/1/0")  # task 2
+    lesson.reads("#im2col-result table.numbers:not(:has(caption))", "25314349", answer=False)
+    browser.click_on("#im2col-result th button", "3")
+    lesson.reads("#im2col-result", "0·5 + 1·6 + 2·8 + 3·9 = 49", answer=False)
+    lesson.visit("#im2col/5/5/1/3/2/1")  # task 3
+    lesson.reads("#im2col-result .formula", "Ho = ⌊(5 + 2·1 - 3)/2⌋ + 1 = 3", answer=False)
+    lesson.visit("#im2col/6/6/1/2/3/0")
+    lesson.reads("#im2col-result .formula", "+ 1 = 2, Wo = 2", answer=False)
+
+    lesson.visit("#forward/C1/2/8/14")  # task 4
+    lesson.reads("#forward-unit .formula", "-1.728", "0.259", "-1.987", "y = max(z, 0) = 0")
+    lesson.reads("#forward-unit", "20 of 25")
+    browser.click_on("#forward-unit button", "▶")
+    assert browser.evaluate("location.hash") == "#forward/C1/2/8/15"
+    browser.click_on("#forward-unit button", "◀")
+    browser.click_on("#forward-unit button", "Unfold into columns: the matrix view")
+    assert browser.evaluate("location.hash") == "#forward/C1/2/8/14/matrix"
+    lesson.reads("#forward-unit", "238")
+    browser.click("#forward-maps .layer:nth-child(5) canvas:nth-child(3)", 0.55, 0.45)  # C3
+    assert browser.evaluate("location.hash") == "#forward/C3/2/4/5/matrix"
+    browser.click_on("#forward-unit button", "▶ slide")
+    browser.run("await new Promise((resolve) => setTimeout(resolve, 700))")
+    browser.click_on("#forward-unit button", "❚❚ stop")
+    column = int(browser.evaluate("location.hash").split("/")[4])
+    assert column > 5
+
+
+def test_lesson_backward(lesson, browser):
+    lesson.visit("#backward?label=3")  # task 6
+    lesson.reads("#loss", "5.1957", answer=False)
+    lesson.reads("#loss", "0.0055", "-0.9945")
+    browser.choose("#loss select", "8")
+    lesson.reads("#loss", "E = -log p(8) = 0.0110", answer=False)
+    assert browser.evaluate("location.hash") == "#backward"
+    lesson.visit("#backward/F7/3?label=3")  # task 7
+    lesson.reads("#backward-unit", "-0.9945 · 2.552", answer=False)
+    lesson.reads("#backward-unit", "-0.9945", "2.552")
+
+    lesson.visit("#backward/C3/2/0/8?label=3")  # task 8
+    lesson.reads("#backward-unit", "9 of 100", "dz = 0.1535", answer=False)
+    browser.click_on("#backward-unit button", "+1")
+    lesson.reads("#backward-unit output", "10 of 100", answer=False)
+    browser.click_on("#backward-unit button", "▶ play")
+    browser.run("await new Promise((resolve) => setTimeout(resolve, 400))")
+    browser.click_on("#backward-unit button", "❚❚ stop")
+    assert int(browser.text("#backward-unit output").split()[0]) > 10
+
+    lesson.visit("#im2col/5/5/1/3/2/0")  # task 9
+    counts = "#im2col-result .row:nth-child(3) table:nth-child(2)"
+    lesson.reads(counts, "1121111211224221121111211", answer=False)
+    lesson.visit("#backward/C1/2/8/14?label=3")  # task 10
+    lesson.reads("#backward-unit", "dz = 0 ×", "turned by 180°", answer=False)
+    lesson.reads("#backward-unit", "Largest difference of the two: 2e-15", answer=False)
+
+
+def test_lesson_pooling_and_a_step(lesson, browser):
+    lesson.visit("#im2col/4/4/1/2/2/0")  # task 11
+    four = ["1", "0", "1", "0", "2", "1", "3", "2", "1", "2", "0", "4", "2", "2", "3", "0"]
+    for place, value in enumerate(four):
+        cell = f"tr:nth-child({place // 4 + 1}) td:nth-child({place % 4 + 1}) input"
+        browser.write(f"#im2col-result .row:nth-child(2) table:nth-child(1) {cell}", value)
+    pooling = "#im2col-result > div:nth-child(2) .row:last-child"
+    lesson.reads(f"{pooling} table:nth-child(2)", "y2324", answer=False)
+    lesson.reads(f"{pooling} table:nth-child(3)", "dx0000101001010000", answer=False)
+
+    for rate, p3, digits, answers in (
+        (0.01, "0.9990", "0123456789", "0123455339"),
+        (1, "1.0000", "059", "333"),
+    ):
+        lesson.visit("#backward?label=3")  # task 12
+        browser.write("#descent input", str(rate))
+        browser.click_on("#descent button", "Take one step")
+        lesson.reads("#descent summary", f"p(3) 0.0055 → {p3}", answer=False)
+        browser.click("#views a:nth-child(1)")
+        found = ""
+        for digit in digits:
+            browser.click(f"#examples button:nth-child({int(digit) + 1})")
+            found += browser.text("#answer b")
+        assert found == answers
+        assert f"{' '.join(answers)}]" in lesson.text
+    browser.click("#views a:nth-child(3)")
+    browser.click_on("#descent button", "Go back")
+    browser.click("#views a:nth-child(1)")
+    browser.click("#examples button:nth-child(9)")
+    lesson.reads("#answer", "8 with p = 0.9890", answer=False)

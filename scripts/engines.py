@@ -1,21 +1,26 @@
-"""A headless Chromium, driven through its debugging pipe: no server, no port, no library.
+"""The engines that run the scripts of ``lenet play``: Node, and a headless Chromium.
 
-The messages are those of the Chrome DevTools protocol, in JSON, each ended by a zero byte. Mouse,
-touch and keys are those of the browser, not events made by a script, so that a test does what a
-person does. The page's content security policy stays as it is.
+Chromium is driven through its debugging pipe, without a server, a port or a library. The messages
+are those of the Chrome DevTools protocol, in JSON, each ended by a zero byte. Mouse, touch and keys
+are those of the browser, not events made by a script, so that a test does what a person does. The
+page's content security policy stays as it is.
 """
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import select
 import shutil
 import subprocess
 import time
+from importlib.resources import files
 from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeAlias
 
+Value: TypeAlias = Any  # what JSON can express
+NODE = shutil.which("node")
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
@@ -26,6 +31,26 @@ OPTIONS = (
 KEYS = {"Tab": 9, "Enter": 13, " ": 32, "Delete": 46}
 KEYS |= {f"Arrow{way}": 37 + k for k, way in enumerate(("Left", "Up", "Right", "Down"))}
 TIMEOUT = 60  # seconds for one answer
+SCRIPTS = ("network.js", "prepare.js")  # those that need no browser
+
+
+def in_node(code: str, **values: object) -> Value:
+    """Return what the body of a function on top of the page's arithmetic returns, in Node.
+
+    The values are its ``input``.
+    """
+    parts = [files("lenet.play").joinpath(name).read_text("utf-8") for name in SCRIPTS]
+    call = f"const input = {json.dumps(values)};\n"
+    call += f"console.log(JSON.stringify((() => {{{code}}})()));"
+    done = subprocess.run(
+        [str(NODE), "-"],
+        input="\n".join([*parts, call]),
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert not done.stderr, done.stderr
+    return json.loads(done.stdout)
 
 
 class Browser:
@@ -44,14 +69,16 @@ class Browser:
         call = f'exec "$0" "$@" 3<&{commands} 4>&{answers}'
         options = (*OPTIONS, f"--user-data-dir={profile}", "about:blank")
         self.process = subprocess.Popen(
-            ["/bin/bash", "-c", call, CHROMIUM, *options],
+            ["/bin/bash", "-c", call, str(CHROMIUM), *options],
             pass_fds=(commands, answers),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
         os.close(commands)
         os.close(answers)
-        self.number, self.received, self.events, self.session = 0, b"", [], None
+        self.number, self.received = 0, b""
+        self.events: list[dict[str, Any]] = []
+        self.session: str | None = None
         try:
             pages = self.send("Target.getTargets")["targetInfos"]
             page = next(page["targetId"] for page in pages if page["type"] == "page")
@@ -64,10 +91,15 @@ class Browser:
             self.process.kill()
             raise
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         try:
             self.session = None
             self.send("Browser.close")
@@ -80,10 +112,10 @@ class Browser:
 
     # --- Messages -------------------------------------------------------------------------------
 
-    def send(self, method, **parameters):
+    def send(self, method: str, **parameters: object) -> dict[str, Any]:
         """Return the result of a command of the protocol."""
         self.number += 1
-        message = {"id": self.number, "method": method, "params": parameters}
+        message: dict[str, object] = {"id": self.number, "method": method, "params": parameters}
         if self.session:
             message["sessionId"] = self.session
         os.write(self.commands, json.dumps(message).encode() + b"\0")
@@ -91,10 +123,11 @@ class Browser:
             answer = self.receive()
             if answer.get("id") == self.number:
                 assert "error" not in answer, f"{method}: {answer.get('error')}"
-                return answer["result"]
+                result: dict[str, Any] = answer["result"]
+                return result
             self.events.append(answer)
 
-    def receive(self):
+    def receive(self) -> dict[str, Any]:
         end = time.monotonic() + TIMEOUT
         while b"\0" not in self.received:
             ready, _, _ = select.select([self.answers], [], [], max(0, end - time.monotonic()))
@@ -103,12 +136,13 @@ class Browser:
             assert part, "the browser has ended"
             self.received += part
         message, _, self.received = self.received.partition(b"\0")
-        return json.loads(message)
+        received: dict[str, Any] = json.loads(message)
+        return received
 
-    def wait_for_load(self, loader):
-        def loaded(event):
+    def wait_for_load(self, loader: str) -> None:
+        def loaded(event: dict[str, Any]) -> bool:
             facts = event.get("params", {})
-            return facts.get("loaderId") == loader and facts.get("name") == "load"
+            return bool(facts.get("loaderId") == loader and facts.get("name") == "load")
 
         while not any(map(loaded, self.events)):
             self.events.append(self.receive())
@@ -130,7 +164,7 @@ class Browser:
         colours = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.send("Emulation.setEmulatedMedia", features=[colours])
 
-    def evaluate(self, code):
+    def evaluate(self, code: str) -> Value:
         """Return the value of a JavaScript expression; a promise is awaited."""
         result = self.send(
             "Runtime.evaluate", expression=code, returnByValue=True, awaitPromise=True
@@ -138,11 +172,11 @@ class Browser:
         assert "exceptionDetails" not in result, result["exceptionDetails"]
         return result["result"].get("value")
 
-    def run(self, code, **values):
+    def run(self, code: str, **values: object) -> Value:
         """Return what the body of an asynchronous function returns; the values are its `input`."""
         return self.evaluate(f"(async (input) => {{{code}}})({json.dumps(values)})")
 
-    def problems(self):
+    def problems(self) -> list[str]:
         """Errors of the page's scripts and messages of its policy, since it was loaded."""
         self.evaluate("0")  # all messages before this one have come
         found = []
@@ -153,34 +187,31 @@ class Browser:
                 found.append(event["params"]["entry"]["text"])
         return found
 
-    def screenshot(self, file: Path, full: bool = False) -> None:
-        options = {"captureBeyondViewport": full}
-        if full:
-            box = self.send("Page.getLayoutMetrics")["cssContentSize"]
-            options["clip"] = {**box, "scale": 1}
-        file.write_bytes(base64.b64decode(self.send("Page.captureScreenshot", **options)["data"]))
-
     # --- A person -------------------------------------------------------------------------------
 
-    def place(self, selector, across=0.5, down=0.5):
-        """Scroll to an element, and return a point of it on the screen."""
-        return self.evaluate(f"""(() => {{
-            const element = document.querySelector({json.dumps(selector)});
-            element.scrollIntoView({{ block: "center" }});
-            const box = element.getBoundingClientRect();
-            return [box.left + {across} * box.width, box.top + {down} * box.height];
-        }})()""")
+    def place(self, selector: str, across: float = 0.5, down: float = 0.5) -> tuple[float, float]:
+        """Scroll to an element once it is shown, and return a point of it on the screen."""
+        code = """
+        const element = () => document.querySelector(input.selector);
+        while (!element().getClientRects().length)
+          await new Promise((resolve) => setTimeout(resolve, 10));
+        element().scrollIntoView({ block: "center" });
+        const box = element().getBoundingClientRect();
+        return [box.left + input.across * box.width, box.top + input.down * box.height];
+        """
+        x, y = self.run(code, selector=selector, across=across, down=down)
+        return x, y
 
-    def mouse(self, kind, x, y, **options):
+    def mouse(self, kind: str, x: float, y: float, **options: object) -> None:
         options = {"button": "left", "clickCount": 1, **options}
         self.send("Input.dispatchMouseEvent", type=f"mouse{kind}", x=x, y=y, **options)
 
-    def click(self, selector, across=0.5, down=0.5):
+    def click(self, selector: str, across: float = 0.5, down: float = 0.5) -> None:
         x, y = self.place(selector, across, down)
         for kind in ("Moved", "Pressed", "Released"):
             self.mouse(kind, x, y)
 
-    def click_on(self, selector, label):
+    def click_on(self, selector: str, label: str) -> None:
         """Click the element that has a label among those that match."""
         self.evaluate(f"""(() => {{
             for (const old of document.querySelectorAll("[data-aim]")) delete old.dataset.aim;
@@ -191,7 +222,9 @@ class Browser:
         }})()""")
         self.click("[data-aim]")
 
-    def stroke(self, selector, points, pointer="mouse"):
+    def stroke(
+        self, selector: str, points: list[tuple[float, float]], pointer: str = "mouse"
+    ) -> None:
         """Draw a line through points, given as parts of the element's width and height."""
         places = [self.place(selector, *point) for point in points]
         for k, (x, y) in enumerate([*places, places[-1]]):
@@ -203,13 +236,20 @@ class Browser:
             else:
                 self.mouse(("Pressed", "Moved", "Released")[kind], x, y, pointerType=pointer)
 
-    def press(self, key, times=1):
+    def press(self, key: str, times: int = 1) -> None:
         for _ in range(times):
             for kind in ("keyDown", "keyUp"):
                 code = KEYS[key]
                 self.send("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code)
 
-    def choose(self, selector, value):
+    def write(self, selector: str, text: str) -> None:
+        """Click a field, and type over what it contains."""
+        self.click(selector)
+        self.evaluate("document.activeElement.select()")
+        self.send("Input.insertText", text=text)
+        self.press("Tab")
+
+    def choose(self, selector: str, value: object) -> None:
         """Set a field, a slider or a choice as a person would leave it."""
         self.evaluate(f"""(() => {{
             const field = document.querySelector({json.dumps(selector)});
@@ -218,5 +258,5 @@ class Browser:
               field.dispatchEvent(new Event(name, {{ bubbles: true }}));
         }})()""")
 
-    def text(self, selector):
-        return self.evaluate(f"document.querySelector({json.dumps(selector)}).textContent")
+    def text(self, selector: str) -> str:
+        return str(self.evaluate(f"document.querySelector({json.dumps(selector)}).textContent"))
