@@ -41,6 +41,7 @@ def test_kills_and_signals(tmp_path, workers, every):
 
 @LINUX
 @pytest.mark.skipif(find_spec("PIL") is None, reason="Pillow is not here to make images")
+@pytest.mark.skipif(find_spec("onnx") is None, reason="onnx is not here to make graphs")
 def test_damaged_files(tmp_path):
     last = trial(tmp_path, "fuzz", "--count", "2000", "--small", "300")
     assert last.endswith(" files, 0 failures")
