@@ -224,28 +224,106 @@ def test_numbers_for_each_channel_become_a_normalization(tmp_path):
     assert types(imported) == ["batch_normalization", "linear"]
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of PyTorch's older exporter
-def test_a_network_of_pytorch(tmp_path):
-    torch = pytest.importorskip("torch")
-    torch.manual_seed(0)
-    net = torch.nn.Sequential(
-        torch.nn.Conv2d(1, 4, 5, padding=2),
-        torch.nn.ReLU(),
-        torch.nn.MaxPool2d(2),
-        torch.nn.Dropout(0.3),
-        torch.nn.Flatten(),
-        torch.nn.Linear(4 * 14 * 14, 10),
-        torch.nn.LogSoftmax(dim=1),
-    ).eval()
-    path, images = tmp_path / "net.onnx", RNG.integers(256, size=(3, 28, 28)).astype(np.uint8)
-    torch.onnx.export(
-        net, (torch.zeros(1, 1, 28, 28),), path, dynamo=False, input_names=["x"],
-        dynamic_axes={"x": {0: "N"}},
+def test_flatten_and_global_pooling_as_tf2onnx_writes_them(tmp_path):
+    """The shape is that of the value before the transposition, put in order by Gather."""
+    nodes = [
+        ("Reshape", ["x", "images"], ["a"], {}),
+        ("Conv", ["a", "k"], ["b"], {}),
+        ("Transpose", ["b"], ["c"], {"perm": [0, 2, 3, 1]}),
+        ("Shape", ["b"], ["s1"], {}),
+        ("Gather", ["s1", "order"], ["s2"], {}),
+        ("Cast", ["s2"], ["s3"], {"to": 6}),
+        ("Slice", ["s3", "zero", "one", "zero"], ["s4"], {}),
+        ("Concat", ["s4", "rest"], ["s5"], {"axis": 0}),
+        ("Cast", ["s5"], ["s6"], {"to": 7}),
+        ("Reshape", ["c", "s6"], ["d"], {}),
+        ("MatMul", ["d", "w"], ["y"], {}),
+    ]
+    constants = {
+        "images": np.array([-1, 1, 6, 6]), "order": np.array([0, 2, 3, 1]), "zero": np.array([0]),
+        "one": np.array([1]), "rest": np.array([32], np.int32), "k": numbers(2, 1, 3, 3),
+        "w": numbers(32, 3),
+    }  # fmt: skip
+    path = written(tmp_path / "n.onnx", nodes, constants, ["N", 6, 6, 1])
+    assert types(import_onnx(path)) == ["convolution", "linear"]
+    last = [
+        ("GlobalMaxPool", ["b"], ["c"], {}),
+        ("Squeeze", ["c", "axes"], ["d"], {}),
+        ("MatMul", ["d", "w"], ["y"], {}),
+    ]
+    constants |= {"axes": np.array([2, 3]), "w": numbers(2, 3)}
+    path = written(tmp_path / "n.onnx", nodes[:2] + last, constants, ["N", 6, 6, 1])
+    assert types(import_onnx(path)) == ["convolution", "max_pooling", "linear"]
+
+
+@pytest.mark.parametrize("keepdims", [0, 1])
+@pytest.mark.parametrize("last", [False, True], ids=["channels first", "channels last"])
+def test_the_mean_of_each_channel(tmp_path, keepdims, last):
+    """As the newer exporter of PyTorch writes adaptive pooling; a Reshape has no zeros in it."""
+    nodes = [
+        ("Conv", ["x", "k"], ["a"], {}),
+        *([("Transpose", ["a"], ["b"], {"perm": [0, 2, 3, 1]})] if last else []),
+        ("ReduceMean", ["b" if last else "a", "axes"], ["c"], {"keepdims": keepdims}),
+        ("Reshape", ["c", "shape"], ["d"], {"allowzero": 1}),
+        ("Gemm", ["d", "w"], ["y"], {"transB": 1}),
+    ]
+    constants = {
+        "k": numbers(4, 3, 3, 3), "axes": np.array([1, 2] if last else [-1, -2]),
+        "shape": np.array([-1, 4]), "w": numbers(5, 4),
+    }  # fmt: skip
+    path = written(tmp_path / "n.onnx", nodes, constants, ["N", 3, 8, 9], opset=18)
+    assert types(import_onnx(path)) == ["convolution", "average_pooling", "linear"]
+
+
+def test_padding_that_is_computed(tmp_path):
+    """As the older exporter of PyTorch writes ``F.pad``: the pairs reversed, then transposed."""
+    nodes = [
+        ("ConstantOfShape", ["four"], ["a"], {"value": numpy_helper.from_array(np.array([0]))}),
+        ("Concat", ["given", "a"], ["b"], {"axis": 0}),
+        ("Reshape", ["b", "pairs"], ["c"], {}),
+        ("Slice", ["c", "minus", "end", "axis", "minus"], ["d"], {}),
+        ("Transpose", ["d"], ["e"], {"perm": [1, 0]}),
+        ("Reshape", ["e", "minus"], ["f"], {}),
+        ("Conv", ["x", "k"], ["g"], {}),
+        ("Pad", ["g", "f"], ["h"], {}),
+        ("MaxPool", ["h"], ["i"], {"kernel_shape": [4, 4]}),
+        ("Flatten", ["i"], ["j"], {}),
+        ("Gemm", ["j", "w"], ["y"], {}),
+    ]
+    constants = {
+        "four": np.array([4]), "given": np.array([1, 2, 3, 0]), "pairs": np.array([-1, 2]),
+        "minus": np.array([-1]), "end": np.array([-(2**63) + 1]), "axis": np.array([0]),
+        "k": numbers(1, 1, 2, 2), "w": numbers(25, 2),
+    }  # fmt: skip
+    path = written(tmp_path / "n.onnx", nodes, constants, ["N", 1, 6, 6])
+    with pytest.raises(DataError, match="MaxPool after Pad with 0 cannot be imported"):
+        import_onnx(path)
+    nodes[-3] = ("AveragePool", ["h"], ["i"], {"kernel_shape": [4, 4]})
+    imported = import_onnx(written(path, nodes, constants, ["N", 1, 6, 6]))
+    assert imported.checkpoint.model.layers[1]["padding"] == [3, 1, 0, 2]
+
+
+def test_a_pipeline_with_a_scaler_as_skl2onnx_writes_it(tmp_path):
+    """A number for each pixel becomes part of the linear layer."""
+    nodes = [
+        ("Mul", ["x", "spread"], ["a"], {}),
+        ("Add", ["a", "least"], ["b"], {}),
+        ("MatMul", ["b", "w"], ["y"], {}),
+    ]
+    constants = {"spread": numbers(1, 9), "least": numbers(1, 9), "w": numbers(9, 4)}
+    path = written(tmp_path / "n.onnx", nodes, constants, ["N", 9])
+    assert types(import_onnx(path)) == ["linear"]
+    model = onnx.load(path)
+    first = helper.make_node(
+        "Scaler", ["x"], ["b"], domain="ai.onnx.ml",
+        offset=constants["least"][0].tolist(), scale=constants["spread"][0].tolist(),
     )  # fmt: skip
-    imported = import_onnx(path)
-    z = scores(imported.checkpoint, images)
-    expected = net(torch.tensor(images[:, None] / np.float32(255))).detach().numpy()
-    assert_allclose(z - np.log(np.exp(z).sum(axis=1, keepdims=True)), expected, atol=1e-5)
+    last = model.graph.node[2]
+    del model.graph.node[:]
+    model.graph.node.extend([first, last])
+    model.opset_import.append(helper.make_opsetid("ai.onnx.ml", 1))
+    onnx.save(model, path)
+    assert types(import_onnx(path)) == ["linear"]
 
 
 # --- What is refused ------------------------------------------------------------------------------
@@ -265,7 +343,10 @@ GEMM = ("Gemm", ["a", "w"], ["y"], {})
         ([("Reshape", ["x", "w"], ["a"], {}), GEMM], "Reshape to a shape that is no constant"),
         ([("Clip", ["x"], ["a"], {}), GEMM], "node Clip_a: Clip cannot be imported; import a"),
         ([("Reshape", ["x", "huge"], ["a"], {}), GEMM], "does not keep the images apart"),
-        ([("Mul", ["x", "wide"], ["a"], {}), GEMM], "Mul with a number for each pixel"),
+        (
+            [("Mul", ["x", "wide"], ["b"], {}), ("Relu", ["b"], ["a"], {}), GEMM],
+            "node Mul_b: Mul with a number for each pixel",
+        ),
         ([("Cast", ["x"], ["a"], {"to": 7}), GEMM], "Cast to another type than float"),
         ([("Identity", ["x"], ["y"], {})], "graph: has no layers"),
         ([("Relu", ["x"], ["y"], {})], "not one score for each class"),

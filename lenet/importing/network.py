@@ -11,7 +11,8 @@ import numpy as np
 from lenet.export.onnx_file import read_onnx
 from lenet.importing.checkpoint import imported_checkpoint
 from lenet.importing.onnx_graph import chain_of
-from lenet.importing.translation import Translation, translated
+from lenet.importing.operators import translated
+from lenet.importing.translation import Translation
 from lenet.models.specification import Specification, expanded
 from lenet.nn.im2col import Array
 from lenet.system.errors import ConfigError, DataError, LenetError

@@ -1,0 +1,260 @@
+"""From nodes of ONNX to the entries of a specification and the arrays of their layers.
+
+An operator is translated by its function in :data:`TRANSLATIONS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+
+from lenet.importing.affine import EPSILON, simplified
+from lenet.importing.images import edges_of, global_pooling, pad, pooling, reduction
+from lenet.importing.onnx_graph import FLOATS, Chain, Node
+from lenet.importing.order import flatten, reshape, squeeze, transpose, unsqueeze
+from lenet.importing.translation import Translation, image_of
+from lenet.nn.im2col import Array
+
+
+def translated(chain: Chain, scale: float | None, shift: float | None) -> Translation:
+    """Translate the nodes of a chain.
+
+    Parameters
+    ----------
+    chain
+        The nodes.
+    scale, shift
+        What makes the graph's input of levels from 0 to 255. By default the graph takes levels if
+        it takes bytes or makes them less than a tenth, otherwise numbers from 0 to 1.
+
+    Raises
+    ------
+    DataError
+        A node cannot be expressed; it is named with its operator.
+    """
+    image, places = image_of(chain)
+    made = Translation(chain, image, places, 1.0, 0.0)
+    for node in chain.nodes:
+        translate = TRANSLATIONS.get(node.operator)
+        if translate is None:
+            raise node.refuse()
+        if made.is_softmax and node.operator not in ("Identity", "Cast"):
+            raise node.refuse("after Softmax cannot be imported")
+        if made.margins and node.operator not in (*POOLINGS, "Conv", "Identity"):
+            raise node.refuse("after Pad cannot be imported")
+        if made.pixels and node.operator not in AFTER_PIXELS:
+            raise made.pixels.node.refuse("with a number for each pixel cannot be imported")
+        translate(made, node)
+        made.dims[node.proto.output[0]] = made.places.shape
+    if made.margins or made.pixels:
+        raise chain.nodes[-1].refuse("at the end cannot be imported")
+    levels = chain.input_type == "UINT8" or abs(made.scale) < 0.1
+    scale = scale if scale is not None else 1.0 if levels else 1 / 255
+    shift = 0.0 if shift is None else shift
+    background = (made.background - shift) / scale if scale else -1.0
+    if made.padded is None:
+        made.background = 0
+    elif np.isfinite(background) and 0 <= round(background) <= 255:
+        made.background = round(background)
+        if abs(background - made.background) > 1e-3:
+            raise made.padded.refuse(f"with {made.background:g}, no level of an image")
+    else:
+        raise made.padded.refuse("with what is no level of an image")
+    made.levels = (scale, shift)
+    made.scale, made.shift = made.scale * scale, made.scale * shift + made.shift
+    made.steps = simplified(made.steps)
+    return made
+
+
+# --- Operators with weights -----------------------------------------------------------------------
+
+
+def _weights(made: Translation, node: Node, place: int, ndim: int | None = None) -> Array | None:
+    """Return an input that must be a constant of floats, or None if it is left out."""
+    name = node.proto.input[place] if place < len(node.proto.input) else ""
+    if not name:
+        return None
+    array = made.chain.constant(name)
+    if array is None or array.dtype.kind != "f" or ndim not in (None, array.ndim):
+        raise node.refuse(f"whose input {place + 1} is no constant of {ndim or 'any'} dimensions")
+    if not np.isfinite(array).all():
+        raise node.refuse(f"whose input {place + 1} is not finite")
+    return array
+
+
+def _needed(made: Translation, node: Node, place: int, ndim: int | None = None) -> Array:
+    array = _weights(made, node, place, ndim)
+    if array is None or node.proto.input[0] != node.value:
+        raise node.refuse(f"without a constant as input {place + 1} cannot be imported")
+    return array
+
+
+def _conv(made: Translation, node: Node) -> None:
+    made.require_image(node)
+    weight = _needed(made, node, 1, 4)
+    bias = _weights(made, node, 2, 1)
+    kernel = list(weight.shape[2:])
+    if node.numbers("kernel_shape", kernel) != kernel:
+        raise node.refuse("has a kernel_shape that is not its weights'")
+    stride, dilation = node.numbers("strides", (1, 1)), node.numbers("dilations", (1, 1))
+    padding = edges_of(node, made.shape, kernel, stride, dilation)
+    padding_before = made.take_margins(node, 0.0)
+    made.layer(
+        node,
+        "convolution",
+        {"weight": weight, "bias": np.zeros(len(weight)) if bias is None else bias},
+        filters=len(weight),
+        kernel=kernel,
+        stride=stride,
+        padding=[a + b for a, b in zip(padding, padding_before, strict=True)],
+        groups=node.number("group", 1),
+        dilation=dilation,
+    )
+
+
+def _linear(made: Translation, node: Node, weight: Array, bias: Array | None) -> None:
+    """Append a linear layer with weights (F, D) in the file's order of D."""
+    if made.places.ndim != 1 or weight.shape[1] != made.places.size:
+        raise made.refuse_shape(node)
+    F = len(weight)
+    if bias is not None and bias.shape not in ((), (1,), (F,), (1, F)):
+        raise node.refuse(f"has a bias of the shape {bias.shape}")
+    ordered = np.empty_like(weight)
+    ordered[:, made.places] = weight
+    given = np.zeros(F) if bias is None else np.broadcast_to(bias.reshape(-1), (F,))
+    if made.pixels is not None:
+        given = given + ordered @ made.pixels.offset
+        ordered = ordered * made.pixels.factor
+        made.pixels = None
+    made.layer(node, "linear", {"weight": ordered, "bias": given}, units=F)
+    made.places = np.arange(F)
+
+
+def _gemm(made: Translation, node: Node) -> None:
+    weight, bias = _needed(made, node, 1, 2), _weights(made, node, 2)
+    if node.number("transA", 0):
+        raise node.refuse("with transA cannot be imported")
+    weight = weight if node.number("transB", 0) else weight.T
+    beta = node.number("beta", 1.0)
+    _linear(made, node, weight * node.number("alpha", 1.0), None if bias is None else beta * bias)
+
+
+def _matmul(made: Translation, node: Node) -> None:
+    _linear(made, node, _needed(made, node, 1, 2).T, None)
+
+
+def _batch_normalization(made: Translation, node: Node) -> None:
+    if node.number("training_mode", 0):
+        raise node.refuse("in training mode cannot be imported")
+    made.require_order(node)
+    weight, bias, mean, variance = (_needed(made, node, k, 1) for k in (1, 2, 3, 4))
+    if {len(weight), len(mean), len(variance)} != {made.shape[0]} or variance.min() < 0:
+        raise node.refuse("has a wrong mean or variance")
+    arrays = {"weight": weight, "bias": bias, "mean": mean, "variance": variance}
+    epsilon = float(np.float32(node.number("epsilon", EPSILON)))
+    factor = weight / np.sqrt(variance.astype(np.float64) + epsilon)
+    columns = (-1, *[1] * (len(made.shape) - 1))
+    offset = bias - mean * factor
+    made.normalizations[node.proto.output[0]] = factor.reshape(columns), offset.reshape(columns)
+    made.layer(node, "batch_normalization", arrays, epsilon=epsilon)
+
+
+# --- Arithmetic with constants --------------------------------------------------------------------
+
+
+def _arithmetic(made: Translation, node: Node) -> None:
+    first = node.proto.input[0] == node.value
+    other = node.proto.input[1 if first else 0] if len(node.proto.input) == 2 else ""
+    constant = made.chain.constant(other)
+    if constant is None or constant.size == 0 or not np.isfinite(constant).all():
+        raise node.refuse("without a constant cannot be imported")
+    constant = constant.astype(np.float64)
+    one, zero = np.ones(1), np.zeros(1)
+    match node.operator, first:
+        case "Add", _:
+            made.affine(node, one, constant)
+        case "Sub", True:
+            made.affine(node, one, -constant)
+        case "Sub", False:
+            made.affine(node, -one, constant)
+        case "Mul", _:
+            made.affine(node, constant, zero)
+        case "Div", True if constant.all():
+            made.affine(node, 1 / constant, zero)
+        case _:
+            raise node.refuse("with this constant cannot be imported")
+
+
+def _scaler(made: Translation, node: Node) -> None:
+    """Translate scikit-learn's StandardScaler: (x − offset)·scale, for each pixel."""
+    scale, offset = (
+        np.array(node.attributes.get(name, []), np.float64) for name in ("scale", "offset")
+    )
+    if made.places.ndim != 1 or not scale.size or not np.isfinite(scale).all():
+        raise node.refuse("with this scale cannot be imported")
+    if scale.shape != offset.shape or not np.isfinite(offset).all():
+        raise node.refuse("with this offset cannot be imported")
+    made.affine(node, scale, -offset * scale)
+
+
+# --- Others ---------------------------------------------------------------------------------------
+
+
+def _activation(made: Translation, node: Node) -> None:
+    made.layer(node, {"Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh"}[node.operator])
+
+
+def _dropout(made: Translation, node: Node) -> None:
+    rate = node.attributes.get("ratio", 0.5)
+    given = made.chain.constant(node.proto.input[1]) if len(node.proto.input) > 1 else None
+    if given is not None and given.size == 1:
+        rate = float(given.reshape(()))
+    made.layer(node, "dropout", rate=rate)
+
+
+def _softmax(made: Translation, node: Node) -> None:
+    """Leave it out: this package's networks end with the scores."""
+    if made.places.ndim != 1 or node.number("axis", 1) not in (1, -1):
+        raise node.refuse("of these axes cannot be imported")
+    made.is_softmax, made.softmax_input = True, node.value
+
+
+def _cast(_made: Translation, node: Node) -> None:
+    names = {1: "FLOAT", 10: "FLOAT16", 11: "DOUBLE"}
+    if names.get(int(node.number("to", 0))) not in FLOATS:
+        raise node.refuse("to another type than float cannot be imported")
+
+
+def _nothing(_made: Translation, _node: Node) -> None:
+    """Translate what changes nothing."""
+
+
+POOLINGS: Final = ("MaxPool", "AveragePool")
+AFTER_PIXELS: Final = (
+    *("MatMul", "Gemm", "Add", "Sub", "Mul", "Div", "Cast", "Identity"),
+    *("Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze"),
+)
+TRANSLATIONS: Final[dict[str, Callable[[Translation, Node], None]]] = {
+    "Conv": _conv,
+    "Gemm": _gemm,
+    "MatMul": _matmul,
+    "BatchNormalization": _batch_normalization,
+    **dict.fromkeys(POOLINGS, pooling),
+    **dict.fromkeys(("GlobalMaxPool", "GlobalAveragePool"), global_pooling),
+    **dict.fromkeys(("ReduceMax", "ReduceMean"), reduction),
+    "Pad": pad,
+    **dict.fromkeys(("Add", "Sub", "Mul", "Div"), _arithmetic),
+    "ai.onnx.ml.Scaler": _scaler,
+    "Reshape": reshape,
+    "Flatten": flatten,
+    "Transpose": transpose,
+    "Squeeze": squeeze,
+    "Unsqueeze": unsqueeze,
+    **dict.fromkeys(("Relu", "Sigmoid", "Tanh"), _activation),
+    "Dropout": _dropout,
+    **dict.fromkeys(("Softmax", "LogSoftmax"), _softmax),
+    "Cast": _cast,
+    "Identity": _nothing,
+}
