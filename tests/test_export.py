@@ -31,7 +31,8 @@ from lenet.cli import cli
 from lenet.data.preprocessing import Preprocessing
 from lenet.data.strokes import draw
 from lenet.export import c_source as c
-from lenet.export import int8
+from lenet.export import quantization
+from lenet.export.c_int8 import int8_source
 from lenet.export.exported import ExportedNetwork, exported_network
 from lenet.export.onnx_model import compare, onnx_model
 from lenet.nn.activations import Activation, Identity
@@ -517,7 +518,7 @@ def compiled_int8(place, network):
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None or sys.platform == "win32":
         pytest.skip("no C compiler here")
-    for name, text in int8.int8_source(network).items():
+    for name, text in int8_source(network).items():
         (place / name).write_text(text, encoding="ascii")
     strict = ["-std=c99", "-pedantic", "-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror"]
     checked = ["-fsanitize=undefined", "-fno-sanitize-recover"]
@@ -575,7 +576,7 @@ def test_c_of_8_bits(tmp_path, made):
     exported = exported_network(made())
     rng = np.random.default_rng(2)
     images = rng.integers(256, size=(12, *exported.image_shape)).astype(np.uint8)
-    network = int8.quantized(exported, images)
+    network = quantization.quantized(exported, images)
     images[0] = 77  # blank
     expected = network.scores(images)
     program = compiled_int8(tmp_path, network)
@@ -591,8 +592,8 @@ def test_c_of_8_bits(tmp_path, made):
 
 
 def test_c_of_8_bits_has_integers_only(tmp_path):
-    network = int8.quantized(exported_network(untrained()), raw_images(4))
-    sources = int8.int8_source(network)
+    network = quantization.quantized(exported_network(untrained()), raw_images(4))
+    sources = int8_source(network)
     code = re.sub(r"/\*.*?\*/", "", "".join(sources.values()), flags=re.DOTALL)
     assert not re.search(r"\b(float|double|malloc|math\.h)\b|\d\.\d", code)
 
@@ -600,7 +601,7 @@ def test_c_of_8_bits_has_integers_only(tmp_path):
 def test_c_of_8_bits_fits_a_microcontroller():
     """At most 70 KB of constants and 12 KB of working memory, as its header states."""
     network = exported_network(read_checkpoint("pretrained"))
-    header = int8.int8_source(int8.quantized(network, draw(20, seed=1)[0]))["lenet.h"]
+    header = int8_source(quantization.quantized(network, draw(20, seed=1)[0]))["lenet.h"]
     constants, memory = map(int, re.findall(r"(\d+) bytes", header))
     assert constants <= 70_000
     assert memory <= 12_000
@@ -616,14 +617,16 @@ def test_c_of_8_bits_fits_a_microcontroller():
 def test_layers_without_a_form_in_8_bits(settings, words):
     exported = exported_network(untrained(**settings))
     with pytest.raises(ConfigError, match=words):
-        int8.quantized(exported, raw_images(2))
+        quantization.quantized(exported, raw_images(2))
 
 
 def test_the_accuracy_in_8_bits(mnist_dir):
     checkpoint = read_checkpoint("pretrained")
     exported = exported_network(checkpoint)
-    calibration = load_split(checkpoint.config, "train", mnist_dir).images[: int8.CALIBRATION]
-    network = int8.quantized(exported, calibration)
+    calibration = load_split(checkpoint.config, "train", mnist_dir).images[
+        : quantization.CALIBRATION
+    ]
+    network = quantization.quantized(exported, calibration)
     images = load_split(checkpoint.config, "test", mnist_dir).images[:1000]
     expected = exported.scores(images).argmax(axis=1)
     assert np.mean(network.scores(images[:, None]).argmax(axis=1) == expected) >= 0.998

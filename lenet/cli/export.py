@@ -150,9 +150,10 @@ def _export_c(
     *,
     int8: bool,
 ) -> None:
+    from lenet.export.c_int8 import int8_source
     from lenet.export.c_source import c_source
     from lenet.export.exported import exported_network
-    from lenet.export.int8 import CALIBRATION, int8_source, quantized
+    from lenet.export.quantization import CALIBRATION, quantized
     from lenet.system.files import replacing
     from lenet.training.build import load_split
     from lenet.training.restore import read_checkpoint

@@ -1,4 +1,4 @@
-"""C for microcontrollers: weights and activations in 8 bits, and integer arithmetic only.
+"""A network in 8 bits: weights and activations as integers, and integer arithmetic only.
 
 A number x of an activation is stored as q from −128 to 127, for x ≈ scale·(q − zero), with the
 range that the activation has on a calibration set. Weights are w ≈ scale_f·q with a scale for each
@@ -6,23 +6,20 @@ filter f and no zero; the sums of products are integers of 32 bits, and a produc
 m/2^shift makes them the next layer's q. After B. Jacob et al., "Quantization and training of neural
 networks for efficient integer-arithmetic-only inference" (2018), section 2.
 
-:meth:`Quantized.scores` computes in NumPy exactly what the C file computes.
+:meth:`Quantized.scores` computes in NumPy exactly what the C file of :mod:`lenet.export.c_int8`
+computes.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
-from math import frexp, prod
+from math import frexp
 from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.export.c_source import HEADER_GUARD, c_rows, c_string, filled
-from lenet.export.exported import ExportedNetwork, not_exported, sample_image
+from lenet.export.exported import ExportedNetwork, not_exported
 from lenet.nn.activations import Activation, ReLU
 from lenet.nn.convolution import Convolution
 from lenet.nn.dropout import Dropout
@@ -31,114 +28,12 @@ from lenet.nn.layer import Layer
 from lenet.nn.linear import Linear
 from lenet.nn.pooling import AveragePooling, MaxPooling
 from lenet.system.errors import ConfigError
-from lenet.version import __version__
 
 Integers = NDArray[np.int64]
 Kind = Literal["weighted", "max_pooling", "average_pooling"]
 
 CALIBRATION: Final = 1000  # images of which the ranges are taken
 FORM: Final = "C of 8 bits"
-
-HEADER: Final = """\
-/* A network @ORIGIN@, in 8 bits.
- * Written by lenet @VERSION@. C99, integer arithmetic only: compile lenet.c.
- *
- * An image is LENET_CHANNELS planes of LENET_HEIGHT rows of LENET_WIDTH levels, from 0 to 255; in
- * greyscale 0 is background and 255 ink. Scaling and padding are included.
- *
- * Constants: @CONSTANTBYTES@ bytes, the image of the self-test included. Working memory:
- * @MEMORY@ bytes of stack, no heap. All functions can be called from any number of threads.
- */
-@GUARD@
-#include <stdint.h>
-
-#define LENET_CHANNELS @CHANNELS@
-#define LENET_HEIGHT @HEIGHT@
-#define LENET_WIDTH @WIDTH@
-#define LENET_PIXELS @PIXELS@ /* numbers of an image, of all channels */
-#define LENET_CLASSES @CLASSES@
-
-/* The names of the classes. */
-extern const char *const lenet_class_names[LENET_CLASSES];
-
-/* The class of an image, or -1 for a blank one, whose levels differ by at most 1. */
-int lenet_predict(const unsigned char image[LENET_PIXELS]);
-
-/* The scores of all classes, in units of @UNIT@. */
-void lenet_scores(const unsigned char image[LENET_PIXELS], int32_t scores[LENET_CLASSES]);
-
-/* 0 if this machine gives the scores that lenet gave for the image in lenet.c, otherwise 1. */
-int lenet_self_test(void);
-
-#endif
-"""
-
-SOURCE: Final = """\
-/* A network @ORIGIN@; written by lenet @VERSION@. See lenet.h. */
-#include "lenet.h"
-
-const char *const lenet_class_names[LENET_CLASSES] = {
-@NAMES@
-};
-
-@FUNCTIONS@
-
-@CONSTANTS@
-
-static const unsigned char test_image[LENET_PIXELS] = {
-@TESTIMAGE@
-};
-static const int32_t test_scores[LENET_CLASSES] = {
-@TESTSCORES@
-};
-
-/* x[channels][@H@][@W@] = level - 128, the image in the middle of the background. */
-static void prepare(const unsigned char *image, int8_t *x)
-{
-    for (int c = 0; c < LENET_CHANNELS; c++)
-        for (int i = 0; i < @H@; i++)
-            for (int j = 0; j < @W@; j++) {
-                int h = i - @TOP@, w = j - @LEFT@;
-                int inside = h >= 0 && h < LENET_HEIGHT && w >= 0 && w < LENET_WIDTH;
-                int k = (c * LENET_HEIGHT + h) * LENET_WIDTH + w;
-                *x++ = (int8_t)((inside ? image[k] : @BACKGROUND@) - 128);
-            }
-}
-
-void lenet_scores(const unsigned char image[LENET_PIXELS], int32_t scores[LENET_CLASSES])
-{
-    int8_t @BUFFERS@;
-    prepare(image, a);
-@CALLS@
-}
-
-int lenet_predict(const unsigned char image[LENET_PIXELS])
-{
-    int32_t scores[LENET_CLASSES];
-    int best = 0, minimum = 255, maximum = 0;
-    for (int k = 0; k < LENET_PIXELS; k++) {
-        minimum = image[k] < minimum ? image[k] : minimum;
-        maximum = image[k] > maximum ? image[k] : maximum;
-    }
-    if (maximum - minimum <= 1)
-        return -1;
-    lenet_scores(image, scores);
-    for (int c = 1; c < LENET_CLASSES; c++)
-        if (scores[c] > scores[best])
-            best = c;
-    return best;
-}
-
-int lenet_self_test(void)
-{
-    int32_t scores[LENET_CLASSES];
-    lenet_scores(test_image, scores);
-    for (int c = 0; c < LENET_CLASSES; c++)
-        if (scores[c] != test_scores[c])
-            return 1;
-    return 0;
-}
-"""
 
 
 @dataclass(frozen=True)
@@ -391,90 +286,3 @@ def _stage(layer: Layer, range_in: Range, range_out: Range, rest: float, *, relu
         multiplier=multiplier,
         shift=shift,
     )
-
-
-# --- C --------------------------------------------------------------------------------------------
-
-
-def int8_source(network: Quantized) -> dict[str, str]:
-    """Return the two files by name, ``lenet.h`` and ``lenet.c``."""
-    exported = network.exported
-    constants: list[str] = []
-    bytes_used = 0
-
-    def array(name: str, kind: str, values: Sequence[int]) -> str:
-        nonlocal bytes_used
-        bytes_used += len(values) * {"int8_t": 1, "int32_t": 4}[kind]
-        rows = c_rows([str(n) for n in values], 16)
-        constants.append(f"static const {kind} {name}[{len(values)}] = {{\n{rows}\n}};")
-        return name
-
-    calls, here, there = [], "a", "b"
-    sizes = {"a": prod(exported.network.input_shape), "b": 0}
-    for number, s in enumerate(network.stages):
-        top, left, _, _ = s.edges
-        sizes_of = (*s.shape, *s.output, *s.kernel, *s.stride, top, left)
-        numbers = [*sizes_of, s.zero_in, s.zero_out, s.lowest]
-        name = f"layer_{number}"
-        bytes_used += 4 * len(numbers)
-        constants.append(
-            f"static const struct layer {name} = {{\n    {', '.join(map(str, numbers))}\n}};"
-        )
-        arguments = [here, f"&{name}"]
-        for field, kind in (
-            ("weight", "int8_t"),
-            ("bias", "int32_t"),
-            ("multiplier", "int32_t"),
-            ("shift", "int8_t"),
-        ):
-            values = getattr(s, field).ravel().tolist()
-            if values:
-                arguments.append(array(f"{field}_{number}", kind, values))
-        last = number == len(network.stages) - 1
-        function = "scored" if last else s.kind
-        here, there = ("scores" if last else there), here
-        calls.append(f"{function}({', '.join((*arguments, here))})")
-        if not last:
-            sizes[here] = max(sizes[here], prod(s.output))
-    image = sample_image(exported)
-    scores = network.scores(image[None])[0]
-    C, H, W = exported.network.input_shape
-    _, height, width = exported.image_shape
-    values = {
-        "ORIGIN": re.sub(r"[^A-Za-z0-9 ,.-]", "?", exported.origin),
-        "VERSION": __version__,
-        "GUARD": HEADER_GUARD,
-        "CHANNELS": C,
-        "HEIGHT": height,
-        "WIDTH": width,
-        "PIXELS": C * height * width,
-        "CLASSES": len(exported.class_names),
-        "CONSTANTBYTES": bytes_used + image.size + 4 * len(scores),
-        "MEMORY": sum(sizes.values()),
-        "UNIT": f"{network.unit:.6g}",
-        "NAMES": "\n".join(f"    {c_string(name)}," for name in exported.class_names),
-        "FUNCTIONS": _functions({s.kind for s in network.stages[:-1]}),
-        "CONSTANTS": "\n\n".join(constants),
-        "TESTIMAGE": c_rows([str(level) for level in image.ravel()], 16),
-        "TESTSCORES": c_rows([str(score) for score in scores], 6),
-        "H": H,
-        "W": W,
-        "TOP": exported.padding[0],
-        "LEFT": exported.padding[1],
-        "BACKGROUND": exported.preprocessing.background,
-        "BUFFERS": ", ".join(f"{name}[{count}]" for name, count in sizes.items() if count),
-        "CALLS": "\n".join(f"    {call};" for call in calls),
-    }
-    return {"lenet.h": filled(HEADER, values), "lenet.c": filled(SOURCE, values)}
-
-
-def _functions(kinds: set[str]) -> str:
-    """Return the functions of ``int8.c`` that layers before the last one, and the last, call."""
-    if kinds & {"weighted", "average_pooling"}:
-        kinds = {*kinds, "requantized"}
-    text = files("lenet.export").joinpath("int8.c").read_text(encoding="ascii")
-    _, *parts = re.split(r"^/\* \[(\w+)\] \*/\n", text, flags=re.MULTILINE)
-    used = [
-        p for name, p in zip(parts[::2], parts[1::2], strict=True) if name in {*kinds, "common"}
-    ]
-    return "\n\n".join(part.strip() for part in used)

@@ -1,0 +1,295 @@
+"""What exported C files have in common: their frame, and the calls and constants in it.
+
+A network becomes ``lenet.h`` and ``lenet.c``. A layer becomes calls of functions in a file beside
+this one, of which the C file contains those that are called. Activations are in two buffers on the
+stack, so that any number of threads can run the code. Images are planar: channels, then rows, then
+columns.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import Final
+
+from lenet.export.exported import ExportedNetwork, sample_image
+from lenet.version import __version__
+
+HEADER: Final = """\
+/* A network @ORIGIN@@FORM@.
+ * Written by lenet @VERSION@. C99@NEEDS@
+ *
+ * An image is LENET_CHANNELS planes of LENET_HEIGHT rows of LENET_WIDTH levels, from 0@BLACK@ to
+ * 255@WHITE@; scaling and padding are included. What it shows must be placed
+ * @PLACEMENT@.
+ *
+ * @BLANK@
+ *
+ * Constants: @CONSTANTBYTES@ bytes, the image of the self-test included. Working memory:
+ * @MEMORY@ bytes of stack, no heap. All functions can be called from any number of threads.
+ */
+#ifndef LENET_H
+#define LENET_H
+@HEADERINCLUDES@
+#define LENET_CHANNELS @CHANNELS@
+#define LENET_HEIGHT @HEIGHT@
+#define LENET_WIDTH @WIDTH@
+#define LENET_PIXELS @PIXELS@ /* numbers of an image, of all channels */
+#define LENET_CLASSES @CLASSES@
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* The names of the classes. */
+extern const char *const lenet_class_names[LENET_CLASSES];
+
+/* The class of an image, or -1 for a blank image. */
+int lenet_predict(const unsigned char image[LENET_PIXELS]);
+
+@DECLARATIONS@
+
+/* 0 if this machine gives the scores that lenet gave for the image in lenet.c, otherwise 1. */
+int lenet_self_test(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
+"""
+
+SOURCE: Final = """\
+/* A network @ORIGIN@; written by lenet @VERSION@. See lenet.h. */
+#include "lenet.h"
+@INCLUDES@
+const char *const lenet_class_names[LENET_CLASSES] = {
+@NAMES@
+};
+
+@FUNCTIONS@
+
+@CONSTANTS@
+
+/* An image for lenet_self_test, and its scores. */
+static const unsigned char test_image[LENET_PIXELS] = {
+@TESTIMAGE@
+};
+static const @SCORE@ test_scores[LENET_CLASSES] = {
+@TESTSCORES@
+};
+
+/* x[channels][@H@][@W@], the image in the middle of the background. */
+static void prepare(@IMAGE@, @NUMBER@ *x)
+{
+    for (int c = 0; c < LENET_CHANNELS; c++)
+        for (int i = 0; i < @H@; i++)
+            for (int j = 0; j < @W@; j++) {
+                int h = i - @TOP@, w = j - @LEFT@, k = (c * LENET_HEIGHT + h) * LENET_WIDTH + w;
+                int inside = h >= 0 && h < LENET_HEIGHT && w >= 0 && w < LENET_WIDTH;
+                *x++ = @INPUT@;
+            }
+}
+
+static void scores_of(@IMAGE@, @SCORE@ *scores)
+{
+    @NUMBER@ @BUFFERS@;
+    prepare(@GIVEN@, a);
+@CALLS@
+}
+
+@ISIMAGE@
+
+static int largest(const @SCORE@ scores[LENET_CLASSES])
+{
+    int best = 0;
+    for (int c = 1; c < LENET_CLASSES; c++)
+        if (scores[c] > scores[best])
+            best = c;
+    return best;
+}
+
+int lenet_predict(const unsigned char image[LENET_PIXELS])
+{
+    @SCORE@ scores[LENET_CLASSES];
+    if (!is_image(image@REST@))
+        return -1;
+    scores_of(image@REST@, scores);
+    return largest(scores);
+}
+
+@DEFINITIONS@
+
+int lenet_self_test(void)
+{
+    @SCORE@ scores[LENET_CLASSES];
+    scores_of(test_image@REST@, scores);
+    for (int c = 0; c < LENET_CLASSES; c++)
+        if (@DIFFERS@)
+            return 1;
+    return 0;
+}
+"""
+
+SIZES: Final = {"float": 4, "int8_t": 1, "int32_t": 4}  # bytes
+
+
+@dataclass(frozen=True)
+class Step:
+    """A call of a function on a buffer; ``count`` numbers go to another, or None: in place."""
+
+    function: str
+    arguments: tuple[object, ...]
+    count: int | None
+
+
+@dataclass
+class Code:
+    """The calls and constants of a C file.
+
+    Attributes
+    ----------
+    steps, constants
+        In the order of the layers.
+    names
+        The constants' names.
+    nbytes
+        The constants' size.
+    """
+
+    steps: list[Step] = field(default_factory=list)
+    constants: list[str] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
+    nbytes: int = 0
+
+    def call(self, function: str, count: int, *arguments: object) -> None:
+        """Append a call that writes ``count`` numbers to another buffer."""
+        self.steps.append(Step(function, arguments, count))
+
+    def in_place(self, function: str, *arguments: object) -> None:
+        """Append a call that changes the numbers of its buffer."""
+        self.steps.append(Step(function, arguments, None))
+
+    def array(self, name: str, kind: str, numbers: Sequence[str], note: str = "") -> str:
+        """Declare an array of the type ``kind`` and return its name in C."""
+        name = self._unique(name)
+        start = f"static const {kind} {name}[{len(numbers)}] = {{{note and f' /* {note} */'}\n"
+        self.constants.append(f"{start}{c_rows(numbers)}\n}};")
+        self.nbytes += SIZES[kind] * len(numbers)
+        return name
+
+    def structure(self, name: str, kind: str, numbers: Iterable[int]) -> str:
+        """Declare a structure of integers and return its address in C."""
+        name, numbers = self._unique(name), list(numbers)
+        inside = ", ".join(map(str, numbers))
+        self.constants.append(f"static const struct {kind} {name} = {{\n    {inside}\n}};")
+        self.nbytes += SIZES["int32_t"] * len(numbers)
+        return f"&{name}"
+
+    def calls(self, count: int) -> tuple[list[str], dict[str, int]]:
+        """Return the calls that take an image in buffer a to the scores, and the buffers' sizes.
+
+        ``count`` is the number of numbers of an image.
+        """
+        last = max(k for k, step in enumerate(self.steps) if step.count is not None)
+        sizes, here, there = {"a": count}, "a", "b"
+        calls = []
+        for k, step in enumerate(self.steps):
+            arguments = [here, *map(str, step.arguments)]
+            if step.count is not None:
+                here, there = ("scores" if k == last else there), here
+                arguments.append(here)
+                if k < last:
+                    sizes[here] = max(sizes.get(here, 0), step.count)
+            calls.append(f"{step.function}({', '.join(arguments)})")
+        return calls, sizes
+
+    def _unique(self, name: str) -> str:
+        """Return a C identifier that no other constant has: layers may have any names."""
+        name = re.sub(r"\W", "_", name, flags=re.ASCII)
+        name = f"layer_{name}" if not name[0].isalpha() else name
+        while name in self.names:
+            name += "_"
+        self.names.add(name)
+        return name
+
+
+def c_files(
+    exported: ExportedNetwork, code: Code, functions: str, form: Mapping[str, object]
+) -> dict[str, str]:
+    """Return the two files by name, ``lenet.h`` and ``lenet.c``.
+
+    Parameters
+    ----------
+    exported
+        The network.
+    code
+        Its calls and constants.
+    functions
+        The functions that are called.
+    form
+        What goes into the frame for numbers of this type: ``SCORE``, the type of the scores, and
+        so on.
+    """
+    C, H, W = exported.network.input_shape
+    _, height, width = exported.image_shape
+    top, left, _, _ = exported.padding
+    calls, sizes = code.calls(C * H * W)
+    image = sample_image(exported)
+    values = {
+        "ORIGIN": re.sub(r"[^A-Za-z0-9 ,.-]", "?", exported.origin),
+        "VERSION": __version__,
+        "PLACEMENT": exported.placement.replace("fit ", "fit\n * "),
+        "BLACK": " (background)" if C == 1 else "",
+        "WHITE": " (ink)" if C == 1 else "",
+        "CHANNELS": C,
+        "HEIGHT": height,
+        "WIDTH": width,
+        "PIXELS": C * height * width,
+        "CLASSES": len(exported.class_names),
+        "CONSTANTBYTES": code.nbytes + image.size + 4 * len(exported.class_names),
+        "MEMORY": sum(sizes.values()) * SIZES[str(form["NUMBER"])],
+        "NAMES": "\n".join(f"    {c_string(name)}," for name in exported.class_names),
+        "FUNCTIONS": functions,
+        "CONSTANTS": "\n\n".join(code.constants),
+        "TESTIMAGE": c_rows([str(level) for level in image.ravel()]),
+        "H": H,
+        "W": W,
+        "TOP": top,
+        "LEFT": left,
+        "BUFFERS": ", ".join(f"{name}[{count}]" for name, count in sizes.items()),
+        "CALLS": "\n".join(f"    {call};" for call in calls),
+        **form,
+    }
+    return {"lenet.h": _filled(HEADER, values), "lenet.c": _filled(SOURCE, values)}
+
+
+def functions_of(file: str, used: set[str]) -> str:
+    """Return the texts of functions in a file of this folder, in its order."""
+    text = files("lenet.export").joinpath(file).read_text(encoding="ascii")
+    _, *parts = re.split(r"^/\* \[(\w+)\] \*/\n", text, flags=re.MULTILINE)
+    pairs = zip(parts[::2], parts[1::2], strict=True)
+    return "\n\n".join(part.strip() for name, part in pairs if name in used)
+
+
+def c_rows(numbers: Sequence[str]) -> str:
+    """Return the inside of an array's braces, in lines of at most 16 numbers."""
+    count = 16 if max(map(len, numbers), default=0) < 5 else 6
+    rows = [", ".join(numbers[i : i + count]) for i in range(0, len(numbers), count)]
+    return ",\n".join(f"    {row}" for row in rows)
+
+
+def c_string(text: str) -> str:
+    """Return a C string of the UTF-8 bytes: letters, digits and spaces as they are."""
+    return f'"{re.sub(rb"[^A-Za-z0-9 ]", _octal, text.encode()).decode()}"'
+
+
+def _octal(byte: re.Match[bytes]) -> bytes:
+    return b"\\%03o" % byte[0][0]
+
+
+def _filled(template: str, values: Mapping[str, object]) -> str:
+    """Return the template with every @NAME@ replaced by its value."""
+    return re.sub("@([A-Z]+)@", lambda found: str(values[found[1]]), template)
