@@ -42,7 +42,7 @@ def tree(root: Path, mounts: str, own: str, files: dict[str, str]) -> Path:
     for name, text in (content | files).items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        path.write_bytes(text.replace("\xe9", "\udce9").encode("utf-8", "surrogateescape"))
     return root
 
 
@@ -84,6 +84,24 @@ INSIDE = V2.replace("0:28 / ", "0:28 /docker/1f ")  # a container that sees only
         (INSIDE, "0::/docker/1f\n", v2("", "200000 100000"), 2),
         (INSIDE, "0::/docker/1f/job\n", v2("/job", "100000 100000"), 1),
         (INSIDE, "0::/../elsewhere\n", v2("", "200000 100000"), 2),
+        # one place mounted in another; a space in its name; a source without a name
+        (
+            V1.replace("0:29 / /sys/fs/cgroup/cpu,cpuacct", r"0:29 /pod /my\040groups/cpu"),
+            "4:cpu,cpuacct:/pod/1\n",
+            {
+                "my groups/cpu/cpu.cfs_quota_us": "300000\n",
+                "my groups/cpu/cpu.cfs_period_us": "100000\n",
+            },
+            3,
+        ),
+        (V1.replace("- cgroup cgroup", "- cgroup "), "4:cpu,cpuacct:/\n", v1("", 300_000), 3),
+        # names in Latin-1, and with what Python would take for the end of a line
+        (
+            "50 22 8:2 / /mnt/caf\xe9\u2028 rw - ext4 /dev/sdb1 rw\n" + V2,
+            "0::/caf\xe9\n",
+            v2("", "300000 100000"),
+            3,
+        ),
         # what cannot be read as a quota
         (V2, "0::/\n", v2("", "nonsense"), 8),
         (V2, "0::/\n", v2("", "1000 0") , 8),

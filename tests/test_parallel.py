@@ -211,6 +211,24 @@ def test_a_process_is_started_without_the_main_module(monkeypatch):
     assert seen == [{k: v for k, v in given().items() if k != "init_main_from_path"}]
 
 
+@pytest.mark.parametrize("main", [None, object()], ids=["none", "without a specification"])
+def test_a_program_without_a_proper_main_module(monkeypatch, main):
+    """As under pdb, which empties it."""
+    if main is None:
+        monkeypatch.delitem(sys.modules, "__main__")
+    else:
+        monkeypatch.setitem(sys.modules, "__main__", main)
+    described = []
+    monkeypatch.setattr(
+        spawn.SpawnProcess,
+        "start",
+        lambda _: described.append(spawn.spawn.get_preparation_data("lenet-1")),
+    )
+    spawn.Process().start()
+    assert sys.modules.get("__main__") is main
+    assert described[0]["sys_argv"] == sys.argv
+
+
 OWN_LAYER = """
 from pathlib import Path
 from lenet import run_training
@@ -331,6 +349,52 @@ def test_a_process_that_may_have_no_children(monkeypatch):
     monkeypatch.setitem(current_process()._config, "daemon", True)
     with pytest.raises(WorkersUnavailable, match="a daemonic process may not start others"):
         ProcessGroup(2)
+
+
+@pytest.mark.parametrize("executable", [None, "", "/no/such/python"])
+def test_no_python_to_start(monkeypatch, executable):
+    """As in a program that embeds Python."""
+    monkeypatch.setattr(spawn.spawn, "_python_exe", executable)
+    with pytest.raises(WorkersUnavailable, match="there is no Python to start at '"):
+        ProcessGroup(2)
+
+
+@NEEDS_SHM
+def test_room_that_another_run_takes_for_a_moment_is_waited_for(monkeypatch):
+    full = iter([errno.ENOSPC, errno.ENOSPC, 0])
+
+    def allocate(*_: object) -> None:
+        if number := next(full):
+            raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(shared_memory.os, "posix_fallocate", allocate)
+    monkeypatch.setattr(shared_memory, "MAX_PAUSE", 0.0)
+    segment = shared_memory.create_segment(f"lenet-test-{os.getpid()}", 100, "the images")
+    segment.close()
+    shared_memory.unlink(segment)
+    assert next(full, None) is None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows frees shared memory by itself")
+@pytest.mark.parametrize("name", ["ENOENT", "EACCES", "EROFS", "ENOSPC"])
+def test_a_segment_that_cannot_be_made_is_not_registered(monkeypatch, name):
+    """Otherwise Python would print a warning of it at the end of the program."""
+    number, registered = getattr(errno, name), set()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(shared_memory, "SharedMemory", refuse)
+    tracker = shared_memory.resource_tracker
+    monkeypatch.setattr(tracker, "register", lambda segment, _: registered.add(segment))
+    monkeypatch.setattr(tracker, "unregister", lambda segment, _: registered.remove(segment))
+    with pytest.raises(WorkersUnavailable) as caught:
+        shared_memory.create_segment("lenet-test", 100, "the images")
+    assert registered == set()
+    assert os.strerror(number) in caught.value.problem
+    assert ("MiB are free" in caught.value.problem) == (
+        name == "ENOSPC" and shared_memory.SHM.is_dir()
+    )
 
 
 @NEEDS_SHM

@@ -153,6 +153,12 @@ def _explain(error: BaseException) -> int:
         case KeyboardInterrupt() | click.Abort():
             number = error.args[0] if error.args else signal.SIGINT
             return _fail("interrupted; the last checkpoint is complete", 128 + number)
+        case UnicodeEncodeError():  # output is escaped, so this is the name of a file
+            return _fail(
+                f"{error.object}: is no file name in this system's encoding, {error.encoding}; "
+                "choose another name, or set PYTHONUTF8=1",
+                4,
+            )
         case MemoryError():
             return _fail("out of memory; use a smaller train.batch_size or fewer train.workers", 4)
         case OSError():

@@ -155,6 +155,7 @@ class ProcessGroup:
         try:
             if current_process().daemon:
                 raise OSError(errno.EPERM, "a daemonic process may not start others")
+            spawn.check_executable()
             with signals_blocked():
                 here, there = spawn.Context().Pipe()
                 process = spawn.Process(

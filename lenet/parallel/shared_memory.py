@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import shutil
 import sys
 import threading
@@ -31,6 +32,7 @@ SPIN_SECONDS = 0.001  # how long to poll without sleeping: longer than a step's 
 MAX_NAP = 0.005
 MAX_FIGURES = 256  # numbers that are summed at once
 CACHE_LINE = 64  # bytes
+ATTEMPTS, MAX_PAUSE = 4, 0.2  # to allocate a segment; seconds between two
 SHM = Path("/dev/shm")  # noqa: S108 - where Linux has its shared memory
 
 
@@ -196,9 +198,9 @@ def create_segment(name: str, size: int, what: str) -> SharedMemory:
     MemoryError
         There is no address space for it.
     """
-    if sys.platform != "win32":  # first: a kill between the two must not leave it behind
-        resource_tracker.register(f"/{name}", "shared_memory")
     try:
+        # First: a kill between the two must not leave it behind.
+        _track(resource_tracker.register, name)
         segment = SharedMemory(name, create=True, size=size)
         try:
             _take_room(segment)
@@ -207,26 +209,49 @@ def create_segment(name: str, size: int, what: str) -> SharedMemory:
             segment.unlink()
             raise
     except OSError as error:
+        with suppress(OSError):
+            _track(resource_tracker.unregister, name)
         if error.errno == errno.ENOMEM:
             raise MemoryError from error
-        free = f", {shutil.disk_usage(SHM).free >> 20} MiB are free" if SHM.is_dir() else ""
         raise WorkersUnavailable(
-            f"{what} need {-(-size >> 20) or 1} MiB of shared memory{free}: {error.strerror}",
+            f"{what} need {-(-size >> 20) or 1} MiB of shared memory{_free(error)}: "
+            f"{error.strerror}",
             remedy="enlarge it (docker run --shm-size=256m) or use --workers 1",
             key="train.workers",
         ) from error
     return segment
 
 
+def _track(register: Callable[[str, str], None], name: str) -> None:
+    """Register a segment with the process that removes it if this one is killed, or undo it."""
+    if sys.platform != "win32":
+        register(f"/{name}", "shared_memory")
+
+
 def _take_room(segment: SharedMemory) -> None:
     """Allocate all pages of a segment; otherwise a write could kill the process (SIGBUS).
 
-    Systems other than Linux have done this when the segment was created.
+    If there is no room, it tries again after a random time: of two runs that start together where
+    there is room for one, both may have half of it. Systems other than Linux have allocated the
+    pages when the segment was created.
     """
     path = SHM / segment.name
     if sys.platform == "linux" and path.exists():
         with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, segment.size)
+            for attempt in range(1, ATTEMPTS + 1):
+                try:
+                    os.posix_fallocate(file.fileno(), 0, segment.size)
+                    return
+                except OSError as error:
+                    if error.errno != errno.ENOSPC or attempt == ATTEMPTS:
+                        raise
+                time.sleep(random.uniform(0.0, MAX_PAUSE))  # noqa: S311 - no secret
+
+
+def _free(error: OSError) -> str:
+    if error.errno != errno.ENOSPC or not SHM.is_dir():
+        return ""
+    return f", {shutil.disk_usage(SHM).free >> 20} MiB are free"
 
 
 def unlink(segment: SharedMemory) -> None:

@@ -8,11 +8,15 @@ notebook, a here-document or a script without the guard just as well.
 
 from __future__ import annotations
 
+import errno
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import spawn
 from multiprocessing.context import SpawnContext, SpawnProcess
 from threading import Lock
+from types import ModuleType
 from typing import Any
 
 _patching = Lock()
@@ -32,18 +36,38 @@ class Context(SpawnContext):
     Process = Process
 
 
+def check_executable() -> None:
+    """Check that there is a Python to start: a program that embeds Python may not name it.
+
+    Raises
+    ------
+    OSError
+        ``sys.executable``, or what ``multiprocessing.set_executable`` was given, cannot be run.
+    """
+    executable = os.fsdecode(spawn.get_executable() or "")
+    if not os.access(executable, os.X_OK):
+        raise OSError(errno.ENOENT, f"there is no Python to start at {executable!r}")
+
+
 @contextmanager
 def _without_main() -> Iterator[None]:
-    """Remove the location of the main module from the data sent to a new process."""
+    """Describe an empty main module to a new process, whatever this program's is."""
     with _patching:
-        complete = spawn.get_preparation_data
+        describe = spawn.get_preparation_data
 
-        def reduced(name: str) -> dict[str, Any]:
-            data = complete(name)
-            return {key: data[key] for key in data if not key.startswith("init_main_from_")}
+        def describe_without_main(name: str) -> dict[str, Any]:
+            main = sys.modules.get("__main__")
+            sys.modules["__main__"] = ModuleType("__main__")
+            try:
+                return describe(name)
+            finally:
+                if main is None:
+                    del sys.modules["__main__"]
+                else:
+                    sys.modules["__main__"] = main
 
-        spawn.get_preparation_data = reduced
+        spawn.get_preparation_data = describe_without_main
         try:
             yield
         finally:
-            spawn.get_preparation_data = complete
+            spawn.get_preparation_data = describe

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import platform
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import cache
@@ -65,10 +66,12 @@ def _quotas(root: Path) -> Iterator[float]:
         groups |= dict.fromkeys(controllers.split(","), path)
     for line in _lines(root / "proc/self/mountinfo"):
         mount, _, kind = line.partition(" - ")
-        mounted, place = mount.split()[3:5]  # the group at the root of the mount, its directory
+        # The group at the root of the mount, and the directory where it is mounted.
+        mounted, place = map(_unescaped, mount.split(" ")[3:5])
+        controllers = kind.rpartition(" ")[2]
         if kind.startswith("cgroup2 ") and "" in groups:
             group, quota = groups[""], _quota_v2
-        elif kind.startswith("cgroup ") and "cpu" in kind.split()[2].split(","):
+        elif kind.startswith("cgroup ") and "cpu" in controllers.split(","):
             group, quota = groups.get("cpu", "/"), _quota_v1
         else:
             continue
@@ -93,16 +96,29 @@ def _quota_v1(group: Path) -> float:
 
 
 def _lines(path: Path) -> list[str]:
+    """Return the lines of a file; names in it may be in any encoding, and contain anything."""
     try:
-        return path.read_text().splitlines()
+        text = path.read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:  # a system without /proc
         return []
+    return [line for line in text.split("\n") if line]
+
+
+def _unescaped(name: str) -> str:
+    r"""Return a name from mountinfo, in which a space is written as ``\040``.
+
+    Examples
+    --------
+    >>> _unescaped(r"/my\040groups")
+    '/my groups'
+    """
+    return re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), name)
 
 
 def processor_name() -> str:
     """Return the processor's model name, if the system reports it."""
     with suppress(OSError):  # Linux
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine() or "unknown"

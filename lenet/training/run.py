@@ -160,11 +160,18 @@ def run_training(
         mpi.run_worker()
         return TrainingResult(None, None, workers, None)
 
+    warned: set[str] = set()
+
+    def warn_once(line: str) -> None:  # the data are loaded again if there cannot be workers
+        if line not in warned:
+            warned.add(line)
+            warn(line)
+
     def load() -> TrainingSet:
-        split = load_split(config, "train", directory, warn=warn)
+        split = load_split(config, "train", directory, warn=warn_once)
         measured = image_facts(split.images)
         for remark in data_remarks(config, split, measured):
-            warn(remark)
+            warn_once(remark)
         return TrainingSet(
             (split.images, split.labels),
             split.class_names,
