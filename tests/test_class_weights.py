@@ -76,7 +76,8 @@ def test_a_step_is_the_formula(fuse):
         total += factor * loss.forward(network.forward(batch.x[..., [n]].copy()), np.array([label]))
         network.backward(loss.backward())
         gradient += factor * network.gradients
-    loss_of_step, _, *_ = trainer._gradients(batch)
+    trainer._add_gradients(batch)
+    ((loss_of_step, _),) = trainer._figures
     assert loss_of_step == pytest.approx(total, rel=1e-12)
     np.testing.assert_allclose(trainer.network.gradients, gradient, rtol=0, atol=1e-14)
 

@@ -229,3 +229,29 @@ def test_a_batch_has_the_numbers_of_its_images_and_step(workers):
                 assert batch.first == rank * batch.size // workers
                 if numbers.size:
                     assert numbers[0] == 64 * (batch.step - 3 * epoch) + batch.first
+
+
+@pytest.mark.parametrize("total", [1, 64, 65, 100, 130, 1000])
+@pytest.mark.parametrize("workers", [1, 3])
+def test_slices_are_a_part_of_a_batch_in_its_order(total, workers):
+    for rank in range(workers):
+        ((_, whole),) = numbered_batches(total, batch_size=1000, rank=rank, size=workers)
+        images = np.zeros((total, 28, 28), np.uint8)
+        images[:, 0, 0], images[:, 0, 1] = np.divmod(np.arange(total), 256)
+        loader = Loader(
+            images,
+            np.arange(total).astype(np.uint8),
+            batch_size=1000,
+            preprocessing=Preprocessing((1, 28, 28), 1.0, 0.0),
+            rank=rank,
+            size=workers,
+            sliced=True,
+        )
+        slices = [replace(b, x=b.x.copy(), labels=b.labels.copy()) for b in loader.epoch()]
+        assert [b.last for b in slices] == [False] * (len(slices) - 1) + [True]
+        assert {(b.size, b.step) for b in slices} == {(total, 0)}
+        before = np.cumsum([0, *(b.labels.size for b in slices)])[:-1]
+        assert [b.first for b in slices] == (whole.first + before).tolist()
+        assert max(b.labels.size for b in slices) <= 64
+        np.testing.assert_array_equal(np.concatenate([b.x for b in slices], axis=3), whole.x)
+        np.testing.assert_array_equal(np.concatenate([b.labels for b in slices]), whole.labels)

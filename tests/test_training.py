@@ -107,6 +107,7 @@ def test_two_steps_are_the_formulas(configured):
     w[:] = trainer.parameters
     loss = SoftmaxCrossEntropy(CLASSES)
     velocity = np.zeros_like(w)
+    trainer.loader.sliced = False
     for batch in trainer.loader.epoch(0):
         z = network.forward(batch.x.astype(np.float64))
         loss.forward(z, batch.labels)
@@ -115,9 +116,40 @@ def test_two_steps_are_the_formulas(configured):
         velocity = 0.9 * velocity + gradient
         w -= 0.02 * velocity
 
+    trainer.loader.sliced = True
     trainer.run()
     assert trainer.progress.step == 2
     np.testing.assert_allclose(trainer.parameters, w, rtol=0, atol=1e-12)
+
+
+def layers_and_their_images(configured, *layers: dict[str, object], **options: object):
+    """Return a configuration of these layers before F2, in float64, and 300 random images."""
+    entries = [*layers, {"type": "linear", "units": CLASSES}]
+    config = configured(model__layers=entries, model__input=[1, 28, 28], train__precision="float64")
+    config = config.with_values({"data.validation": 0, "train.epochs": 1, **options})
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(256, size=(300, 28, 28)), rng.integers(CLASSES, size=300)
+    return config, images.astype(np.uint8), labels.astype(np.uint8)
+
+
+def test_a_step_in_slices_is_the_step_of_the_batch(configured):
+    """The last batch has another size; what dropout leaves out depends on the image alone."""
+    dropout, linear = {"type": "dropout", "rate": 0.3}, {"type": "linear", "units": 5}
+    batch = {"train.batch_size": 160, "optimizer.lr": 0.01}
+    data = layers_and_their_images(configured, dropout, linear, dropout, **batch)
+    sliced, whole = (build_trainer(*data) for _ in range(2))
+    whole.loader.sliced = False
+    assert [b.labels.size for b in sliced.loader.epoch()] == [40, 40, 40, 40, 35, 35, 35, 35]
+    assert sliced.run().step == whole.run().step == 2
+    np.testing.assert_allclose(sliced.parameters, whole.parameters, rtol=0, atol=1e-12)
+    losses = [trainer.metrics["train_loss"] for trainer in (sliced, whole)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-12)
+
+
+def test_a_batch_that_is_normalised_is_not_divided(configured):
+    normalisation = {"type": "batch_normalization"}
+    data = layers_and_their_images(configured, normalisation, **{"train.batch_size": 160})
+    assert [b.labels.size for b in build_trainer(*data).loader.epoch()] == [160, 140]
 
 
 def test_two_hundred_images_are_memorised(configured):

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from lenet.config.schema import Config
+from lenet.data.loader import slice_size
 from lenet.nn.fused import FusedConvolution
 from lenet.nn.im2col import Array
 from lenet.nn.layer import Layer
@@ -40,7 +41,7 @@ def measure_parts(config: Config) -> dict[str, Any]:
     flop = _flop_per_image(trainer)
     parts = []
     for (part, direction), times in laps.items():
-        us_per_image = median(times) / config.train.batch_size * 1e6
+        us_per_image = median(times) * 1e6
         gflops = flop.get((part, direction), 0) / us_per_image / 1e3
         parts.append(
             {
@@ -56,21 +57,22 @@ def measure_parts(config: Config) -> dict[str, Any]:
 
 
 def _time_epoch(trainer: Trainer, epoch: int, laps: dict[Part, list[float]]) -> None:
-    """Train an epoch as the trainer does, and read the clock after every part."""
+    """Train an epoch as the trainer does, and append the seconds per image of every part."""
     network, loss = trainer.network, trainer.loss
     size = trainer.loader.batch_size
-    network.allocate(size)
+    network.allocate(slice_size(size))
     last = time.perf_counter()
 
     def lap(name: str, direction: str) -> None:
         nonlocal last
         now = time.perf_counter()
-        laps[name, direction].append(now - last)
+        laps[name, direction].append((now - last) / images)
         last = now
 
     for step, batch in enumerate(trainer.loader.epoch(epoch), start=1):
         if batch.size < size:
             break  # the times of a smaller batch are not comparable
+        images = batch.labels.size
         lap("input", "forward")
         x = batch.x
         for layer in network.layers:
@@ -84,6 +86,9 @@ def _time_epoch(trainer: Trainer, epoch: int, laps: dict[Part, list[float]]) -> 
             assert dy is not None  # noqa: S101 - only the first trained layer returns None
             dy = layer.backward(dy)
             lap(_title(layer), "backward")
+        if not batch.last:
+            continue
+        images = batch.size
         lr = trainer.schedule(step)
         trainer.optimizer.step(trainer.parameters, network.gradients, lr, step, slice(None))
         lap("update", "backward")

@@ -26,13 +26,16 @@ from lenet.system.errors import ConfigError
 # memory are read block by block. MNIST is one block.
 SHUFFLE_BLOCK = 65_536
 
+SLICE = 64
+"""Images that go through a network at once: what LeNet-5 computes of them stays in a 2 MB cache."""
+
 # The streams of random numbers derived from one seed.
 ORDER, DISTORTION, HELD_OUT = range(3)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One worker's part of a batch, overwritten by the next.
+    """One worker's part of a batch, or a slice of it, overwritten by the next.
 
     Attributes
     ----------
@@ -41,10 +44,12 @@ class Batch:
     size
         Images of the whole batch, over all workers.
     first
-        Position of the first image of this part in the whole batch.
+        Position of the first of these images in the whole batch.
     step
         Number of the batch since the beginning of training: with ``first``, what random numbers
         that are the same for any number of workers depend on.
+    last
+        Whether this is the last slice of the worker's part.
     teacher
         The teacher's scores (classes,n), if there is a teacher.
     """
@@ -54,6 +59,7 @@ class Batch:
     size: int
     first: int
     step: int
+    last: bool
     teacher: Array | None = None
 
 
@@ -78,6 +84,20 @@ def held_out(count: int, validation: int, seed: int) -> NDArray[np.int64]:
         )
     rng = np.random.default_rng([seed, HELD_OUT])
     return np.sort(rng.choice(count, validation, replace=False, shuffle=False))
+
+
+def slice_size(n: int) -> int:
+    """Return how many images of n a slice has: as many in all of them if possible.
+
+    Sizes that alternate cost time: the network sizes its buffers again.
+
+    Examples
+    --------
+    >>> slice_size(64), slice_size(4096), slice_size(100), slice_size(67)
+    (64, 64, 50, 64)
+    """
+    equal = (size for size in range(SLICE, SLICE // 2, -1) if n % size == 0)
+    return n if n <= SLICE else next(equal, SLICE)
 
 
 class Loader:
@@ -105,6 +125,9 @@ class Loader:
         The rank of this worker and the number of workers: each gets its part of every batch.
     dtype
         Of the input.
+    sliced
+        Divide a worker's part of a batch into slices of at most :data:`SLICE` images: then speed
+        and memory do not depend on the batch size.
     """
 
     def __init__(
@@ -123,6 +146,7 @@ class Loader:
         rank: int = 0,
         size: int = 1,
         dtype: DTypeLike = np.float32,
+        sliced: bool = False,
     ) -> None:
         preprocessing.check(images)
         self.images, self.labels = images, labels
@@ -136,15 +160,16 @@ class Loader:
         self.batch_size, self.seed = batch_size, seed
         self.distorter, self.pool = distorter, pool
         self.rank, self.size, self.dtype = rank, size, dtype
+        self.sliced = sliced
         self.preprocessing = preprocessing
         self.steps_per_epoch = -(-self.count // batch_size)
         self._buffers: dict[int, tuple[Array, NDArray[np.uint8], NDArray[np.integer[Any]]]] = {}
 
     def epoch(self, epoch: int = 0, first: int = 0) -> Iterator[Batch]:
-        """Yield the batches of an epoch from step ``first`` on."""
+        """Yield this worker's part of the batches of an epoch, from step ``first`` on."""
         for step, numbers in enumerate(self._numbers(epoch)):
             if step >= first:
-                yield self._batch(numbers, epoch, step)
+                yield from self._parts(numbers, epoch, step)
 
     def class_counts(self, classes: int) -> NDArray[np.int64]:
         """Return the number of images of each class, among those that are used."""
@@ -180,9 +205,17 @@ class Loader:
             yield order
             self._release()
 
-    def _batch(self, numbers: NDArray[np.int64], epoch: int, step: int) -> Batch:
+    def _parts(self, numbers: NDArray[np.int64], epoch: int, step: int) -> Iterator[Batch]:
+        """Yield this worker's part of a batch, in slices if they are requested."""
         lo = self.rank * numbers.size // self.size
         hi = (self.rank + 1) * numbers.size // self.size
+        n = slice_size(hi - lo) if self.sliced else hi - lo
+        for first in range(lo, max(hi, lo + 1), max(n, 1)):  # a part without images is one, too
+            yield self._batch(numbers, epoch, step, first, min(first + n, hi), hi)
+
+    def _batch(
+        self, numbers: NDArray[np.int64], epoch: int, step: int, lo: int, hi: int, end: int
+    ) -> Batch:
         own = numbers[lo:hi]
         part = (
             own + np.searchsorted(self.kept_before, own, side="right")
@@ -205,8 +238,8 @@ class Loader:
             levels[:, :, top : top + H, left : left + W] = images
             key = (self.seed or 0, DISTORTION, epoch, step)
             self.distorter.distort(levels, x, key=key, start=lo)
-        step += epoch * self.steps_per_epoch
-        return Batch(x, labels, numbers.size, lo, step, teacher)
+        number = epoch * self.steps_per_epoch + step
+        return Batch(x, labels, numbers.size, lo, number, last=hi == end, teacher=teacher)
 
     def _buffer(self, n: int) -> tuple[Array, NDArray[np.uint8], NDArray[np.integer[Any]]]:
         """Return input, levels and labels of n images; distorted ones have padded levels."""

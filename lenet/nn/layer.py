@@ -119,6 +119,9 @@ class Layer(ABC):
     draws_random = False
     """Whether the layer uses :attr:`random`; a class that does sets it to True."""
 
+    mixes_images: ClassVar[bool] = False
+    """Whether the outputs of an image depend on the other images of the batch, in training."""
+
     kernel: tuple[int, int] = (1, 1)
     stride: tuple[int, int] = (1, 1)
     dilation: tuple[int, int] = (1, 1)

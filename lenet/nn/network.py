@@ -262,6 +262,14 @@ class Network:
                 probabilities[start : start + batch] = softmax(self.scores(self.forward(x))).T
         return probabilities
 
+    @property
+    def mixes_images(self) -> bool:
+        """Whether a batch is more than its images, as for batch normalisation.
+
+        Otherwise it may be divided: the gradients of its slices add up to those of the batch.
+        """
+        return any(layer.mixes_images for layer in self.plain)
+
     # --- Copies -----------------------------------------------------------------------------------
 
     @property

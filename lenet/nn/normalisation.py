@@ -44,6 +44,8 @@ class BatchNormalization(TrainedLayer):
     of the population, estimated with P − 1.
     """
 
+    mixes_images = True
+
     def __init__(
         self,
         name: str,

@@ -483,6 +483,7 @@ def _build_loaders(
         seed=config.seed,
         distorter=build_distorter(config.augment, preprocessing),
         pool=pool,
+        sliced=not network.mixes_images,
         **common,
     )
     if loader.count < config.train.batch_size:
@@ -491,4 +492,4 @@ def _build_loaders(
             remedy=f"choose at most {loader.count}",
             key="train.batch_size",
         )
-    return loader, Loader(*(validation or training), only=held_out_images, **common)
+    return loader, Loader(*(validation or training), only=held_out_images, sliced=True, **common)

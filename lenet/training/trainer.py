@@ -17,7 +17,6 @@ from dataclasses import asdict, dataclass
 from typing import NoReturn
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lenet.data.loader import Batch, Loader
 from lenet.nn.distillation import Distillation
@@ -145,6 +144,8 @@ class Trainer:
         self.epochs, self.patience = epochs, patience
         self.communicator = communicator or SingleProcess()
         self.parameters = network.parameters
+        self._earlier = np.empty_like(network.gradients)  # of the slices of a batch so far
+        self._figures: list[tuple[float, int]] = []  # loss and correct predictions of each slice
         self.progress = Progress()
         self.metrics: Mapping[str, float | None] = {}
         self.signals: list[int] = []  # received by this worker
@@ -188,7 +189,10 @@ class Trainer:
         done = progress.step - progress.epoch * steps
         started = time.perf_counter() - progress.seconds
         for batch in self.loader.epoch(progress.epoch, first=done):
-            stop = self._step(batch)
+            self._add_gradients(batch)
+            if not batch.last:
+                continue
+            stop = self._step(batch.size)
             progress.seconds = time.perf_counter() - started
             event = StepEvent(
                 progress.epoch + 1,
@@ -204,10 +208,32 @@ class Trainer:
                 return False
         return True
 
-    def _step(self, batch: Batch) -> bool:
-        """Run one step; return whether any worker received a signal."""
-        figures = self._gradients(batch)
-        part, sums = self.communicator.sum_gradients(figures)
+    def _add_gradients(self, batch: Batch) -> None:
+        """Compute the gradients of a slice, and add those of the slices of the batch before it."""
+        gradients = self.network.gradients
+        if batch.labels.size:
+            self.network.set_step(self.loader.seed or 0, batch.step, batch.first)
+            z = self.network.forward(batch.x)
+            loss = self.loss.forward(z, batch.labels, batch.size)
+            dz = self.loss.backward()
+            if self.distillation is not None and batch.teacher is not None:
+                loss = self.distillation(z, batch.teacher, dz, loss, batch.size)
+            self.network.backward(dz)
+            self._figures.append((loss, self.loss.correct))
+        else:  # fewer images than workers
+            gradients.fill(0)
+            self._figures.append((0.0, 0))
+        if len(self._figures) > 1:
+            gradients += self._earlier
+        if not batch.last:
+            np.copyto(self._earlier, gradients)
+
+    def _step(self, images: int) -> bool:
+        """Sum over the workers and update; return whether any worker received a signal."""
+        figures = [sum(slices) for slices in zip(*self._figures, strict=True)]
+        self._figures.clear()
+        figures += [self.signals.count(number) for number in SIGNALS]
+        part, sums = self.communicator.sum_gradients(np.array(figures, np.float64))
         loss, correct, *signals = sums.tolist()
         progress = self.progress
         lr = self.schedule(progress.step)
@@ -216,9 +242,9 @@ class Trainer:
                 f"the loss is {loss} at step {progress.step + 1} with learning rate {lr:g}"
             )
         progress.step += 1
-        progress.loss += loss * batch.size
+        progress.loss += loss * images
         progress.correct += int(correct)
-        progress.images += batch.size
+        progress.images += images
         self.optimizer.step(self.parameters, self.network.gradients, lr, progress.step, part)
         if self.average:
             self.average.update(self.parameters, progress.step, part)
@@ -227,21 +253,6 @@ class Trainer:
             if times:
                 self.stopped_by = number
         return self.stopped_by is not None
-
-    def _gradients(self, batch: Batch) -> NDArray[np.float64]:
-        """Compute this worker's gradients; return its loss, correct predictions and signals."""
-        signals = [self.signals.count(number) for number in SIGNALS]
-        if not batch.labels.size:  # fewer images than workers
-            self.network.gradients.fill(0)
-            return np.array([0.0, 0.0, *signals])
-        self.network.set_step(self.loader.seed or 0, batch.step, batch.first)
-        z = self.network.forward(batch.x)
-        loss = self.loss.forward(z, batch.labels, batch.size)
-        dz = self.loss.backward()
-        if self.distillation is not None and batch.teacher is not None:
-            loss = self.distillation(z, batch.teacher, dz, loss, batch.size)
-        self.network.backward(dz)
-        return np.array([loss, self.loss.correct, *signals])
 
     def _evaluate_epoch(self) -> None:
         """Evaluate on the validation images, update the progress, call the callbacks."""
