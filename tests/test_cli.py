@@ -330,6 +330,7 @@ def test_eval_json_has_a_schema(lenet, run):
     assert result["accuracy"] == confusion.trace() / 100
     assert result["error"] == pytest.approx(1 - result["accuracy"])
     assert 0 <= result["loss"] < 1
+    assert 0 <= result["calibration_error"] < 1
 
 
 @pytest.mark.parametrize(("split", "count"), [("test", 100), ("validation", 60), ("train", 240)])

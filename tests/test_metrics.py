@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from lenet.system.errors import DataError
+from lenet.training.calibration import BINS, calibration_error, reliability_bins
 from lenet.training.metrics import Evaluation, confusion_matrix
 
 # Four classes, the last never occurs and is never predicted; class 2 is never predicted.
@@ -97,6 +98,7 @@ def test_the_json_object(evaluation):
         "accuracy": 0.6,
         "balanced_accuracy": (4 / 5 + 2 / 3 + 0) / 3,
         "error": 0.4,
+        "calibration_error": None,
         "per_class": [
             {
                 "label": 0,
@@ -186,3 +188,31 @@ def test_the_worst_pairs_by_sorting():
     pairs = [(-confusion[t, p], t, p) for t in range(9) for p in range(9) if t != p]
     expected = [(t, p, -count) for count, t, p in sorted(pairs)[:20] if count]
     assert Evaluation(0.0, int(confusion.sum()), confusion).worst_pairs() == expected
+
+
+def test_the_calibration_error_by_loops():
+    """The definition of Guo et al. (2017), equations 2, 3 and 5, with 15 bins."""
+    rng = np.random.default_rng(0)
+    confidence = rng.uniform(0.1, 1, 500)
+    confidence[:3] = 1.0, 5 / 15, 1e-9  # the edges of bins
+    correct = rng.random(500) < 0.8 * confidence
+    expected = 0.0
+    for b in range(15):
+        inside = [i for i in range(500) if b / 15 < confidence[i] <= (b + 1) / 15]
+        if inside:
+            accuracy = sum(correct[i] for i in inside) / len(inside)
+            mean = sum(confidence[i] for i in inside) / len(inside)
+            expected += len(inside) / 500 * abs(accuracy - mean)
+    bins = reliability_bins(confidence, correct)
+    assert bins.shape == (3, BINS)
+    assert calibration_error(bins) == pytest.approx(expected, rel=1e-12)
+    halves = (slice(0, 200), slice(200, None))
+    parts = sum(reliability_bins(confidence[h], correct[h]) for h in halves)
+    np.testing.assert_allclose(parts, bins)
+
+
+def test_the_table_has_the_calibration_error():
+    bins = reliability_bins(np.full(10, 0.75), LABELS == PREDICTED)
+    result = Evaluation(0.25, 10, confusion_matrix(LABELS, PREDICTED, 4), bins)
+    assert result.to_table().splitlines()[2] == "expected calibration error 15.00 %"
+    assert result.to_dict()["calibration_error"] == pytest.approx(0.15)

@@ -9,18 +9,20 @@ from lenet.data.loader import Loader
 from lenet.nn.losses import softmax
 from lenet.nn.network import Network
 from lenet.parallel.communicator import Communicator
+from lenet.training.calibration import BINS, reliability_bins
 from lenet.training.metrics import Evaluation, confusion_matrix
 
 
 @np.errstate(over="ignore", invalid="ignore")  # weights may be arbitrary; the result may be nan
 def evaluate(network: Network, loader: Loader, communicator: Communicator) -> Evaluation:
-    """Return loss and confusion matrix of ``network`` over all images of ``loader``.
+    """Return loss, confusion matrix and calibration of ``network`` over all images of ``loader``.
 
     Each worker evaluates its part of each batch; all workers get the complete result.
     """
     (classes,) = network.output_shape
     loss = network.default_loss()
     entropy, confusion = 0.0, np.zeros((classes, classes), np.int64)
+    reliability = np.zeros((3, BINS))
     with network.evaluating():
         for batch in loader.epoch():
             if batch.labels.size:
@@ -28,10 +30,15 @@ def evaluate(network: Network, loader: Loader, communicator: Communicator) -> Ev
                 entropy += loss.forward(z, batch.labels, 1)
                 predicted = network.scores(z).argmax(axis=0)
                 confusion += confusion_matrix(batch.labels, predicted, classes)
-    figures = communicator.sum_figures(np.append(confusion.ravel().astype(np.float64), entropy))
-    confusion = figures[:-1].reshape(classes, classes).astype(np.int64)
+                confidence = loss.probabilities(z).max(axis=0)
+                reliability += reliability_bins(confidence, predicted == batch.labels)
+    cells = confusion.size
+    figures = np.concatenate([confusion.ravel(), reliability.ravel(), [entropy]])
+    figures = communicator.sum_figures(figures)
+    confusion = figures[:cells].reshape(classes, classes).astype(np.int64)
     count = int(confusion.sum())
-    return Evaluation(float(figures[-1]) / count, count, confusion)
+    reliability = figures[cells:-1].reshape(3, BINS)
+    return Evaluation(float(figures[-1]) / count, count, confusion, reliability)
 
 
 @np.errstate(over="ignore", invalid="ignore")  # weights may be arbitrary; the result may be nan
@@ -45,8 +52,10 @@ def probabilities(network: Network, loader: Loader, epoch: int = 0) -> NDArray[n
 def evaluate_probabilities(
     probabilities: NDArray[np.float64], labels: NDArray[np.uint8]
 ) -> Evaluation:
-    """Return loss and confusion matrix of probabilities (count, classes) for known labels."""
+    """Return the evaluation of probabilities (count, classes) for known labels."""
     count, classes = probabilities.shape
     of_label = probabilities[np.arange(count), labels]
     loss = -float(np.log(np.maximum(of_label, np.finfo(of_label.dtype).tiny)).mean())
-    return Evaluation(loss, count, confusion_matrix(labels, probabilities.argmax(axis=1), classes))
+    predicted = probabilities.argmax(axis=1)
+    reliability = reliability_bins(probabilities.max(axis=1), predicted == labels)
+    return Evaluation(loss, count, confusion_matrix(labels, predicted, classes), reliability)

@@ -18,11 +18,10 @@ from lenet.data.labels import first_names
 from lenet.nn.scores import balanced_accuracy
 from lenet.system.errors import DataError
 from lenet.system.text import table
+from lenet.training.calibration import calibration_error
 
 SCHEMA_VERSION = 1
-MAX_MATRIX = (
-    20  # classes of a confusion matrix that is printed; of more, the most frequent mistakes
-)
+MAX_MATRIX = 20  # classes of a confusion matrix that is printed; of more, the worst pairs are
 MAX_PAIRS = 20
 
 
@@ -93,6 +92,8 @@ class Evaluation:
         Number of items, at least 1.
     confusion
         Their :func:`confusion_matrix`.
+    reliability
+        Their :func:`lenet.training.calibration.reliability_bins`, if their probabilities are known.
 
     Examples
     --------
@@ -116,6 +117,7 @@ class Evaluation:
     loss: float
     count: int
     confusion: NDArray[np.int64]
+    reliability: NDArray[np.float64] | None = None
 
     @property
     def accuracy(self) -> float:
@@ -164,6 +166,11 @@ class Evaluation:
         return self.count - int(self.confusion.trace())
 
     @property
+    def calibration_error(self) -> float | None:
+        """Expected calibration error, from 0 to 1; None if the probabilities are not known."""
+        return None if self.reliability is None else calibration_error(self.reliability)
+
+    @property
     def per_class(self) -> tuple[ClassScores, ...]:
         """The scores of each class, in order."""
         hits = self.confusion.diagonal().tolist()
@@ -184,6 +191,7 @@ class Evaluation:
             "accuracy": self.accuracy,
             "balanced_accuracy": self.balanced_accuracy,
             "error": self.error,
+            "calibration_error": self.calibration_error,
             "per_class": [
                 {"label": scores.label, "name": name, **asdict(scores)}
                 for name, scores in zip(names, self.per_class, strict=True)
@@ -206,6 +214,8 @@ class Evaluation:
             f"({self.mistakes} of {self.count})   loss {self.loss:.4f}",
             f"balanced accuracy {_percent(self.balanced_accuracy)}, the mean recall of the classes",
         ]
+        if self.calibration_error is not None:
+            summary.append(f"expected calibration error {_percent(self.calibration_error)}")
         for what, classes in (
             ("never predicted", self.never_predicted),
             ("no images", self.without_items),
