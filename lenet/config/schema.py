@@ -23,6 +23,7 @@ from lenet.config.rules import (
     NULL,
     SECONDS,
     STRING,
+    Rule,
     accepted,
     choice,
     either,
@@ -36,6 +37,7 @@ from lenet.config.rules import (
 )
 from lenet.data.augmentation import max_elastic_alpha
 from lenet.data.catalogue import CATALOGUE, FORMATS, ROLES
+from lenet.data.degradation import DEGRADATIONS
 from lenet.models.lenet5 import POOLINGS
 from lenet.models.packaged import MODELS, model_options, packaged_model
 from lenet.models.specification import Entry, Specification, expanded
@@ -132,6 +134,10 @@ class Data(_Checked):
     )
 
 
+def _amount(degradation: str) -> Rule:
+    return number(at_least=0, at_most=DEGRADATIONS[degradation].limit)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Augment(_Checked):
     """Random distortions of the training images; none if all are zero."""
@@ -155,6 +161,29 @@ class Augment(_Checked):
         4.0,
         number(above=0, at_most=14),
         "Standard deviation of the Gaussian that smooths the elastic field, in pixels",
+    )
+    stroke: float = setting(
+        0.0,
+        _amount("stroke"),
+        "Maximum movement of the edges of strokes, which become thicker or thinner, in pixels",
+    )
+    gaps: float = setting(0.0, _amount("gaps"), "Maximum number of gaps of 3 pixels in strokes")
+    line: float = setting(
+        0.0, _amount("line"), "Maximum width of a straight line across the image, in pixels"
+    )
+    blur: float = setting(
+        0.0, _amount("blur"), "Maximum standard deviation of a Gaussian blur, in pixels"
+    )
+    faint: float = setting(
+        0.0, _amount("faint"), "Maximum fraction of the difference from the background that is lost"
+    )
+    noise: float = setting(
+        0.0, _amount("noise"), "Maximum standard deviation of added noise, in levels from 0 to 255"
+    )
+    chance: float = setting(
+        0.3,
+        number(above=0, at_most=1),
+        "Probability with which an image gets each of stroke, gaps, line, blur, faint and noise",
     )
 
 

@@ -28,6 +28,7 @@ from math import pi, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet.data.degradation import Degrader
 from lenet.system.errors import ConfigError
 
 BLOCK = 32
@@ -235,6 +236,8 @@ class Distorter:
     elastic_alpha, elastic_sigma
         Simard's field: uniform noise on [−1, 1] smoothed by a Gaussian of sigma pixels, times
         alpha pixels. A pixel moves by about alpha / (6.1·sigma) (standard deviation, each way).
+    degrader
+        Changes the distorted images in other ways than by moving pixels.
     background
         Grey level outside the image, 0 to 255.
     gain, offset
@@ -267,6 +270,7 @@ class Distorter:
         shift: float = 0.0,
         elastic_alpha: float = 0.0,
         elastic_sigma: float = 4.0,
+        degrader: Degrader | None = None,
         background: int = 0,
         gain: float = 1.0,
         offset: float = 0.0,
@@ -280,6 +284,7 @@ class Distorter:
         _check_folding(elastic_alpha, elastic_sigma)
 
         self._images = (height, width, background, gain, offset)
+        self._degrader = degrader
         self._ranges = np.array(
             [[np.radians(rotation)], [scale], [scale], [shear], [shift], [shift]]
         )
@@ -318,16 +323,20 @@ class Distorter:
         stop = start + len(images)
         for block in range(start // BLOCK, -(-stop // BLOCK)):
             first, last = max(start, block * BLOCK), min(stop, (block + 1) * BLOCK)
-            np.matmul(self._basis, self._coefficients(key, block), out=self._coordinates)
+            rng = np.random.default_rng(np.random.SeedSequence(key, spawn_key=(block,)))
+            np.matmul(self._basis, self._coefficients(rng), out=self._coordinates)
+            part = out[..., first - start : last - start]
             self._resampler(last - first)(
                 images[first - start : last - start],
                 self._coordinates[:, :, first - block * BLOCK : last - block * BLOCK],
-                out[..., first - start : last - start],
+                part,
             )
+            if self._degrader is not None:
+                channels = part if part.ndim == 4 else part[None]
+                self._degrader.degrade(channels, rng, first - block * BLOCK, BLOCK)
 
-    def _coefficients(self, key: Sequence[int], block: int) -> Float:
+    def _coefficients(self, rng: np.random.Generator) -> Float:
         """Draw the (2, K, BLOCK) coefficients of a block, in 1/256 pixels of the framed image."""
-        rng = np.random.default_rng(np.random.SeedSequence(key, spawn_key=(block,)))
         affine = affine_coefficients(rng.uniform(-1, 1, (6, BLOCK)) * self._ranges)
         affine *= PIXEL
         affine[:, 0] += self._origin

@@ -18,6 +18,7 @@ from lenet.config.schema import Augment, Config, Data
 from lenet.data import datasets
 from lenet.data.augmentation import Distorter
 from lenet.data.catalogue import FORMATS, ROLES
+from lenet.data.degradation import DEGRADATIONS, Degrader
 from lenet.data.labels import missing_classes
 from lenet.data.loader import Loader, held_out
 from lenet.data.measure import ImageFacts, fit_preprocessing, image_facts
@@ -246,22 +247,28 @@ def build_distorter(
     preprocessing
         The preprocessing of the distorted images.
     strength
-        A factor for the affine ranges and the elastic field.
+        A factor for the affine ranges, the elastic field and the degradations.
     """
     ranges = {
         name: strength * getattr(augment, name)
         for name in ("rotation", "scale", "shear", "shift", "elastic_alpha")
     }
-    if not any(ranges.values()):
+    amounts = {name: strength * getattr(augment, name) for name in DEGRADATIONS}
+    if not any(ranges.values()) and not any(amounts.values()):
         return None
+    levels: dict[str, Any] = {
+        "background": preprocessing.background,
+        "gain": preprocessing.scale,
+        "offset": preprocessing.shift,
+    }
+    degrader = Degrader(amounts, augment.chance, **levels) if any(amounts.values()) else None
     return Distorter(
         preprocessing.input_shape[1],
         preprocessing.input_shape[2],
         **ranges,
         elastic_sigma=augment.elastic_sigma,
-        background=preprocessing.background,
-        gain=preprocessing.scale,
-        offset=preprocessing.shift,
+        degrader=degrader,
+        **levels,
     )
 
 

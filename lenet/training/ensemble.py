@@ -10,6 +10,7 @@ import numpy as np
 
 from lenet.config.schema import Config
 from lenet.data.augmentation import Distorter
+from lenet.data.degradation import DEGRADATIONS
 from lenet.data.loader import Loader
 from lenet.parallel.communicator import SingleProcess
 from lenet.system.errors import ConfigError
@@ -98,7 +99,8 @@ def evaluate_checkpoints(
 
 def _view(checkpoint: Checkpoint) -> Distorter:
     """Return the distortion for test-time augmentation: half the affine ranges of the training."""
-    augment = replace(checkpoint.config.augment, elastic_alpha=0.0)
+    others = dict.fromkeys(("elastic_alpha", *DEGRADATIONS), 0.0)
+    augment = replace(checkpoint.config.augment, **others)
     distorter = build_distorter(augment, checkpoint.preprocessing, strength=0.5)
     if distorter is None:
         raise ConfigError(
