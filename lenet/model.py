@@ -464,7 +464,7 @@ class Model:
         ----------
         what
             ``filters``; of an image ``maps``, ``patches``, ``deconv``, ``field`` or ``edges``; of
-            many images ``embedding``, which needs labels.
+            many images ``embedding`` and ``reliability``, which need labels.
         images, labels
             Images (N,H,W) or (N,C,H,W); by default the test images of the data set that the network
             was trained on.
@@ -483,8 +483,8 @@ class Model:
 
         test = None
         if images is not None:
-            if labels is None and what == "embedding":
-                raise DataError("are needed for an embedding", remedy="give them too", key="labels")
+            if labels is None and what in ("embedding", "reliability"):
+                raise DataError(f"are needed for {what}", remedy="give them too", key="labels")
             if labels is None:
                 labels = np.empty(0, np.uint8)
                 images = image_array(images, self.preprocessing.input_shape)

@@ -399,9 +399,10 @@ def test_figures_of_given_images(digits, what):
 
 def test_the_figure_of_many_images_needs_labels(digits):
     pytest.importorskip("matplotlib")
-    assert grey_model().plot("embedding", *digits).axes
-    with pytest.raises(DataError, match="labels: are needed for"):
-        grey_model().plot("embedding", digits[0])
+    for what in ("embedding", "reliability"):
+        assert grey_model().plot(what, *digits).axes
+        with pytest.raises(DataError, match=f"labels: are needed for {what}"):
+            grey_model().plot(what, digits[0])
 
 
 def test_layers_and_entries_may_be_mixed():

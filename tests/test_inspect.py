@@ -33,7 +33,9 @@ from lenet.models.lenet5 import lenet5
 from lenet.nn.convolution import Convolution
 from lenet.system.errors import ConfigError, ImageError, SystemFailure
 from lenet.training import restore
+from lenet.training.calibration import reliability_bins
 from lenet.training.checkpoint import save_checkpoint
+from lenet.training.metrics import Evaluation
 from lenet.training.restore import restore_network
 
 
@@ -384,6 +386,18 @@ def test_colour_images_are_drawn_in_colour():
     assert len(drawn) == 6
     for picture, index in zip(drawn, [0, 2, 5, 1, 3, 4], strict=True):
         assert_array_equal(picture, images[index].transpose(1, 2, 0))
+
+
+def test_the_reliability_plot_has_the_accuracy_of_each_bin():
+    confidence = np.array([0.99, 0.97, 0.95, 0.5])
+    correct = np.array([True, True, False, True])
+    bins = reliability_bins(confidence, correct)
+    figure = plots.reliability(Evaluation(0.1, 4, np.array([[3, 1], [0, 0]]), bins), "digits")
+    above, below = figure.axes
+    assert [bar.get_height() for bar in above.patches] == pytest.approx([1, 2 / 3])
+    assert [bar.get_height() for bar in below.patches][7::7] == [1, 3]
+    error = (0.5 + abs(2 - confidence[:3].sum())) / 4
+    assert f"{100 * error:.2f} %" in above.get_title()
 
 
 @pytest.mark.parametrize("what", ["maps", "embedding"])

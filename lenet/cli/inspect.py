@@ -19,6 +19,7 @@ TAKES: Final[dict[str, set[str]]] = {
     "field": {"IMAGE", "--layer", "--unit"},
     "edges": {"IMAGE"},
     "embedding": set(),
+    "reliability": set(),
 }
 
 
@@ -66,6 +67,7 @@ def inspect(
     field IMAGE      the receptive field of a unit of each convolution and pooling, or of --layer
     edges IMAGE      edge kernels, and average compared with max pooling
     embedding        the last hidden layer for 1,000 test images, in two dimensions
+    reliability      how often the network is right, by the probability of its prediction
 
     \b
         lenet inspect runs/mnist/best.npz maps --digit 7

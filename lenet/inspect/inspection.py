@@ -17,10 +17,12 @@ from lenet.system.errors import ConfigError, ImageError
 from lenet.system.registry import lookup
 from lenet.training.build import load_split
 from lenet.training.checkpoint import Checkpoint
+from lenet.training.evaluation import evaluate_probabilities
+from lenet.training.mistakes import predict_split
 from lenet.training.restore import plain_network
 
 PLOTS: Final = dict.fromkeys(
-    ("filters", "maps", "patches", "deconv", "field", "edges", "embedding")
+    ("filters", "maps", "patches", "deconv", "field", "edges", "embedding", "reliability")
 )
 MAX_UNITS: Final = 7  # units of a layer in one figure, beside the input
 MAX_LAYERS: Final = 7  # layers in the figure of receptive fields
@@ -56,7 +58,7 @@ def inspect(
         Searched first for the data set.
     test
         Images in place of the test images of the checkpoint's data set; labels are needed for
-        ``embedding`` only.
+        ``embedding`` and ``reliability`` only.
 
     Raises
     ------
@@ -76,6 +78,10 @@ def inspect(
         test = test or load_split(checkpoint.config, "test", data_dir)
         images, labels = test.images[:EMBEDDED], test.labels[:EMBEDDED]
         return lambda: plots.embedding(network, preprocessing, images, labels, class_names, name)
+    if what == "reliability":
+        test = test or load_split(checkpoint.config, "test", data_dir)
+        result = evaluate_probabilities(predict_split(checkpoint, test), test.labels)
+        return lambda: plots.reliability(result, name)
     if file is None:
         test = test or load_split(checkpoint.config, "test", data_dir)
         image, caption = _test_image(test, number, name)

@@ -33,6 +33,8 @@ from lenet.inspect.figures import (
 from lenet.nn.im2col import Array, extent
 from lenet.nn.network import Network
 from lenet.system.extras import require
+from lenet.training.calibration import BINS
+from lenet.training.metrics import Evaluation
 from lenet.training.mistakes import Mistake
 
 MAX_TILES: Final = 16  # maps, filters or channels side by side
@@ -298,6 +300,30 @@ def embedding(
         ylabel=f"second singular direction: {second:.0%} of the variance",
         title="each number is an image of that class, each large number the mean of a class",
     )
+    return figure
+
+
+def reliability(result: Evaluation, caption: str) -> Any:  # noqa: ANN401
+    """Draw the accuracy of predictions over their probability, and how many have which."""
+    bins = np.zeros((3, BINS)) if result.reliability is None else result.reliability
+    count, confidence, correct = bins
+    used = count > 0
+    left = np.arange(BINS) / BINS
+    title = f"Reliability on {result.count:,} images of {caption}"
+    figure = new_figure(6, 7, title)
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+    above.bar(left[used], correct[used] / count[used], 1 / BINS, align="edge", edgecolor="white")
+    above.plot(confidence[used] / count[used], correct[used] / count[used], "k.")
+    above.plot([0, 1], [0, 1], "k:", linewidth=1)
+    above.set(
+        ylabel="accuracy",
+        title="bars on the dotted line: probability and accuracy agree; "
+        f"expected calibration error {100 * (result.calibration_error or 0):.2f} %",
+    )
+    above.title.set_fontsize(8)
+    below.bar(left, count, 1 / BINS, align="edge", edgecolor="white")
+    below.set_yscale("log")
+    below.set(xlabel="probability of the predicted class", ylabel="predictions", xlim=(0, 1))
     return figure
 
 
