@@ -140,7 +140,7 @@ def _amount(degradation: str) -> Rule:
 
 @dataclass(frozen=True, kw_only=True)
 class Augment(_Checked):
-    """Random distortions of the training images; none if all are zero."""
+    """Random distortions of the training images; none if all ranges are zero."""
 
     rotation: float = setting(
         0.0, number(at_least=0, at_most=180), "Maximum rotation in either direction, in degrees"
