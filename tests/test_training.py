@@ -206,10 +206,11 @@ def test_the_split_depends_on_its_own_seed_only(configured):
     assert held(data__validation_seed=1) != first
 
 
-def test_best_is_chosen_on_validation_and_the_test_set_is_never_read(configured, tmp_path):
+def test_best_is_chosen_on_validation_without_the_test_set(configured, tmp_path):
     config = configured(train__epochs=4, data__test_images=str(tmp_path / "not there"))
     recorder = Recorder()
-    outcome = run_training(config, callbacks=[recorder])
+    with pytest.warns(UserWarning, match=r"^no usable test images: .*not there: "):
+        outcome = run_training(config, callbacks=[recorder])
     scores = [(e.val_accuracy, -(e.val_loss or 0)) for e in recorder.epochs]
     best = 1 + scores.index(max(scores))
     assert outcome.best == recorder.epochs[best - 1]

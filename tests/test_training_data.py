@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,11 @@ from lenet.data.idx import write_idx
 from lenet.data.measure import fit_preprocessing, image_facts
 from lenet.data.preprocessing import Preprocessing
 from lenet.data.strokes import draw
+from lenet.parallel.communicator import Communicator
+from lenet.parallel.errors import WorkersUnavailable
+from lenet.parallel.process_group import ProcessGroup
 from lenet.system.errors import ConfigError, DataError
+from lenet.training import run as run_module
 from lenet.training.build import (
     build_distorter,
     build_trainer,
@@ -127,10 +132,64 @@ def test_class_names_of_the_configuration(lenet):
     assert "middle" in lenet("eval", "run/best.npz").out
 
 
-def test_the_number_of_classes_is_stated(lenet):
-    run = lenet("train", "--data", write_folder(Path("mine")), *OPTIONS, "--output", "run")
+# --- The number of classes ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: write_folder(Path("mine")), lambda: write_files(Path("mine"))]
+)
+def test_the_data_determine_the_number_of_classes(lenet, make):
+    run = lenet("train", "--data", make(), *OPTIONS, "--output", "run")
+    assert (run.code, run.err) == (0, "")
+    assert load_config(Path("run/config.yaml")).model.classes == 3
+    assert read_checkpoint("run/best.npz").config.model.classes == 3
+    resumed = lenet("train", "--data", "mine", *OPTIONS, "--output", "run", "--resume")
+    assert (resumed.code, resumed.err) == (0, "")  # without run/config.yaml, too
+    assert "already complete" in resumed.out
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        (
+            ["model.classes=5"],
+            "model.classes: is 5, but mine has 3 classes; set it to 3, or remove",
+        ),
+        (
+            ["model.layers=[{type: linear, name: last, units: 4}]"],
+            "model.layers: the last layer, last, gives 4 scores, but mine has 3 classes; make it",
+        ),
+        (
+            ["model.name=lenet5-1998"],
+            "model.name: lenet5-1998 has 10 outputs, not 3; choose another",
+        ),
+    ],
+)
+def test_a_network_with_another_number_of_outputs(lenet, keys, said):
+    options = [part for key in keys for part in ("--set", key)]
+    run = lenet(
+        "train", "--data", write_folder(Path("mine")), *OPTIONS, *options, "--output", "run"
+    )
     assert run.code == 2
-    assert "has 3 classes; set model.classes to 3" in run.err
+    assert said in run.err
+    assert run.err.count("\n") == 1
+
+
+def test_layers_with_more_outputs_than_labels(lenet):
+    """Data without names: four classes, one of them without images."""
+    layers = ("--set", "model.layers=[{type: linear, units: 4}]")
+    run = lenet("train", "--data", write_files(Path("mine")), *OPTIONS, *layers, "--output", "run")
+    assert run.code == 0
+    assert run.err == "lenet: warning: no training images of class 3\n"
+    assert read_checkpoint("run/best.npz").class_names == ("0", "1", "2", "3")
+
+
+def test_one_class_is_too_few(lenet):
+    shutil.rmtree(write_folder(Path("mine")) / "train" / "left")
+    shutil.rmtree(Path("mine/train/right"))
+    run = lenet("train", "--data", "mine", *OPTIONS, "--output", "run")
+    assert (run.code, run.out) == (3, "")
+    assert "mine: all images are of one class, middle; add images of another class" in run.err
 
 
 def test_labels_from_one_are_reported(lenet):
@@ -141,11 +200,125 @@ def test_labels_from_one_are_reported(lenet):
     assert "subtract 1 from them, or set model.classes to 4" in run.err
 
 
-def test_a_class_without_images_is_reported(lenet):
+@pytest.mark.parametrize("keys", [[], ["--set", "model.classes=4"]])
+def test_a_class_without_images_is_reported(lenet, keys):
     write_files(Path("mine"), shift=1)
-    run = lenet("train", "--data", "mine", *OPTIONS, "--set", "model.classes=4", "--output", "run")
+    run = lenet("train", "--data", "mine", *OPTIONS, *keys, "--output", "run")
     assert run.code == 0
-    assert run.err == "lenet: warning: no training images of class 0\n"
+    assert run.err == (
+        "lenet: warning: no training images of class 0: the labels seem to begin at 1; subtract 1 "
+        "from them, or leave them so, with model.classes 4\n"
+    )
+
+
+class NoWorkers(ProcessGroup):
+    """One without a second process, which has no room for shared memory."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(1)
+        self.wanted = size
+
+    def start(self, *work: Any) -> Communicator:
+        if self.wanted > 1:
+            raise WorkersUnavailable("no room", remedy="make some")
+        return super().start(*work)
+
+
+def test_where_a_second_worker_cannot_be_had_remarks_are_made_once(monkeypatch):
+    write_files(Path("mine"), shift=1)
+    remove("mine/test-images")
+    monkeypatch.setattr(run_module, "ProcessGroup", NoWorkers)
+    monkeypatch.setattr(run_module, "choose_workers", lambda *_: 2)
+    said: list[str] = []
+    keys = ["data.name=idx", "data.path=mine", "data.validation=60", "train.epochs=1"]
+    run_training(load_config(None, keys), warn=said.append)
+    assert [line.split(":")[0] for line in said] == [
+        "no training images of class 0",
+        "no usable test images",
+        "training with one worker instead of 2",
+    ]
+
+
+# --- Test images that do not fit ----------------------------------------------------------------
+
+
+def remove(path):
+    Path(path).unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (
+            lambda: remove("mine/test-images"),
+            "no usable test images: mine: contains no file of the test images; name one test-",
+        ),
+        (
+            lambda: write_idx("mine/test-labels", np.zeros(59, np.uint8)),
+            "no usable test images: mine/test-labels: contains 59 labels for 60 images; name files",
+        ),
+        (
+            lambda: write_idx("mine/test-labels", np.full(60, 7, np.uint8)),
+            "no usable test images: mine/test-labels: label 0 is 7, the 3 classes are 0 to 2",
+        ),
+        (
+            lambda: write_idx("mine/test-images", squares(60, 2)[0][:, 4:-4, 4:-4].copy()),
+            "training images are of 1×28×28, test images of 1×20×20",
+        ),
+        (
+            lambda: write_idx("mine/test-images", squares(60, 2)[0] // 255),
+            "levels of the training images are 0 to 255, of the test images 0 to 1",
+        ),
+        (
+            lambda: write_idx("mine/test-images", 255 - squares(60, 2)[0]),
+            "the background of the training images is 0, of the test images 255",
+        ),
+        (
+            lambda: write_idx("mine/test-labels", np.arange(60, dtype=np.uint8) % 2),
+            "no test images of class 2",
+        ),
+    ],
+)
+def test_test_images_are_checked_before_the_first_epoch(lenet, spoil, said):
+    write_files(Path("mine"))
+    spoil()
+    run = lenet("train", "--data", "mine", *OPTIONS, "--output", "run")
+    assert run.code == 0
+    assert run.err.startswith(f"lenet: warning: {said}")
+    assert run.err.count("\n") == 1
+
+
+# --- Evaluation on other data -------------------------------------------------------------------
+
+
+def test_class_names_count_in_evaluation_not_their_order(lenet):
+    """A directory without one of the classes, and the network's classes in another order."""
+    lenet("train", "--data", write_folder(Path("mine")), *OPTIONS, "--output", "run",
+          "--set", "train.epochs=3")  # fmt: skip
+    expected = json.loads(lenet("eval", "run/best.npz", "--json").out)
+    assert expected["accuracy"] > 0.9
+    for split in ("train", "test"):
+        shutil.rmtree(Path("mine", split, "left"))
+    fewer = lenet("eval", "run/best.npz", "--data", "mine", "--json")
+    found = json.loads(fewer.out)
+    assert (found["count"], fewer.err) == (40, "")
+    assert found["confusion"][1:] == expected["confusion"][1:]
+    assert found["without_images"] == ["left"]
+
+
+def test_classes_with_other_names_are_compared_by_number(lenet):
+    lenet("train", "--data", write_folder(Path("mine")), *OPTIONS, "--output", "run")
+    write_folder(Path("other"), names=("a", "b", "c"))
+    ended = lenet("eval", "run/best.npz", "--data", "other")
+    assert ended.code == 0
+    assert "other: its classes (a, b, c) have other names than those of the network" in ended.err
+    write_folder(Path("more"), names=("a", "b", "c", "d"))
+    ended = lenet("eval", "run/best.npz", "--data", "more")
+    assert ended.code == 2
+    assert "more: has 4 classes (a, b, c, d), the network has 3 (left, middle, right)" in ended.err
+
+
+# --- Keys ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

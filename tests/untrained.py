@@ -27,7 +27,7 @@ def untrained(seed: int = 0, class_names: tuple[str, ...] = (), **settings: obje
         parameters={p.name: p.value for p in network.parameter_list},
         state={name: array.copy() for name, array in network.state_arrays().items()},
         preprocessing=build_preprocessing(config),
-        class_names=class_names or tuple(map(str, range(config.model.classes))),
+        class_names=class_names or tuple(map(str, range(config.model.specification().classes()))),
         dataset=config.data.name,
         step=41,
         epoch=3,

@@ -40,7 +40,7 @@ def bench_scale(
     workers = choose_workers(config.train.workers, config.train.batch_size)
     case = Case("lenet", config.train.batch_size, workers, usable_cores() if workers == 1 else 1)
     machine = machine_facts()
-    shape, classes = image_shape(config), config.model.classes
+    shape, classes = image_shape(config), config.model.specification().classes()
     with TemporaryDirectory(prefix="lenet-bench-") as name, ExitStack() as stack:
         folder = Path(name)
         small = write_images(folder, images, classes, shape)

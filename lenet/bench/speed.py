@@ -119,7 +119,9 @@ def bench(
     machine = machine_facts(against)
     with TemporaryDirectory(prefix="lenet-bench-") as name:
         folder = Path(name)
-        data = write_images(folder, images, config.model.classes, image_shape(config))
+        data = write_images(
+            folder, images, config.model.specification().classes(), image_shape(config)
+        )
         config = benchmark_config(config, data, rounds)
         say(f"the parts of a step, batch {batches[0]}")
         timed = _time_parts(config, batches[0])

@@ -96,6 +96,7 @@ def benchmark_config(config: Config, data: dict[str, object], rounds: int) -> Co
     return config.with_values(
         {
             **data,
+            "model.classes": config.model.specification().classes(),
             "data.validation": 0,
             "data.limit": None,
             "train.epochs": rounds + 1,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lenet.cli.options import DATA_DIR
+from lenet.cli.options import DATA_DIR, warn
 
 if TYPE_CHECKING:
     from lenet.data.datasets import Split
@@ -156,7 +156,7 @@ def check_(name_or_path: str, checkpoint: str | None, as_json: bool, data_dir: P
     try:
         splits["test"] = _load(name_or_path, "test", data_dir)
     except (ConfigError, DataError) as error:
-        _warn(f"no test images: {error}")
+        warn(f"no test images: {error}")
     report = check.report(splits)
     if checkpoint is not None:
         report["suspect_labels"] = _suspects(checkpoint, splits)
@@ -189,8 +189,4 @@ def _load(target: str, split: str, data_dir: Path | None) -> Split:
     from lenet.data import datasets
 
     name, path = datasets.resolve(target)
-    return datasets.load_dataset(name, split, directory=data_dir, path=path, warn=_warn)
-
-
-def _warn(line: str) -> None:
-    click.echo(f"lenet: warning: {line}", err=True)
+    return datasets.load_dataset(name, split, directory=data_dir, path=path, warn=warn)

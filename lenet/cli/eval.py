@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lenet.cli.options import DATA, DATA_DIR, JSON
+from lenet.cli.options import DATA, DATA_DIR, JSON, warn
 
 if TYPE_CHECKING:
     from lenet.training.checkpoint import Checkpoint
@@ -89,7 +89,7 @@ def eval_(
         raise click.UsageError("--mistakes takes one checkpoint and its test images")
     loaded = [read_checkpoint(path) for path in checkpoints]
     config = with_data(loaded[0].config, data, data_dir)
-    result, class_names = evaluate_checkpoints(loaded, split, config, data_dir, views)
+    result, class_names = evaluate_checkpoints(loaded, split, config, data_dir, views, warn=warn)
     evaluated = ", ".join(map(str, checkpoints))
     if as_json:
         facts = {"checkpoint": evaluated, "data": config.data.name, "split": split, "tta": views}

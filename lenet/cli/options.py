@@ -1,4 +1,4 @@
-"""Options shared by several commands."""
+"""Options and warnings, shared by several commands."""
 
 from __future__ import annotations
 
@@ -34,3 +34,8 @@ DATA = click.option(
     "or of IDX files, a .npz or a .csv file).",
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object to stdout.")
+
+
+def warn(line: str) -> None:
+    """Print a warning of one line."""
+    click.echo(f"lenet: warning: {line}", err=True)

@@ -101,6 +101,7 @@ def regress(
     baseline = None if update and not path.exists() else files.find_baseline(path)
     earlier = read_history(history_path) if history_path else []
     split = load_split(config, "train", str(data_dir) if data_dir else None)
+    config = config.with_classes(len(split.class_names), config.data.name)
     tolerances = replace(baseline.tolerances if baseline else Tolerances(), **given)
     if update or baseline is None:
         adjustable = set() if baseline else set(TASK_LIMITS) - set(given)

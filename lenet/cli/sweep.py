@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lenet.cli.options import CONFIG, DATA_DIR, JSON, SET
+from lenet.cli.options import CONFIG, DATA_DIR, JSON, SET, warn
 from lenet.config.reader import load_config
 from lenet.system.machine import usable_cores
 
@@ -130,7 +130,7 @@ def sweep(
         else:
             plan, problems = make_plan(load_config(file, overrides), grid, count, seeds)
             _raise_all(problems)
-        directory = SweepDirectory(output, plan, resume=resume, overwrite=overwrite, warn=_warn)
+        directory = SweepDirectory(output, plan, resume=resume, overwrite=overwrite, warn=warn)
         if figure is not None:
             from lenet.inspect import figures
             from lenet.sweep.plot import plot
@@ -162,10 +162,6 @@ def sweep(
             click.echo(results.to_text(output))
         if failure := results.failure(output):
             raise failure
-
-
-def _warn(line: str) -> None:
-    click.echo(f"lenet: warning: {line}", err=True)
 
 
 def _raise_all(problems: Sequence[ConfigError]) -> None:

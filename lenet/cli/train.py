@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lenet.cli.options import CONFIG, DATA, DATA_DIR, JSON, SET
+from lenet.cli.options import CONFIG, DATA, DATA_DIR, JSON, SET, warn
 from lenet.config.reader import load_config
 from lenet.config.schema import Config
 from lenet.parallel.launch import mpi_rank_and_size
@@ -67,7 +67,7 @@ def train(
     \b
         lenet train --config mnist --set train.epochs=3 --output runs/short
         lenet eval runs/short/best.npz
-        lenet train --data pictures/ --set model.classes=5 --output runs/pictures
+        lenet train --data pictures/ --output runs/pictures
     """  # noqa: D301 - click's mark for lines to leave as they are
     if resume and overwrite:
         raise click.UsageError("--resume and --overwrite exclude each other")
@@ -93,7 +93,7 @@ def train(
     callbacks: list[Callback] = []
     if not quiet:
         callbacks.append(Display(epochs, partial(_opening, config), metric=metric))
-    callbacks.append(ChanceWarning(config, _warn))
+    callbacks.append(ChanceWarning(config, warn))
     if tensorboard:
         from lenet.training.tensorboard import TensorBoard
 
@@ -104,7 +104,7 @@ def train(
         resume=resume,
         overwrite=overwrite,
         callbacks=callbacks,
-        warn=_warn,
+        warn=warn,
     )
     _conclude(config, outcome, as_json)
 
@@ -147,10 +147,6 @@ def _opening(config: Config, workers: int) -> str:
         f"training on {config.data.name} with {workers} worker{'s'[: workers != 1]}, products of "
         f"at most {block:,} multiply-adds, into {config.output.dir}"
     )
-
-
-def _warn(line: str) -> None:
-    click.echo(f"lenet: warning: {line}", err=True)
 
 
 def _best_result(config: Config, best: EpochEvent) -> str:

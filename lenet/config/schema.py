@@ -225,10 +225,11 @@ class Model(_Checked):
     units: tuple[int, int] = setting(
         LENET5["units"], pair(integer(1, 4096)), "lenet5: units of C5 and of F6"
     )
-    classes: int = setting(
-        LENET5["classes"],
-        integer(2, 100_000),
-        "Number of classes; must be that of the data set. With layers: outputs of the last layer",
+    classes: int | None = setting(
+        None,
+        either(NULL, integer(2, 100_000)),
+        "Number of classes; null means that of the data set or, with layers, the outputs of the "
+        "last layer",
     )
     activation: str = setting(
         LENET5["activation"],
@@ -282,13 +283,25 @@ class Model(_Checked):
                 remedy="give the layers, or remove the input",
                 key="model.input",
             )
+        if "classes" not in known and self.classes is not None:
+            self._check_outputs(self.classes)
         for key in LENET5:
-            if key not in known and getattr(self, key) != LENET5[key] and key != "initializer":
+            if key not in {*known, "classes"} and getattr(self, key) != getattr(Model, key):
                 raise ConfigError(
                     f"is not an option of {self.name}",
                     remedy=f"its options are {listed(known, 'and')}" if known else "remove it",
                     key=f"model.{key}",
                 )
+
+    def _check_outputs(self, classes: int) -> None:
+        outputs = packaged_model(self.name).classes()
+        if classes != outputs:
+            raise ConfigError(
+                f"{self.name} has {outputs} outputs, not {classes}",
+                remedy="choose another network, or write it as layers "
+                f"(lenet config --model {self.name}) and change the last one",
+                key="model.name",
+            )
 
     def _complete_layers(self) -> None:
         """Complete the entries, the input and the classes, and check that the layers fit."""
@@ -303,7 +316,7 @@ class Model(_Checked):
         size = self.input_size
         object.__setattr__(self, "input", self.input or (1, size, size))
         classes = self.specification().classes()
-        if self.classes not in (classes, LENET5["classes"]):
+        if self.classes not in (classes, LENET5["classes"], None):
             raise ConfigError(
                 f"is {self.classes}, but the last of model.layers gives {classes} scores",
                 remedy=f"set model.classes to {classes}, or remove it",
@@ -556,6 +569,56 @@ class Config(_Checked):
         """
         return built({**self._flat(), **values})
 
+    def with_classes(self, count: int, data: str) -> Config:
+        """Return a copy whose network has an output for each of ``count`` classes.
+
+        Parameters
+        ----------
+        count
+            The number of classes of the data.
+        data
+            The data, for errors.
+
+        Raises
+        ------
+        ConfigError
+            The configuration states another number.
+
+        Examples
+        --------
+        >>> Config().with_classes(47, "emnist-balanced").model.classes
+        47
+        """
+        model = self.model
+        if model.layers is not None and model.classes != count:
+            last = model.layers[-1]["name"]
+            raise ConfigError(
+                f"the last layer, {last}, gives {model.classes} scores, but {data} has {count} "
+                "classes",
+                remedy=f"make it give {count}, or use other data",
+                key="model.layers",
+            )
+        if model.classes not in (count, None):
+            raise ConfigError(
+                f"is {model.classes}, but {data} has {count} classes",
+                remedy=f"set it to {count}, or remove it",
+                key="model.classes",
+            )
+        return self.with_values({"model.classes": count})
+
+    def with_known_classes(self) -> Config:
+        """Return a copy with the number of classes of the data set, if its name determines it.
+
+        Examples
+        --------
+        >>> Config().with_values({"data.name": "cifar-10"}).with_known_classes().model.classes
+        10
+        """
+        known = CATALOGUE[self.data.name].class_names
+        if self.model.classes is not None or not known:
+            return self
+        return self.with_classes(len(known), self.data.name)
+
     def with_layers(self) -> Config:
         """Return a copy whose network is written out as a list of layers.
 
@@ -565,7 +628,7 @@ class Config(_Checked):
         {'type': 'convolution', 'name': 'C1', 'filters': 6, 'kernel': 5}
         """
         made = self.model.specification()
-        options = {f"model.{key}": value for key, value in LENET5.items()}
+        options = {f"model.{key}": getattr(Model, key) for key in LENET5}
         return self.with_values(
             {
                 **options,
@@ -607,9 +670,14 @@ def differences(a: Config, b: Config) -> list[str]:
 
 
 def _effective(config: Config, dotted: str) -> object:
-    """Return the value of a key; a null initializer is the one that the network brings."""
+    """Return the value of a key; null for the initializer or the classes is that of the network.
+
+    If the number of classes is that of the data, it is the one of the named data set.
+    """
     if dotted == "model.initializer":
         return config.model.specification().initializer
+    if dotted == "model.classes" and config.model.classes is None:
+        return len(CATALOGUE[config.data.name].class_names) or None
     return attrgetter(dotted)(config)
 
 

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from lenet.data.datasets import Split
 from lenet.data.labels import first_names, missing_classes
-from lenet.data.measure import image_facts
-from lenet.data.preprocessing import image_shape
+from lenet.data.measure import disagreements, image_facts
 from lenet.system.text import printable, table
 
 MAX_EXAMPLES = 5
@@ -92,9 +91,7 @@ def report(splits: dict[str, Split]) -> dict[str, Any]:
         result["remarks"] += [f"{name}: {remark}" for remark in remarks]
     if {"train", "test"} <= set(splits):
         train, test = splits["train"], splits["test"]
-        if image_shape(train.images) != image_shape(test.images):
-            shapes = ("×".join(map(str, image_shape(split.images))) for split in (train, test))
-            result["remarks"].append("training images are of {}, test images of {}".format(*shapes))
+        result["remarks"] += disagreements(*(image_facts(s.images) for s in (train, test)))
         twins = duplicates(test, train)
         result["test_in_train"] = _entry(twins)
         remarks = _remarks(twins, "are also training images")

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from lenet.data.cache import cache_directory
 from lenet.data.catalogue import CATALOGUE, FORMATS, find_source
-from lenet.data.labels import Labels, as_labels, check_labels
+from lenet.data.labels import Labels, as_labels, check_labels, numbers
 from lenet.data.levels import BYTES, Levels, as_bytes, channels_first, measured
 from lenet.data.own import Paths, read_own, recognise
 from lenet.data.published import read_published
@@ -156,7 +156,7 @@ def load_dataset(
     return Split(
         np.subtract(255, pixels) if invert else pixels,
         labels,
-        names or tuple(map(str, range(classes or int(labels.max()) + 1))),
+        names or numbers(classes or int(labels.max()) + 1),
         levels,
     )
 

@@ -114,6 +114,17 @@ def check_labels(
     raise DataError(problem, remedy=remedy, file=file, key=key)
 
 
+def numbers(count: int) -> tuple[str, ...]:
+    """Return the names of classes without other names: their numbers.
+
+    Examples
+    --------
+    >>> numbers(3)
+    ('0', '1', '2')
+    """
+    return tuple(map(str, range(count)))
+
+
 def missing_classes(labels: Labels, names: tuple[str, ...]) -> tuple[str, ...]:
     """Return the names of the classes that no image has.
 

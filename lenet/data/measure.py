@@ -78,6 +78,26 @@ class ImageFacts:
         return lines
 
 
+def disagreements(training: ImageFacts, test: ImageFacts) -> list[str]:
+    """Return a line for each property in which test images differ from training images."""
+    lines = []
+    if training.shape != test.shape:
+        shapes = ("×".join(map(str, facts.shape)) for facts in (training, test))
+        lines.append("training images are of {}, test images of {}".format(*shapes))
+    ranges = [facts.lightest - facts.darkest for facts in (training, test)]
+    if min(ranges) < MIN_RANGE <= max(ranges):
+        lines.append(
+            f"levels of the training images are {training.darkest} to {training.lightest}, "
+            f"of the test images {test.darkest} to {test.lightest}"
+        )
+    if None not in (training.paper, test.paper) and training.dark_on_light != test.dark_on_light:
+        lines.append(
+            f"the background of the training images is {training.paper}, "
+            f"of the test images {test.paper}"
+        )
+    return lines
+
+
 @dataclass(frozen=True)
 class TrainingImages:
     """What prediction needs to know of the images that a network was trained on.

@@ -157,8 +157,8 @@ class SoftmaxCrossEntropy(Loss):
             raise _not_forward()
         np.subtract(self.probs, self.smoothing / self.classes, out=self.dz)
         self.dz.reshape(-1)[self.targets] -= 1 - self.smoothing
-        self._weigh_gradient()
         self.dz /= self.batch
+        self._weigh_gradient()
         return self.dz
 
     def scores(self, z: Array) -> Array:
@@ -231,8 +231,8 @@ class MAPLoss(Loss):
             raise _not_forward()
         np.negative(self.weights, out=self.dz)
         self.dz[self.labels, self.images] += 1
-        self._weigh_gradient()
         self.dz /= self.batch
+        self._weigh_gradient()
         return self.dz
 
     def scores(self, z: Array) -> Array:

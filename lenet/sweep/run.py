@@ -25,11 +25,12 @@ def check_with_data(plan: Plan, data_dir: str | None) -> list[ConfigError]:
         The data cannot be read, or do not fit the configuration that all runs share.
     """
     split = load_split(plan.config, "train", data_dir)
+    common = plan.config.with_classes(len(split.class_names), plan.config.data.name)
     key = "train.batch_size"
     sizes = {point.get(key, plan.config.train.batch_size) for point in plan.points()}
     problems = []
     for size in sorted(sizes):
-        config = plan.config.with_values({key: size, "train.workers": 1})
+        config = common.with_values({key: size, "train.workers": 1})
         try:
             build_trainer(config, split.images, split.labels, class_names=split.class_names)
         except ConfigError as error:

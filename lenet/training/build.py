@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from os import PathLike
 from typing import Any, TypeAlias
 
@@ -19,7 +19,7 @@ from lenet.data import datasets
 from lenet.data.augmentation import Distorter
 from lenet.data.catalogue import FORMATS, ROLES
 from lenet.data.degradation import DEGRADATIONS, Degrader
-from lenet.data.labels import missing_classes
+from lenet.data.labels import numbers
 from lenet.data.loader import Loader, held_out
 from lenet.data.measure import ImageFacts, fit_preprocessing, image_facts
 from lenet.data.pool import Pool
@@ -54,7 +54,7 @@ def load_split(
     Parameters
     ----------
     config
-        Its network must have as many classes as its data set.
+        Its network must have as many classes as its data set, if it has a stated number.
     split
         ``train`` or ``test``; the validation images are part of ``train``.
     directory
@@ -69,14 +69,53 @@ def load_split(
     DataError, SystemFailure
         The files are missing, damaged or cannot be downloaded, or the images are too large.
     """
-    data = config.data
+    found = load_dataset(config, split, directory, warn=warn)
+    if len(found.class_names) < 2:
+        raise DataError(
+            f"all images are of one class, {found.class_names[0]}",
+            remedy="add images of another class",
+            file=images_file(config.data, split),
+        )
+    config.with_classes(len(found.class_names), config.data.path or config.data.name)
+    try:
+        build_preprocessing(config).check(found.images)
+    except DataError as error:
+        error.file = images_file(config.data, split)
+        error.remedy = _remedy_for_shape(config, image_shape(found.images)) or error.remedy
+        raise
+    return found
+
+
+def load_dataset(
+    config: Config,
+    split: str,
+    directory: str | PathLike[str] | None = None,
+    *,
+    warn: Callable[[str], None] = warnings.warn,
+) -> datasets.Split:
+    """Return images of the configuration's data set, whether or not they fit its network.
+
+    Images whose classes have no names are taken to have the classes of the network.
+
+    Parameters
+    ----------
+    config, split, directory, warn
+        As for :func:`load_split`.
+
+    Raises
+    ------
+    DataError, SystemFailure
+        The files are missing, damaged or cannot be downloaded, or have labels of no class.
+    """
+    data, model = config.data, config.model
+    given = model.classes if data.name in FORMATS and model.layers is None else None
     found = datasets.load_dataset(
         data.name,
         split,
         directory=directory or data.dir,
         files={role: getattr(data, role) for role in ROLES},
         path=data.path,
-        classes=config.model.classes if data.name in FORMATS else None,
+        classes=given,
         class_names=data.class_names,
         size=data.size,
         transpose=data.transpose,
@@ -84,19 +123,15 @@ def load_split(
         test_fraction=data.test_fraction,
         warn=warn,
     )
-    if len(found.class_names) != config.model.classes:
-        raise ConfigError(
-            f"is {config.model.classes}, but {data.name} has {len(found.class_names)} classes",
-            remedy=f"set model.classes to {len(found.class_names)}",
-            key="model.classes",
-        )
-    try:
-        build_preprocessing(config).check(found.images)
-    except DataError as error:
-        error.file = getattr(data, f"{split}_images") or data.path or data.name
-        error.remedy = _remedy_for_shape(config, image_shape(found.images)) or error.remedy
-        raise
+    names, outputs = found.class_names, model.classes or 0
+    if names == numbers(len(names)) and len(names) < outputs and given is None:
+        return replace(found, class_names=numbers(outputs))
     return found
+
+
+def images_file(data: Data, split: str) -> str:
+    """Return the file that errors about the images of a split name."""
+    return getattr(data, f"{split}_images") or data.path or data.name
 
 
 def _remedy_for_shape(config: Config, shape: tuple[int, int, int]) -> str | None:
@@ -162,15 +197,6 @@ def with_data(
         options = ("size", "transpose", "invert", "class_names", "test_fraction")
         values |= {f"data.{key}": getattr(Data, key) for key in options}
     return config.with_values(values)
-
-
-def data_remarks(config: Config, found: datasets.Split, facts: ImageFacts) -> list[str]:
-    """Return what training should report about its images: levels, background, missing classes."""
-    remarks = facts.remarks() if _is_measured(config) else []
-    if missing := missing_classes(found.labels, found.class_names):
-        shown = ", ".join(missing[:8]) + " …" * (len(missing) > 8)
-        remarks.append(f"no training images of class{'es' * (len(missing) > 1)} {shown}")
-    return remarks
 
 
 def validation_indices(config: Config, count: int) -> NDArray[np.int64]:

@@ -164,7 +164,7 @@ def build_pool(
     if without is not None:
         key.update(without.data)
     pool = cached("distorted", key.digest(), lambda: ((count, *input_shape), distorted()))
-    width = 4 * config.model.classes  # bytes of the float32 scores of an image
+    width = 4 * config.model.specification().classes()  # bytes of the float32 scores of an image
     key.update(teachers.digest().encode())
     scores = cached("scores", key.digest(), lambda: ((count, width), scored()))
     return Pool(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from os import PathLike
 
@@ -14,11 +15,11 @@ from lenet.data.degradation import DEGRADATIONS
 from lenet.data.loader import Loader
 from lenet.parallel.communicator import SingleProcess
 from lenet.system.errors import ConfigError
-from lenet.training.build import build_distorter, load_split, split_indices
+from lenet.training.build import build_distorter, split_indices
 from lenet.training.checkpoint import Checkpoint
 from lenet.training.evaluation import evaluate, evaluate_probabilities, probabilities
 from lenet.training.metrics import Evaluation
-from lenet.training.restore import restore_network
+from lenet.training.restore import load_images, restore_network
 
 EVALUATION_BATCH = 128
 
@@ -29,6 +30,8 @@ def evaluate_checkpoints(
     config: Config | None = None,
     directory: str | PathLike[str] | None = None,
     views: int = 0,
+    *,
+    warn: Callable[[str], None] = warnings.warn,
 ) -> tuple[Evaluation, tuple[str, ...]]:
     """Evaluate a checkpoint, or several as an ensemble, on a split of a data set.
 
@@ -45,6 +48,9 @@ def evaluate_checkpoints(
     views
         Test-time augmentation: the number of distorted views per image, in addition to the plain
         one, whose probabilities are averaged. They use half the affine ranges of the training.
+
+    warn
+        Takes a line about what is not an error but should be known.
 
     Returns
     -------
@@ -63,12 +69,8 @@ def evaluate_checkpoints(
                 remedy="give checkpoints of the same data set",
                 key="model.classes",
             )
-    classes = checkpoints[0].config.model.classes
-    found = load_split(
-        config.with_values({"model.classes": classes}),
-        "test" if split == "test" else "train",
-        directory,
-    )
+    part = "test" if split == "test" else "train"
+    found = load_images(checkpoints[0], part, config, directory, warn=warn)
     chosen = split_indices(config, split, len(found.images))
 
     def loader(checkpoint: Checkpoint, distorter: Distorter | None = None) -> Loader:

@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 
 from lenet.data.datasets import Split
 from lenet.data.loader import Loader
-from lenet.training.build import load_split
 from lenet.training.checkpoint import Checkpoint
 from lenet.training.ensemble import EVALUATION_BATCH
 from lenet.training.evaluation import evaluate_probabilities, probabilities
 from lenet.training.metrics import Evaluation
-from lenet.training.restore import restore_network
+from lenet.training.restore import load_images, restore_network
 
 MAX_MISTAKES = 24
 
@@ -78,7 +77,7 @@ def evaluate_with_mistakes(
     LenetError
         The test images cannot be read, or do not fit the network.
     """
-    test = load_split(checkpoint.config, "test", data_dir)
+    test = load_images(checkpoint, "test", directory=data_dir)
     p = predict_split(checkpoint, test)
     labels, predicted = test.labels, p.argmax(axis=1)
     p_of_label = np.take_along_axis(p, labels[:, None].astype(np.int64), axis=1)[:, 0]

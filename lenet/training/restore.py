@@ -1,17 +1,25 @@
-"""From a checkpoint to objects: the stored network and its preprocessing."""
+"""From a checkpoint to objects: the stored network, and images to evaluate it on."""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from importlib.resources import as_file, files
 from os import PathLike, fspath
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from lenet.config.schema import Config
+from lenet.data.datasets import Split
+from lenet.data.labels import as_labels, first_names, numbers
 from lenet.nn.network import Network
-from lenet.training.build import gemm_block
+from lenet.system.errors import ConfigError, DataError
+from lenet.training.build import gemm_block, images_file, load_dataset
 from lenet.training.checkpoint import Checkpoint, load_checkpoint
 
 PRETRAINED = "pretrained"
@@ -49,6 +57,75 @@ def restore_network(checkpoint: Checkpoint) -> Network:
     for name, array in network.state_arrays().items():
         np.copyto(array, checkpoint.state[name])
     return network
+
+
+def load_images(
+    checkpoint: Checkpoint,
+    split: str,
+    config: Config | None = None,
+    directory: str | PathLike[str] | None = None,
+    *,
+    warn: Callable[[str], None] = warnings.warn,
+) -> Split:
+    """Return images to evaluate the network of a checkpoint on; their labels are its classes.
+
+    If the names of the classes in the data are among those of the network, the names count, not
+    the order.
+
+    Parameters
+    ----------
+    checkpoint
+        The trained network.
+    split
+        ``train`` or ``test``.
+    config
+        The configuration of the data set; by default that of the checkpoint.
+    directory
+        Searched first for the files.
+    warn
+        Takes a line about what is not an error but should be known.
+
+    Raises
+    ------
+    ConfigError
+        The data have other classes than the network.
+    DataError, SystemFailure
+        The files are missing, damaged or cannot be downloaded, or the images do not fit.
+    """
+    config = config or checkpoint.config
+    found = load_dataset(config, split, directory, warn=warn)
+    file = images_file(config.data, split)
+    try:
+        checkpoint.preprocessing.check(found.images)
+    except DataError as error:
+        error.file, error.remedy = file, "give images of the size that it was trained on"
+        raise
+    if found.class_names == checkpoint.class_names:
+        return found
+    labels = _as_classes(found, checkpoint.class_names, file, warn)
+    return replace(found, class_names=checkpoint.class_names, labels=labels)
+
+
+def _as_classes(
+    found: Split, names: tuple[str, ...], file: str, warn: Callable[[str], None]
+) -> NDArray[Any]:
+    """Return the labels of ``found`` as indices into ``names``."""
+    theirs = found.class_names
+    if set(theirs) <= set(names):
+        return as_labels(np.array(list(map(names.index, theirs)))[found.labels], Path(file))
+    if len(theirs) != len(names):
+        raise ConfigError(
+            f"has {len(theirs)} classes ({first_names(theirs)}), the network has {len(names)} "
+            f"({first_names(names)})",
+            remedy="name data with the classes of the network",
+            file=file,
+        )
+    if theirs != numbers(len(theirs)):
+        warn(
+            f"{file}: its classes ({first_names(theirs)}) have other names than those of the "
+            f"network ({first_names(names)}); they are compared by number"
+        )
+    return found.labels
 
 
 def plain_network(checkpoint: Checkpoint) -> Network:

@@ -42,7 +42,6 @@ from lenet.system.errors import CheckpointError, ConfigError
 from lenet.training.build import (
     Images,
     build_trainer,
-    data_remarks,
     load_split,
     training_preprocessing,
     validation_indices,
@@ -51,6 +50,7 @@ from lenet.training.callbacks import Checkpoints, Log
 from lenet.training.checkpoint import Checkpoint, facts
 from lenet.training.distillation import Teachers, build_pool
 from lenet.training.events import Callback, EpochEvent, Snapshot
+from lenet.training.remarks import remarks_on_test, remarks_on_training
 from lenet.training.restore import read_checkpoint
 from lenet.training.run_directory import RunDirectory
 from lenet.training.trainer import Trainer
@@ -93,6 +93,8 @@ class TrainingSet:
 class _AboutData:
     """What checkpoints store about the training set."""
 
+    config: Config
+    """That of the run, with the number of classes of the data."""
     class_names: tuple[str, ...]
     counts: NDArray[np.int64]
     """Training images of each class."""
@@ -170,7 +172,11 @@ def run_training(
     def load() -> TrainingSet:
         split = load_split(config, "train", directory, warn=warn_once)
         measured = image_facts(split.images)
-        for remark in data_remarks(config, split, measured):
+        complete = config.with_classes(len(split.class_names), config.data.name)
+        for remark in (
+            *remarks_on_training(config, split, measured),
+            *remarks_on_test(complete, split, measured, directory),
+        ):
             warn_once(remark)
         return TrainingSet(
             (split.images, split.labels),
@@ -285,7 +291,7 @@ def _train(
         with signals_to(trainer.signals.append):
             if run is not None:
                 if start is None:
-                    run.begin(config)
+                    run.begin(about.config)
                 checkpoints = Checkpoints(run.path, config.train.checkpoint_every)
                 first += [Log(run.path, trainer.progress.epoch), checkpoints]
             for callback in callbacks:
@@ -353,7 +359,7 @@ def _checkpoint_of(trainer: Trainer, job: _Job, about: _AboutData) -> Checkpoint
     ConfigError
         A layer of the network that was given is not registered.
     """
-    state, config = trainer.state(), job.config
+    state, config = trainer.state(), about.config
     if job.network is not None:
         specification_of(job.network)
     return Checkpoint(
@@ -387,6 +393,7 @@ def _start(
 ) -> tuple[Trainer, _AboutData]:
     """Load the data, start all workers, and return this one's trainer and what it trains on."""
     data = load()
+    config = job.config.with_classes(len(data.class_names), job.config.data.name)
     identity = {} if data.fingerprint is None else {"data": data.fingerprint}
     images = job.start and job.start.images
     measured = images or training_images(data.training[0], data.levels, data.facts)
@@ -394,19 +401,19 @@ def _start(
     preprocessing = job.preprocessing or (
         job.start.preprocessing
         if job.start is not None
-        else training_preprocessing(job.config, data.training[0], data.facts)
+        else training_preprocessing(config, data.training[0], data.facts)
     )
-    job = replace(job, preprocessing=preprocessing, class_names=data.class_names)
+    job = replace(job, config=config, preprocessing=preprocessing, class_names=data.class_names)
     arrays = data.arrays()
     teachers = None
-    if job.config.train.teacher is not None:
-        teachers = Teachers(job.config, data.class_names, preprocessing)
+    if config.train.teacher is not None:
+        teachers = Teachers(config, data.class_names, preprocessing)
         identity["teacher"] = teachers.digest()
     _check_same(job, identity)
     if teachers is not None:
-        pool = _pool(job.config, teachers, data, preprocessing, callbacks)
+        pool = _pool(config, teachers, data, preprocessing, callbacks)
         arrays |= {"pool_images": pool.images, "pool_scores": pool.scores}
-    about = _AboutData(data.class_names, counts, measured, identity)
+    about = _AboutData(config, data.class_names, counts, measured, identity)
     shared = {name: group.share(array) for name, array in arrays.items()}
     del data  # what was copied to shared memory need not stay twice
     arrays = {name: array for name, (array, _) in shared.items()}

@@ -127,6 +127,8 @@ class RunDirectory:
         free = FREE_TO_CHANGE | {
             key for fact, keys in IDENTIFIED.items() if fact in checkpoint.facts for key in keys
         }
+        if config.model.classes is None:  # then it is that of the data, which are compared later
+            config = config.with_values({"model.classes": checkpoint.config.model.classes})
         changed = [k for k in differences(checkpoint.config, config) if k not in free]
         if changed:
             raise CheckpointError(
