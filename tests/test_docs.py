@@ -39,7 +39,7 @@ def named(page):
 # --- Examples -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["data.md", "derivation.md", "recipes.md"])
+@pytest.mark.parametrize("name", ["data.md", "derivation.md", "lesson.md", "recipes.md"])
 def test_the_page_runs(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     failed, count = doctest.testfile(

@@ -414,7 +414,12 @@ def test_the_policy_of_the_page_refuses_the_network(browser, tmp_path):
 
 
 def test_strange_addresses_show_something(browser, lenet5_page):
-    for address in ("#%", "#forward/none/9/9/9", "#backward/C1/99/-1/x?label=length&digit=33"):
+    for address in (
+        "#%",
+        "#forward/none/9/9/9",
+        "#draw/C1",
+        "#backward/C1/99/-1/x?label=length&digit=33",
+    ):
         browser.open(lenet5_page, address)
         assert (
             browser.evaluate(

@@ -49,7 +49,7 @@ function mapRow(title, values, shape, scale, chosen, choose, names) {
   return row;
 }
 
-/** The maps of the input and of every layer, and the probabilities; `unit` is marked. */
+/** The maps of the input and of every layer; `unit` is marked. */
 function forwardMaps({ network, passes, x }, unit, choose) {
   const [C, H, W] = network.input;
   const maps = [mapRow([el("b", {}, "input"), ` ${C}×${H}×${W}`], x, network.input, largest(x), null,

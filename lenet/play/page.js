@@ -61,7 +61,7 @@ function start() {
   /** Scroll to the chosen unit where it stands below the maps. */
   function showUnit() {
     const panel = document.getElementById(`${state.view}-unit`);
-    if (panel.getBoundingClientRect().top > window.innerHeight - 60) panel.scrollIntoView();
+    if (panel?.getBoundingClientRect().top > window.innerHeight - 60) panel.scrollIntoView();
   }
 
   /** Return a function that focuses the field that has the focus now, once it is drawn anew. */
