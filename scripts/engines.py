@@ -168,7 +168,8 @@ class Browser:
         result = self.send(
             "Runtime.evaluate", expression=code, returnByValue=True, awaitPromise=True
         )
-        assert "exceptionDetails" not in result, result["exceptionDetails"]
+        problem = result.get("exceptionDetails", {})
+        assert not problem, problem.get("exception", {}).get("description", problem["text"])
         return result["result"].get("value")
 
     def run(self, code: str, **values: object) -> Value:
@@ -195,6 +196,7 @@ class Browser:
         while (!element().getClientRects().length)
           await new Promise((resolve) => setTimeout(resolve, 10));
         element().scrollIntoView({ block: "center" });
+        await new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)));
         const box = element().getBoundingClientRect();
         return [box.left + input.across * box.width, box.top + input.down * box.height];
         """
@@ -242,9 +244,12 @@ class Browser:
                 self.send("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code)
 
     def write(self, selector: str, text: str) -> None:
-        """Click a field, and type over what it contains."""
-        self.click(selector)
-        self.evaluate("document.activeElement.select()")
+        """Go to a field, and type over what it contains."""
+        self.place(selector)
+        code = (
+            "const field = document.querySelector(input.selector); field.focus(); field.select();"
+        )
+        self.run(code, selector=selector)
         self.send("Input.insertText", text=text)
         self.press("Tab")
 
