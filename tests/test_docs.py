@@ -126,6 +126,14 @@ def test_the_calls_in_the_table_of_caffe_are_in_the_convolution():
     assert [row for row in rows if row not in code] == []
 
 
+def test_the_lines_that_the_lesson_breaks_exist():
+    lesson = text(ROOT / "docs" / "lesson.md")
+    rows = re.findall(r"^\| [a-f] \| `(lenet/.+?)` \| .*?`(.+?)`", lesson, re.MULTILINE)
+    assert len(rows) == 6
+    for file, line in rows:
+        assert line in text(ROOT / file), line
+
+
 # --- Links and figures --------------------------------------------------------------------------
 
 
