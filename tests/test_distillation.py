@@ -155,6 +155,16 @@ def test_the_pool_has_distorted_images_and_the_mean_scores_of_the_teachers(confi
     assert isinstance(again.images, np.memmap)
 
 
+def test_teachers_see_the_images_before_they_are_degraded(configured):
+    plain, degraded = (
+        pool_of(configured(augment__noise=noise, augment__chance=1.0), None, [])
+        for noise in (0.0, 50.0)
+    )
+    difference = degraded.images.astype(float) - plain.images
+    assert 20 < difference[plain.images > 127].std() < 50
+    assert_array_equal(degraded.scores, plain.scores)
+
+
 def test_one_copy_is_enough_without_distortions(configured):
     config = configured(augment__shift=0.0, augment__rotation=0.0)
     pool = pool_of(config, None, [])

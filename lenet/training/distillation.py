@@ -3,6 +3,9 @@
 The images are distorted and given to the teachers once, before the first step, and stay in the
 cache, so that a step costs what it costs without a teacher. The pool depends on the images, their
 distortions and the teachers, but not on the seed of the run: several runs share it.
+
+The teachers see the distorted images before they are degraded (:mod:`lenet.data.degradation`):
+their scores of a noisy image are those of the same image without noise.
 """
 
 from __future__ import annotations
@@ -14,8 +17,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.config.schema import Config
+from lenet.config.schema import Augment, Config
 from lenet.data.cache import cached
+from lenet.data.degradation import DEGRADATIONS
 from lenet.data.loader import Loader
 from lenet.data.pool import Pool
 from lenet.data.preprocessing import Preprocessing
@@ -25,8 +29,7 @@ from lenet.training.checkpoint import Checkpoint
 from lenet.training.restore import read_checkpoint, restore_network
 from lenet.version import __version__
 
-BATCH = 128
-"""Images that a teacher evaluates at once."""
+BATCH = 128  # images that a teacher evaluates at once
 
 
 class Teachers:
@@ -56,6 +59,7 @@ class Teachers:
         self.checkpoints = [read_checkpoint(path) for path in paths]
         for path, checkpoint in zip(paths, self.checkpoints, strict=True):
             _check(path, checkpoint, tuple(class_names), preprocessing)
+        self.networks = [restore_network(checkpoint) for checkpoint in self.checkpoints]
 
     def digest(self) -> str:
         """Return what identifies the networks, wherever their files are."""
@@ -67,18 +71,14 @@ class Teachers:
                     digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
-    def scores(self, images: NDArray[np.uint8]) -> Iterator[NDArray[np.float32]]:
-        """Yield the mean scores (n,classes) of images (N,C,H,W), batch by batch."""
-        networks = [restore_network(checkpoint) for checkpoint in self.checkpoints]
-        preprocessings = [checkpoint.preprocessing for checkpoint in self.checkpoints]
-        for start in range(0, len(images), BATCH):
-            part = images[start : start + BATCH]
-            total = np.zeros((len(part), *networks[0].output_shape))
-            for network, preprocessing in zip(networks, preprocessings, strict=True):
-                with network.evaluating():
-                    z = network.forward(preprocessing.prepare(part, network.dtype))
-                    total += network.scores(z).T
-            yield (total / len(networks)).astype(np.float32)
+    def scores(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the mean scores (N,classes) of a batch of images (N,C,H,W)."""
+        total = np.zeros((len(images), *self.networks[0].output_shape))
+        for checkpoint, network in zip(self.checkpoints, self.networks, strict=True):
+            with network.evaluating():
+                z = network.forward(checkpoint.preprocessing.prepare(images, network.dtype))
+                total += network.scores(z).T
+        return (total / len(self.networks)).astype(np.float32)
 
 
 def _check(
@@ -134,32 +134,34 @@ def build_pool(
     """
     images, labels = training
     levels = replace(preprocessing, scale=1.0, shift=0.0)
-    distorter = build_distorter(config.augment, levels)
-    limit = config.data.limit
-    loader = Loader(
-        images,
-        labels,
-        batch_size=BATCH,
-        preprocessing=levels,
-        without=without,
-        count=limit,
-        distorter=distorter,
-    )
-    copies = config.train.teacher_copies if distorter else 1
-    count, input_shape = copies * loader.count, preprocessing.input_shape
+
+    def loader(augment: Augment) -> Loader:
+        return Loader(
+            images,
+            labels,
+            batch_size=BATCH,
+            preprocessing=levels,
+            without=without,
+            count=config.data.limit,
+            distorter=build_distorter(augment, levels),
+        )
+
+    seen = loader(config.augment)
+    shown = loader(replace(config.augment, **dict.fromkeys(DEGRADATIONS, 0.0)))
+    copies = config.train.teacher_copies if seen.distorter else 1
+    count, input_shape = copies * seen.count, preprocessing.input_shape
 
     def distorted() -> Iterator[NDArray[np.uint8]]:
         started(f"distorting {count:,} images for the teacher")
-        for copy in range(copies):
-            for batch in loader.epoch(copy):
-                yield np.rint(batch.x).astype(np.uint8).transpose(3, 0, 1, 2)
+        yield from _copies(seen, copies)
 
     def scored() -> Iterator[NDArray[np.uint8]]:
         started(f"evaluating {count:,} images with the teacher")
-        for scores in teachers.scores(pool):
-            yield scores.view(np.uint8)
+        for block in _copies(shown, copies):
+            yield teachers.scores(block).view(np.uint8)
 
-    key = hashlib.blake2b(repr((__version__, config.augment, levels, copies, limit)).encode())
+    facts = (__version__, config.augment, levels, copies, config.data.limit)
+    key = hashlib.blake2b(repr(facts).encode())
     key.update(images.data)
     if without is not None:
         key.update(without.data)
@@ -168,6 +170,13 @@ def build_pool(
     key.update(teachers.digest().encode())
     scores = cached("scores", key.digest(), lambda: ((count, width), scored()))
     return Pool(
-        pool.reshape(copies, loader.count, *input_shape),
-        scores.view(np.float32).reshape(copies, loader.count, -1),
+        pool.reshape(copies, seen.count, *input_shape),
+        scores.view(np.float32).reshape(copies, seen.count, -1),
     )
+
+
+def _copies(loader: Loader, copies: int) -> Iterator[NDArray[np.uint8]]:
+    """Yield the images (n,C,H,W) of all copies, batch by batch; an epoch is a copy."""
+    for copy in range(copies):
+        for batch in loader.epoch(copy):
+            yield np.rint(batch.x).astype(np.uint8).transpose(3, 0, 1, 2)
