@@ -158,6 +158,12 @@ def test_ink_is_kept_by_rotation_and_grows_with_scale():
 # Elastic fields
 
 
+def fields_per_number(height, width, sigma):
+    """Return the matrix (H·W, K) that turns K normal numbers into a field."""
+    rows, columns, (i, j) = elastic_basis(height, width, sigma)
+    return (rows[:, None, i] * columns[None, :, j]).reshape(height * width, -1).astype(float)
+
+
 @pytest.mark.parametrize(("height", "width", "sigma"), [(28, 28, 4.0), (20, 26, 2.5)])
 def test_elastic_covariance_is_that_of_scipys_filter(height, width, sigma):
     def filter_matrix(size):
@@ -167,7 +173,7 @@ def test_elastic_covariance_is_that_of_scipys_filter(height, width, sigma):
 
     S_h, S_w = filter_matrix(height), filter_matrix(width)
     expected = np.kron(S_h @ S_h.T, S_w @ S_w.T) / 3
-    A = elastic_basis(height, width, sigma).astype(float)
+    A = fields_per_number(height, width, sigma)
     assert np.trace(A @ A.T) == pytest.approx(np.trace(expected), rel=0.005)
     assert np.abs(A @ A.T - expected).max() < 0.05 * expected.max()
     assert np.linalg.norm(A @ A.T - expected) < 0.005 * np.linalg.norm(expected)
@@ -210,7 +216,7 @@ def test_the_strongest_accepted_field_hardly_ever_folds():
     Distorter(28, 28, elastic_alpha=limit * 0.9999, elastic_sigma=sigma)
     with pytest.raises(ConfigError, match=r"folds the image; lower elastic_alpha"):
         Distorter(28, 28, elastic_alpha=limit * 1.0001, elastic_sigma=sigma)
-    A = limit * elastic_basis(28, 28, sigma)
+    A = limit * fields_per_number(28, 28, sigma)
     u, v = (A @ np.random.default_rng(4).standard_normal((2, A.shape[1], n))).reshape(2, 28, 28, n)
     u_row, u_col = np.gradient(u, axis=(0, 1))
     v_row, v_col = np.gradient(v, axis=(0, 1))
@@ -250,6 +256,18 @@ def test_seeds_steps_blocks_and_images_differ():
     batches = [distorted(distorter, images, key=key) for key in ((1, 0), (1, 1), (2, 0))]
     every = np.concatenate(batches, axis=-1).reshape(28 * 28, -1)
     assert len(np.unique(every, axis=1).T) == 3 * 2 * BLOCK
+
+
+def test_a_smaller_image_stands_on_background_at_its_corner():
+    images, channels = noise_images(BLOCK + 9, 20, 23), noise_images(BLOCK + 9, 2, 20 * 23)
+    distorter = Distorter(28, 32, **MILD, background=37)
+    for small in (images, channels.reshape(-1, 2, 20, 23)):
+        padded = np.full((*small.shape[:-2], 28, 32), 37, np.uint8)
+        padded[..., 3:23, 5:28] = small
+        out = np.empty((2, *padded.shape[1:], len(images)), np.float32)
+        distorter.distort(padded, out[0], key=(1, 2), start=4)
+        distorter.distort(small, out[1], key=(1, 2), start=4, corner=(3, 5))
+        np.testing.assert_array_equal(*out)
 
 
 def test_gain_offset_and_strided_output():

@@ -1,16 +1,17 @@
 """Distortions: affine maps and elastic fields, for a whole batch in one resampling pass.
 
 A distorted image is the original sampled at other positions: pixel p of the new image is the
-original at ``map(p)``, with bilinear interpolation between pixels. Every map here is a sum of a
-few fixed maps over the pixels, so the maps of a block of B images are one matrix product:
+original at ``map(p)``, with bilinear interpolation between pixels. Every map here is a sum of
+products of a function of the row and a function of the column, so the coordinates of an image are
+two matrix products, for rows and for columns alike:
 
-    coordinates  =  basis · coefficients          (HW × K) · (K × B), for rows and for columns
+    coordinates  =  R · coefficients · Cᵀ         (H × K) · (K × K) · (K × W)
 
-The basis is [1, row, column] for the affine part (rotation, scale, shear, shift) and, for the
-elastic part (P. Simard, D. Steinkraus, J. Platt: Best practices for convolutional neural
-networks applied to visual document analysis, ICDAR 2003), the principal components of smoothed
-noise: a field smoothed over some pixels has few of them, so a fresh field for every image costs
-some thirty random numbers per direction, and no filtering.
+R is [1, row, …] and C is [1, column, …]. These are the affine part (rotation, scale, shear, shift);
+the other functions are the elastic part (P. Simard, D. Steinkraus, J. Platt: Best practices for
+convolutional neural networks applied to visual document analysis, ICDAR 2003), the principal
+components of smoothed noise: a field smoothed over some pixels has few of them, so a fresh field
+for every image costs some thirty random numbers per direction, and no filtering.
 
 Coordinates are then rounded to 1/256 of a pixel, and everything after that is exact integer
 arithmetic: the four neighbours of a position are the four bytes of one uint32, fetched at once.
@@ -46,32 +47,39 @@ PIXEL = 256
 Float = NDArray[np.float32]
 
 
-def elastic_basis(height: int, width: int, sigma: float) -> Float:
-    r"""Return the (H·W, K) matrix that turns K normal numbers into a smoothed random field.
+def elastic_basis(
+    height: int, width: int, sigma: float
+) -> tuple[Float, Float, tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    r"""Return the functions of row and column of which a smoothed random field is made.
 
     The field is uniform noise on [−1, 1], of variance 1/3, through a Gaussian filter of ``sigma``
     pixels. The noise continues beyond the image, so the field is as strong at the border as inside.
-    If S is the filter along one axis, the covariance is C_H ⊗ C_W / 3 with C = S·Sᵀ = U·Λ·Uᵀ;
-    the columns returned are √(λ_i·λ_j / 3) · u_i ⊗ u_j, the K largest of them, and A·Aᵀ is the
-    covariance but for 0.5 % of its trace. The sum of many uniform numbers is normal, hence the
-    normal numbers.
+    If S is the filter along one axis, the covariance is C_H ⊗ C_W / 3 with C = S·Sᵀ = U·Λ·Uᵀ. So
+    with normal numbers z, a sum of many uniform ones, the field is Σ z_ij · r_i ⊗ c_j, where
+    r_i = √λ_i · u_i and c_j likewise, divided by √3; the largest products are kept, until they
+    explain all but 0.5 % of the variance.
+
+    Returns
+    -------
+    The r_i (H, K), the c_j (W, K), and the indices i and j of the products that are kept.
 
     Examples
     --------
-    >>> elastic_basis(28, 28, sigma=4.0).shape
-    (784, 31)
+    >>> rows, columns, (i, j) = elastic_basis(28, 28, sigma=4.0)
+    >>> rows.shape, columns.shape, i.size
+    ((28, 7), (28, 6), 31)
     """
     (row_variance, rows), (column_variance, columns) = (
         np.linalg.eigh(_filter_covariance(size, sigma)) for size in (height, width)
     )
-    variance = np.outer(row_variance, column_variance).ravel() / 3
+    variance = np.outer(row_variance, column_variance).ravel()
     order = np.argsort(-variance, kind="stable")
     share = np.cumsum(variance[order]) / variance.sum()
     i, j = np.divmod(order[: np.searchsorted(share, KEPT_VARIANCE) + 1], width)
-    fields = rows[:, None, i] * columns[None, :, j]
-    amplitudes = np.sqrt(variance[i * width + j])
-    basis: Float = (fields.reshape(height * width, -1) * amplitudes).astype(np.float32)
-    return basis
+    first, second = i.min(), j.min()  # the variances are in ascending order
+    r = rows[:, first:] * np.sqrt(row_variance[first:])
+    c = columns[:, second:] * np.sqrt(column_variance[second:] / 3)
+    return r.astype(np.float32), c.astype(np.float32), (i - first, j - second)
 
 
 def _filter_covariance(size: int, sigma: float) -> NDArray[np.float64]:
@@ -84,7 +92,7 @@ def _filter_covariance(size: int, sigma: float) -> NDArray[np.float64]:
 
 
 def affine_coefficients(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the (2, 3, n) coefficients of the basis [1, row, column], measured from the centre.
+    """Return the (2, 3, n) coefficients of 1, row and column, measured from the centre.
 
     Parameters
     ----------
@@ -113,7 +121,7 @@ class Resampler:
     Parameters
     ----------
     count, height, width
-        Shape of the images.
+        Shape of what is written.
     background
         Grey level outside the image, 0 to 255.
     gain, offset
@@ -134,41 +142,51 @@ class Resampler:
         )
         self.pairs = np.full(count * pixels, background * 0x0101, dtype=np.uint32)
         self.quads = np.full(count * pixels, background * 0x01010101, dtype=np.uint32)
-        self.first = np.arange(count, dtype=np.int32) * pixels
-
         places = (height * width, count)
+        # Written out for all places: adding a row to each of many short rows takes twice as long.
+        self.first = np.tile(np.arange(count, dtype=np.int32) * pixels, (places[0], 1))
         self.rows, self.columns = np.empty((2, *places), dtype=np.int32)
         self.index = np.empty(places, dtype=np.intp)
         self.left, self.right = np.empty((2, *places), dtype=np.uint32)
         self.values = np.empty((height, width, count), dtype=np.float32)
 
-    def __call__(self, images: NDArray[np.uint8], coordinates: Float, out: Float) -> None:
+    def __call__(
+        self,
+        images: NDArray[np.uint8],
+        coordinates: Float,
+        out: Float,
+        corner: tuple[int, int] = (0, 0),
+    ) -> None:
         """Write the images, sampled at ``coordinates``, into ``out``.
 
         Parameters
         ----------
         images
-            (count, H, W), or (count, C, H, W): all channels of an image are sampled alike.
+            (count, h, w), or (count, C, h, w), of at most H×W pixels: all channels of an image are
+            sampled alike. Always of the same shape.
         coordinates
             (2, H·W, count), rows then columns, in 1/256 pixels from the framed image's corner and
             rounded down: pixel (0, 0) is at (256, 256). Overwritten.
         out
             (H, W, count), or (C, H, W, count), any strides.
+        corner
+            The row and column, of H×W, of an image's first pixel: around it is background.
         """
         if images.ndim == 3:
             images, out = images[:, None], out[None]
         self._locate(coordinates)
         for c in range(len(out)):
-            self._pack(images[:, c])
+            self._pack(images[:, c], *corner)
             self._blend()
             np.copyto(self.values, self.left.view(np.int32).reshape(self.values.shape))
             np.multiply(self.values, self.gain, out=self.values)
             np.add(self.values, self.offset, out=out[c])
 
-    def _pack(self, images: NDArray[np.uint8]) -> None:
+    def _pack(self, images: NDArray[np.uint8], top: int, left: int) -> None:
         """quads[p] = [p] + [p + 1]·2⁸ + [p + width]·2¹⁶ + [p + width + 1]·2²⁴."""
         below = self.framed_width
-        self.framed[:, 1:-1, 1:-1] = images
+        _, h, w = images.shape
+        self.framed[:, top + 1 : top + 1 + h, left + 1 : left + 1 + w] = images
         pixels = self.framed.reshape(-1)
         np.left_shift(pixels[1:], 8, out=self.pairs[:-1])
         self.pairs[:-1] |= pixels[:-1]
@@ -292,24 +310,37 @@ class Distorter:
         # more turns rounding down into rounding to nearest.
         centre = (np.array([height, width]) - 1) / 2
         self._origin = ((centre + 1) * PIXEL + 0.5)[:, None]
-        row, column = np.indices((height, width)).reshape(2, -1) - centre[:, None]
-        basis = np.stack([np.ones_like(row), row, column], axis=1).astype(np.float32)
+        self._rows, self._columns = (
+            np.stack([np.ones(size), np.arange(size) - middle], axis=1).astype(np.float32)
+            for size, middle in zip((height, width), centre, strict=True)
+        )
+        self._kept = (np.empty(0, np.intp),) * 2
         if elastic_alpha > 0:
-            field = elastic_basis(height, width, elastic_sigma) * np.float32(elastic_alpha)
-            basis = np.hstack([basis, field])
-        self._basis = basis
-        self._coordinates = np.empty((2, height * width, BLOCK), dtype=np.float32)
-        self._resamplers: dict[int, Resampler] = {}
+            rows, columns, kept = elastic_basis(height, width, elastic_sigma)
+            self._rows = np.hstack([self._rows, rows * np.float32(elastic_alpha)])
+            self._columns = np.hstack([self._columns, columns])
+            self._kept = kept[0] + 2, kept[1] + 2  # after 1 and row, 1 and column
+        R, C = self._rows.shape[1], self._columns.shape[1]
+        self._coefficients = np.zeros((2, R, C, BLOCK), np.float32)
+        self._by_column = np.empty((2, R, width, BLOCK), np.float32)
+        self._coordinates = np.empty((2, height, width, BLOCK), np.float32)
+        self._resamplers: dict[tuple[int, ...], Resampler] = {}
 
     def distort(
-        self, images: NDArray[np.uint8], out: Float, *, key: Sequence[int], start: int = 0
+        self,
+        images: NDArray[np.uint8],
+        out: Float,
+        *,
+        key: Sequence[int],
+        start: int = 0,
+        corner: tuple[int, int] = (0, 0),
     ) -> None:
         """Write the distorted images into ``out``.
 
         Parameters
         ----------
         images
-            (n, H, W), a batch or a slice of one; or (n, C, H, W).
+            (n, h, w), a batch or a slice of one; or (n, C, h, w).
         out
             (H, W, n) or (C, H, W, n), batch innermost, any strides: the interior of a padded
             buffer will do.
@@ -319,37 +350,53 @@ class Distorter:
         start
             Position of ``images[0]`` in the whole batch. The distortion of image i depends on the
             key and on ``start + i`` alone.
+        corner
+            The row and column, of H×W, of an image's first pixel; around smaller images is
+            background.
         """
         stop = start + len(images)
         for block in range(start // BLOCK, -(-stop // BLOCK)):
             first, last = max(start, block * BLOCK), min(stop, (block + 1) * BLOCK)
             rng = np.random.default_rng(np.random.SeedSequence(key, spawn_key=(block,)))
-            np.matmul(self._basis, self._coefficients(rng), out=self._coordinates)
-            part = out[..., first - start : last - start]
-            self._resampler(last - first)(
-                images[first - start : last - start],
-                self._coordinates[:, :, first - block * BLOCK : last - block * BLOCK],
-                part,
+            self._locate(rng)
+            part = slice(first - start, last - start)
+            places = slice(first - block * BLOCK, last - block * BLOCK)
+            self._resampler(images[part].shape, corner)(
+                images[part],
+                self._coordinates.reshape(2, -1, BLOCK)[:, :, places],
+                out[..., part],
+                corner,
             )
             if self._degrader is not None:
-                channels = part if part.ndim == 4 else part[None]
-                self._degrader.degrade(channels, rng, first - block * BLOCK, BLOCK)
+                drawn = out[..., part]
+                channels = drawn if drawn.ndim == 4 else drawn[None]
+                self._degrader.degrade(channels, rng, places.start, BLOCK)
 
-    def _coefficients(self, rng: np.random.Generator) -> Float:
-        """Draw the (2, K, BLOCK) coefficients of a block, in 1/256 pixels of the framed image."""
+    def _locate(self, rng: np.random.Generator) -> None:
+        """Set the coordinates of a block, in 1/256 pixels of the framed image."""
         affine = affine_coefficients(rng.uniform(-1, 1, (6, BLOCK)) * self._ranges)
         affine *= PIXEL
         affine[:, 0] += self._origin
-        coefficients = np.empty((2, self._basis.shape[1], BLOCK), dtype=np.float32)
-        coefficients[:, :3] = affine
-        coefficients[:, 3:] = rng.standard_normal(coefficients[:, 3:].shape, dtype=np.float32)
-        coefficients[:, 3:] *= PIXEL
-        return coefficients
+        coefficients, by_column = self._coefficients, self._by_column
+        coefficients[:, 0, 0], coefficients[:, 1, 0], coefficients[:, 0, 1] = affine.swapaxes(0, 1)
+        if self._kept[0].size:
+            z = rng.standard_normal((2, self._kept[0].size, BLOCK), dtype=np.float32)
+            z *= PIXEL
+            coefficients[:, *self._kept] = z
+        np.matmul(self._columns, coefficients, out=by_column)  # (W × K) · (K × B), K times
+        rows = by_column.shape[1]
+        np.matmul(
+            self._rows,
+            by_column.reshape(2, rows, -1),
+            out=self._coordinates.reshape(2, len(self._rows), -1),
+        )  # (H × K) · (K × WB)
 
-    def _resampler(self, count: int) -> Resampler:
-        if count not in self._resamplers:
-            self._resamplers[count] = Resampler(count, *self._images)
-        return self._resamplers[count]
+    def _resampler(self, shape: tuple[int, ...], corner: tuple[int, int]) -> Resampler:
+        """Return the resampler for images of this shape in this place, whose frames it owns."""
+        place = (shape[0], *shape[-2:], *corner)
+        if place not in self._resamplers:
+            self._resamplers[place] = Resampler(shape[0], *self._images)
+        return self._resamplers[place]
 
 
 def _check_range(key: str, value: float, limit: float) -> None:

@@ -227,28 +227,25 @@ class Loader:
         teacher = None
         if self.pool is not None:
             teacher = self.pool.select(epoch, own, levels)
-            self.preprocessing.apply(levels, x)
-        elif self.distorter is None:
+        else:
             np.take(self.images, part, axis=0, out=levels, mode="clip")
+        if self.distorter is None or self.pool is not None:
             self.preprocessing.apply(levels, x)
         else:
-            C, H, W = image_shape(self.images)
-            top, left = self.preprocessing.margins(H, W)
-            images = self.images[part].reshape(part.size, C, H, W)
-            levels[:, :, top : top + H, left : left + W] = images
+            corner = self.preprocessing.margins(*levels.shape[-2:])
+            channels = levels.reshape(part.size, *image_shape(levels))
             key = (self.seed or 0, DISTORTION, epoch, step)
-            self.distorter.distort(levels, x, key=key, start=lo)
+            self.distorter.distort(channels, x, key=key, start=lo, corner=corner)
         number = epoch * self.steps_per_epoch + step
         return Batch(x, labels, numbers.size, lo, number, last=hi == end, teacher=teacher)
 
     def _buffer(self, n: int) -> tuple[Array, NDArray[np.uint8], NDArray[np.integer[Any]]]:
-        """Return input, levels and labels of n images; distorted ones have padded levels."""
+        """Return input, levels and labels of n images; those of a pool are framed."""
         if n not in self._buffers:
-            padded = self.distorter is not None or self.pool is not None
-            shape = self.preprocessing.input_shape if padded else self.images.shape[1:]
+            shape = self.images.shape[1:] if self.pool is None else self.pool.images.shape[2:]
             self._buffers[n] = (
                 self.preprocessing.blank(n, self.dtype),
-                np.full((n, *shape), self.preprocessing.background, np.uint8),
+                np.empty((n, *shape), np.uint8),
                 np.empty(n, self.labels.dtype),
             )
         return self._buffers[n]
