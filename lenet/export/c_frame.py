@@ -21,8 +21,8 @@ HEADER: Final = """\
 /* A network @ORIGIN@@FORM@.
  * Written by lenet @VERSION@. C99@NEEDS@
  *
- * An image is LENET_CHANNELS planes of LENET_HEIGHT rows of LENET_WIDTH levels, from 0@BLACK@ to
- * 255@WHITE@; scaling and padding are included. What it shows must be placed
+ * An image is LENET_CHANNELS planes of LENET_HEIGHT rows of LENET_WIDTH levels, from
+ * 0@BLACK@ to 255@WHITE@; scaling and padding are included. What it shows must be placed
  * @PLACEMENT@.
  *
  * @BLANK@

@@ -51,8 +51,8 @@ def int8_source(network: Quantized) -> dict[str, str]:
     exported, code = network.exported, Code()
     *stages, last = network.stages
     for number, stage in enumerate(stages, start=1):
-        code.call(stage.kind, prod(stage.output), *_constants(code, stage, number))
-    code.call("scored", prod(last.output), *_constants(code, last, len(stages) + 1))
+        code.call(stage.kind, prod(stage.geometry.output), *_constants(code, stage, number))
+    code.call("scored", prod(last.geometry.output), *_constants(code, last, len(stages) + 1))
     used = {"common", *(step.function for step in code.steps)}
     if used & {"weighted", "average_pooling"}:
         used.add("requantized")
@@ -69,8 +69,8 @@ void lenet_scores(const unsigned char image[LENET_PIXELS], int32_t scores[LENET_
 
 def _constants(code: Code, stage: Stage, number: int) -> list[str]:
     """Declare the constants of a layer; return the arguments of its call."""
-    top, left, _, _ = stage.edges
-    sizes = (*stage.shape, *stage.output, *stage.kernel, *stage.stride, top, left)
+    g = stage.geometry
+    sizes = (*g.shape, *g.output, *g.kernel, *g.stride, *g.edges[:2])
     zeros = (stage.zero_in, stage.zero_out, stage.lowest)
     arguments = [code.structure(f"layer_{number}", "layer", (*sizes, *zeros))]
     for name, kind in FIELDS.items():

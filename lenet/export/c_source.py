@@ -17,6 +17,7 @@ from lenet.export.exported import (
     ExportedNetwork,
     average_factors,
     batch_factors,
+    is_one_patch,
     not_exported,
     sample_image,
 )
@@ -173,8 +174,7 @@ def _convolution(code: Code, layer: Convolution) -> None:
     kernels = layer.kernels[:, :, ::-1, ::-1] if layer.flip else layer.kernels
     weight = _array(code, layer.weight.name, kernels)
     bias = _array(code, layer.bias.name, layer.bias.value)
-    if layer.direct and (layer.Ho, layer.Wo, layer.groups) == (1, 1, 1):
-        # The only patch is the image: the loops of a convolution would be of length one.
+    if is_one_patch(layer):  # the loops of a convolution would be of length one
         code.call("linear", layer.F, layer.K, weight, bias, layer.F)
         return
     output = layer.F, layer.Ho, layer.Wo

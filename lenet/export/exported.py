@@ -14,6 +14,7 @@ import numpy as np
 
 from lenet.data.preprocessing import Preprocessing
 from lenet.data.strokes import draw
+from lenet.nn.convolution import Convolution
 from lenet.nn.im2col import Array
 from lenet.nn.layer import Layer
 from lenet.nn.network import Network
@@ -124,6 +125,11 @@ def sample_image(exported: ExportedNetwork) -> Array:
         return np.asarray(images[(first - second).argmax()])
     noise = np.random.default_rng(1).integers(256, size=exported.image_shape)
     return noise.astype(np.uint8)
+
+
+def is_one_patch(layer: Convolution) -> bool:
+    """Return whether the only patch is the input: the product is that of a linear layer."""
+    return layer.direct and (layer.Ho, layer.Wo, layer.groups) == (1, 1, 1)
 
 
 def average_factors(layer: AveragePooling) -> Array:

@@ -11,13 +11,16 @@ static int32_t sum_at(const int8_t *x, const struct layer *s, const int8_t *weig
                       int i, int j)
 {
     int32_t sum = bias;
+    int h = i * s->sh - s->ph, w = j * s->sw - s->pw, zero = s->zero_in;
+    int top = h < 0 ? -h : 0, bottom = s->H - h < s->kh ? s->H - h : s->kh;
+    int left = w < 0 ? -w : 0, right = s->W - w < s->kw ? s->W - w : s->kw;
     for (int c = 0; c < s->C; c++, x += s->H * s->W)
-        for (int m = 0; m < s->kh; m++)
-            for (int n = 0; n < s->kw; n++, weight++) {
-                int h = i * s->sh + m - s->ph, w = j * s->sw + n - s->pw;
-                if (h >= 0 && h < s->H && w >= 0 && w < s->W)
-                    sum += *weight * (x[h * s->W + w] - s->zero_in);
-            }
+        for (int m = 0; m < s->kh; m++, weight += s->kw) {
+            int k = (h + m) * s->W + w;
+            if (m >= top && m < bottom)
+                for (int n = left; n < right; n++)
+                    sum += weight[n] * (x[k + n] - zero);
+        }
     return sum;
 }
 
@@ -25,7 +28,7 @@ static int32_t sum_at(const int8_t *x, const struct layer *s, const int8_t *weig
 static void scored(const int8_t *x, const struct layer *s, const int8_t *weight,
                    const int32_t *bias, int32_t *scores)
 {
-    for (int f = 0; f < s->F; f++, weight += s->C)
+    for (int f = 0; f < s->F; f++, weight += s->C * s->kh * s->kw)
         scores[f] = sum_at(x, s, weight, bias[f], 0, 0);
 }
 

@@ -12,14 +12,14 @@ computes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from math import frexp
-from typing import Any, Final, Literal
+from dataclasses import dataclass, field
+from math import frexp, prod
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.export.exported import ExportedNetwork, not_exported
+from lenet.export.exported import ExportedNetwork, is_one_patch, not_exported
 from lenet.nn.activations import Activation, ReLU
 from lenet.nn.convolution import Convolution
 from lenet.nn.dropout import Dropout
@@ -45,37 +45,47 @@ class Range:
 
 
 @dataclass(frozen=True)
+class Geometry:
+    """The window of a layer: what comes in (C,H,W), what comes out, kernel, stride, padding."""
+
+    shape: tuple[int, int, int]
+    output: tuple[int, int, int]
+    kernel: tuple[int, int]
+    stride: tuple[int, int] = (1, 1)
+    edges: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+
+def _none() -> Integers:
+    return np.empty(0, np.int64)
+
+
+@dataclass(frozen=True)
 class Stage:
     """A layer in integers; the last one has no multipliers, and its sums are the scores."""
 
     kind: Kind
-    name: str
-    shape: tuple[int, int, int]
-    output: tuple[int, int, int]
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    edges: tuple[int, int, int, int]
+    geometry: Geometry
     zero_in: int
     zero_out: int
-    lowest: int
-    weight: Integers
+    lowest: int = -128
+    weight: Integers = field(default_factory=_none)
     """(F, C·kh·kw); empty for a pooling."""
-    bias: Integers
-    multiplier: Integers
-    shift: Integers
+    bias: Integers = field(default_factory=_none)
+    multiplier: Integers = field(default_factory=_none)
+    shift: Integers = field(default_factory=_none)
 
     def windows(self, q: Integers) -> Integers:
         """Return q − zero (N,C,H,W) as windows (N,C,Ho,Wo,kh,kw), 0 outside the image."""
-        top, left, bottom, right = self.edges
+        top, left, bottom, right = self.geometry.edges
         x = np.pad(q - self.zero_in, ((0, 0), (0, 0), (top, bottom), (left, right)))
-        seen = np.lib.stride_tricks.sliding_window_view(x, self.kernel, axis=(2, 3))
-        (sh, sw), (_, Ho, Wo) = self.stride, self.output
+        seen = np.lib.stride_tricks.sliding_window_view(x, self.geometry.kernel, axis=(2, 3))
+        (sh, sw), (_, Ho, Wo) = self.geometry.stride, self.geometry.output
         return seen[:, :, ::sh, ::sw][:, :, :Ho, :Wo]
 
     def run(self, q: Integers) -> Integers:
         """Return the next q (N,F,Ho,Wo), or the sums of the last layer."""
-        windows = self.windows(q.reshape(-1, *self.shape))
-        N, (F, Ho, Wo) = len(windows), self.output
+        windows = self.windows(q.reshape(-1, *self.geometry.shape))
+        N, (F, Ho, Wo) = len(windows), self.geometry.output
         if self.kind == "max_pooling":
             return np.asarray(windows.max(axis=(4, 5)) + self.zero_in)
         if self.kind == "average_pooling":
@@ -216,73 +226,52 @@ def _last(layer: Linear, range_in: Range, rest: float) -> Stage:
     weight, bias = _weights(layer)
     scale = np.full(layer.F, (np.abs(weight).max() or 1) / 127)
     q, b = _integers(layer, weight, bias, scale, range_in, rest)
-    none = np.empty(0, np.int64)
-    return Stage(
-        kind="weighted",
-        name=layer.name,
-        shape=(layer.D, 1, 1),
-        output=(layer.F, 1, 1),
-        kernel=(1, 1),
-        stride=(1, 1),
-        edges=(0, 0, 0, 0),
-        zero_in=range_in.zero,
-        zero_out=0,
-        lowest=-128,
-        weight=q,
-        bias=b,
-        multiplier=none,
-        shift=none,
-    )
+    return Stage("weighted", _geometry(layer), range_in.zero, 0, weight=q, bias=b)
 
 
 def _stage(layer: Layer, range_in: Range, range_out: Range, rest: float, *, relu: bool) -> Stage:
-    none = np.empty(0, np.int64)
+    geometry, zero = _geometry(layer), range_in.zero
+    if isinstance(layer, MaxPooling):
+        return Stage("max_pooling", geometry, zero, zero)
+    if isinstance(layer, AveragePooling):
+        factors = np.array([range_in.scale / (prod(layer.kernel) * range_out.scale)])
+        multiplier, shift = _multiplier(factors)
+        return Stage(
+            "average_pooling", geometry, zero, range_out.zero, multiplier=multiplier, shift=shift
+        )
+    assert isinstance(layer, Convolution | Linear)  # noqa: S101 - others have no geometry
+    weights, biases = _weights(layer)
+    largest = np.abs(weights).max(axis=1)
+    scale = np.where(largest > 0, largest, 1) / 127
+    weight, bias = _integers(layer, weights, biases, scale, range_in, rest)
+    multiplier, shift = _multiplier(scale * range_in.scale / range_out.scale)
     lowest = max(-128, range_out.zero) if relu else -128
+    return Stage(
+        "weighted", geometry, zero, range_out.zero, lowest, weight, bias, multiplier, shift
+    )
+
+
+def _geometry(layer: Layer) -> Geometry:
+    """Return the window of a layer; that of a linear layer is its input, as a row.
+
+    Raises
+    ------
+    ConfigError
+        The layer has no form in integers.
+    """
     match layer:
         case Linear():
-            shape, output = (layer.D, 1, 1), (layer.F, 1, 1)
-            geometry: tuple[Any, ...] = (shape, output, (1, 1), (1, 1), (0, 0, 0, 0))
+            return Geometry((1, 1, layer.D), (layer.F, 1, 1), (1, layer.D))
+        case Convolution() if is_one_patch(layer):
+            return Geometry((1, 1, layer.K), (layer.F, 1, 1), (1, layer.K))
         case Convolution() if layer.groups == 1 and layer.dilation == (1, 1):
-            output = (layer.F, layer.Ho, layer.Wo)
-            geometry = layer.shape, output, layer.kernel, layer.stride, layer.edges
+            output = layer.F, layer.Ho, layer.Wo
+            return Geometry(layer.shape, output, layer.kernel, layer.stride, layer.edges)
         case MaxPooling() | AveragePooling():
             (C, H, W), (kh, kw), (sh, sw) = layer.shape, layer.kernel, layer.stride
-            _, Ho, Wo = output = layer.output_shape
+            _, Ho, Wo = layer.output_shape
             inside = (Ho - 1) * sh + kh <= H and (Wo - 1) * sw + kw <= W
             if any(layer.edges) or layer.dilation != (1, 1) or not inside:
                 raise not_exported(layer, FORM, "windows beyond the image")
-            geometry = (C, H, W), output, (kh, kw), (sh, sw), layer.edges
-            if isinstance(layer, MaxPooling):
-                zero = range_in.zero
-                return Stage(
-                    "max_pooling", layer.name, *geometry, zero, zero, -128, none, none, none, none
-                )
-            factors = np.array([range_in.scale / (kh * kw * range_out.scale)])
-            weight = bias = none
-        case _:
-            raise not_exported(layer, FORM)
-    if isinstance(layer, Linear | Convolution):
-        weights, biases = _weights(layer)
-        largest = np.abs(weights).max(axis=1)
-        scale = np.where(largest > 0, largest, 1) / 127
-        weight, bias = _integers(layer, weights, biases, scale, range_in, rest)
-        factors = scale * range_in.scale / range_out.scale
-    kind: Kind = "average_pooling" if isinstance(layer, AveragePooling) else "weighted"
-    multiplier, shift = _multiplier(factors)
-    shape, output, kernel, stride, edges = geometry
-    return Stage(
-        kind=kind,
-        name=layer.name,
-        shape=shape,
-        output=output,
-        kernel=kernel,
-        stride=stride,
-        edges=edges,
-        zero_in=range_in.zero,
-        zero_out=range_out.zero,
-        lowest=lowest,
-        weight=weight,
-        bias=bias,
-        multiplier=multiplier,
-        shift=shift,
-    )
+            return Geometry((C, H, W), (C, Ho, Wo), (kh, kw), (sh, sw))
+    raise not_exported(layer, FORM)

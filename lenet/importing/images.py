@@ -104,6 +104,8 @@ def pad(made: Translation, node: Node) -> None:
         raise node.refuse("with this padding cannot be imported")
     if len(pads) != 8 or not all(type(n) is int and 0 <= n < 2**15 for n in pads):
         raise node.refuse("with this padding cannot be imported")
+    if not any(pads):
+        return
     C, H, W = made.shape if len(made.shape) == 3 else (0, 0, 0)
     order = (0, 1, 2)
     if made.places.shape == (H, W, C) and made.places.shape != (C, H, W):

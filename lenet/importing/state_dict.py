@@ -21,6 +21,7 @@ import numpy as np
 
 from lenet.config.reader import load_config
 from lenet.config.schema import Config
+from lenet.export.exported import is_one_patch
 from lenet.importing.checkpoint import imported_checkpoint
 from lenet.importing.safetensors_file import SafeTensors, Tensor, open_safetensors
 from lenet.models.specification import Specification, built_layers
@@ -214,9 +215,8 @@ def _accepted(layer: Layer, shape: Shape) -> Iterator[Shape]:
     yield shape
     if isinstance(layer, Linear) and len(shape) == 2:
         yield (layer.F, *layer.shape)
-    if isinstance(layer, Convolution) and len(shape) == 4 and layer.direct:
-        one_patch = (layer.Ho, layer.Wo, layer.groups) == (1, 1, 1)
-        yield (layer.F, layer.K) if one_patch else shape
+    if isinstance(layer, Convolution) and len(shape) == 4 and is_one_patch(layer):
+        yield (layer.F, layer.K)
 
 
 def _array(file: SafeTensors, layer: Layer, part: str, shape: Shape, module: Module) -> Array:
