@@ -356,10 +356,33 @@ def test_remedies_for_images_that_do_not_fit():
     config = Config().with_values({"model.classes": 3})
     with pytest.raises(DataError, match=r"set model\.input_size to 56"):
         load_split(with_data(config, "large"), "train")
-    with pytest.raises(DataError, match=r"as layers .* set model\.input to \[3, 32, 32\]"):
-        load_split(with_data(config, "colour"), "train")
+    grey = config.with_values({"model.input": [1, 32, 32]})
+    with pytest.raises(DataError, match=r"set model\.input to \[3, 32, 32\]"):
+        load_split(with_data(grey, "colour"), "train")
+    caffe = config.with_values({"model.name": "caffe-lenet"})
+    with pytest.raises(DataError, match=r"set model\.input to \[1, 56, 56\]"):
+        load_split(with_data(caffe, "large"), "train")
+    caffe = caffe.with_values({"model.input": [1, 56, 56]})
+    assert load_split(with_data(caffe, "large"), "train").images.shape == (240, 56, 56)
     with pytest.raises(DataError, match=r"set model\.input to \[3, 32, 32\]"):
         load_split(with_data(config.with_layers(), "colour"), "train")
+
+
+def test_a_colour_folder(lenet):
+    """The network takes the channels of the data, and a run resumes without stating them."""
+    write_folder(Path("mine"), colour=True)
+    train = ("train", "--data", "mine", *OPTIONS, "--output", "run")
+    run = lenet(*train, "--set", "train.epochs=3")
+    assert (run.code, run.err) == (0, "")
+    assert read_checkpoint("run/best.npz").preprocessing.input_shape == (3, 32, 32)
+    assert json.loads(lenet("eval", "run/best.npz", "--json").out)["accuracy"] > 0.9
+    assert lenet(*train, "--set", "train.epochs=3", "--resume").code == 0
+    write_folder(Path("grey"))
+    ended = lenet("eval", "run/best.npz", "--data", "grey")
+    assert ended.code == 3
+    assert (
+        "grey: images: images with 1 channel do not fit a network with an input of 3" in ended.err
+    )
 
 
 def test_a_colour_folder_with_layers(lenet):

@@ -45,7 +45,7 @@ def gradcheck(
     from lenet.system.errors import GateFailed
     from lenet.training.build import build_loss, build_network, initialize
 
-    config = load_config(file, overrides).with_known_classes()
+    config = load_config(file, overrides).for_named_data()
     network = build_network(config)
     initialize(network, config)
     loss = build_loss(network, config)

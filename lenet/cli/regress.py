@@ -92,7 +92,7 @@ def regress(
     )
     from lenet.regress.verdict import write
     from lenet.system.errors import GateFailed
-    from lenet.training.build import load_split
+    from lenet.training.build import for_split, load_split
 
     if update and find_packaged(path, BASELINE):
         raise click.UsageError(f"--update does not replace the packaged baseline {path}")
@@ -101,7 +101,7 @@ def regress(
     baseline = None if update and not path.exists() else files.find_baseline(path)
     earlier = read_history(history_path) if history_path else []
     split = load_split(config, "train", str(data_dir) if data_dir else None)
-    config = config.with_classes(len(split.class_names), config.data.name)
+    config = for_split(config, split)
     tolerances = replace(baseline.tolerances if baseline else Tolerances(), **given)
     if update or baseline is None:
         adjustable = set() if baseline else set(TASK_LIMITS) - set(given)

@@ -201,7 +201,8 @@ class Model(_Checked):
     input: tuple[int, int, int] | None = setting(
         None,
         either(NULL, sequence(integer(1, 4096), 3)),
-        "Channels, height and width of the input of layers; null means one channel of input_size",
+        "Channels, height and width of the input; null means input_size, with the channels of the "
+        "images, or with one for layers",
     )
     scale: float | None = setting(
         None,
@@ -271,18 +272,15 @@ class Model(_Checked):
                 self.name,
                 {k: getattr(self, k) for k in known if getattr(self, k) is not None},
             )
+            made = replace(made, input_shape=self.input or made.input_shape)
         own = {k: getattr(self, k) for k in ("scale", "shift", "initializer")}
         return replace(made, **{k: v for k, v in own.items() if v is not None})
 
     def _check_packaged(self) -> None:
-        """Reject options of another packaged network, and an input without layers."""
+        """Reject options of another packaged network, and an input that it cannot take."""
         known = model_options(self.name)
         if self.input is not None:
-            raise ConfigError(
-                "requires model.layers",
-                remedy="give the layers, or remove the input",
-                key="model.input",
-            )
+            self.specification().classes()
         if "classes" not in known and self.classes is not None:
             self._check_outputs(self.classes)
         for key in LENET5:
@@ -569,55 +567,54 @@ class Config(_Checked):
         """
         return built({**self._flat(), **values})
 
-    def with_classes(self, count: int, data: str) -> Config:
-        """Return a copy whose network has an output for each of ``count`` classes.
+    def for_data(self, classes: int, channels: int, data: str) -> Config:
+        """Return a copy whose network has the classes and the channels of data.
 
         Parameters
         ----------
-        count
-            The number of classes of the data.
+        classes, channels
+            Of the data.
         data
-            The data, for errors.
+            Their name, for errors.
 
         Raises
         ------
         ConfigError
-            The configuration states another number.
+            The configuration states another number of classes.
 
         Examples
         --------
-        >>> Config().with_classes(47, "emnist-balanced").model.classes
-        47
+        >>> Config().for_data(10, 3, "cifar-10").model.input
+        (3, 32, 32)
         """
         model = self.model
-        if model.layers is not None and model.classes != count:
+        if model.layers is not None and model.classes != classes:
             last = model.layers[-1]["name"]
             raise ConfigError(
-                f"the last layer, {last}, gives {model.classes} scores, but {data} has {count} "
+                f"the last layer, {last}, gives {model.classes} scores, but {data} has {classes} "
                 "classes",
-                remedy=f"make it give {count}, or use other data",
+                remedy=f"make it give {classes}, or use other data",
                 key="model.layers",
             )
-        if model.classes not in (count, None):
+        if model.classes not in (classes, None):
             raise ConfigError(
-                f"is {model.classes}, but {data} has {count} classes",
-                remedy=f"set it to {count}, or remove it",
+                f"is {model.classes}, but {data} has {classes} classes",
+                remedy=f"set it to {classes}, or remove it",
                 key="model.classes",
             )
-        return self.with_values({"model.classes": count})
+        values: dict[str, object] = {"model.classes": classes}
+        if model.input is None and channels != 1:
+            _, H, W = model.specification().input_shape
+            values["model.input"] = channels, H, W
+        return self.with_values(values)
 
-    def with_known_classes(self) -> Config:
-        """Return a copy with the number of classes of the data set, if its name determines it.
-
-        Examples
-        --------
-        >>> Config().with_values({"data.name": "cifar-10"}).with_known_classes().model.classes
-        10
-        """
-        known = CATALOGUE[self.data.name].class_names
-        if self.model.classes is not None or not known:
+    def for_named_data(self) -> Config:
+        """Return a copy for the data set, if its name determines classes and channels."""
+        source = CATALOGUE[self.data.name]
+        classes = len(source.class_names)
+        if not classes or self.model.classes not in (None, classes):
             return self
-        return self.with_classes(len(known), self.data.name)
+        return self.for_data(classes, source.channels, self.data.name)
 
     def with_layers(self) -> Config:
         """Return a copy whose network is written out as a list of layers.
@@ -670,14 +667,11 @@ def differences(a: Config, b: Config) -> list[str]:
 
 
 def _effective(config: Config, dotted: str) -> object:
-    """Return the value of a key; null for the initializer or the classes is that of the network.
-
-    If the number of classes is that of the data, it is the one of the named data set.
-    """
+    """Return the value of a key; null is that of the network or of the named data set."""
     if dotted == "model.initializer":
         return config.model.specification().initializer
-    if dotted == "model.classes" and config.model.classes is None:
-        return len(CATALOGUE[config.data.name].class_names) or None
+    if dotted in ("model.classes", "model.input"):
+        config = config.for_named_data()
     return attrgetter(dotted)(config)
 
 

@@ -72,6 +72,8 @@ class Source:
         What the files contain, a key of ``lenet.data.published.LAYOUTS``.
     folder
         The directory of the files, by default the name of the data set.
+    channels
+        Of the images.
     """
 
     description: str
@@ -80,6 +82,7 @@ class Source:
     mirrors: tuple[str, ...] = ()
     layout: str = "idx"
     folder: str = ""
+    channels: int = 1
 
 
 def _by_sha256(*sums: str) -> dict[str, Archive]:
@@ -221,6 +224,7 @@ CATALOGUE = {
         },
         ("https://www.cs.toronto.edu/~kriz/", "https://cave.cs.toronto.edu/kriz/"),
         layout="cifar",
+        channels=3,
     ),
     "usps": Source(
         "digits from envelopes, 7,291 + 2,007 images of 16×16 (8 MB)",

@@ -12,7 +12,7 @@ from lenet.sweep.plan import Plan, SweepRun
 from lenet.sweep.progress import SweepProgress
 from lenet.sweep.task import POLL_SECONDS, Result, SweepTask
 from lenet.system.errors import ConfigError
-from lenet.training.build import build_trainer, load_split
+from lenet.training.build import build_trainer, for_split, load_split
 from lenet.training.run import signals_to
 
 
@@ -25,7 +25,7 @@ def check_with_data(plan: Plan, data_dir: str | None) -> list[ConfigError]:
         The data cannot be read, or do not fit the configuration that all runs share.
     """
     split = load_split(plan.config, "train", data_dir)
-    common = plan.config.with_classes(len(split.class_names), plan.config.data.name)
+    common = for_split(plan.config, split)
     key = "train.batch_size"
     sizes = {point.get(key, plan.config.train.batch_size) for point in plan.points()}
     problems = []

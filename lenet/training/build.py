@@ -76,14 +76,26 @@ def load_split(
             remedy="add images of another class",
             file=images_file(config.data, split),
         )
-    config.with_classes(len(found.class_names), config.data.path or config.data.name)
     try:
-        build_preprocessing(config).check(found.images)
+        build_preprocessing(for_split(config, found)).check(found.images)
     except DataError as error:
         error.file = images_file(config.data, split)
-        error.remedy = _remedy_for_shape(config, image_shape(found.images)) or error.remedy
+        error.remedy = _remedy_for_shape(config, image_shape(found.images))
         raise
     return found
+
+
+def for_split(config: Config, found: datasets.Split) -> Config:
+    """Return a copy of ``config`` whose network has the classes and the channels of images.
+
+    Raises
+    ------
+    ConfigError
+        The configuration states another number of classes.
+    """
+    channels, *_ = image_shape(found.images)
+    name = config.data.path or config.data.name
+    return config.for_data(len(found.class_names), channels, name)
 
 
 def load_dataset(
@@ -134,21 +146,13 @@ def images_file(data: Data, split: str) -> str:
     return getattr(data, f"{split}_images") or data.path or data.name
 
 
-def _remedy_for_shape(config: Config, shape: tuple[int, int, int]) -> str | None:
+def _remedy_for_shape(config: Config, shape: tuple[int, int, int]) -> str:
     """Return how a network could take images (C,H,W) that do not fit its input."""
     C, H, W = shape
     taken = build_preprocessing(config).input_shape
-    if config.model.layers is not None:
-        return f"set model.input to [{C}, {max(H, taken[1])}, {max(W, taken[2])}]"
-    if config.model.name != "lenet5":
-        return None
-    if taken[0] == C:
+    if config.model.input is None and config.model.name == "lenet5":
         return f"set model.input_size to {max(H, W)}"
-    size = max(H, W, 32)
-    return (
-        f"write the network as layers (lenet config --model lenet5) and set model.input to "
-        f"[{C}, {size}, {size}], or convert the images to grey"
-    )
+    return f"set model.input to [{C}, {max(H, taken[1])}, {max(W, taken[2])}]"
 
 
 def data_keys(target: str, directory: str | PathLike[str] | None = None) -> dict[str, str | None]:

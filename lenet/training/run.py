@@ -27,7 +27,7 @@ from lenet.data.datasets import fingerprint
 from lenet.data.levels import BYTES, Levels
 from lenet.data.measure import ImageFacts, TrainingImages, image_facts, training_images
 from lenet.data.pool import Pool
-from lenet.data.preprocessing import Preprocessing
+from lenet.data.preprocessing import Preprocessing, image_shape
 from lenet.models.registry import register_layer, registered_layers
 from lenet.models.specification import specification_of
 from lenet.nn.im2col import Array
@@ -42,6 +42,7 @@ from lenet.system.errors import CheckpointError, ConfigError
 from lenet.training.build import (
     Images,
     build_trainer,
+    for_split,
     load_split,
     training_preprocessing,
     validation_indices,
@@ -172,7 +173,7 @@ def run_training(
     def load() -> TrainingSet:
         split = load_split(config, "train", directory, warn=warn_once)
         measured = image_facts(split.images)
-        complete = config.with_classes(len(split.class_names), config.data.name)
+        complete = for_split(config, split)
         for remark in (
             *remarks_on_training(config, split, measured),
             *remarks_on_test(complete, split, measured, directory),
@@ -393,7 +394,8 @@ def _start(
 ) -> tuple[Trainer, _AboutData]:
     """Load the data, start all workers, and return this one's trainer and what it trains on."""
     data = load()
-    config = job.config.with_classes(len(data.class_names), job.config.data.name)
+    channels, *_ = image_shape(data.training[0])
+    config = job.config.for_data(len(data.class_names), channels, job.config.data.name)
     identity = {} if data.fingerprint is None else {"data": data.fingerprint}
     images = job.start and job.start.images
     measured = images or training_images(data.training[0], data.levels, data.facts)

@@ -127,8 +127,10 @@ class RunDirectory:
         free = FREE_TO_CHANGE | {
             key for fact, keys in IDENTIFIED.items() if fact in checkpoint.facts for key in keys
         }
-        if config.model.classes is None:  # then it is that of the data, which are compared later
-            config = config.with_values({"model.classes": checkpoint.config.model.classes})
+        for key in ("classes", "input"):
+            if getattr(config.model, key) is None:  # that of the data, which are compared later
+                value = getattr(checkpoint.config.model, key)
+                config = config.with_values({f"model.{key}": value})
         changed = [k for k in differences(checkpoint.config, config) if k not in free]
         if changed:
             raise CheckpointError(

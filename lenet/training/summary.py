@@ -48,11 +48,11 @@ class Summary:
             It cannot be read, or its layers do not fit.
         """
         if source is None:
-            config = load_config(file, overrides).with_known_classes()
+            config = load_config(file, overrides).for_named_data()
         elif str(source) in MODELS:
             config = Config().with_values({"model.name": str(source)})
         elif source.suffix in (".yaml", ".yml"):
-            config = load_config(source).with_known_classes()
+            config = load_config(source).for_named_data()
         else:
             checkpoint = read_checkpoint(source)
             return cls(checkpoint.config.model, checkpoint.model)
