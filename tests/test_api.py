@@ -467,7 +467,9 @@ BAD_NETWORKS = {
     "model.channels: is not an option of caffe-lenet": lambda: lenet.Model.packaged(
         "caffe-lenet", channels=(3, 4)
     ),
-    "model.classes: must be null or an integer": lambda: lenet.Model.packaged("lenet5", classes="x"),
+    "model.classes: must be null or an integer": lambda: lenet.Model.packaged(
+        "lenet5", classes="x"
+    ),
     "class_names: must be 10 strings": lambda: lenet.Model.packaged(
         "lenet5-1998", class_names=["a"]
     ),

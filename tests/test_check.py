@@ -186,10 +186,26 @@ def test_labels_that_a_network_contradicts(place):
 
 def test_a_network_of_other_classes_is_refused(place):
     folder = own(place / "own")
-    for name in ("train", "test"):
-        write_idx(folder / f"{name}-labels", np.zeros(200 if name == "train" else 50, np.uint8))
+    for name, count in (("train", 200), ("test", 50)):
+        write_idx(folder / f"{name}-labels", (np.arange(count) % 12).astype(np.uint8))
     result = CliRunner().invoke(cli, ["data", "check", str(folder), "--checkpoint", "pretrained"])
-    assert str(result.exception).startswith("--checkpoint: has 10 classes, the data have 1; name")
+    said = f"{folder}: has 12 classes (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11), the network has 10"
+    assert str(result.exception).startswith(said)
+
+
+def test_keys_of_the_data(place):
+    """The advice about pictures of different sizes can be followed."""
+    for name, shape in (("a/1.pgm", "4 8"), ("a/2.pgm", "8 4"), ("b/3.pgm", "4 8")):
+        path = place / "pictures" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(f"P5 {shape} 255\n".encode() + bytes(32))
+    refused = CliRunner().invoke(cli, ["data", "check", "pictures"])
+    assert "set data.size to [8, 4]" in str(refused.exception)
+    options = ("--set", "data.size=[8,4]", "--set", "data.test_fraction=0.4", "--json")
+    found = json.loads(run("check", "pictures", *options).stdout)
+    assert found["splits"]["train"]["shape"] == [1, 8, 4]
+    turned = json.loads(run("check", "pictures", *options, "--set", "data.transpose=true").stdout)
+    assert turned["splits"]["train"]["shape"] == [1, 4, 8]
 
 
 def test_show_of_a_path(place):

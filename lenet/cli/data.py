@@ -8,10 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lenet.cli.options import DATA_DIR, warn
+from lenet.cli.options import DATA_DIR, data_overrides, warn
+from lenet.config.reader import load_config
 
 if TYPE_CHECKING:
     from lenet.data.datasets import Split
+
+
+DATA_SET = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Set a key of the data, e.g. data.transpose=true. Repeatable.",
+)
 
 
 @click.group()
@@ -103,7 +113,15 @@ def fetch(name: str, data_dir: Path | None) -> None:
     help="PNG or SVG file to write.  [default: NAME.png]",
 )
 @DATA_DIR
-def show(name_or_path: str, split: str, seed: int, out: Path | None, data_dir: Path | None) -> None:
+@DATA_SET
+def show(
+    name_or_path: str,
+    split: str,
+    seed: int,
+    out: Path | None,
+    data_dir: Path | None,
+    overrides: tuple[str, ...],
+) -> None:
     """Plot a random sample of a data set, one row per class.
 
     NAME_OR_PATH is a named data set, a directory with IDX files, a directory with one directory of
@@ -112,12 +130,12 @@ def show(name_or_path: str, split: str, seed: int, out: Path | None, data_dir: P
     \b
         lenet data show strokes
         lenet data show mnist --split test --out mnist.png
-        lenet data show pictures/
+        lenet data show pictures/ --set data.size=[32,32]
     """  # noqa: D301 - click's mark for lines to leave as they are
     from lenet.data import check
     from lenet.inspect import figures, plots
 
-    found = _load(name_or_path, split, data_dir)
+    found = _load(name_or_path, split, data_dir, overrides)
     chosen = check.random_sample(found, plots.SAMPLES, seed)
     name = Path(name_or_path).resolve().stem
     path = out or Path(f"{name}.png")
@@ -138,7 +156,14 @@ def show(name_or_path: str, split: str, seed: int, out: Path | None, data_dir: P
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 @DATA_DIR
-def check_(name_or_path: str, checkpoint: str | None, as_json: bool, data_dir: Path | None) -> None:
+@DATA_SET
+def check_(
+    name_or_path: str,
+    checkpoint: str | None,
+    as_json: bool,
+    data_dir: Path | None,
+    overrides: tuple[str, ...],
+) -> None:
     """Count images and classes of a data set, find duplicates.
 
     Prints sizes, pixel values, the background, the number of images per class, duplicate images
@@ -152,22 +177,24 @@ def check_(name_or_path: str, checkpoint: str | None, as_json: bool, data_dir: P
     from lenet.data import check
     from lenet.system.errors import ConfigError, DataError
 
-    splits = {"train": _load(name_or_path, "train", data_dir)}
+    splits = {"train": _load(name_or_path, "train", data_dir, overrides)}
     try:
-        splits["test"] = _load(name_or_path, "test", data_dir)
+        splits["test"] = _load(name_or_path, "test", data_dir, overrides)
     except (ConfigError, DataError) as error:
         warn(f"no test images: {error}")
     report = check.report(splits)
     if checkpoint is not None:
-        report["suspect_labels"] = _suspects(checkpoint, splits)
+        report["suspect_labels"] = _suspects(checkpoint, splits, name_or_path)
     if as_json:
         click.echo(json.dumps({"schema_version": 1, "data": name_or_path, **report}, indent=2))
     else:
         click.echo(check.as_text(report))
 
 
-def _suspects(checkpoint: str, splits: dict[str, Split]) -> dict[str, list[dict[str, Any]]]:
-    from lenet.training.restore import read_checkpoint
+def _suspects(
+    checkpoint: str, splits: dict[str, Split], file: str
+) -> dict[str, list[dict[str, Any]]]:
+    from lenet.training.restore import for_network, read_checkpoint
     from lenet.training.suspects import suspect_labels
 
     network = read_checkpoint(checkpoint)
@@ -175,18 +202,18 @@ def _suspects(checkpoint: str, splits: dict[str, Split]) -> dict[str, list[dict[
         name: [
             {
                 "image": mistake.index,
-                "label": split.class_names[mistake.label],
-                "predicted": split.class_names[mistake.predicted],
+                "label": network.class_names[mistake.label],
+                "predicted": network.class_names[mistake.predicted],
                 "probability": round(mistake.probability, 6),
             }
-            for mistake in suspect_labels(network, split)
+            for mistake in suspect_labels(network, for_network(network, split, file, warn=warn))
         ]
         for name, split in splits.items()
     }
 
 
-def _load(target: str, split: str, data_dir: Path | None) -> Split:
-    from lenet.data import datasets
+def _load(target: str, split: str, data_dir: Path | None, overrides: tuple[str, ...]) -> Split:
+    from lenet.training.build import load_dataset
 
-    name, path = datasets.resolve(target)
-    return datasets.load_dataset(name, split, directory=data_dir, path=path, warn=warn)
+    config = load_config(None, (*data_overrides(target, data_dir), *overrides))
+    return load_dataset(config, split, data_dir, warn=warn)

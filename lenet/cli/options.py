@@ -36,6 +36,14 @@ DATA = click.option(
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object to stdout.")
 
 
+def data_overrides(data: str, data_dir: Path | None) -> tuple[str, ...]:
+    """Return the overrides that name a data set: its name, or the path of the user's own data."""
+    from lenet.config.rules import as_yaml
+    from lenet.training.build import data_keys
+
+    return tuple(f"{key}={as_yaml(value)}" for key, value in data_keys(data, data_dir).items())
+
+
 def warn(line: str) -> None:
     """Print a warning of one line."""
     click.echo(f"lenet: warning: {line}", err=True)

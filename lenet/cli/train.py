@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lenet.cli.options import CONFIG, DATA, DATA_DIR, JSON, SET, warn
+from lenet.cli.options import CONFIG, DATA, DATA_DIR, JSON, SET, data_overrides, warn
 from lenet.config.reader import load_config
 from lenet.config.schema import Config
 from lenet.parallel.launch import mpi_rank_and_size
@@ -77,7 +77,7 @@ def train(
     if resume and file is None and output is not None and (output / "config.yaml").exists():
         file = output / "config.yaml"
     if data is not None:
-        overrides = (*_data_overrides(data, data_dir), *overrides)
+        overrides = (*data_overrides(data, data_dir), *overrides)
     config = _resolved(load_config(file, overrides), output, seed, workers)
     if ranks > 1 and config.train.workers != "mpi":
         raise ConfigError(
@@ -107,14 +107,6 @@ def train(
         warn=warn,
     )
     _conclude(config, outcome, as_json)
-
-
-def _data_overrides(data: str, data_dir: Path | None) -> tuple[str, ...]:
-    """Return the overrides that name a data set."""
-    from lenet.config.rules import as_yaml
-    from lenet.training.build import data_keys
-
-    return tuple(f"{key}={as_yaml(value)}" for key, value in data_keys(data, data_dir).items())
 
 
 def _followed() -> bool:

@@ -140,7 +140,10 @@ def load_dataset(
     labels = as_labels(stored.labels, stored.labels_file, stored.labels_key)
     names = tuple(class_names or stored.class_names or source.class_names)
     known = len(names) or classes
-    check_labels(labels, stored.labels_file, len(images), known, stored.labels_key)
+    set_by = None
+    if class_names or not names:
+        set_by = "data.class_names" if class_names else "model.classes"
+    check_labels(labels, stored.labels_file, len(images), known, stored.labels_key, set_by=set_by)
     if stored.whole:
         chosen = held_for_testing(labels, test_fraction) == (split == "test")
         if not chosen.any():

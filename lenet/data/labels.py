@@ -83,9 +83,28 @@ def _one_axis(array: NDArray[Any], file: Path, key: str | None) -> NDArray[Any]:
 
 
 def check_labels(
-    labels: Labels, file: Path, count: int, classes: int | None, key: str | None = None
+    labels: Labels,
+    file: Path,
+    count: int,
+    classes: int | None,
+    key: str | None = None,
+    *,
+    set_by: str | None = None,
 ) -> None:
     """Reject labels that do not match the images or the classes.
+
+    Parameters
+    ----------
+    labels
+        Of the images.
+    file, key
+        Named in errors.
+    count
+        The number of images.
+    classes
+        The number of classes, or None for any.
+    set_by
+        The configuration key that determines ``classes``, if one does.
 
     Raises
     ------
@@ -101,16 +120,20 @@ def check_labels(
         )
     if classes is None or labels.max() < classes:
         return
-    index = int(np.argmax(labels >= classes))
+    index, needed = int(np.argmax(labels >= classes)), int(labels.max()) + 1
+    stated = f", {set_by} is {classes}" if set_by == "model.classes" else ""
+    problem = f"label {index} is {labels[index]}, the {classes} classes are 0 to {classes - 1}"
+    remedy = "correct it"
     if labels.min() == 1 and labels.max() == classes:
         problem = (
-            f"labels count from 0, and these seem to begin at 1: they are 1 to {classes}, "
-            f"model.classes is {classes}"
+            "labels count from 0, and these seem to begin at 1: they are 1 to "
+            f"{classes}{stated or f', there are {classes} classes'}"
         )
-        remedy = f"subtract 1 from them, or set model.classes to {classes + 1}"
-    else:
-        problem = f"label {index} is {labels[index]}, the {classes} classes are 0 to {classes - 1}"
-        remedy = f"correct it, or set model.classes to {int(labels.max()) + 1}"
+        remedy = "subtract 1 from them"
+    if set_by == "model.classes":
+        remedy += f", or set model.classes to {needed}"
+    elif set_by is not None:
+        remedy += f", or give {needed} names in {set_by}"
     raise DataError(problem, remedy=remedy, file=file, key=key)
 
 

@@ -69,7 +69,11 @@ def load_split(
     DataError, SystemFailure
         The files are missing, damaged or cannot be downloaded, or the images are too large.
     """
-    found = load_dataset(config, split, directory, warn=warn)
+    model = config.model
+    stated = model.classes if model.layers is None else None
+    found = load_dataset(config, split, directory, classes=stated, warn=warn)
+    if model.layers is not None and model.classes is not None:
+        found = _with_outputs(found, model.classes)
     if len(found.class_names) < 2:
         raise DataError(
             f"all images are of one class, {found.class_names[0]}",
@@ -83,6 +87,14 @@ def load_split(
         error.remedy = _remedy_for_shape(config, image_shape(found.images))
         raise
     return found
+
+
+def _with_outputs(found: datasets.Split, outputs: int) -> datasets.Split:
+    """Return images whose classes, if they have no names, are as many as the outputs, or more."""
+    names = found.class_names
+    if len(names) >= outputs or names != numbers(len(names)):
+        return found
+    return replace(found, class_names=numbers(outputs))
 
 
 def for_split(config: Config, found: datasets.Split) -> Config:
@@ -103,31 +115,32 @@ def load_dataset(
     split: str,
     directory: str | PathLike[str] | None = None,
     *,
+    classes: int | None = None,
     warn: Callable[[str], None] = warnings.warn,
 ) -> datasets.Split:
     """Return images of the configuration's data set, whether or not they fit its network.
-
-    Images whose classes have no names are taken to have the classes of the network.
 
     Parameters
     ----------
     config, split, directory, warn
         As for :func:`load_split`.
+    classes
+        The number of classes of the user's own data, if their classes have no names; by default
+        that of the labels.
 
     Raises
     ------
     DataError, SystemFailure
         The files are missing, damaged or cannot be downloaded, or have labels of no class.
     """
-    data, model = config.data, config.model
-    given = model.classes if data.name in FORMATS and model.layers is None else None
-    found = datasets.load_dataset(
+    data = config.data
+    return datasets.load_dataset(
         data.name,
         split,
         directory=directory or data.dir,
         files={role: getattr(data, role) for role in ROLES},
         path=data.path,
-        classes=given,
+        classes=classes if data.name in FORMATS else None,
         class_names=data.class_names,
         size=data.size,
         transpose=data.transpose,
@@ -135,10 +148,6 @@ def load_dataset(
         test_fraction=data.test_fraction,
         warn=warn,
     )
-    names, outputs = found.class_names, model.classes or 0
-    if names == numbers(len(names)) and len(names) < outputs and given is None:
-        return replace(found, class_names=numbers(outputs))
-    return found
 
 
 def images_file(data: Data, split: str) -> str:
@@ -177,7 +186,6 @@ def data_keys(target: str, directory: str | PathLike[str] | None = None) -> dict
         raise ConfigError(
             f"{name} is a format of your own data",
             remedy="give the path of the data instead",
-            key="--data",
         )
     keys: dict[str, str | None] = {f"data.{role}": None for role in ROLES}
     keys |= {"data.name": name, "data.path": None if path is None else str(path)}

@@ -70,7 +70,8 @@ def load_images(
     """Return images to evaluate the network of a checkpoint on; their labels are its classes.
 
     If the names of the classes in the data are among those of the network, the names count, not
-    the order.
+    the order; classes without names count by number. Pictures in directories are scaled to the
+    size of the training images, if ``data.size`` is not given.
 
     Parameters
     ----------
@@ -93,8 +94,28 @@ def load_images(
         The files are missing, damaged or cannot be downloaded, or the images do not fit.
     """
     config = config or checkpoint.config
+    if config.data.name == "folder" and config.data.size is None and checkpoint.images is not None:
+        config = config.with_values({"data.size": checkpoint.images.shape[1:]})
     found = load_dataset(config, split, directory, warn=warn)
-    file = images_file(config.data, split)
+    return for_network(checkpoint, found, images_file(config.data, split), warn=warn)
+
+
+def for_network(
+    checkpoint: Checkpoint,
+    found: Split,
+    file: str,
+    *,
+    warn: Callable[[str], None] = warnings.warn,
+) -> Split:
+    """Return ``found``, read from ``file``, with labels that are the classes of a network.
+
+    Raises
+    ------
+    ConfigError
+        The data have other classes than the network.
+    DataError
+        The images do not fit it.
+    """
     try:
         checkpoint.preprocessing.check(found.images)
     except DataError as error:
@@ -111,8 +132,11 @@ def _as_classes(
 ) -> NDArray[Any]:
     """Return the labels of ``found`` as indices into ``names``."""
     theirs = found.class_names
+    unnamed = theirs == numbers(len(theirs))
     if set(theirs) <= set(names):
         return as_labels(np.array(list(map(names.index, theirs)))[found.labels], Path(file))
+    if unnamed and len(theirs) <= len(names):
+        return found.labels
     if len(theirs) != len(names):
         raise ConfigError(
             f"has {len(theirs)} classes ({first_names(theirs)}), the network has {len(names)} "
@@ -120,11 +144,10 @@ def _as_classes(
             remedy="name data with the classes of the network",
             file=file,
         )
-    if theirs != numbers(len(theirs)):
-        warn(
-            f"{file}: its classes ({first_names(theirs)}) have other names than those of the "
-            f"network ({first_names(names)}); they are compared by number"
-        )
+    warn(
+        f"{file}: its classes ({first_names(theirs)}) have other names than those of the network "
+        f"({first_names(names)}); they are compared by number"
+    )
     return found.labels
 
 

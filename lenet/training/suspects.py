@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from lenet.data.datasets import Split
-from lenet.system.errors import ConfigError
 from lenet.training.checkpoint import Checkpoint
 from lenet.training.mistakes import Mistake, predict_split
 
@@ -19,24 +18,10 @@ def suspect_labels(checkpoint: Checkpoint, split: Split) -> list[Mistake]:
     Parameters
     ----------
     checkpoint
-        The network, trained on the same classes.
+        The network.
     split
-        Any images that fit it.
-
-    Raises
-    ------
-    ConfigError
-        The data have other classes than the network.
-    DataError
-        The images do not fit the network.
+        Images with labels that fit it, as :func:`lenet.training.restore.for_network` returns them.
     """
-    classes = checkpoint.model.classes()
-    if classes != len(split.class_names):
-        raise ConfigError(
-            f"has {classes} classes, the data have {len(split.class_names)}",
-            remedy="name a checkpoint that was trained on these classes",
-            key="--checkpoint",
-        )
     p = predict_split(checkpoint, split)
     predicted, highest = p.argmax(axis=1), p.max(axis=1)
     suspects = np.flatnonzero((predicted != split.labels) & (highest >= MIN_PROBABILITY))
