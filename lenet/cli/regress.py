@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from lenet.cli.options import CONFIG, DATA_DIR, JSON, SET
 from lenet.config.packaged import BASELINE, find_packaged
 from lenet.config.reader import load_config
+
+if TYPE_CHECKING:
+    from lenet.regress.trend import Trend
 
 
 @click.command()
@@ -35,8 +39,7 @@ from lenet.config.reader import load_config
     "limits",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Set a limit, e.g. min_accuracy=0.6; with --update it is written to the baseline. "
-    "Repeatable.",
+    help="Short for --set regress.NAME=VALUE: set a limit, e.g. min_accuracy=0.6. Repeatable.",
 )
 @click.option(
     "--junit",
@@ -49,6 +52,12 @@ from lenet.config.reader import load_config
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="Write the result as Markdown.",
+)
+@click.option(
+    "--html",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the result as an HTML page, with the trend as figures.",
 )
 @click.option(
     "--history",
@@ -67,37 +76,36 @@ def regress(
     limits: tuple[str, ...],
     junit: Path | None,
     markdown: Path | None,
+    html: Path | None,
     history_path: Path | None,
     data_dir: Path | None,
     as_json: bool,
 ) -> None:
     """Compare a short training run with a baseline: accuracy, loss, bits, gradients and speed.
 
-    Trains for a few seconds. Exits with code 5 if a check fails. The limits are in the baseline
-    file; edit them there, or set them with --limit.
+    Trains for a few seconds. Exits with code 5 if a check fails. The limits are those in the
+    section regress of the configuration; where it has null, those in the baseline file.
 
     \b
         lenet regress --config ci --baseline ci
         lenet regress --config ci --baseline baseline.json --update
         lenet regress --config ci --baseline baseline.json
     """  # noqa: D301 - click's mark for lines to leave as they are
+    from lenet.config.limits import Tolerances
     from lenet.regress import baseline as files
-    from lenet.regress.gate import run_gate
-    from lenet.regress.history import read_history, record
-    from lenet.regress.tolerances import (
-        TASK_LIMITS,
-        Tolerances,
-        changed_limits,
-        parse_limit,
-    )
+    from lenet.regress.gate import record, run_gate
+    from lenet.regress.history import read_history
+    from lenet.regress.page import to_html
+    from lenet.regress.tolerances import TASK_LIMITS, changed_limits
+    from lenet.regress.trend import to_markdown
     from lenet.regress.verdict import write
     from lenet.system.errors import GateFailed
     from lenet.training.build import for_split, load_split
 
     if update and find_packaged(path, BASELINE):
         raise click.UsageError(f"--update does not replace the packaged baseline {path}")
-    config = load_config(file, overrides)
-    given = dict(map(parse_limit, limits))
+    config = load_config(file, (*overrides, *(f"regress.{limit}" for limit in limits)))
+    given = config.regress.given()
     baseline = None if update and not path.exists() else files.find_baseline(path)
     earlier = read_history(history_path) if history_path else []
     split = load_split(config, "train", str(data_dir) if data_dir else None)
@@ -109,18 +117,20 @@ def regress(
     else:
         verdict = run_gate(config, split, replace(baseline, tolerances=tolerances))
 
-    trend = ""
+    trends: list[Trend] = []
     if history_path is not None:
-        verdict, trend = record(history_path, earlier, verdict, config)
+        verdict, trends = record(history_path, earlier, verdict, config)
     if junit is not None:
         write(junit, verdict.to_junit())
     if markdown is not None:
-        write(markdown, verdict.to_markdown() + trend)
+        write(markdown, verdict.to_markdown() + (f"\n{to_markdown(trends)}" if trends else ""))
+    if html is not None:
+        write(html, to_html(verdict, trends))
     click.echo(verdict.to_json() if as_json else verdict.to_table())
     if verdict.failed:
         raise GateFailed(
             f"{verdict.summary}: {', '.join(verdict.failed)}",
-            remedy="correct the cause, or set a limit with --limit NAME=VALUE"
+            remedy="correct the cause, or set the limit with --limit NAME=VALUE"
             if update
             else "correct the cause; if the change is intended, run lenet regress --update",
             file=path,

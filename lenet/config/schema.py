@@ -16,6 +16,7 @@ from dataclasses import Field, dataclass, field, fields, replace
 from operator import attrgetter
 from typing import Any, Final
 
+from lenet.config.limits import LIMITS
 from lenet.config.rules import (
     BOOLEAN,
     CLASS_WEIGHTS,
@@ -485,6 +486,34 @@ class Output(_Checked):
     )
 
 
+def _limit(name: str) -> Any:  # noqa: ANN401 - as dataclasses.field
+    """Declare a key of :class:`Regress`, with the meaning and the default of the limit."""
+    about = f"{LIMITS[name].metadata['doc']}; at first {LIMITS[name].default:g}"
+    return setting(None, either(NULL, number(at_least=0, below=math.inf)), about)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Regress(_Checked):
+    """Limits of lenet regress; null means the limit in the baseline file."""
+
+    min_accuracy: float | None = _limit("min_accuracy")
+    max_loss: float | None = _limit("max_loss")
+    accuracy_drop: float | None = _limit("accuracy_drop")
+    loss_rise: float | None = _limit("loss_rise")
+    first_losses: float | None = _limit("first_losses")
+    curve: float | None = _limit("curve")
+    curve_rise: float | None = _limit("curve_rise")
+    gradient_error: float | None = _limit("gradient_error")
+    identity_error: float | None = _limit("identity_error")
+    slowdown: float | None = _limit("slowdown")
+    slowdown_busy: float | None = _limit("slowdown_busy")
+    slowdown_elsewhere: float | None = _limit("slowdown_elsewhere")
+
+    def given(self) -> dict[str, float]:
+        """Return the limits that are not null."""
+        return {name: value for name in LIMITS if (value := getattr(self, name)) is not None}
+
+
 # --- The complete configuration ------------------------------------------------------------------
 
 
@@ -519,6 +548,7 @@ class Config(_Checked):
     optimizer: Optimizer = field(default_factory=Optimizer)
     schedule: Schedule = field(default_factory=Schedule)
     output: Output = field(default_factory=Output)
+    regress: Regress = field(default_factory=Regress)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -643,7 +673,7 @@ class Config(_Checked):
 
 SECTIONS: Final[dict[str, type]] = {
     section.__name__.lower(): section
-    for section in (Data, Augment, Model, Train, Optimizer, Schedule, Output)
+    for section in (Data, Augment, Model, Train, Optimizer, Schedule, Output, Regress)
 }
 SETTINGS: Final[dict[str, Field[Any]]] = {
     **{key.name: key for key in _own_settings(Config)},

@@ -13,10 +13,10 @@ from importlib.resources import as_file
 from pathlib import Path
 from typing import Any, TypeVar
 
+from lenet.config.limits import Tolerances
 from lenet.config.packaged import BASELINE, find_packaged, packaged_files
 from lenet.config.schema import Config
 from lenet.regress.measure import Measurement
-from lenet.regress.tolerances import Tolerances
 from lenet.system.errors import DataError, LenetError
 from lenet.system.files import replacing
 from lenet.system.machine import THREAD_VARIABLES, describe_machine

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from lenet.config.limits import Tolerances
 from lenet.config.schema import Config, differences
 from lenet.regress.baseline import Baseline
-from lenet.regress.measure import FIRST_LOSSES, Measurement, largest_rise
-from lenet.regress.tolerances import Tolerances
+from lenet.regress.measure import FIRST_LOSSES, NEGLIGIBLE_LOSS, Measurement, largest_rise
 from lenet.training.run_directory import FREE_TO_CHANGE
 
 BUSY = 0.25  # waiting for a core this fraction of the time, a step finds the cache replaced
@@ -59,7 +59,7 @@ def compare(
             before.loss,
             now.loss,
             f"+{tolerances.loss_rise:.0%}",
-            now.loss <= before.loss * (1 + tolerances.loss_rise),
+            now.loss <= max(before.loss, NEGLIGIBLE_LOSS) * (1 + tolerances.loss_rise),
         ),
         _at_most(
             f"first {FIRST_LOSSES} losses vs baseline",
@@ -105,7 +105,7 @@ def check_limits(measurement: Measurement, tolerances: Tolerances) -> list[Check
 
 
 def log_distance(a: Sequence[float], b: Sequence[float]) -> float:
-    """Return the largest abs(ln(a / b)) of two curves, infinite if their lengths differ.
+    """Return the largest abs(ln(a / b)) of two loss curves, infinite if their lengths differ.
 
     Examples
     --------
@@ -114,8 +114,8 @@ def log_distance(a: Sequence[float], b: Sequence[float]) -> float:
     """
     if len(a) != len(b):
         return math.inf
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return float(np.max(np.abs(np.log(a) - np.log(b))))
+    one, other = np.log(np.maximum(a, NEGLIGIBLE_LOSS)), np.log(np.maximum(b, NEGLIGIBLE_LOSS))
+    return float(np.max(np.abs(one - other)))
 
 
 def fast_enough(baseline: Baseline, here: Mapping[str, str | int]) -> float:

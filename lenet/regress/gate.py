@@ -1,17 +1,22 @@
-"""The regression gate: measure the code, compare, and give one verdict."""
+"""The regression gate: measure the code, compare, give one verdict, and record it."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from pathlib import Path
 
+from lenet.config.limits import Tolerances
 from lenet.config.schema import Config
 from lenet.data.datasets import Split
 from lenet.regress.baseline import Baseline, machine
 from lenet.regress.compare import Check, check_limits, compare, fast_enough
+from lenet.regress.history import Entry, append, entry_of
 from lenet.regress.measure import measure
-from lenet.regress.tolerances import Tolerances, adjusted
+from lenet.regress.tolerances import adjusted
+from lenet.regress.trend import Trend, trends
 from lenet.regress.verdict import Verdict
 from lenet.system.errors import GateFailed
 
@@ -46,3 +51,24 @@ def run_gate(
     except GateFailed as error:
         checks = [Check("training", "reaches its end", error.problem, "", passed=False)]
     return Verdict(checks, measurement, tolerances, here, time.monotonic() - started)
+
+
+def record(
+    path: Path, earlier: Sequence[Entry], verdict: Verdict, config: Config
+) -> tuple[Verdict, list[Trend]]:
+    """Append a run to a history, and add the checks of the trend to its verdict.
+
+    Parameters
+    ----------
+    path, earlier
+        The file, and the runs that were in it.
+    verdict, config
+        The run; nothing is recorded if its training did not reach its end.
+    """
+    entry = entry_of(verdict, config)
+    if entry is None:
+        return verdict, []
+    found = trends([*earlier, entry], verdict.tolerances)
+    verdict = replace(verdict, checks=[*verdict.checks, *(trend.check() for trend in found)])
+    append(path, entry | {"passed": not verdict.failed})
+    return verdict, found

@@ -29,6 +29,7 @@ FIRST_LOSSES = 10  # so few that rounding has not grown: the same losses on ever
 CURVE_POINTS = 20
 STEPS_PER_PROBE = 8
 PROBE_SIZE = 256  # of the timed product's matrices: three of them fit into the cache of a core
+NEGLIGIBLE_LOSS = 1e-3  # lower ones are compared as this: near zero, rounding decides
 FASTEST = 0.01  # this fraction of the steps is taken to be undisturbed
 MAX_RUNS = 30  # a slow run counts only if all of so many were slow: over a minute
 
@@ -128,9 +129,8 @@ def largest_rise(curve: Sequence[float]) -> float:
     >>> largest_rise([2.0, 1.0, 1.5, 0.5])
     0.5
     """
-    losses = np.array(curve)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return float(np.max(losses[1:] / losses[:-1])) - 1
+    losses = np.maximum(curve, NEGLIGIBLE_LOSS)
+    return float(np.max(losses[1:] / losses[:-1])) - 1
 
 
 def _train(config: Config, split: Split) -> _RecordedRun:

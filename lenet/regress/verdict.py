@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
+from lenet.config.limits import Tolerances
 from lenet.regress.compare import Check
 from lenet.regress.measure import Measurement
-from lenet.regress.tolerances import Tolerances
 from lenet.system.files import replacing
 from lenet.system.text import markdown_table, table
 
@@ -37,17 +37,18 @@ class Verdict:
     @property
     def summary(self) -> str:
         """The verdict in a few words."""
+        if not self.failed:
+            return f"all {len(self.checks)} checks passed"
         return f"{len(self.failed)} of {len(self.checks)} checks failed"
 
     def to_table(self) -> str:
         """Return aligned text."""
-        return table([COLUMNS, *map(_cells, self.checks)])
+        return table([COLUMNS, *map(cells, self.checks)])
 
     def to_markdown(self) -> str:
         """Return a table for a pull request."""
-        title = self.summary if self.failed else f"all {len(self.checks)} checks passed"
-        rows = markdown_table([COLUMNS, *map(_cells, self.checks)])
-        return f"### lenet regress: {title}\n\n{rows}\n"
+        rows = markdown_table([COLUMNS, *map(cells, self.checks)])
+        return f"### lenet regress: {self.summary}\n\n{rows}\n"
 
     def to_json(self) -> str:
         """Return one JSON object."""
@@ -77,7 +78,7 @@ class Verdict:
             case = ElementTree.SubElement(
                 suite, "testcase", classname="lenet.regress", name=check.name
             )
-            _, expected, measured, tolerance, _ = _cells(check)
+            _, expected, measured, tolerance, _ = cells(check)
             if not check.passed:
                 kind = "skipped" if check.passed is None else "failure"
                 message = f"expected {expected or '-'}, measured {measured}, tolerance {tolerance}"
@@ -92,7 +93,8 @@ def write(path: Path, text: str) -> None:
         file.write(text.encode())
 
 
-def _cells(check: Check) -> tuple[str, ...]:
+def cells(check: Check) -> tuple[str, ...]:
+    """Return the cells of a row, below :data:`COLUMNS`."""
     shown = _shown(check.expected), _shown(check.measured)
     return check.name, *shown, check.tolerance, WORDS[check.passed]
 

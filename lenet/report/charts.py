@@ -29,7 +29,7 @@ MAX_MARKERS = 40  # points of a line up to which each has a marker
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a chart: y over the epochs 1, 2, …; None leaves a gap."""
+    """A line of a chart: y at x = 1, 2, …, which are epochs or runs; None leaves a gap."""
 
     label: str
     run: int
@@ -37,8 +37,16 @@ class Line:
     dashed: bool = False
 
 
-def line_chart(title: str, lines: Sequence[Line], show: Callable[[float], str], log: bool) -> str:
-    """Return a chart over the epochs as SVG.
+def line_chart(
+    title: str,
+    lines: Sequence[Line],
+    show: Callable[[float], str],
+    log: bool,
+    *,
+    x: str = "epoch",
+    from_zero: bool = True,
+) -> str:
+    """Return a chart over epochs or runs as SVG.
 
     Parameters
     ----------
@@ -49,7 +57,11 @@ def line_chart(title: str, lines: Sequence[Line], show: Callable[[float], str], 
     show
         Formats a value.
     log
-        Whether the axis is logarithmic; otherwise it is linear from 0.
+        Whether the axis is logarithmic; otherwise it is linear.
+    x
+        What the lines are over, in the singular.
+    from_zero
+        Whether a linear axis begins at 0, or else below the lowest value.
     """
     values = [y for line in lines for y in line.y if y is not None]
     epochs = max(len(line.y) for line in lines)
@@ -58,19 +70,20 @@ def line_chart(title: str, lines: Sequence[Line], show: Callable[[float], str], 
         low, high = min(positive) / 1.1, max(positive) * 1.1
         ticks = log_ticks(low, high)
     else:
-        ticks = linear_ticks(max(values))
-        low, high = 0.0, ticks[-1]
+        base = 0.0 if from_zero else min(values)
+        ticks = linear_ticks(max(values), base)
+        low, high = ticks[0], ticks[-1]
 
     def px(epoch: float) -> float:
         return LEFT + (WIDTH - LEFT - RIGHT) * (epoch - 1) / max(1, epochs - 1)
 
     def py(y: float) -> float:
         part = (
-            math.log(max(y, low) / low) / math.log(high / low) if log else y / high
+            math.log(max(y, low) / low) / math.log(high / low) if log else (y - low) / (high - low)
         )  # fmt: skip
         return HEIGHT - BOTTOM - (HEIGHT - BOTTOM - TOP) * part
 
-    label = escape(f"{title} by epoch: " + "; ".join(_description(line, show) for line in lines))
+    label = escape(f"{title} by {x}: " + "; ".join(_description(line, show) for line in lines))
     parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">']
     for tick in ticks:
         y = py(tick)
@@ -78,14 +91,15 @@ def line_chart(title: str, lines: Sequence[Line], show: Callable[[float], str], 
             f'<line class="rule" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
         )
         parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{show(tick)}</text>')
-    for epoch in epoch_ticks(epochs):
-        x = px(epoch)
-        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - 16}" text-anchor="middle">{epoch}</text>')
+    parts += [
+        f'<text x="{px(epoch):.1f}" y="{HEIGHT - 16}" text-anchor="middle">{epoch}</text>'
+        for epoch in epoch_ticks(epochs)
+    ]
     middle = (LEFT + WIDTH - RIGHT) / 2
     parts.append(
-        f'<text class="axis" x="{middle}" y="{HEIGHT - 2}" text-anchor="middle">epoch</text>'
+        f'<text class="axis" x="{middle}" y="{HEIGHT - 2}" text-anchor="middle">{x}</text>'
     )
-    parts += [_polyline(line, px, py, show) for line in lines]
+    parts += [_polyline(line, px, py, show, x) for line in lines]
     return "".join([*parts, "</svg>"])
 
 
@@ -94,13 +108,14 @@ def _polyline(
     px: Callable[[float], float],
     py: Callable[[float], float],
     show: Callable[[float], str],
+    x: str,
 ) -> str:
     known = [(epoch, y) for epoch, y in enumerate(line.y, start=1) if y is not None]
     style = f"run{line.run}{' dashed' if line.dashed else ''}"
     points = " ".join(f"{px(epoch):.1f},{py(y):.1f}" for epoch, y in known)
     drawn = f'<polyline class="{style}" points="{points}"/>'
     for epoch, y in known if len(known) <= MAX_MARKERS else ():
-        label = escape(f"{line.label}, epoch {epoch}: {show(y)}")
+        label = escape(f"{line.label}, {x} {epoch}: {show(y)}")
         drawn += (
             f'<circle class="{style}" cx="{px(epoch):.1f}" cy="{py(y):.1f}" r="2.5">'
             f"<title>{label}</title></circle>"
@@ -113,19 +128,23 @@ def _description(line: Line, show: Callable[[float], str]) -> str:
     return f"{line.label} from {show(known[0])} to {show(known[-1])}" if known else line.label
 
 
-def linear_ticks(highest: float) -> list[float]:
-    """Return round numbers from 0 to at least ``highest``, three to seven of them.
+def linear_ticks(highest: float, lowest: float = 0.0) -> list[float]:
+    """Return round numbers from at most ``lowest`` to at least ``highest``, three to eight of them.
 
     Examples
     --------
     >>> linear_ticks(23.0)
     [0.0, 5.0, 10.0, 15.0, 20.0, 25.0]
+    >>> [f"{tick:.3f}" for tick in linear_ticks(0.897, 0.884)]
+    ['0.884', '0.888', '0.892', '0.896', '0.900']
     """
-    if not highest > 0:
-        return [0.0, 1.0]
-    power = 10 ** math.floor(math.log10(highest))
-    step = next(power * part for part in (0.2, 0.5, 1, 2) if power * part * 6 >= highest)
-    return [k * step for k in range(math.ceil(highest / step - 1e-9) + 1)]
+    span = highest - lowest
+    if not span > 0:
+        return [lowest, lowest + (abs(lowest) or 1.0)]
+    power = 10 ** math.floor(math.log10(span))
+    step = next(power * part for part in (0.2, 0.5, 1, 2) if power * part * 6 >= span)
+    first = math.floor(lowest / step + 1e-9)
+    return [k * step for k in range(first, math.ceil(highest / step - 1e-9) + 1)]
 
 
 def log_ticks(low: float, high: float) -> list[float]:

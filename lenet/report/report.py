@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from html import escape
-from importlib.resources import files
 from operator import attrgetter
 from pathlib import Path
 from statistics import median
@@ -24,6 +23,7 @@ from lenet.config.schema import SETTINGS, Config
 from lenet.data.pixels import for_display
 from lenet.nn.convolution import Convolution
 from lenet.report.charts import Line, line_chart, png
+from lenet.report.page import html_page, scrolling
 from lenet.system.errors import LenetError
 from lenet.system.text import printable
 from lenet.training.build import with_data
@@ -33,14 +33,12 @@ from lenet.training.log import read_log
 from lenet.training.metrics import ClassScores, Evaluation
 from lenet.training.mistakes import EvaluationWithMistakes, evaluate_with_mistakes
 from lenet.training.restore import plain_network, read_checkpoint
-from lenet.version import __version__
 
 COLOURS = 6  # colours of runs in the style; the seventh run has the first again
 MAX_KERNELS = 512  # filters × channels of a layer that is shown
 POSITIVE, NEGATIVE = (0, 114, 178), (213, 94, 0)
 ABOUT_MISTAKES = "True class → predicted class, and the probability of the predicted class."
 ABOUT_FILTERS = "A column is a filter, a row an input channel; blue is positive, orange negative."
-CONTENT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 # --- Reading a run ------------------------------------------------------------------------------
@@ -100,8 +98,6 @@ def read_run(directory: Path, data_dir: str | None = None, data: str | None = No
 def to_html(runs: Sequence[RunSummary]) -> str:
     """Return the page about ``runs``."""
     sets = ", ".join(dict.fromkeys(printable(run.checkpoint.dataset) for run in runs))
-    title = f"Training on {escape(sets)}"
-    style = files("lenet.report").joinpath("report.css").read_text(encoding="utf-8")
     names = ", ".join(f"<code>{escape(run.name)}</code>" for run in runs)
     sections = (
         ("Results", _results(runs)),
@@ -112,32 +108,7 @@ def to_html(runs: Sequence[RunSummary]) -> str:
         ("Configuration", _configuration(runs)),
         ("Machine", _machine(runs)),
     )
-    body = "\n".join(
-        f'<section aria-labelledby="s{k}">\n<h2 id="s{k}">{heading}</h2>\n{content}\n</section>'
-        for k, (heading, content) in enumerate(sections)
-    )
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8"/>
-<meta name="viewport" content="width=device-width, initial-scale=1"/>
-<meta name="color-scheme" content="light dark"/>
-<meta http-equiv="Content-Security-Policy" content="{CONTENT_POLICY}"/>
-<title>{title}</title>
-<style>
-{style}</style>
-</head>
-<body>
-<header>
-<h1>{title}</h1>
-<p>{names} · lenet {__version__}</p>
-</header>
-<main>
-{body}
-</main>
-</body>
-</html>
-"""
+    return html_page(f"Training on {sets}", names, sections)
 
 
 def _columns(runs: Sequence[RunSummary], content: Callable[[RunSummary], str]) -> str:
@@ -158,18 +129,10 @@ def _table(runs: Sequence[RunSummary], rows: Iterable[tuple[str, Sequence[str], 
         + "</tr>"
         for heading, cells, style in rows
     )
-    return _scroll(
+    return scrolling(
         "table",
         f'<table class="facts"><thead><tr><td></td>{heads}</tr></thead>'
         f"<tbody>{body}</tbody></table>",
-    )
-
-
-def _scroll(label: str, content: str) -> str:
-    """Return ``content`` in a box that scrolls, by keyboard too, where it is wider than a phone."""
-    return (
-        f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(label)}">'
-        f"{content}</div>"
     )
 
 
@@ -269,7 +232,7 @@ def _log_table(runs: Sequence[RunSummary]) -> str:
             f"<td>{_percent(e.val_accuracy)}</td></tr>"
             for e in run.log
         )
-        tables += _scroll(
+        tables += scrolling(
             f"epochs of {run.name}",
             f"<table><caption>{escape(run.name)}</caption><thead><tr>{heads}</tr></thead>"
             f"<tbody>{rows}</tbody></table>",
@@ -307,7 +270,7 @@ def _confusion(run: RunSummary, evaluation: Evaluation) -> str:
         rows += f'<tr><th scope="row">{_class_name(run, k)}</th>{cells}</tr>'
     longest = max(len(_class_name(run, k)) for k in range(len(run.classes)))
     columns = f'<colgroup><col/><col span="{len(run.classes)}"/></colgroup>'
-    return _scroll(
+    return scrolling(
         "confusion matrix",
         f'<table class="confusion" style="--names: {min(8.0, 0.6 * longest + 1.4):.1f}em">'
         f"<caption>Confusion matrix: a row is a true class, a column a prediction</caption>"
@@ -330,7 +293,7 @@ def _scores(run: RunSummary, scores: Sequence[ClassScores]) -> str:
         f"<td>{_percent(s.recall)}</td><td>{_percent(s.f1)}</td><td>{s.support:,}</td></tr>"
         for s in scores
     )
-    return _scroll(
+    return scrolling(
         "scores by class",
         f'<table class="scores"><caption>Scores by class</caption><thead><tr>{heads}</tr></thead>'
         f"<tbody>{rows}</tbody></table>",

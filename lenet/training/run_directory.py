@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from lenet.config.schema import Config, differences
+from lenet.config.schema import SETTINGS, Config, differences
 from lenet.config.writer import to_yaml
 from lenet.data.catalogue import ROLES
 from lenet.system.errors import CheckpointError, ConfigError
@@ -25,8 +25,11 @@ from lenet.training.restore import read_checkpoint
 # that can be resumed.
 FILES = ("previous.npz", "last.npz", "best.npz", "log.csv", "log.jsonl", "config.yaml")
 
-# The keys that may change when a run is resumed: paths, workers, intervals.
-FREE_TO_CHANGE = {"data.dir", "output.dir", "train.workers", "train.checkpoint_every"}
+# The keys that may change when a run is resumed: paths, workers, intervals, limits of a gate.
+FREE_TO_CHANGE = {
+    *("data.dir", "output.dir", "train.workers", "train.checkpoint_every"),
+    *(key for key in SETTINGS if key.startswith("regress.")),
+}
 
 
 # The keys that say which images and teachers to use, by the name of the digest that a checkpoint
