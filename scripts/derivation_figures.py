@@ -36,30 +36,22 @@ def figure(draw: Callable[[], Figure]) -> Callable[[], Figure]:
     return draw
 
 
-def convolution(x: np.ndarray, w: np.ndarray, stride: int = 1) -> Convolution:
-    """Return a convolution that has seen x, of one channel, with the kernel w."""
-    layer = Convolution("C", 1, kernel=w.shape, stride=stride)
-    network = Network([layer], (1, *x.shape), np.float64)
-    layer.weight.value[0, 0], layer.bias.value[0] = w, 0
-    layer.needs_dx = True
-    network.forward(x[None, :, :, None])
-    layer.allocate(1, np.float64)
-    layer.forward(x[None, :, :, None])
-    return layer
-
-
 def gradients(
     x: np.ndarray, w: np.ndarray, dz: np.ndarray, stride: int = 1
-) -> tuple[np.ndarray, ...]:
-    """Return dW and dX."""
-    layer = convolution(x, w, stride)
-    dx = layer.backward(dz[None, :, :, None])[0, :, :, 0].copy()
-    return layer.weight.gradient[0, 0].copy(), dx
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return dW and dX of a convolution of one channel."""
+    layer = Convolution("C", 1, kernel=w.shape, stride=stride)
+    network = Network([layer], (1, *x.shape), np.float64)
+    layer.weight.value[0, 0] = w
+    layer.needs_dx = True  # the first layer of a network computes none otherwise
+    network.forward(x[None, :, :, None])
+    dx = layer.backward(dz[None, :, :, None])[0, :, :, 0]
+    return layer.weight.gradient[0, 0], dx
 
 
-def pixels(i: int, j: int, k: int = 2) -> list[tuple[int, int]]:
-    """The pixels of the patch at (i, j)."""
-    return [(i + m, j + n) for m in range(k) for n in range(k)]
+def pixels(i: int, j: int) -> list[tuple[int, int]]:
+    """The pixels of the 2×2 patch at (i, j)."""
+    return [(i + m, j + n) for m in range(2) for n in range(2)]
 
 
 PLACES: Final = [(0, 0), (0, 1), (1, 0), (1, 1)]
