@@ -14,6 +14,7 @@ from lenet.data.loader import slice_size
 from lenet.nn.fused import FusedConvolution
 from lenet.nn.im2col import Array
 from lenet.nn.layer import Layer
+from lenet.nn.ufuncs import small_buffer
 from lenet.training.build import build_trainer, load_split
 from lenet.training.trainer import Trainer
 
@@ -56,6 +57,7 @@ def measure_parts(config: Config) -> dict[str, Any]:
     return {"sgemm_gflops": sgemm_gflops, "parts": parts}
 
 
+@small_buffer()
 def _time_epoch(trainer: Trainer, epoch: int, laps: dict[Part, list[float]]) -> None:
     """Train an epoch as the trainer does, and append the seconds per image of every part."""
     network, loss = trainer.network, trainer.loss

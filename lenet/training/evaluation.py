@@ -8,11 +8,13 @@ from numpy.typing import NDArray
 from lenet.data.loader import Loader
 from lenet.nn.losses import softmax
 from lenet.nn.network import Network
+from lenet.nn.ufuncs import small_buffer
 from lenet.parallel.communicator import Communicator
 from lenet.training.calibration import BINS, reliability_bins
 from lenet.training.metrics import Evaluation, confusion_matrix
 
 
+@small_buffer()
 @np.errstate(over="ignore", invalid="ignore")  # weights may be arbitrary; the result may be nan
 def evaluate(network: Network, loader: Loader, communicator: Communicator) -> Evaluation:
     """Return loss, confusion matrix and calibration of ``network`` over all images of ``loader``.
@@ -41,6 +43,7 @@ def evaluate(network: Network, loader: Loader, communicator: Communicator) -> Ev
     return Evaluation(float(figures[-1]) / count, count, confusion, reliability)
 
 
+@small_buffer()
 @np.errstate(over="ignore", invalid="ignore")  # weights may be arbitrary; the result may be nan
 def probabilities(network: Network, loader: Loader, epoch: int = 0) -> NDArray[np.float64]:
     """Return the probabilities (count, classes) of all images of ``loader``."""

@@ -24,6 +24,7 @@ from lenet.nn.im2col import Array
 from lenet.nn.losses import Loss
 from lenet.nn.network import Network
 from lenet.nn.scores import SCORES
+from lenet.nn.ufuncs import small_buffer
 from lenet.optim.averaging import Average
 from lenet.optim.optimizers import Optimizer
 from lenet.optim.schedules import Schedule
@@ -168,7 +169,8 @@ class Trainer:
         """
         self.callbacks = callbacks
         self.snapshot = snapshot or _no_snapshot
-        with np.errstate(over="ignore", invalid="ignore"):  # every step checks the loss
+        # Every step checks the loss.
+        with np.errstate(over="ignore", invalid="ignore"), small_buffer():
             self._train_epochs()
         return self.progress
 
