@@ -459,3 +459,12 @@ main(["eval", "pretrained", "--data", "fashion-mnist", "--data-dir", sys.argv[1]
     assert done.returncode == 0
     assert done.stderr.startswith(f"lenet: warning: {here} contains no file of fashion-mnist; ")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("group", [[], ["data"]])
+def test_without_a_command_the_help_is_printed(lenet, group):
+    ended = lenet(*group)
+    lines = (ended.out + ended.err).splitlines()
+    assert lines[0] == f"Usage: {' '.join(['lenet', *group])} [OPTIONS] COMMAND [ARGS]..."
+    assert "Commands:" in lines
+    assert ended.code in (0, 2)  # with older and newer versions of click

@@ -144,6 +144,9 @@ def _explain(error: BaseException) -> int:
             return error.code if isinstance(error.code, int) else 1
         case LenetError():
             return _fail(str(error), error.exit_code)
+        case click.UsageError() if type(error).__name__ == "NoArgsIsHelpError":  # click 8.2
+            click.echo(error.format_message(), err=True)
+            return 2
         case click.UsageError():
             command = error.ctx.command_path if error.ctx else "lenet"
             problem = error.format_message().rstrip(".").replace("\n", " ")
