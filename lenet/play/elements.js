@@ -36,7 +36,7 @@ function factor(v, digits) {
 
 // --- Colours --------------------------------------------------------------------------------
 //
-// Two colours whose lightness falls from one end to the other, so that they can be told apart in
+// Two colours whose lightness falls from one end to the other, so that they can be distinguished in
 // grey: light orange below zero, grey at zero, dark blue above.
 
 const NEGATIVE = [255, 190, 80], ZERO = [150, 153, 158], POSITIVE = [8, 38, 110];

@@ -18,7 +18,7 @@ function start() {
   const [, Ho, Wo] = asMaps(network.layers[0].output);
   state.unit = { l: 0, f: 0, i: Math.floor(Ho / 2), j: Math.floor(Wo / 2) };
 
-  /** Compute everything anew for the image, the label and the weights, and show it. */
+  /** Compute everything again for the image, the label and the weights, and show it. */
   function compute() {
     state.x = inputOf(state.network, state.image);
     const begun = performance.now();
@@ -64,7 +64,7 @@ function start() {
     if (panel?.getBoundingClientRect().top > window.innerHeight - 60) panel.scrollIntoView();
   }
 
-  /** Return a function that focuses the field that has the focus now, once it is drawn anew. */
+  /** Return a function that focuses the field that has the focus now, once it is drawn again. */
   function focusPlace() {
     const fields = () => [...document.querySelectorAll(`#${state.view}-view :is(input, select, button)`)];
     const place = fields().indexOf(document.activeElement);
