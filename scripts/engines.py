@@ -30,6 +30,10 @@ OPTIONS = (
 KEYS = {"Tab": 9, "Enter": 13, " ": 32, "Delete": 46}
 KEYS |= {f"Arrow{way}": 37 + k for k, way in enumerate(("Left", "Up", "Right", "Down"))}
 TIMEOUT = 60  # seconds for one answer
+DRAWN = """
+const drawn = () =>
+  new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)));
+"""
 SCRIPTS = ("network.js", "prepare.js")  # those that need no browser
 
 
@@ -189,39 +193,37 @@ class Browser:
 
     # --- A person -------------------------------------------------------------------------------
 
-    def place(self, selector: str, across: float = 0.5, down: float = 0.5) -> tuple[float, float]:
-        """Scroll to an element once it is shown, and return a point of it on the screen."""
+    def place(
+        self, selector: str, across: float = 0.5, down: float = 0.5, label: str | None = None
+    ) -> tuple[float, float]:
+        """Scroll to an element once it is shown, and return a point of it on the screen.
+
+        With a label, the element is the one of those that match which has this text.
+        """
         code = """
-        const element = () => document.querySelector(input.selector);
-        while (!element().getClientRects().length)
-          await new Promise((resolve) => setTimeout(resolve, 10));
+        const element = () => [...document.querySelectorAll(input.selector)].find((e) =>
+          e.getClientRects().length && [null, e.textContent.trim()].includes(input.label));
+        while (!element()) await new Promise((resolve) => setTimeout(resolve, 10));
         element().scrollIntoView({ block: "center" });
-        await new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)));
+        await drawn();
         const box = element().getBoundingClientRect();
         return [box.left + input.across * box.width, box.top + input.down * box.height];
         """
-        x, y = self.run(code, selector=selector, across=across, down=down)
+        x, y = self.run(DRAWN + code, selector=selector, across=across, down=down, label=label)
         return x, y
 
     def mouse(self, kind: str, x: float, y: float, **options: object) -> None:
         options = {"button": "left", "clickCount": 1, **options}
         self.send("Input.dispatchMouseEvent", type=f"mouse{kind}", x=x, y=y, **options)
 
-    def click(self, selector: str, across: float = 0.5, down: float = 0.5) -> None:
-        x, y = self.place(selector, across, down)
+    def click(
+        self, selector: str, across: float = 0.5, down: float = 0.5, label: str | None = None
+    ) -> None:
+        """Click an element, or the one that has a label, and wait until its effect is drawn."""
+        x, y = self.place(selector, across, down, label)
         for kind in ("Moved", "Pressed", "Released"):
             self.mouse(kind, x, y)
-
-    def click_on(self, selector: str, label: str) -> None:
-        """Click the element that has a label among those that match."""
-        self.evaluate(f"""(() => {{
-            for (const old of document.querySelectorAll("[data-aim]")) delete old.dataset.aim;
-            const all = [...document.querySelectorAll({json.dumps(selector)})];
-            const found = all.find((e) => e.textContent.trim() === {json.dumps(label)});
-            if (!found) throw new Error({json.dumps(f"no {label} in {selector}")});
-            found.dataset.aim = "";
-        }})()""")
-        self.click("[data-aim]")
+        self.run(DRAWN + "await drawn();")
 
     def stroke(
         self, selector: str, points: list[tuple[float, float]], pointer: str = "mouse"

@@ -471,7 +471,7 @@ def test_lesson_forward(lesson, browser):
 
     lesson.visit("#im2col/3/3/1/2/1/0")  # task 2
     lesson.reads("#im2col-result table.numbers:not(:has(caption))", "25314349", answer=False)
-    browser.click_on("#im2col-result th button", "3")
+    browser.click("#im2col-result th button", label="3")
     lesson.reads("#im2col-result", "0·5 + 1·6 + 2·8 + 3·9 = 49", answer=False)
     lesson.visit("#im2col/5/5/1/3/2/1")  # task 3
     lesson.reads("#im2col-result .formula", "Ho = ⌊(5 + 2·1 - 3)/2⌋ + 1 = 3", answer=False)
@@ -481,17 +481,17 @@ def test_lesson_forward(lesson, browser):
     lesson.visit("#forward/C1/2/8/14")  # task 4
     lesson.reads("#forward-unit .formula", "-1.728", "0.259", "-1.987", "y = max(z, 0) = 0")
     lesson.reads("#forward-unit", "20 of 25")
-    browser.click_on("#forward-unit button", "▶")
+    browser.click("#forward-unit button", label="▶")
     assert browser.evaluate("location.hash") == "#forward/C1/2/8/15"
-    browser.click_on("#forward-unit button", "◀")
-    browser.click_on("#forward-unit button", "Unfold into columns: the matrix view")
+    browser.click("#forward-unit button", label="◀")
+    browser.click("#forward-unit button", label="Unfold into columns: the matrix view")
     assert browser.evaluate("location.hash") == "#forward/C1/2/8/14/matrix"
     lesson.reads("#forward-unit", "238")
     browser.click("#forward-maps .layer:nth-child(5) canvas:nth-child(3)", 0.55, 0.45)  # C3
     assert browser.evaluate("location.hash") == "#forward/C3/2/4/5/matrix"
-    browser.click_on("#forward-unit button", "▶ slide")
+    browser.click("#slide")
     browser.run("await new Promise((resolve) => setTimeout(resolve, 700))")
-    browser.click_on("#forward-unit button", "❚❚ stop")
+    browser.click("#slide")
     column = int(browser.evaluate("location.hash").split("/")[4])
     assert column > 5
 
@@ -509,11 +509,11 @@ def test_lesson_backward(lesson, browser):
 
     lesson.visit("#backward/C3/2/0/8?label=3")  # task 8
     lesson.reads("#backward-unit", "9 of 100", "dz = 0.1535", answer=False)
-    browser.click_on("#backward-unit button", "+1")
+    browser.click("#backward-unit button", label="+1")
     lesson.reads("#backward-unit output", "10 of 100", answer=False)
-    browser.click_on("#backward-unit button", "▶ play")
+    browser.click("#backward-unit button", label="▶ play")
     browser.run("await new Promise((resolve) => setTimeout(resolve, 400))")
-    browser.click_on("#backward-unit button", "❚❚ stop")
+    browser.click("#backward-unit button", label="❚❚ stop")
     assert int(browser.text("#backward-unit output").split()[0]) > 10
 
     lesson.visit("#im2col/5/5/1/3/2/0")  # task 9
@@ -540,7 +540,7 @@ def test_lesson_pooling_and_a_step(lesson, browser):
     ):
         lesson.visit("#backward?label=3")  # task 12
         browser.write("#descent input", str(rate))
-        browser.click_on("#descent button", "Take one step")
+        browser.click("#descent button", label="Take one step")
         lesson.reads("#descent summary", f"p(3) 0.0055 → {p3}", answer=False)
         browser.click("#views a:nth-child(1)")
         found = ""
@@ -550,7 +550,7 @@ def test_lesson_pooling_and_a_step(lesson, browser):
         assert found == answers
         assert f"{' '.join(answers)}]" in lesson.text
     browser.click("#views a:nth-child(3)")
-    browser.click_on("#descent button", "Go back")
+    browser.click("#descent button", label="Go back")
     browser.click("#views a:nth-child(1)")
     browser.click("#examples button:nth-child(9)")
     lesson.reads("#answer", "8 with p = 0.9890", answer=False)

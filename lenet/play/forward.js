@@ -4,7 +4,11 @@
 const SIDE = 170; // pixels of an image beside which another has room
 
 function forwardView(state, choose) {
+  const slide = document.getElementById("slide"); // not drawn again, so that no click is lost
+  slide.addEventListener("click", () => slideWindow(state, choose));
   return () => {
+    slide.hidden = state.network.layers[state.unit.l].type !== "convolution";
+    slide.textContent = state.sliding ? "❚❚ Stop" : "▶ Slide the window";
     const { network, passes, unit } = state;
     const p = softmax(passes[passes.length - 1].y);
     document.getElementById("forward-maps").replaceChildren(...forwardMaps(state, unit, choose),
@@ -85,8 +89,7 @@ function convolutionUnit(state, layer, pass, unit, choose) {
       scale, cell: Math.max(3, Math.floor(SIDE / Math.max(H, W))), boxes,
       label: `Channel ${c} with the window`,
     }),
-    el("div", { className: "fields" }, ...channels, move(0, -1), move(0, 1), move(-1, 0), move(1, 0),
-      slideButton(state, choose)),
+    el("div", { className: "fields" }, ...channels, move(0, -1), move(0, 1), move(-1, 0), move(1, 0)),
   ];
   const computation = [
     el("p", { className: "note" }, shared.size
@@ -105,8 +108,8 @@ function convolutionUnit(state, layer, pass, unit, choose) {
   return { window, computation };
 }
 
-/** A button that moves the window over the image by itself, row by row, until it is stopped. */
-function slideButton(state, choose) {
+/** Move the window over the image, row by row, until this is called again. */
+function slideWindow(state, choose) {
   const stop = () => {
     clearInterval(state.sliding);
     state.sliding = 0;
@@ -117,11 +120,9 @@ function slideButton(state, choose) {
     const [, Ho, Wo] = layer.output, next = (state.unit.i * Wo + state.unit.j + 1) % (Ho * Wo);
     choose({ ...state.unit, i: Math.floor(next / Wo), j: next % Wo });
   };
-  return button(state.sliding ? "❚❚ stop" : "▶ slide", () => {
-    if (state.sliding) stop();
-    else state.sliding = setInterval(advance, 300);
-    choose(state.unit);
-  });
+  if (state.sliding) stop();
+  else state.sliding = setInterval(advance, 300);
+  choose(state.unit);
 }
 
 /** The places in the patch (i,j) whose pixels are also in the patch to its right. */
