@@ -24,7 +24,7 @@ from hypothesis import given, settings
 from networks import STACKS, colour_stack, randomized, unpooling_stack
 from numpy.testing import assert_allclose, assert_array_equal
 from random_stacks import stacks
-from tiny import write_bars
+from tiny import bars, write_bars
 from untrained import untrained, untrained_colour
 
 from lenet.cli import cli
@@ -620,12 +620,26 @@ def test_layers_without_a_form_in_8_bits(settings, words):
         quantization.quantized(exported, raw_images(2))
 
 
+def test_calibration_images_that_are_sorted():
+    """Of many images some are taken from everywhere."""
+    exported = exported_network(untrained())
+    images = raw_images(2001)
+    images[:1000] = 0
+    few = quantization.quantized(exported, images[::3])
+    many = quantization.quantized(exported, images)
+    assert [stage.zero_out for stage in many.stages] == [stage.zero_out for stage in few.stages]
+
+
+@pytest.mark.parametrize("shape", [(2, 20, 28), (2, 3, 28, 28)])
+def test_calibration_images_of_another_size(shape):
+    with pytest.raises(DataError, match=r"calibration images: are .* network takes 1×28×28; name"):
+        quantization.quantized(exported_network(untrained()), np.zeros(shape, np.uint8))
+
+
 def test_the_accuracy_in_8_bits(mnist_dir):
     checkpoint = read_checkpoint("pretrained")
     exported = exported_network(checkpoint)
-    calibration = load_split(checkpoint.config, "train", mnist_dir).images[
-        : quantization.CALIBRATION
-    ]
+    calibration = load_split(checkpoint.config, "train", mnist_dir).images
     network = quantization.quantized(exported, calibration)
     images = load_split(checkpoint.config, "test", mnist_dir).images[:1000]
     expected = exported.scores(images).argmax(axis=1)
@@ -747,5 +761,17 @@ def test_int8_on_the_command_line(tmp_path):
     save_checkpoint(path, untrained(**settings))
     result = run(path, "--c", tmp_path / "c", "--int8")
     assert result.exit_code == 0, result.exception
-    assert "in 8 bits" in (tmp_path / "c" / "lenet.h").read_text()
+    header = (tmp_path / "c" / "lenet.h").read_text()
+    assert "in 8 bits" in header
+    other = tmp_path / "other.npz"
+    save_checkpoint(other, untrained(data__name="arrays", model__classes=3))
+    result = run(other, "--c", tmp_path / "d", "--int8")
+    assert "name a data set" in str(result.exception)
+    images, labels = bars(300, seed=300)
+    np.savez(tmp_path / "bars.data.npz", x_train=images, y_train=labels)
+    result = run(other, "--c", tmp_path / "d", "--int8", "--data", tmp_path / "bars.data.npz")
+    assert result.exit_code == 0, result.exception
+    result = run(path, "--c", tmp_path / "d", "--int8", "--image-size", 20)
+    assert isinstance(result.exception, DataError)
+    assert "are 1×28×28, the exported network takes 1×20×20" in str(result.exception)
     assert run(path, "--onnx", tmp_path / "n.onnx", "--int8").exit_code == 2

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
 import click
+
+from lenet.cli.options import DATA, DATA_DIR
 
 
 def _size(_ctx: click.Context, _param: click.Parameter, text: str | None) -> tuple[int, int] | None:
@@ -66,12 +69,8 @@ def _size(_ctx: click.Context, _param: click.Parameter, text: str | None) -> tup
     help="With --c: weights and activations in 8 bits, integer arithmetic only; the ranges are "
     "those of 1,000 training images.",
 )
-@click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Where the training images for --int8 are, or a directory with a folder of each data set.",
-)
+@DATA
+@DATA_DIR
 @click.option(
     "--check",
     "check",
@@ -87,6 +86,7 @@ def export(
     input_type: Literal["bytes", "float"],
     opset: int | None,
     int8: bool,
+    data: str | None,
     data_dir: Path | None,
     check: Path | None,
 ) -> None:
@@ -101,6 +101,7 @@ def export(
     \b
         lenet export runs/mnist/best.npz --onnx lenet.onnx
         lenet export pretrained --c firmware/
+        lenet export net.npz --c firmware/ --int8 --data mnist
         lenet export --check lenet.onnx
     """  # noqa: D301 - click's mark for lines to leave as they are
     if onnx_file is None and c_directory is None and check is None:
@@ -111,8 +112,10 @@ def export(
         raise click.UsageError("--int8 needs --c DIR")
     if checkpoint is not None and onnx_file is not None:
         _export_onnx(checkpoint, onnx_file, image_size, input_type, opset)
-    if checkpoint is not None and c_directory is not None:
-        _export_c(checkpoint, c_directory, image_size, data_dir, int8=int8)
+    if checkpoint is not None and c_directory is not None and int8:
+        _export_int8(checkpoint, c_directory, image_size, data, data_dir)
+    elif checkpoint is not None and c_directory is not None:
+        _export_c(checkpoint, c_directory, image_size)
     if check is not None:
         from lenet.export.check import check_file
 
@@ -142,33 +145,38 @@ def _export_onnx(
     click.echo(f"{onnx_file}: its scores are within {difference:.1e} of lenet's")
 
 
-def _export_c(
+def _export_c(checkpoint: Path, c_directory: Path, image_size: tuple[int, int] | None) -> None:
+    from lenet.export.c_source import c_source
+    from lenet.export.exported import exported_network
+    from lenet.training.restore import read_checkpoint
+
+    _write_c(c_directory, c_source(exported_network(read_checkpoint(checkpoint), image_size)))
+    click.echo(f"{c_directory / 'lenet.c'}: compile with cc -std=c99 -O2, link with -lm")
+
+
+def _export_int8(
     checkpoint: Path,
     c_directory: Path,
     image_size: tuple[int, int] | None,
+    data: str | None,
     data_dir: Path | None,
-    *,
-    int8: bool,
 ) -> None:
     from lenet.export.c_int8 import int8_source
-    from lenet.export.c_source import c_source
     from lenet.export.exported import exported_network
-    from lenet.export.quantization import CALIBRATION, quantized
-    from lenet.system.files import replacing
-    from lenet.training.build import load_split
+    from lenet.export.quantization import quantized
+    from lenet.training.build import load_split, with_data
     from lenet.training.restore import read_checkpoint
 
     stored = read_checkpoint(checkpoint)
     exported = exported_network(stored, image_size)
-    if int8:
-        images = load_split(stored.config, "train", data_dir).images[:CALIBRATION]
-        C, side = exported.image_shape[0], images.shape[-2:]
-        made = quantized(exported, images.reshape(len(images), C, *side))
-        sources = int8_source(made)
-        note = "compile with cc -std=c99 -O2"
-    else:
-        sources, note = c_source(exported), "compile with cc -std=c99 -O2, link with -lm"
+    images = load_split(with_data(stored.config, data, data_dir), "train", data_dir).images
+    _write_c(c_directory, int8_source(quantized(exported, images)))
+    click.echo(f"{c_directory / 'lenet.c'}: compile with cc -std=c99 -O2")
+
+
+def _write_c(c_directory: Path, sources: Mapping[str, str]) -> None:
+    from lenet.system.files import replacing
+
     for name, text in sources.items():
         with replacing(c_directory / name) as file:
             file.write(text.encode("ascii"))
-    click.echo(f"{c_directory / 'lenet.c'}: {note}")

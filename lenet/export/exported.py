@@ -77,7 +77,7 @@ class ExportedNetwork:
     def scores(self, images: Array) -> Array:
         """Return the scores (N, classes) that this package computes for raw images (N,C,H,W)."""
         network = self.network
-        return network.scores(network.forward(self.preprocessing.prepare(images))).T
+        return network.scores(network.forward(self.preprocessing.prepare(images))).T.copy()
 
 
 def exported_network(

@@ -13,8 +13,10 @@ from lenet.system.files import open_regular, reading
 MAX_BYTES: Final = 1 << 30
 
 
-def read_onnx(path: Path) -> Any:  # noqa: ANN401 - protobuf's own type
+def read_onnx(path: Path, remedy: str = "export the network to ONNX again") -> Any:  # noqa: ANN401 - protobuf's own type
     """Return an ONNX file of at most 1 GiB; other files to which it refers are not read.
+
+    ``remedy`` is that for what is no ONNX file.
 
     Raises
     ------
@@ -37,5 +39,5 @@ def read_onnx(path: Path) -> Any:  # noqa: ANN401 - protobuf's own type
     except (message.DecodeError, ValueError, RecursionError):
         model = None
     if model is None or not model.graph.node or not model.opset_import:
-        raise DataError("is no ONNX file", remedy="export the network to ONNX again")
+        raise DataError("is no ONNX file", remedy=remedy)
     return model

@@ -19,6 +19,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet.data.preprocessing import image_shape
 from lenet.export.exported import ExportedNetwork, is_one_patch, not_exported
 from lenet.nn.activations import Activation, ReLU
 from lenet.nn.convolution import Convolution
@@ -27,12 +28,12 @@ from lenet.nn.im2col import Array
 from lenet.nn.layer import Layer
 from lenet.nn.linear import Linear
 from lenet.nn.pooling import AveragePooling, MaxPooling
-from lenet.system.errors import ConfigError
+from lenet.system.errors import ConfigError, DataError
 
 Integers = NDArray[np.int64]
 Kind = Literal["weighted", "max_pooling", "average_pooling"]
 
-CALIBRATION: Final = 1000  # images of which the ranges are taken
+CALIBRATION: Final = 1000  # images whose activations give the ranges, at most
 FORM: Final = "C of 8 bits"
 
 
@@ -134,19 +135,29 @@ def quantized(exported: ExportedNetwork, calibration: NDArray[np.uint8]) -> Quan
     exported
         The network.
     calibration
-        Raw images (N,C,H,W) of the kind that the network was trained on.
+        Raw images (N,H,W) or (N,C,H,W) of the kind that the network was trained on; of more than
+        :data:`CALIBRATION` some are taken at equal distances, because they may be sorted.
 
     Raises
     ------
     ConfigError
         A layer has no form in integers.
     DataError
-        The calibration images do not fit the network.
+        The calibration images are of another size than those that the export is for.
     """
+    if image_shape(calibration) != exported.image_shape:
+        given, wanted = (
+            "×".join(map(str, shape)) for shape in (image_shape(calibration), exported.image_shape)
+        )
+        raise DataError(
+            f"are {given}, the exported network takes {wanted}",
+            remedy="name other images with --data, or their size with --image-size",
+            key="calibration images",
+        )
     preprocessing = exported.preprocessing
     if preprocessing.scale <= 0:
         raise ConfigError("must be above 0", remedy="export it without --int8", key="scale")
-    x = preprocessing.prepare(calibration)
+    x = preprocessing.prepare(calibration[:: -(-len(calibration) // CALIBRATION)])
     exact = -128 - preprocessing.shift / preprocessing.scale
     range_in = Range(preprocessing.scale, round(exact))
     rest = preprocessing.scale * (range_in.zero - exact)  # x = scale·(q − zero) + rest

@@ -72,7 +72,7 @@ def import_onnx(
 def _imported(
     path: Path, scale: float | None, shift: float | None, class_names: tuple[str, ...] | None
 ) -> Imported:
-    model = read_onnx(path)
+    model = read_onnx(path, "export the network to ONNX, or its weights to a .safetensors file")
     chain = chain_of(model, path.parent)
     with np.errstate(all="ignore"):
         made = translated(chain, scale, shift)
