@@ -45,7 +45,7 @@ class Node:
         name = self.proto.name or (self.proto.output[0] if self.proto.output else "")
         return DataError(
             f"{clipped(self.operator)} {problem}",
-            remedy="import a network of layers that follow each other, of those in docs/recipes.md",
+            remedy="import a network of layers that follow each other, of those in docs/export.md",
             key=f"node {clipped(name)}",
         )
 

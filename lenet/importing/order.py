@@ -56,7 +56,7 @@ def transpose(made: Translation, node: Node) -> None:
 
 def squeeze(made: Translation, node: Node) -> None:
     """Leave out dimensions of 1, apart from the first."""
-    axes = [axis % (made.places.ndim + 1) for axis in _axes(made, node)]
+    axes = {axis % (made.places.ndim + 1) for axis in _axes(made, node)}
     if 0 in axes or any(made.places.shape[axis - 1] != 1 for axis in axes):
         raise node.refuse("of these axes cannot be imported")
     made.places = made.places.squeeze(tuple(axis - 1 for axis in axes))
