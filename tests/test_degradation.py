@@ -115,6 +115,15 @@ def test_the_parts_of_a_batch_are_degraded_as_the_whole():
         assert_array_equal(channel, whole)
 
 
+def test_an_image_is_blurred_alone_as_among_others(digits):
+    amounts = np.linspace(0.1, 5, 32, dtype=np.float32)
+    blur, nothing = DEGRADATIONS["blur"].apply, np.empty((0, 32), np.float32)
+    whole = blur(digits, amounts, nothing)
+    for i in (0, 9, 20):
+        alone = blur(digits[..., [i]], amounts[[i]], nothing[:, :1])
+        assert_array_equal(alone[..., 0], whole[..., i])
+
+
 @pytest.mark.parametrize("name", DEGRADATIONS)
 def test_amounts_out_of_range(name):
     with pytest.raises(ConfigError, match=rf"^augment\.{name}: must be from 0 to "):

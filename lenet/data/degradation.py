@@ -95,10 +95,12 @@ def _lines(x: Float, amount: Float, ends: Float) -> Float:
 
 
 def _blur(x: Float, amount: Float, _: Float) -> Float:
-    """Apply a Gaussian with this standard deviation, cut off at three of the largest."""
-    radius = int(np.ceil(3 * amount.max()))
+    """Apply a Gaussian with this standard deviation, cut off at three of them."""
+    reach = np.ceil(3 * amount)
+    radius = int(reach.max())
     offsets = np.arange(-radius, radius + 1)[:, None]
     kernel = np.exp(-0.5 * (offsets / np.maximum(amount, 0.01)) ** 2)
+    kernel *= np.abs(offsets) <= reach  # whatever the radius of the others
     kernel = (kernel / kernel.sum(axis=0)).astype(np.float32)
     for axis in (1, 2):
         length = x.shape[axis]
