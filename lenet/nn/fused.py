@@ -125,8 +125,10 @@ class FusedConvolution(Layer):
         np.copyto(self.w_t, self.conv.weight.value[:, :, ::-1].transpose(3, 1, 2, 0))
         for w_t, dz, dunfolded in self.slides:
             np.matmul(w_t, dz, out=dunfolded)  # (kw·C × kh·F) · (kh·F × WpN)
-        self.dhalves.fill(0)
-        for dhalf, dunfolded in self.additions:
+        self.dhalves[:, :, :, self.Wp :].fill(0)
+        for dhalf, dunfolded in self.additions[:2]:  # the first columns of even and odd
+            np.copyto(dhalf, dunfolded)
+        for dhalf, dunfolded in self.additions[2:]:
             dhalf += dunfolded
         for here, there in self.parts_of_x:
             np.copyto(self.dx[there], self.dhalves[here].swapaxes(0, 1))

@@ -1,9 +1,9 @@
-"""NumPy's buffer for operands whose type is converted, in a size that suits the layers.
+"""NumPy's buffer, in a size that suits the layers.
 
-NumPy computes ``a > b`` and ``x * mask`` through a buffer of 8,192 numbers: if rows are not
-contiguous and several fit into it, they are copied, even those that need no conversion. A row of
-LeNet-5's C1 has 2,688 numbers in a batch of 32 images, three of which fit. In a buffer of 2,048
-they do not, and comparing them takes half the time.
+NumPy computes on rows that are not contiguous through a buffer of 8,192 numbers if three of the
+rows fit into it, even where no type has to be converted: comparisons of the 2,688 numbers that a
+row of LeNet-5's C1 has with 32 images then take twice as long. Into a buffer of 1,024, few rows fit
+three times. An even smaller one slows down what has to be converted, such as masks.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-BUFFER = 2048  # numbers
+BUFFER = 1024  # numbers
 
 
 @contextmanager
@@ -24,7 +24,7 @@ def small_buffer() -> Iterator[None]:
     --------
     >>> with small_buffer():
     ...     np.getbufsize()
-    2048
+    1024
     >>> np.getbufsize()
     8192
     """
