@@ -60,7 +60,7 @@ function start() {
 
   /** Scroll to the chosen unit where it stands below the maps. */
   function showUnit() {
-    const panel = document.getElementById(`${state.view}-unit`);
+    const panel = document.getElementById(`${state.view}-unit`)?.closest(".unit");
     if (panel?.getBoundingClientRect().top > window.innerHeight - 60) panel.scrollIntoView();
   }
 
