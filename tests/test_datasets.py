@@ -496,14 +496,15 @@ def test_fetch_prints_where_the_files_are(tmp_path, monkeypatch, cache):
             assert tree(place / "tiny") == GZ
 
 
-def test_show_draws_a_row_a_class(tmp_path):
+def test_show_draws_a_row_a_class(tmp_path, monkeypatch):
     pytest.importorskip("matplotlib", reason="Matplotlib is not installed")
+    monkeypatch.setitem(CATALOGUE, "kmnist", CATALOGUE["tiny"])
     fill(tmp_path / "here")
     picture = tmp_path / "tiny.svg"
-    result = run("show", "tiny", "--data-dir", str(tmp_path / "here"), "--out", str(picture))
+    result = run("show", "kmnist", "--data-dir", str(tmp_path / "here"), "--out", str(picture))
     assert (result.exit_code, result.stdout) == (0, f"{picture}\n")
     drawn = picture.read_text(encoding="utf-8")
-    assert "tiny, train: a random sample of each class of 5" in drawn
+    assert "kmnist, train: a random sample of each class of 5" in drawn
     assert drawn.count("<image ") == 5
 
 

@@ -489,7 +489,7 @@ def test_csv_of_more_rows_than_are_parsed_at_once(tmp_path, monkeypatch):
     [
         ("label,a,b,c,d\n1,2,3,4,5\n1,2,3\n", r"is not a table of numbers \(.*row 2"),
         ("label,a,b,c,d\n1,2,x,4,5\n", r"is not a table of numbers \(could not convert string 'x'"),
-        ("1,2,3,4,5,6\n", r"has 5 columns beside the label, which are no square image"),
+        ("1,2,3,4,5,6\n", r"has 6 columns, which are not a label and the pixels of a square image"),
         ("label,a,b,c,d\n", r"contains no rows"),
         ("", r"is empty"),
         ("\xff\xfe", r"is not a text file"),
@@ -606,7 +606,7 @@ def test_pictures_of_several_sizes(tmp_path):
             lambda p: p.mkdir(),
             "is not a data set; name a directory with IDX files or with pictures",
         ),
-        (lambda p: p.write_text("x"), "is not a data set; name a directory with IDX files"),
+        (lambda p: p.write_text("x"), "is not a data set; load it in Python and save it: numpy"),
     ],
 )
 def test_a_path_that_is_no_data_set(tmp_path, make, words):
@@ -629,7 +629,7 @@ def test_folders_that_are_bad(tmp_path):
         load_path(tmp_path / "own", "train")
     with pytest.raises(ConfigError, match=r"^data.path: is not given; name the directory"):
         load_dataset("folder", "train")
-    with pytest.raises(DataError, match="is a file; pictures by class are in a directory"):
+    with pytest.raises(DataError, match="is a file, but data.name is folder; name the directory"):
         load_dataset("folder", "train", path=root / "a" / "004.pgm")
 
 

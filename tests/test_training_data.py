@@ -207,7 +207,7 @@ def test_a_class_without_images_is_reported(lenet, keys):
     assert run.code == 0
     assert run.err == (
         "lenet: warning: no training images of class 0: the labels seem to begin at 1; subtract 1 "
-        "from them, or leave them so, with model.classes 4\n"
+        "from them, or leave them so, with an unused class (model.classes 4)\n"
     )
 
 
@@ -237,6 +237,88 @@ def test_where_a_second_worker_cannot_be_had_remarks_are_made_once(monkeypatch):
         "no usable test images",
         "training with one worker instead of 2",
     ]
+
+
+def test_labels_from_one_for_a_network_that_counts_from_zero(lenet):
+    lenet("train", "--data", write_files(Path("mine")), *OPTIONS, "--output", "run")
+    ended = lenet("eval", "run/best.npz", "--data", write_files(Path("one"), shift=1))
+    assert ended.code == 2
+    assert "subtract 1 from the labels, which seem to begin at 1" in ended.err
+
+
+def test_pictures_are_scaled_to_the_size_of_the_training_images(lenet):
+    write_folder(Path("mine"))
+    size = ("--set", "data.size=[14,14]")
+    assert lenet("train", "--data", "mine", *OPTIONS, *size, "--output", "small").code == 0
+    assert lenet("train", "--data", "mine", *OPTIONS, "--output", "run").code == 0
+    assert read_checkpoint("small/best.npz").images.shape == (1, 14, 14)
+    for name in ("left", "middle", "right"):
+        Path("other", name).mkdir(parents=True)
+        for k in range(5):
+            Path("other", name, f"{k}.pgm").write_bytes(b"P5 60 50 255\n" + bytes(3000))
+        Path("other", name, "9.pgm").write_bytes(b"P5 70 50 255\n" + bytes(3500))
+    assert "set data.size to [50, 60]" in lenet("data", "check", "other").err
+    for name in ("run", "small"):
+        assert lenet("eval", f"{name}/best.npz", "--data", "other").code == 0
+
+
+def test_the_number_of_validation_images_of_a_small_set(lenet):
+    """A fifth; with the same number, the same bits."""
+    write_files(Path("mine"))
+    options = ("--set", "train.epochs=1", "--set", "train.batch_size=10", "--workers", "1")
+    for name, keys in (("a", ()), ("b", ("--set", "data.validation=48"))):
+        run = lenet("train", "--data", "mine", *options, *keys, "--quiet", "--output", name)
+        assert run.code == 0
+    a, b = (read_checkpoint(f"{name}/best.npz") for name in "ab")
+    assert all((a.parameters[name] == b.parameters[name]).all() for name in a.parameters)
+    found = json.loads(lenet("eval", "a/best.npz", "--split", "validation", "--json").out)
+    assert found["count"] == 48
+
+
+# --- Advice -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        ("mine.h5", "load it in Python and save it: numpy.savez(path, x_train=…, y_train=…"),
+        ("mine.zip", "unpack it, and name the directory"),
+        ("mine.png", "name the directory that contains one directory of pictures per class"),
+        ("loose/a.png", "loose: is not a data set; move its pictures into directories, one per"),
+        ("void/x/y.txt", "void: is not a data set; name a directory with IDX files or with pic"),
+    ],
+)
+@pytest.mark.parametrize("command", [("train", "--data"), ("data", "check")])
+def test_what_to_do_with_other_things(lenet, make, said, command):
+    Path(make).parent.mkdir(parents=True, exist_ok=True)
+    Path(make).write_bytes(b"\x89PNG")
+    ended = lenet(*command, Path(make).parts[0])
+    assert (ended.code, ended.err.count("\n")) == (3, 1)
+    assert said in ended.err
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "said"),
+    [
+        ("npz", "mine", "mine: is a directory, but data.name is npz; set data.name to idx, or"),
+        ("csv", "mine", "mine: is a directory, but data.name is csv; set data.name to idx"),
+        (
+            "folder",
+            "mine.npz",
+            "mine.npz: is a file, but data.name is folder; set data.name to npz",
+        ),
+        ("idx", "mine.npz", "mine.npz: is a file; IDX files are in a directory; set data.name to"),
+        ("csv", "none.csv", "none.csv: there is no such file; check the path"),
+        ("npz", "none.npz", "none.npz: there is no such file; check the path"),
+        ("folder", "none", "none: there is no such directory; check the path"),
+    ],
+)
+def test_a_path_of_another_format(lenet, name, path, said):
+    write_files(Path("mine"))
+    write_npz(Path("mine.npz"))
+    ended = lenet("train", "--set", f"data.name={name}", "--set", f"data.path={path}")
+    assert (ended.code, ended.err.count("\n")) == (3, 1)
+    assert said in ended.err
 
 
 # --- Test images that do not fit ----------------------------------------------------------------
@@ -383,6 +465,7 @@ def test_a_colour_folder(lenet):
     assert (
         "grey: images: images with 1 channel do not fit a network with an input of 3" in ended.err
     )
+    assert "give images of at most 32×32 with 3 channels" in ended.err
 
 
 def test_a_colour_folder_with_layers(lenet):

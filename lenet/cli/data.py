@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lenet.cli.options import DATA_DIR, data_overrides, warn
-from lenet.config.reader import load_config
 
 if TYPE_CHECKING:
     from lenet.data.datasets import Split
@@ -213,6 +212,7 @@ def _suspects(
 
 
 def _load(target: str, split: str, data_dir: Path | None, overrides: tuple[str, ...]) -> Split:
+    from lenet.config.reader import load_config
     from lenet.training.build import load_dataset
 
     config = load_config(None, (*data_overrides(target, data_dir), *overrides))

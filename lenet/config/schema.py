@@ -39,6 +39,7 @@ from lenet.config.rules import (
 from lenet.data.augmentation import max_elastic_alpha
 from lenet.data.catalogue import CATALOGUE, FORMATS, ROLES
 from lenet.data.degradation import DEGRADATIONS
+from lenet.data.loader import MAX_VALIDATION, validation_count
 from lenet.models.lenet5 import POOLINGS
 from lenet.models.packaged import MODELS, model_options, packaged_model
 from lenet.models.specification import Entry, Specification, expanded
@@ -120,10 +121,11 @@ class Data(_Checked):
         either(NULL, names(100_000)),
         "Names of the classes of your own data; null means those in the data, or the numbers",
     )
-    validation: int = setting(
-        5000,
-        integer(0, 10**9),
-        "Training images used for validation, to select the best epoch; 0 disables validation",
+    validation: int | None = setting(
+        None,
+        either(NULL, integer(0, 10**9)),
+        "Training images used for validation, to select the best epoch; null means "
+        f"{MAX_VALIDATION}, or a fifth of fewer than {5 * MAX_VALIDATION}; 0 disables validation",
     )
     validation_seed: int = setting(
         0, integer(0, 2**63 - 1), "Seed of the random choice of validation images"
@@ -702,6 +704,8 @@ def _effective(config: Config, dotted: str) -> object:
         return config.model.specification().initializer
     if dotted in ("model.classes", "model.input"):
         config = config.for_named_data()
+    if dotted == "data.validation" and (count := CATALOGUE[config.data.name].count):
+        return validation_count(config.data.validation, min(count, config.data.limit or count))
     return attrgetter(dotted)(config)
 
 
@@ -760,19 +764,19 @@ def _check_elastic_field(augment: Augment) -> None:
 def _check_lengths(config: Config) -> None:
     """Check counts of images and epochs against each other."""
     data, train, schedule = config.data, config.train, config.schedule
-    if data.limit is not None and data.validation >= data.limit:
+    if data.limit is not None and (data.validation or 0) >= data.limit:
         raise ConfigError(
             f"is {data.validation}, which leaves none of data.limit {data.limit} to train on",
             remedy="lower data.validation, or raise data.limit",
             key="data.validation",
         )
-    if train.patience and not data.validation:
+    if train.patience and data.validation == 0:
         raise ConfigError(
             "needs validation images, but data.validation is 0",
             remedy="set data.validation above 0, or train.patience to 0",
             key="train.patience",
         )
-    if train.best_metric != Train.best_metric and not data.validation:
+    if train.best_metric != Train.best_metric and data.validation == 0:
         raise ConfigError(
             "needs validation images, but data.validation is 0",
             remedy=f"set data.validation above 0, or train.best_metric to {Train.best_metric}",

@@ -72,8 +72,8 @@ class Source:
         What the files contain, a key of ``lenet.data.published.LAYOUTS``.
     folder
         The directory of the files, by default the name of the data set.
-    channels
-        Of the images.
+    channels, count
+        Of the training images.
     """
 
     description: str
@@ -83,6 +83,7 @@ class Source:
     layout: str = "idx"
     folder: str = ""
     channels: int = 1
+    count: int = 0
 
 
 def _by_sha256(*sums: str) -> dict[str, Archive]:
@@ -100,7 +101,11 @@ CAPITALS = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
 
 def _emnist(
-    part: str, description: str, class_names: tuple[str, ...], layout: str = "transposed"
+    part: str,
+    count: int,
+    description: str,
+    class_names: tuple[str, ...],
+    layout: str = "transposed",
 ) -> Source:
     """Return a part of EMNIST (G. Cohen et al. (2017), EMNIST: an extension of MNIST)."""
     archives = {
@@ -112,7 +117,7 @@ def _emnist(
         "https://biometrics.nist.gov/cs_links/EMNIST/",
         "https://www.itl.nist.gov/iaui/vip/cs_links/EMNIST/",
     )
-    return Source(description, class_names, archives, mirrors, layout, "emnist")
+    return Source(description, class_names, archives, mirrors, layout, "emnist", count=count)
 
 
 CATALOGUE = {
@@ -129,6 +134,7 @@ CATALOGUE = {
             "https://storage.googleapis.com/cvdf-datasets/mnist/",
             "https://ossci-datasets.s3.amazonaws.com/mnist/",
         ),
+        count=60_000,
     ),
     "fashion-mnist": Source(
         "clothes, 60,000 + 10,000 images of 28×28 (31 MB)",
@@ -154,6 +160,7 @@ CATALOGUE = {
             "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
             "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
         ),
+        count=60_000,
     ),
     "kmnist": Source(
         "cursive Japanese, 60,000 + 10,000 images of 28×28 (21 MB)",
@@ -168,25 +175,30 @@ CATALOGUE = {
             "https://codh.rois.ac.jp/kmnist/dataset/kmnist/",
             "http://codh.rois.ac.jp/kmnist/dataset/kmnist/",
         ),
+        count=60_000,
     ),
     "emnist-balanced": _emnist(
         "balanced",
+        112_800,
         "letters and digits, 47 classes, 112,800 + 18,800 images of 28×28 (562 MB with all EMNIST)",
         (*DIGITS, *CAPITALS, *"abdefghnqrt"),
     ),
     "emnist-letters": _emnist(
         "letters",
+        124_800,
         "letters, 26 classes, 124,800 + 20,800 images of 28×28 (562 MB with all EMNIST)",
         CAPITALS,
         "transposed, labels from 1",
     ),
     "emnist-digits": _emnist(
         "digits",
+        240_000,
         "digits, 240,000 + 40,000 images of 28×28 (562 MB with all EMNIST)",
         DIGITS,
     ),
     "emnist-byclass": _emnist(
         "byclass",
+        697_932,
         "letters, digits, 62 classes, 697,932 + 116,323 images of 28×28 (562 MB with all EMNIST)",
         (*DIGITS, *CAPITALS, *map(str.lower, CAPITALS)),
     ),
@@ -211,6 +223,7 @@ CATALOGUE = {
             "https://raw.githubusercontent.com/facebookresearch/qmnist/master/",
             "https://github.com/facebookresearch/qmnist/raw/master/",
         ),
+        count=60_000,
     ),
     "cifar-10": Source(
         "objects in colour, 50,000 + 10,000 images of 32×32 (170 MB)",
@@ -225,6 +238,7 @@ CATALOGUE = {
         ("https://www.cs.toronto.edu/~kriz/", "https://cave.cs.toronto.edu/kriz/"),
         layout="cifar",
         channels=3,
+        count=50_000,
     ),
     "usps": Source(
         "digits from envelopes, 7,291 + 2,007 images of 16×16 (8 MB)",
@@ -235,8 +249,9 @@ CATALOGUE = {
         },
         ("https://www.csie.ntu.edu.tw/~cjlin/libsvmtools/datasets/multiclass/",),
         layout="libsvm",
+        count=7_291,
     ),
-    "strokes": Source("built-in digits drawn from a seed, 60,000 + 10,000", DIGITS),
+    "strokes": Source("built-in digits drawn from a seed, 60,000 + 10,000", DIGITS, count=60_000),
     "idx": Source("IDX files of your own: data.train_images and so on, or data.path"),
     "folder": Source("pictures of your own, a directory for every class: data.path"),
     "npz": Source("a .npz file of your own with x_train, y_train, x_test, y_test: data.path"),

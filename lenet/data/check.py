@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet.data.datasets import Split
-from lenet.data.labels import first_names, missing_classes
+from lenet.data.labels import remark_on_missing
 from lenet.data.measure import disagreements, image_facts
 from lenet.system.text import printable, table
 
@@ -85,8 +85,8 @@ def report(splits: dict[str, Split]) -> dict[str, Any]:
             "duplicates": _entry(twins),
         }
         remarks = facts.remarks()
-        if missing := missing_classes(split.labels, split.class_names):
-            remarks.append(f"no images of {_some(missing)}")
+        if missing := remark_on_missing(split.labels, split.class_names, "images"):
+            remarks.append(missing)
         remarks += _remarks(twins, "appear more than once")
         result["remarks"] += [f"{name}: {remark}" for remark in remarks]
     if {"train", "test"} <= set(splits):
@@ -150,10 +150,6 @@ def _remarks(twins: Duplicates, what: str) -> list[str]:
     pairs = ", ".join(f"{a} and {b}" for a, b in twins.examples)
     labels = f", {twins.contradictions:,} of them with another label" * bool(twins.contradictions)
     return [f"{twins.images:,} images {what}{labels} (numbers {pairs})"]
-
-
-def _some(names: tuple[str, ...]) -> str:
-    return f"{'class' if len(names) == 1 else 'classes'} {first_names(names)}"
 
 
 def random_sample(split: Split, per_class: int, seed: int = 0) -> NDArray[np.intp]:

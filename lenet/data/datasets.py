@@ -27,7 +27,7 @@ from lenet.data.cache import cache_directory
 from lenet.data.catalogue import CATALOGUE, FORMATS, find_source
 from lenet.data.labels import Labels, as_labels, check_labels, numbers
 from lenet.data.levels import BYTES, Levels, as_bytes, channels_first, measured
-from lenet.data.own import Paths, read_own, recognise
+from lenet.data.own import Paths, read_own, recognise, what_instead
 from lenet.data.published import read_published
 from lenet.data.reader import Stored
 from lenet.data.strokes import load_strokes
@@ -223,9 +223,7 @@ def format_of(path: Path) -> str:
         there = os.access(path, os.F_OK)
         raise DataError(
             "is not a data set" if there else "there is no such file or directory",
-            remedy="name a directory with IDX files or with pictures by class, a .npz or .csv file"
-            if there
-            else "check the path",
+            remedy=what_instead(path) if there else "check the path",
             file=path,
         )
     return name

@@ -130,12 +130,6 @@ def _directories(path: Path) -> list[Path]:
         entries = sorted(path.iterdir())
     except FileNotFoundError:
         raise DataError("there is no such directory", remedy="check the path", file=path) from None
-    except NotADirectoryError:
-        raise DataError(
-            "is a file; pictures by class are in a directory",
-            remedy="name the directory",
-            file=path,
-        ) from None
     return [entry for entry in entries if entry.name[0] not in "._" and entry.is_dir()]
 
 

@@ -160,6 +160,26 @@ def missing_classes(labels: Labels, names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name, count in zip(names, counts, strict=True) if not count)
 
 
+def remark_on_missing(labels: Labels, names: tuple[str, ...], what: str) -> str | None:
+    """Return the line that reports classes without ``what``, or None if there are none.
+
+    Examples
+    --------
+    >>> remark_on_missing(np.array([0, 2, 2]), ("a", "b", "c"), "images")
+    'no images of class b'
+    """
+    missing = missing_classes(labels, names)
+    if not missing:
+        return None
+    remark = f"no {what} of class{'es' * (len(missing) > 1)} {first_names(missing)}"
+    if missing == ("0",) and names == numbers(len(names)):
+        remark += (
+            ": the labels seem to begin at 1; subtract 1 from them, or leave them so, with an "
+            f"unused class (model.classes {len(names)})"
+        )
+    return remark
+
+
 def first_names(names: Sequence[str]) -> str:
     """Return up to twelve class names, separated by commas, and whether there are more.
 

@@ -29,6 +29,8 @@ SHUFFLE_BLOCK = 65_536
 SLICE = 64
 """Images that go through a network at once: what LeNet-5 computes of them stays in a 2 MB cache."""
 
+MAX_VALIDATION = 5000  # by default
+
 # The streams of random numbers derived from one seed.
 ORDER, DISTORTION, HELD_OUT = range(3)
 
@@ -61,6 +63,17 @@ class Batch:
     step: int
     last: bool
     teacher: Array | None = None
+
+
+def validation_count(given: int | None, count: int) -> int:
+    """Return how many of ``count`` training images are for validation; ``given``, if it is.
+
+    Examples
+    --------
+    >>> validation_count(None, 60_000), validation_count(None, 1000)
+    (5000, 200)
+    """
+    return min(MAX_VALIDATION, count // 5) if given is None else given
 
 
 def held_out(count: int, validation: int, seed: int) -> NDArray[np.int64]:

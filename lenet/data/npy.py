@@ -31,6 +31,8 @@ NPY_HEADER = re.compile(
 )
 MAX_HEADER = 1024
 REMEDY = "save it again with numpy.save or numpy.savez"
+SAVEZ = "numpy.savez(path, x_train=…, y_train=…, x_test=…, y_test=…)"
+NUMBERS = "save pixel values from 0 to 255, and labels that count from 0"
 
 IMAGES = ("x_{split}", "{split}_images", "{split}_x", "{split}_data", "images_{split}")
 LABELS = ("y_{split}", "{split}_labels", "{split}_y", "{split}_targets", "labels_{split}")
@@ -71,7 +73,7 @@ def read_npy(path: Path) -> NDArray[Any]:
         dtype, shape, order, offset = read_npy_header(file.read(MAX_HEADER))
     if dtype.kind not in "buif":
         problem = f"contains {dtype} where numbers are needed"
-        raise DataError(problem, remedy="save it as uint8 from 0 to 255")
+        raise DataError(problem, remedy=NUMBERS)
     here, claimed = path.stat().st_size - offset, math.prod(shape) * dtype.itemsize
     if here < claimed or not claimed:
         problem = f"is a .npy file whose header promises {shape}, and that contains {here:,} bytes"
@@ -108,7 +110,7 @@ def read_npz(path: Path, split: str) -> Stored:
                 raise DataError(
                     f"contains {', '.join(members) or 'no arrays'}, but neither x_{split} and "
                     f"y_{split} nor {split}_images and {split}_labels",
-                    remedy="numpy.savez(path, x_train=…, y_train=…, x_test=…, y_test=…)",
+                    remedy=SAVEZ,
                     file=path,
                 )
             x, y = (_read_member(archive, members[name], path) for name in (images, labels))
@@ -141,9 +143,7 @@ def _read_array(file: IO[bytes], member: zipfile.ZipInfo) -> NDArray[Any]:
     start = file.read(MAX_HEADER)
     dtype, shape, order, offset = read_npy_header(start)
     if dtype.kind not in "buif":
-        raise DataError(
-            f"contains {dtype} where numbers are needed", remedy="save it as uint8 from 0 to 255"
-        )
+        raise DataError(f"contains {dtype} where numbers are needed", remedy=NUMBERS)
     claimed = math.prod(shape) * dtype.itemsize
     here = member.file_size - offset
     if here != claimed or not claimed or claimed > MAX_INFLATION * member.compress_size + 1024:

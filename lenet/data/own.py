@@ -12,13 +12,15 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from lenet.data.folder import class_directories, read_folder, split_directories
+from lenet.data.folder import EXTENSIONS, class_directories, read_folder, split_directories
 from lenet.data.idx import GZIP_MAGIC, TYPES, read_idx
 from lenet.data.lookup import listed, own_files
-from lenet.data.npy import NPY_MAGIC, read_npy, read_npz
+from lenet.data.npy import NPY_MAGIC, SAVEZ, read_npy, read_npz
 from lenet.data.reader import Stored
 from lenet.data.table import read_table
 from lenet.system.errors import ConfigError, DataError
+
+ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"}
 
 Paths = Mapping[str, str | os.PathLike[str] | None]
 
@@ -28,14 +30,17 @@ def recognise(path: Path) -> str | None:
     if path.is_dir():
         if len(own_files(path)) >= 2:
             return "idx"
-        tables = [p for p in listed(path) if p.suffix.lower() in {".csv", ".tsv"}]
         train, _ = split_directories(path)
         if class_directories(train or path):
             return "folder"
-        return "csv" if tables else None
+        return "csv" if _tables(path) else None
     if path.suffix.lower() in {".npz", ".csv", ".tsv"}:
         return "npz" if path.suffix.lower() == ".npz" else "csv"
     return None
+
+
+def _tables(path: Path) -> list[Path]:
+    return [p for p in listed(path) if p.suffix.lower() in {".csv", ".tsv"}]
 
 
 def read_own(
@@ -80,10 +85,38 @@ def read_own(
         return Stored(read_array(images), read_array(labels), images, labels)
     place = _find_path(name, path, directory)
     if name == "folder":
+        fits = place.is_dir()
+    else:
+        fits = not place.is_dir() or (name == "csv" and bool(_tables(place)))
+    if not fits and os.access(place, os.F_OK):
+        kind = "directory" if place.is_dir() else "file"
+        remedy = what_instead(place)
+        raise DataError(f"is a {kind}, but data.name is {name}", remedy=remedy, file=place)
+    if name == "folder":
         return read_folder(place, split, size)
-    if place.is_dir() and name == "npz":
-        raise DataError("is a directory", remedy="name the .npz file", file=place)
     return read_npz(place, split) if name == "npz" else read_table(place, split)
+
+
+def what_instead(path: Path) -> str:
+    """Return what to do with a path that is no data set, or not one of the format expected.
+
+    Examples
+    --------
+    >>> what_instead(Path("digits.h5"))
+    'load it in Python and save it: numpy.savez(path, x_train=…, y_train=…, x_test=…, y_test=…)'
+    """
+    other = recognise(path)
+    if other is not None:
+        return f"set data.name to {other}, or name it with --data"
+    if path.is_dir():
+        if any(p.suffix.lower() in EXTENSIONS for p in listed(path)):
+            return "move its pictures into directories, one per class"
+        return "name a directory with IDX files or with pictures by class, a .npz or .csv file"
+    if path.suffix.lower() in ARCHIVES:
+        return "unpack it, and name the directory"
+    if path.suffix.lower() in EXTENSIONS:
+        return "name the directory that contains one directory of pictures per class"
+    return f"load it in Python and save it: {SAVEZ}"
 
 
 def read_array(path: Path) -> NDArray[Any]:
@@ -164,6 +197,10 @@ def _find_role(role: str, files: Paths, path: Path | None, directory: Path | Non
             return found[role]
     if named is not None:
         return Path(named)
+    if path is not None and path.is_file():
+        raise DataError(
+            "is a file; IDX files are in a directory", remedy=what_instead(path), file=path
+        )
     if path is not None or directory is not None:
         looked = path or directory
         raise DataError(

@@ -188,7 +188,7 @@ def _check_md5(path: Path, published: str) -> None:
 
 
 def _wrong(path: Path, why: str) -> DataError:
-    remedy = "replace it, or use it as your own with data.name: idx"
+    remedy = "replace it, or name its directory, to use it as your own data"
     return DataError(f"is not the published file: {why}", remedy=remedy, file=path)
 
 

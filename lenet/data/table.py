@@ -133,7 +133,8 @@ def _parse(path: Path) -> tuple[NDArray[Any], list[str]]:
 
     Pixels that are bytes are cached: the second time they are as fast to read as an IDX file.
     """
-    status = path.stat()
+    with reading(path, DataError):
+        status = path.stat()
     key = f"{path.resolve()}\0{status.st_size}\0{status.st_mtime_ns}\0{VERSION}".encode()
     fresh: list[tuple[NDArray[Any], list[str]]] = []
 
@@ -171,8 +172,8 @@ def _parse_anew(path: Path) -> tuple[NDArray[Any], list[str]]:
     cells, delimiter = _first_row(path)
     if not _is_image(len(cells) - 1):
         raise DataError(
-            f"has {len(cells) - 1} columns beside the label, which are no square image",
-            remedy="give a label and the pixels of a square image in every row",
+            f"has {len(cells)} columns, which are not a label and the pixels of a square image",
+            remedy="give these in every row; pictures in files belong into one directory per class",
             file=path,
         )
     words: list[str] = []

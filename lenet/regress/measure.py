@@ -85,7 +85,7 @@ def measure(config: Config, split: Split, fast_enough: float = 0.0) -> Measureme
     GateFailed
         Training diverged.
     """
-    if not config.data.validation:
+    if config.data.validation == 0:
         raise ConfigError(
             "is 0, and the gate measures accuracy on validation images",
             remedy="set a thousand or more aside",

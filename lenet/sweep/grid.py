@@ -58,7 +58,7 @@ def make_plan(
                 key="--grid",
             )
         )
-    if not config.data.validation:
+    if config.data.validation == 0:
         problems.append(
             ConfigError(
                 "is 0, so there are no images to choose the best run by",

@@ -20,7 +20,7 @@ from lenet.data.augmentation import Distorter
 from lenet.data.catalogue import FORMATS, ROLES
 from lenet.data.degradation import DEGRADATIONS, Degrader
 from lenet.data.labels import numbers
-from lenet.data.loader import Loader, held_out
+from lenet.data.loader import Loader, held_out, validation_count
 from lenet.data.measure import ImageFacts, fit_preprocessing, image_facts
 from lenet.data.pool import Pool
 from lenet.data.preprocessing import Preprocessing, image_shape
@@ -214,7 +214,8 @@ def with_data(
 def validation_indices(config: Config, count: int) -> NDArray[np.int64]:
     """Return the indices of the validation images among ``count`` training images."""
     used = min(count, config.data.limit or count)
-    return held_out(used, config.data.validation, config.data.validation_seed)
+    count = validation_count(config.data.validation, used)
+    return held_out(used, count, config.data.validation_seed)
 
 
 def split_indices(config: Config, split: str, count: int) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from lenet.config.schema import Config
+from lenet.data.loader import validation_count
 from lenet.system.errors import DataError, SystemFailure
 from lenet.system.files import keep_as, replacing
 from lenet.system.terminal import supports_progress_bar
@@ -138,9 +139,13 @@ class ChanceWarning(Callback):
     def __init__(self, config: Config, say: Callable[[str], None]) -> None:
         self.config, self.say = config, say
         self.share: float | None = None
+        self.validation = 0
 
     def on_classes(self, counts: NDArray[np.int64]) -> None:
-        self.share = float(counts.max() / counts.sum())
+        count = int(counts.sum())
+        self.share = float(counts.max() / count)
+        used = min(count, self.config.data.limit or count)
+        self.validation = validation_count(self.config.data.validation, used)
 
     def on_epoch(self, event: EpochEvent, best: bool, snapshot: Snapshot) -> None:
         s = self.share
@@ -149,7 +154,7 @@ class ChanceWarning(Callback):
         accuracy = event.train_accuracy
         if event.val_accuracy is not None:
             accuracy = event.val_accuracy
-            deviation = math.sqrt(s * (1 - s) / max(self.config.data.validation, 1))
+            deviation = math.sqrt(s * (1 - s) / max(self.validation, 1))
             if accuracy >= s + max(0.05 * (1 - s), 3 * deviation):
                 return
         self.say(

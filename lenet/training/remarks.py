@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from os import PathLike
+
+import numpy as np
 
 from lenet.config.schema import Config
 from lenet.data.catalogue import FORMATS
 from lenet.data.datasets import Split
-from lenet.data.labels import first_names, missing_classes, numbers
+from lenet.data.labels import first_names, remark_on_missing
 from lenet.data.measure import ImageFacts, disagreements, image_facts
 from lenet.system.errors import LenetError
 from lenet.training.build import load_split
@@ -18,14 +19,8 @@ def remarks_on_training(config: Config, found: Split, facts: ImageFacts) -> list
     """Return what to report about training images: levels, background, missing classes."""
     measured = config.model.scale is None and config.model.shift is None
     remarks = facts.remarks() if measured else []
-    missing = missing_classes(found.labels, found.class_names)
-    if missing:
-        remark = f"no training images of {_classes(missing)}"
-        if missing == ("0",) and found.class_names == numbers(len(found.class_names)):
-            remark += ": the labels seem to begin at 1; subtract 1 from them, or leave them so, "
-            remark += f"with model.classes {len(found.class_names)}"
-        remarks.append(remark)
-    return remarks
+    missing = remark_on_missing(found.labels, found.class_names, "training images")
+    return [*remarks, *([missing] if missing else [])]
 
 
 def remarks_on_test(
@@ -54,11 +49,12 @@ def remarks_on_test(
     except LenetError as error:
         return [f"no usable test images: {error}"]
     remarks = disagreements(facts, image_facts(test.images))
-    missing, known = (missing_classes(s.labels, s.class_names) for s in (test, training))
-    if only_here := [name for name in missing if name not in known]:
-        remarks.append(f"no test images of {_classes(only_here)}")
+    counts = [np.bincount(s.labels, minlength=len(s.class_names)) for s in (training, test)]
+    absent = [
+        name
+        for name, here, there in zip(test.class_names, *counts, strict=True)
+        if here and not there
+    ]
+    if absent:
+        remarks.append(f"no test images of class{'es' * (len(absent) > 1)} {first_names(absent)}")
     return remarks
-
-
-def _classes(names: Sequence[str]) -> str:
-    return f"class{'es' * (len(names) > 1)} {first_names(names)}"

@@ -119,7 +119,9 @@ def for_network(
     try:
         checkpoint.preprocessing.check(found.images)
     except DataError as error:
-        error.file, error.remedy = file, "give images of the size that it was trained on"
+        C, H, W = checkpoint.preprocessing.input_shape
+        channels = "1 channel" if C == 1 else f"{C} channels"
+        error.file, error.remedy = file, f"give images of at most {H}×{W} with {channels}"
         raise
     if found.class_names == checkpoint.class_names:
         return found
@@ -138,10 +140,13 @@ def _as_classes(
     if unnamed and len(theirs) <= len(names):
         return found.labels
     if len(theirs) != len(names):
+        from_one = unnamed and found.labels.min() == 1 and len(theirs) == len(names) + 1
         raise ConfigError(
             f"has {len(theirs)} classes ({first_names(theirs)}), the network has {len(names)} "
             f"({first_names(names)})",
-            remedy="name data with the classes of the network",
+            remedy="subtract 1 from the labels, which seem to begin at 1"
+            if from_one
+            else "name data with the classes of the network",
             file=file,
         )
     warn(
