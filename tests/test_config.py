@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tomllib
 from dataclasses import FrozenInstanceError
 from itertools import pairwise
@@ -36,6 +37,7 @@ from lenet.config.schema import (
 from lenet.config.strict_yaml import parse
 from lenet.config.writer import reference_markdown, to_yaml
 from lenet.data.augmentation import Distorter
+from lenet.models.packaged import MODELS
 from lenet.system.errors import ConfigError, SystemFailure
 
 ROOT = Path(__file__).parent.parent
@@ -113,6 +115,24 @@ def test_checkpoint_every_is_steps_seconds_or_null(value):
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.name)
 def test_every_file_in_configs_loads(path):
     assert load_config(path).output.dir != Config().output.dir
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_network_as_a_list_prints_short_numbers(name):
+    text = CliRunner().invoke(cli, ["config", "--model", name]).output
+    assert not re.search(r"[:[ ]-?\d\.\d{9}", text)
+    made, listed = Config().with_values({"model.name": name}), Config.from_dict(parse(text))
+    assert listed.model.specification() == made.model.specification()
+
+
+def test_a_network_as_a_list_has_the_classes_of_the_data():
+    output = (
+        CliRunner()
+        .invoke(cli, ["config", "--model", "lenet5", "--set", "data.name=emnist-balanced"])
+        .output
+    )
+    assert "units: 47}" in output
+    assert "classes: 47\n" in output
 
 
 # --- Packaged configurations ---------------------------------------------------------------------

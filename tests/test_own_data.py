@@ -629,7 +629,7 @@ def test_folders_that_are_bad(tmp_path):
         load_path(tmp_path / "own", "train")
     with pytest.raises(ConfigError, match=r"^data.path: is not given; name the directory"):
         load_dataset("folder", "train")
-    with pytest.raises(DataError, match="is a file, but data.name is folder; name the directory"):
+    with pytest.raises(DataError, match=r"is a file, but data.name is folder; name the directory"):
         load_dataset("folder", "train", path=root / "a" / "004.pgm")
 
 

@@ -43,5 +43,5 @@ def config(file: Path | None, overrides: tuple[str, ...], model: str | None, as_
     # Bytes, so that the output is UTF-8 whatever the terminal's encoding.
     found = load_config(file, overrides)
     if model is not None:
-        found = found.with_values({"model.name": model}).with_layers()
+        found = found.with_values({"model.name": model}).for_named_data().with_layers()
     click.echo(to_yaml(found).encode(), nl=False)

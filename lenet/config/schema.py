@@ -658,13 +658,17 @@ class Config(_Checked):
         """
         made = self.model.specification()
         options = {f"model.{key}": getattr(Model, key) for key in LENET5}
+        scaling = {
+            f"model.{key}": getattr(made, key)
+            for key in ("scale", "shift")
+            if getattr(made, key) != getattr(Specification, key)
+        }
         return self.with_values(
             {
                 **options,
+                **scaling,
                 "model.layers": made.layers,
                 "model.input": made.input_shape,
-                "model.scale": made.scale,
-                "model.shift": made.shift,
                 "model.initializer": made.initializer,
             }
         )
