@@ -9,6 +9,7 @@ from tiny import write_bars
 
 from lenet.config.schema import Config
 from lenet.config.writer import to_yaml
+from lenet.system.machine import usable_cores
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -31,6 +32,18 @@ from lenet.inspect import plots
 from lenet.training.restore import read_checkpoint, restore_network
 network = restore_network(read_checkpoint(Path("run") / "best.npz"))
 plots.filters(network, ["C5"])
+""",
+    """
+from lenet import register_layer
+from lenet.nn.linear import Linear
+
+class Head(Linear):
+    pass
+
+register_layer("head", Head)
+layers = [{"type": "convolution", "filters": 2, "kernel": 5}, {"type": "head", "F": 3}]
+keys = {"model.layers": layers, "train.workers": "auto", "output.dir": "own"}
+run_training(config.with_values(keys), warn=print).workers
 """,
 ]
 
@@ -64,7 +77,7 @@ def text(outputs: list[dict[str, object]], stream: str) -> str:
 def test_a_notebook_trains_with_two_workers_and_shows_figures(notebook, tmp_path):
     values = write_bars(tmp_path) | {"output.dir": "run", "train.workers": 2}
     Path("config.yaml").write_text(to_yaml(Config().with_values(values)))
-    trained, drawn = notebook(CELLS)
+    trained, drawn, own = notebook(CELLS)
     assert text(trained, "stdout") == "once\n"
     lines = text(trained, "stderr")
     assert lines.startswith("training with 2 workers\n")
@@ -73,3 +86,9 @@ def test_a_notebook_trains_with_two_workers_and_shows_figures(notebook, tmp_path
     assert "epoch 2/2  lr" in lines
     assert trained[-1]["data"]["text/plain"] == "(2, 2)"
     assert drawn[-1]["data"]["image/png"]
+    # Workers cannot import a class that is defined in the notebook.
+    assert own[-1]["data"]["text/plain"] == "1"
+    if usable_cores() > 1:
+        assert "training with one worker instead of 2: a worker cannot import" in text(
+            own, "stdout"
+        )

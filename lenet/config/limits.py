@@ -33,10 +33,10 @@ class Tolerances:
     gradient_error: float = _limit(1e-6, "Relative error of a gradient, in float64")
     identity_error: float = _limit(1e-10, "Relative error of an identity, in float64")
     slowdown: float = _limit(
-        0.2, "Loss of speed, as a fraction, on the baseline's processor and libraries"
+        0.12, "Loss of speed, as a fraction, on the baseline's processor and libraries"
     )
     slowdown_busy: float = _limit(
-        0.3, "Loss of speed if a quarter of the time or more was spent waiting for a core"
+        0.16, "Loss of speed if a quarter of the time or more was spent waiting for a core"
     )
     slowdown_elsewhere: float = _limit(
         0.5, "Loss of speed on another processor or with other libraries"

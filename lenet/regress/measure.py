@@ -31,7 +31,8 @@ STEPS_PER_PROBE = 8
 PROBE_SIZE = 256  # of the timed product's matrices: three of them fit into the cache of a core
 NEGLIGIBLE_LOSS = 1e-3  # lower ones are compared as this: near zero, rounding decides
 FASTEST = 0.01  # this fraction of the steps is taken to be undisturbed
-MAX_RUNS = 30  # a slow run counts only if all of so many were slow: over a minute
+MAX_RUNS = 30  # a slow run counts only if all of so many were slow, or all in MAX_SECONDS
+MAX_SECONDS = 100.0
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def measure(config: Config, split: Split, fast_enough: float = 0.0) -> Measureme
         The training images.
     fast_enough
         Speed in images per 10⁹ operations. While no run has reached it, training is repeated, up
-        to thirty runs in all: what slows a machine down for a while is not the code.
+        to thirty runs in all or 100 seconds: what slows a machine down for a while is not the code.
 
     Raises
     ------
@@ -91,10 +92,15 @@ def measure(config: Config, split: Split, fast_enough: float = 0.0) -> Measureme
             remedy="set a thousand or more aside",
             key="data.validation",
         )
+    end = time.monotonic() + MAX_SECONDS
     runs = [_train(config, split), _train(config, split)]
     shown = supports_progress_bar(sys.stderr)
     with tqdm(desc="fastest of", total=MAX_RUNS, initial=2, leave=False, disable=not shown) as bar:
-        while len(runs) < MAX_RUNS and max(run.images_per_gflop for run in runs) < fast_enough:
+        while (
+            len(runs) < MAX_RUNS
+            and time.monotonic() < end
+            and max(run.images_per_gflop for run in runs) < fast_enough
+        ):
             runs.append(_train(config, split))
             bar.update()
     first, fastest = runs[0], max(runs, key=lambda run: run.images_per_gflop)
