@@ -457,14 +457,16 @@ class Model:
         number: int = 0,
         layer: str | None = None,
         unit: int | None = None,
+        label: str | None = None,
     ) -> Any:  # noqa: ANN401 - Matplotlib is optional
         """Return a Matplotlib figure, one of those of ``lenet inspect``; needs the extra ``viz``.
 
         Parameters
         ----------
         what
-            ``filters``; of an image ``maps``, ``patches``, ``deconv``, ``field`` or ``edges``; of
-            many images ``embedding`` and ``reliability``, which need labels.
+            ``filters``; of an image ``maps``, ``patches``, ``gradients``, ``col2im``, ``rotation``,
+            ``switches``, ``deconv``, ``field`` or ``edges``; of many images ``embedding`` and
+            ``reliability``, which need labels.
         images, labels
             Images (N,H,W) or (N,C,H,W); by default the test images of the data set that the network
             was trained on.
@@ -473,6 +475,8 @@ class Model:
         layer, unit
             A layer's name and the number of one of its units, in place of those that the plot
             chooses.
+        label
+            The class for which the gradient is computed; by default the most probable wrong one.
 
         Raises
         ------
@@ -492,7 +496,9 @@ class Model:
             else:
                 images, labels = self._pair(images, labels)
             test = Split(images, labels, self.class_names)
-        draw = inspect(self.checkpoint(), what, number=number, layer=layer, unit=unit, test=test)
+        draw = inspect(
+            self.checkpoint(), what, number=number, layer=layer, unit=unit, label=label, test=test
+        )
         return draw()
 
     def __repr__(self) -> str:

@@ -24,7 +24,7 @@ from lenet.system.errors import LenetError
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/**/*.md")])
 DERIVATION = ROOT / "docs" / "derivation.md"
-MAX_BYTES = 60_000  # of a figure
+MAX_BYTES = 120_000  # of a figure
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

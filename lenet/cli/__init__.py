@@ -33,7 +33,7 @@ COMMANDS = {
     "predict": "Recognise the digit in an image file.",
     "summary": "Show the layers, shapes, patch matrices and weights of a network.",
     "config": "Print the complete configuration.",
-    "inspect": "Plot filters, activations, patches and receptive fields.",
+    "inspect": "Plot filters, activations, patches, gradients and receptive fields.",
     "export": "Export a network to ONNX or C.",
     "import": "Import a network from ONNX.",
     "play": "Write a page that shows a network at work, forward and backward.",

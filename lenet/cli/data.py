@@ -132,17 +132,15 @@ def show(
         lenet data show pictures/ --set data.size=[32,32]
     """  # noqa: D301 - click's mark for lines to leave as they are
     from lenet.data import check
-    from lenet.inspect import figures, plots
+    from lenet.inspect import figures, image_plots
 
     found = _load(name_or_path, split, data_dir, overrides)
-    chosen = check.random_sample(found, plots.SAMPLES, seed)
+    chosen = check.random_sample(found, image_plots.SAMPLES, seed)
     name = Path(name_or_path).resolve().stem
     path = out or Path(f"{name}.png")
     title = f"{name}, {split}: a random sample of each class of {len(found.images):,}"
-    figures.write_figure(
-        path,
-        lambda: plots.samples(found.images[chosen], found.labels[chosen], found.class_names, title),
-    )
+    shown = found.images[chosen], found.labels[chosen]
+    figures.write_figure(path, lambda: image_plots.samples(*shown, found.class_names, title))
     click.echo(path)
 
 

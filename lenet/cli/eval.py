@@ -120,9 +120,11 @@ def _expand(path: Path) -> list[Path]:
 
 
 def _draw_mistakes(picture: Path, checkpoint: Checkpoint, data_dir: Path | None) -> None:
-    from lenet.inspect import figures, plots
+    from lenet.inspect import figures, image_plots
     from lenet.training.mistakes import evaluate_with_mistakes
 
     worst = evaluate_with_mistakes(checkpoint, str(data_dir) if data_dir else None).mistakes
     title = f"The {len(worst)} worst mistakes on {checkpoint.config.data.name}"
-    figures.write_figure(picture, lambda: plots.mistakes(worst, checkpoint.class_names, title))
+    figures.write_figure(
+        picture, lambda: image_plots.mistakes(worst, checkpoint.class_names, title)
+    )

@@ -1,31 +1,42 @@
-"""``lenet inspect``: plots of a network's filters and of its outputs for an image."""
+"""``lenet inspect``: plots of a network's filters, and of its passes for an image."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from textwrap import wrap
 from typing import Final
 
 import click
 
 from lenet.cli.options import DATA, DATA_DIR
-
-# The plots, and which of IMAGE, --layer and --unit each takes.
-TAKES: Final[dict[str, set[str]]] = {
-    "filters": {"--layer"},
-    "maps": {"IMAGE"},
-    "patches": {"IMAGE", "--layer"},
-    "deconv": {"IMAGE", "--layer", "--unit"},
-    "field": {"IMAGE", "--layer", "--unit"},
-    "edges": {"IMAGE"},
-    "embedding": set(),
-    "reliability": set(),
-}
+from lenet.inspect.catalogue import IMAGE, LABEL, LAYER, PLOTS, UNIT, Plot
 
 
-@click.command()
+def _lines(name: str, plot: Plot) -> str:
+    """Return a plot's name, and beside it what it shows."""
+    image = f"{IMAGE}: " if IMAGE in plot.takes else ""
+    return "\n".join(wrap(f"{name:<11}{image}{plot.shows}", 76, subsequent_indent=11 * " "))
+
+
+LINES: Final = "\n".join(_lines(name, plot) for name, plot in PLOTS.items())
+HELP: Final = f"""Plot what the network of CHECKPOINT has learnt. Needs the extra viz.
+
+WHAT is one of:
+
+\b
+{LINES}
+
+\b
+    lenet inspect runs/mnist/best.npz maps --digit 7
+    lenet inspect pretrained gradients --digit 7 --label 3
+    lenet inspect pretrained rotation photo.jpg --layer C3 --out rotation.svg
+"""
+
+
+@click.command(help=HELP)
 @click.argument("checkpoint", type=click.Path(path_type=Path), metavar="CHECKPOINT|pretrained")
-@click.argument("what", type=click.Choice(list(TAKES)), metavar="WHAT")
+@click.argument("what", type=click.Choice(list(PLOTS)), metavar="WHAT")
 @click.argument("image", required=False, type=click.Path(path_type=Path))
 @click.option(
     "--digit",
@@ -35,6 +46,11 @@ TAKES: Final[dict[str, set[str]]] = {
 )
 @click.option("--layer", metavar="NAME", help="Name of the layer, e.g. C3 or S4.")
 @click.option("--unit", type=int, metavar="N", help="Index of the unit in the layer.")
+@click.option(
+    "--label",
+    metavar="CLASS",
+    help="Class for which the gradient is computed.  [default: the most probable wrong one]",
+)
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -50,32 +66,20 @@ def inspect(
     digit: int | None,
     layer: str | None,
     unit: int | None,
+    label: str | None,
     out: Path | None,
     data: str | None,
     data_dir: Path | None,
 ) -> None:
-    """Plot what the network of CHECKPOINT has learnt. Needs the extra viz.
-
-    WHAT is one of:
-
-    \b
-    filters          the kernels of the first two convolutions, or of --layer
-    maps IMAGE       the output of each layer, with the shapes of the patch matrices
-    patches IMAGE    the patch matrix of the first convolution, or of --layer
-    deconv IMAGE     the input pixels behind the strongest units of the last pooling, or of
-                     --layer, or one --unit
-    field IMAGE      the receptive field of a unit of each convolution and pooling, or of --layer
-    edges IMAGE      edge kernels, and average compared with max pooling
-    embedding        the last hidden layer for 1,000 test images, in two dimensions
-    reliability      how often the network is right, by the probability of its prediction
-
-    \b
-        lenet inspect runs/mnist/best.npz maps --digit 7
-        lenet inspect pretrained deconv photo.jpg --layer C3 --out c3.svg
-    """  # noqa: D301 - click's mark for lines to leave as they are
-    given = {"IMAGE": image or digit is not None, "--layer": layer, "--unit": unit is not None}
+    """Plot what the network of a checkpoint has learnt."""
+    given = {
+        IMAGE: image or digit is not None,
+        LAYER: layer,
+        UNIT: unit is not None,
+        LABEL: label is not None,
+    }
     for name, value in given.items():
-        if value and name not in TAKES[what]:
+        if value and name not in PLOTS[what].takes:
             raise click.UsageError(f"{what} takes no {name}")
     if image and digit is not None:
         raise click.UsageError("give IMAGE or --digit, not both")
@@ -95,6 +99,7 @@ def inspect(
         number=digit or 0,
         layer=layer,
         unit=unit,
+        label=label,
         data_dir=str(data_dir) if data_dir else None,
     )
     path = out or Path(f"{what}.png")

@@ -4,8 +4,8 @@ Needs the extra ``viz``. Figures are made without pyplot: no window, no global s
 Matplotlib settings are ignored, and neither time nor machine is written into the file: the same
 numbers give the same bytes.
 
-White is large and black is small everywhere. Where zero matters the scale is symmetric: zero is
-the middle grey.
+Signed numbers have the colours of :mod:`lenet.system.colours`, on a scale with zero in the middle.
+Numbers without a sign, such as pixels, are grey: white is large, black is small.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from lenet.data.pixels import for_display
 from lenet.nn.im2col import Array
+from lenet.system.colours import NEGATIVE, POSITIVE, ZERO
 from lenet.system.errors import ConfigError
 from lenet.system.extras import require
 from lenet.system.files import replacing
@@ -37,7 +38,9 @@ SETTINGS: Final = {
     "image.interpolation": "nearest",
     "svg.hashsalt": "lenet",
 }
-FRAMES: Final = ("#ff9500", "#00b3ff", "#ff4fd8")  # visible on black and on white
+FRAMES: Final = (*("#ff9500", "#00b3ff", "#ff4fd8", "#7be04a", "#ffe14d", "#c7a6ff", "#ffffff"),)
+"""Colours of frames, with a black line around them visible on any background."""
+MAX_NUMBERS: Final = 16  # columns of an image up to which its numbers are written
 
 
 def figure_format(path: Path) -> str:
@@ -94,7 +97,7 @@ def write_figure(path: Path, draw: Callable[[], Any]) -> None:
 
 
 def _with_palette(png: BytesIO) -> BytesIO:
-    """Return a PNG of at most half the size: greys and three colours fit a palette of 256."""
+    """Return a PNG of at most half the size: two scales and some frames fit a palette of 256."""
     small = BytesIO()
     with require("PIL.Image", extra="viz").open(png) as image:  # Matplotlib needs it too
         image.convert("RGB").quantize(256).save(small, "PNG", optimize=True)
@@ -108,6 +111,12 @@ def new_figure(width: float, height: float, title: str) -> Any:  # noqa: ANN401 
     )
     figure.suptitle("\n".join(wrap(plain_text(title), int(12 * width))))
     return figure
+
+
+def explain(figure: Any, words: str) -> None:  # noqa: ANN401
+    """Write an explanation below a figure or a part of one, in lines as wide as it is."""
+    inches = figure.bbox.width / SETTINGS["figure.dpi"]
+    figure.supxlabel("\n".join(wrap(words, int(13 * inches))), fontsize=9)
 
 
 def plain_text(text: str) -> str:
@@ -133,13 +142,46 @@ def show(axes: Any, image: Array, limits: tuple[float, float], aspect: str = "eq
     return axes.imshow(image, cmap=grey, vmin=low, vmax=high, aspect=aspect)
 
 
+def show_signed(axes: Any, numbers: Array, largest: float, aspect: str = "equal") -> Any:  # noqa: ANN401
+    """Draw signed numbers (H,W) in two colours, from −largest to largest; NaN is white."""
+    colours = require("matplotlib.colors", extra="viz").LinearSegmentedColormap
+    scale = [tuple(part / 255 for part in colour) for colour in (NEGATIVE, ZERO, POSITIVE)]
+    signed = colours.from_list("signed", scale).with_extremes(bad="white")
+    axes.set(xticks=[], yticks=[])
+    return axes.imshow(numbers, cmap=signed, vmin=-largest, vmax=largest, aspect=aspect)
+
+
+def write_numbers(axes: Any, drawn: Any, form: str = "{:.1f}", size: float = 7) -> None:  # noqa: ANN401
+    """Write the numbers of a drawn image into its pixels, if it is small."""
+    numbers = drawn.get_array()
+    rows, columns = numbers.shape
+    if columns > MAX_NUMBERS or rows > 2 * MAX_NUMBERS:
+        return
+    for (i, j), number in np.ndenumerate(numbers):
+        light = np.dot(drawn.to_rgba(number)[:3], (0.3, 0.59, 0.11)) > 0.5
+        text, colour = form.format(number), "black" if light else "white"
+        text = text if float(text) else text.lstrip("-")  # no negative zero
+        axes.text(
+            j, i, text, ha="center", va="center", color=colour, fontsize=size
+        )  # fmt: skip
+
+
 def show_channels(axes: Any, image: Array, limits: tuple[float, float]) -> None:  # noqa: ANN401
     """Draw (C,H,W) between limits: three channels as red, green and blue, else their mean."""
-    low, high = limits
     if len(image) == 3:
+        low, high = limits
         show(axes, np.clip((image.transpose(1, 2, 0) - low) / (high - low), 0, 1), limits)
     else:
         show(axes, image.mean(axis=0), limits)
+
+
+def show_signed_channels(axes: Any, numbers: Array) -> None:  # noqa: ANN401
+    """Draw signed (C,H,W): three channels as red, green and blue around grey, else their mean."""
+    if len(numbers) == 3:
+        show_channels(axes, numbers, (-largest(numbers), largest(numbers)))
+    else:
+        mean = numbers.mean(axis=0)
+        show_signed(axes, mean, largest(mean))
 
 
 def show_raw(axes: Any, image: NDArray[np.uint8]) -> None:  # noqa: ANN401
@@ -147,10 +189,9 @@ def show_raw(axes: Any, image: NDArray[np.uint8]) -> None:  # noqa: ANN401
     show(axes, for_display(image), (0, 255))
 
 
-def symmetric(numbers: Array) -> tuple[float, float]:
-    """Return limits with zero in the middle."""
-    largest = float(np.abs(numbers).max()) or 1.0
-    return -largest, largest
+def largest(numbers: Array) -> float:
+    """Return the largest absolute value, or 1 if all numbers are zero."""
+    return float(np.abs(numbers).max()) or 1.0
 
 
 def spanned(numbers: Array) -> tuple[float, float]:
@@ -165,7 +206,7 @@ def spanned(numbers: Array) -> tuple[float, float]:
 def tiles(images: Array) -> Array:
     """Arrange images (rows, columns, H, W) side by side, with gaps of NaN."""
     rows, columns, H, W = images.shape
-    gap = _gap(W)
+    gap = tile_gap(W)
     sheet = np.full((rows * (H + gap) - gap, columns * (W + gap) - gap), np.nan, np.float32)
     for i, j in np.ndindex(rows, columns):
         top, left = i * (H + gap), j * (W + gap)
@@ -173,22 +214,23 @@ def tiles(images: Array) -> Array:
     return sheet
 
 
-def _gap(size: int) -> int:
-    return max(1, size // 10)
+def tile_gap(width: int) -> int:
+    """Return the pixels between tiles of this width."""
+    return max(1, width // 10)
 
 
-def outline_tiles(axes: Any, images: Array) -> None:  # noqa: ANN401
-    """Draw a line around every tile: both the gaps and the largest numbers are white."""
+def outline_tiles(axes: Any, images: Array, count: int) -> None:  # noqa: ANN401
+    """Draw a line around the first tiles: both the gaps and the largest numbers are white."""
     rows, columns, H, W = images.shape
-    for i, j in np.ndindex(rows, columns):
-        frame(axes, (i * (H + _gap(W)), j * (W + _gap(W)), H, W), "black", 0.6, halo=0)
+    for i, j in list(np.ndindex(rows, columns))[:count]:
+        frame(axes, (i * (H + tile_gap(W)), j * (W + tile_gap(W)), H, W), "black", 0.6, halo=0)
     axes.spines[:].set_visible(False)
 
 
-def number_tiles(axis: Any, count: int, size: int) -> None:  # noqa: ANN401
-    """Write the tiles' numbers on an axis."""
-    step = size + _gap(size)
-    axis.set_ticks([k * step + (size - 1) / 2 for k in range(count)], range(count))
+def number_tiles(axis: Any, count: int, size: int, gap: int, step: int = 1) -> None:  # noqa: ANN401
+    """Write the tiles' numbers, ``step`` apart, on an axis."""
+    middles = [k * (size + gap) + (size - 1) / 2 for k in range(count)]
+    axis.set_ticks(middles, [step * k for k in range(count)])
     axis.set_tick_params(length=0)
 
 
@@ -213,3 +255,18 @@ def outlined(colour: str, width: float) -> list[Any]:
     """Return the effect of a wider line below: colours stay readable on any background."""
     effects = require("matplotlib.patheffects", extra="viz")
     return [effects.withStroke(linewidth=width, foreground=colour)]
+
+
+def colour_spines(axes: Any, colour: str, line: float = 2) -> None:  # noqa: ANN401
+    """Give the axes a frame of this colour."""
+    for spine in axes.spines.values():
+        spine.set(edgecolor=colour, linewidth=line)
+
+
+def number_columns(axes: Any, columns: Sequence[int]) -> None:  # noqa: ANN401
+    """Write 1, 2, … below the marked columns of a matrix; the first two are neighbours."""
+    axes.set_xticks(columns, [f"{k}\N{NO-BREAK SPACE}" for k in range(1, len(columns) + 1)])
+    ends = ("right", "left", "center")
+    for label, end, colour in zip(axes.get_xticklabels(), ends, FRAMES, strict=False):
+        label.set_horizontalalignment(end)
+        label.set(color=colour, weight="bold", path_effects=outlined("black", 1.5))

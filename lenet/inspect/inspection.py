@@ -1,8 +1,10 @@
-"""From a checkpoint and a request to a figure: which image, which layers and which units."""
+"""From a checkpoint and a request to a figure: which image, layers, units and labels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,7 +13,20 @@ from numpy.typing import NDArray
 
 from lenet.data.datasets import Split
 from lenet.data.imagefile import read_array, read_images
-from lenet.inspect import plots, views
+from lenet.inspect import (
+    catalogue,
+    gradient_plots,
+    layers,
+    patch_plots,
+    plots,
+    product_plots,
+    products,
+    unit_plots,
+    units,
+    winners,
+)
+from lenet.nn.im2col import Array
+from lenet.nn.network import Network
 from lenet.predict.preparation import Preparation
 from lenet.system.errors import ConfigError, ImageError
 from lenet.system.registry import lookup
@@ -21,12 +36,11 @@ from lenet.training.evaluation import evaluate_probabilities
 from lenet.training.mistakes import predict_split
 from lenet.training.restore import plain_network
 
-PLOTS: Final = dict.fromkeys(
-    ("filters", "maps", "patches", "deconv", "field", "edges", "embedding", "reliability")
-)
-MAX_UNITS: Final = 7  # units of a layer in one figure, beside the input
-MAX_LAYERS: Final = 7  # layers in the figure of receptive fields
+MAX_UNITS: Final = 4  # units of a layer in the plot of deconvolution
+MAX_FIELDS: Final = 7  # layers in the plot of receptive fields
 EMBEDDED: Final = 1000  # test images
+
+Draw = Callable[[], Any]
 
 
 def inspect(
@@ -37,9 +51,10 @@ def inspect(
     number: int = 0,
     layer: str | None = None,
     unit: int | None = None,
+    label: str | None = None,
     data_dir: str | None = None,
     test: Split | None = None,
-) -> Callable[[], Any]:
+) -> Draw:
     """Compute what a plot shows, and return the function that draws its figure.
 
     Parameters
@@ -47,13 +62,15 @@ def inspect(
     checkpoint
         The network.
     what
-        A name of :data:`PLOTS`.
+        A name of :data:`lenet.inspect.catalogue.PLOTS`.
     file
         An image file; without it, a test image of the checkpoint's data set is used.
     number
         Which test image.
     layer, unit
         A layer's name and the number of one of its units, in place of those that the plot chooses.
+    label
+        The class for which the gradient is computed, in place of the most probable wrong one.
     data_dir
         Searched first for the data set.
     test
@@ -63,59 +80,58 @@ def inspect(
     Raises
     ------
     ConfigError
-        There is no such plot, the network has no such layer or unit, or the data set no such image.
+        There is no such plot, class or data set image, the network has no such layer or unit, or
+        the plot cannot show the layer.
     ImageError
         The picture cannot be read, or no digit is found in it.
     """
-    lookup(PLOTS, what, key="plot")
-    network, preprocessing = plain_network(checkpoint), checkpoint.preprocessing
-    class_names = checkpoint.class_names
-    name = "the given arrays" if test else checkpoint.config.data.name
+    lookup(catalogue.PLOTS, what, key="plot")
+    network = plain_network(checkpoint)
     if what == "filters":
-        names = [layer] if layer else views.convolutions(network)[:2]
-        return lambda: plots.filters(network, names)
-    if what == "embedding":
-        test = test or load_split(checkpoint.config, "test", data_dir)
-        images, labels = test.images[:EMBEDDED], test.labels[:EMBEDDED]
-        return lambda: plots.embedding(network, preprocessing, images, labels, class_names, name)
-    if what == "reliability":
-        test = test or load_split(checkpoint.config, "test", data_dir)
-        result = evaluate_probabilities(predict_split(checkpoint, test), test.labels)
-        return lambda: plots.reliability(result, name)
+        names = [layer] if layer else layers.convolutions(network)[:2]
+        return partial(plots.filters, network, names)
     if file is None:
+        name = "the given arrays" if test else checkpoint.config.data.name
         test = test or load_split(checkpoint.config, "test", data_dir)
-        image, caption = _test_image(test, number, name)
+        if what == "embedding":
+            return _embedding(network, checkpoint, test, name)
+        if what == "reliability":
+            result = evaluate_probabilities(predict_split(checkpoint, test), test.labels)
+            return partial(plots.reliability, result, name)
+        image, caption, right = _test_image(test, number, name)
     else:
-        image, caption = _image_in(file, checkpoint), file.name
-    if what == "edges":
-        return lambda: plots.edges(image, caption)
-    x = preprocessing.prepare(image[None], np.float32)
-    if what == "maps":
-        return lambda: plots.maps(network, x, class_names, caption)
-    if what == "patches":
-        name = layer or views.convolutions(network)[0]
-        return lambda: plots.patches(network, x, name, caption)
-    if unit is not None and layer is not None:
-        units = [views.chosen_unit(network, x, layer, unit)]
-    elif what == "deconv":
-        units = views.strongest_units(network, x, layer or views.last_pooling(network), MAX_UNITS)
-    else:
-        names = [layer] if layer else views.layers_of_maps(network)[:MAX_LAYERS]
-        units = [views.strongest_units(network, x, name, 1)[0] for name in names]
-    draw = plots.deconv if what == "deconv" else plots.field
-    return lambda: draw(network, x, units, caption)
+        image, caption, right = _image_in(file, checkpoint), file.name, None
+    x = checkpoint.preprocessing.prepare(image[None], np.float32)
+    request = Request(
+        network, image, x, caption, checkpoint.class_names, layer, unit, label, right
+    )  # fmt: skip
+    return OF_ONE_IMAGE[what](request)
 
 
-def _test_image(test: Split, number: int, name: str) -> tuple[NDArray[np.uint8], str]:
-    """Return a test image of the data set ``name``, and its caption."""
+def _embedding(network: Network, checkpoint: Checkpoint, test: Split, name: str) -> Draw:
+    images, labels = test.images[:EMBEDDED], test.labels[:EMBEDDED]
+    preprocessing, names = checkpoint.preprocessing, checkpoint.class_names
+    return partial(plots.embedding, network, preprocessing, images, labels, names, name)
+
+
+# --- Images ---------------------------------------------------------------------------------------
+
+
+def _test_image(
+    test: Split, number: int, name: str
+) -> tuple[NDArray[np.uint8], str, int | None]:  # fmt: skip
+    """Return a test image of the data set ``name``, its caption, and its label if there is one."""
     if not 0 <= number < len(test.images):
         raise ConfigError(
             f"is {number}, but there are {len(test.images)} test images",
             remedy=f"give a number from 0 to {len(test.images) - 1}",
             key="--digit",
         )
-    label = f": {test.class_names[test.labels[number]]}" if test.labels.size else ""
-    return test.images[number], f"test image {number} of {name}{label}"
+    caption = f"test image {number} of {name}"
+    if not test.labels.size:
+        return test.images[number], caption, None
+    label = int(test.labels[number])
+    return test.images[number], f"{caption}: {test.class_names[label]}", label
 
 
 def _image_in(file: Path, checkpoint: Checkpoint) -> NDArray[np.uint8]:
@@ -131,3 +147,141 @@ def _image_in(file: Path, checkpoint: Checkpoint) -> NDArray[np.uint8]:
             "no digit found in it", remedy="give an image in which one stands out", file=file
         )
     return image
+
+
+# --- Plots of one image ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Request:
+    """A plot of one image.
+
+    Attributes
+    ----------
+    network
+        Of plain layers.
+    image, x
+        The image in uint8, and as the network's input (C,H,W,1).
+    caption
+        The image's name.
+    class_names
+        Of the network.
+    layer, unit, label
+        As given to :func:`inspect`.
+    right
+        The image's label, if it is known.
+    """
+
+    network: Network
+    image: NDArray[np.uint8]
+    x: Array
+    caption: str
+    class_names: Sequence[str]
+    layer: str | None
+    unit: int | None
+    label: str | None
+    right: int | None
+
+    def labels(self) -> tuple[int, int]:
+        """Return a wrong label and the right one; without a known label, the predicted class."""
+        scores = self.network.scores(self.network.forward(self.x))[:, 0]
+        right = int(scores.argmax()) if self.right is None else self.right
+        if self.label is None:
+            return int(np.where(np.arange(scores.size) == right, -np.inf, scores).argmax()), right
+        wrong = lookup(
+            {name: k for k, name in enumerate(self.class_names)}, self.label, key=catalogue.LABEL
+        )
+        return wrong, right
+
+    def with_label(self) -> tuple[int, str]:
+        """Return the label for which the gradient is computed, and a caption with its name."""
+        label, _ = self.labels()
+        return label, f"{self.caption}, with the label {self.class_names[label]}"
+
+    def convolution(self, first: int) -> str:
+        """Return the name of the layer, or of a convolution: ``first``, or the last before it."""
+        return self.layer or layers.convolutions(self.network)[: first + 1][-1]
+
+
+def _maps(r: Request) -> Draw:
+    return partial(plots.maps, r.network, r.x, r.class_names, r.caption)
+
+
+def _edges(r: Request) -> Draw:
+    return partial(plots.edges, r.image, r.caption)
+
+
+def _patches(r: Request) -> Draw:
+    product = products.product(r.network, r.x, r.convolution(0))
+    return partial(patch_plots.patches, product, product.conv.bias.value, r.caption)
+
+
+def _gradients(r: Request) -> Draw:
+    wrong, right = r.labels()
+    if wrong == right:
+        raise ConfigError(
+            f"{r.class_names[wrong]} is the right label, which is shown beside it",
+            remedy="choose another class",
+            key=catalogue.LABEL,
+        )
+    kinds = ("not predicted", "predicted") if r.right is None else ("wrong", "right")
+    found = {
+        f"{r.class_names[label]} ({kind})": layers.gradients(r.network, r.x, label)
+        for label, kind in zip((wrong, right), kinds, strict=True)
+    }
+    return partial(gradient_plots.gradients, r.x, found, r.class_names, r.caption)
+
+
+def _data_gradient(r: Request) -> tuple[products.BackwardProduct, str]:
+    """Return the data gradient of the layer, or of the second convolution, which needs one."""
+    label, caption = r.with_label()
+    return products.backward_product(r.network, r.x, r.convolution(1), label), caption
+
+
+def _col2im(r: Request) -> Draw:
+    return partial(product_plots.col2im, *_data_gradient(r))
+
+
+def _rotation(r: Request) -> Draw:
+    return partial(product_plots.rotation, *_data_gradient(r))
+
+
+def _switches(r: Request) -> Draw:
+    label, caption = r.with_label()
+    return partial(
+        gradient_plots.switches, winners.winners(r.network, r.x, r.layer, label), caption
+    )  # fmt: skip
+
+
+def _deconv(r: Request) -> Draw:
+    name = r.layer or layers.last_pooling(r.network)
+    if r.unit is None:
+        chosen = units.strongest_units(r.network, r.x, name, MAX_UNITS)
+    else:
+        chosen = [units.chosen_unit(r.network, r.x, name, r.unit)]
+    return partial(unit_plots.deconv, r.network, r.x, units.above_zero(chosen), r.caption)
+
+
+def _field(r: Request) -> Draw:
+    shown = layers.layers_of_maps(r.network)
+    name = r.layer or shown[-1]
+    if r.unit is None:
+        last = units.strongest_units(r.network, r.x, name, 1)[0]
+    else:
+        last = units.chosen_unit(r.network, r.x, name, r.unit)
+    path = units.path(r.network, r.x, last)
+    below = [unit for unit in path[:-1] if unit.layer in shown]
+    return partial(unit_plots.field, r.network, r.x, [*below, last][-MAX_FIELDS:], r.caption)
+
+
+OF_ONE_IMAGE: Final[dict[str, Callable[[Request], Draw]]] = {
+    "maps": _maps,
+    "patches": _patches,
+    "gradients": _gradients,
+    "col2im": _col2im,
+    "rotation": _rotation,
+    "switches": _switches,
+    "deconv": _deconv,
+    "field": _field,
+    "edges": _edges,
+}
