@@ -10,6 +10,7 @@ import shutil
 import struct
 import subprocess
 import zlib
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
@@ -20,10 +21,17 @@ from tiny import bars, write_bars
 
 from lenet.cli import main
 from lenet.config.schema import Config
+from lenet.inspect import curve_plot
 from lenet.model import load
-from lenet.report import report
+from lenet.report import charts, curves, report
 from lenet.report.charts import Line, epoch_ticks, line_chart, linear_ticks, log_ticks, png
-from lenet.training.mistakes import MAX_MISTAKES
+from lenet.report.classes import MAX_LINKED, by_pair
+from lenet.report.filters import mosaic
+from lenet.report.results import summary
+from lenet.report.run_summary import RunSummary, read_run
+from lenet.system.colours import NEGATIVE, POSITIVE, ZERO
+from lenet.training.metrics import Evaluation
+from lenet.training.mistakes import MAX_MISTAKES, EvaluationWithMistakes, Mistake
 from lenet.training.run import run_training
 
 
@@ -41,8 +49,8 @@ def place(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def runs(place: Path) -> list[report.RunSummary]:
-    return [report.read_run(place / name) for name in ("hasty", "<b>&amp;'x'")]
+def runs(place: Path) -> list[RunSummary]:
+    return [read_run(place / name) for name in ("hasty", "<b>&amp;'x'")]
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +120,9 @@ def test_the_worst_mistakes_are_the_images_of_the_highest_loss(runs, truth):
     assert wrong.size  # or the test shows nothing
     worst = sorted(wrong, key=lambda i: p[i, labels[i]])[:MAX_MISTAKES]
     page = parsed(report.to_html(runs[:1]))
-    figures = [f for f in page.iter("figure") if f.find("img") is not None]
+    section = page.find(".//section[@class='worst-mistakes']")
+    assert section is not None
+    figures = list(section.iter("figure"))
     assert len(figures) == len(worst)
     for figure, i in zip(figures, worst, strict=True):
         picture = figure.find("img")
@@ -130,6 +140,114 @@ def test_several_runs_stand_side_by_side(runs):
     assert "optimizer.name" in text
     differing = {row[0].text for row in page.iter("tr") if row.attrib.get("class") == "differs"}
     assert differing == {"optimizer.name", "output.dir"}
+
+
+def test_a_cell_of_the_confusion_matrix_leads_to_its_images(runs, truth):
+    images, labels, p = truth
+    page = parsed(report.to_html(runs))  # the anchors of two runs differ
+    targets = {e.attrib["id"]: e for e in page.iter() if "id" in e.attrib}
+    links = [a for a in page.iter("a") if a.attrib["href"] != "#classes"]
+    assert all(a.attrib["href"].removeprefix("#") in targets for a in page.iter("a"))
+    first = [a for a in links if a.attrib["href"].startswith("#r0-")]
+    assert sum(int(a.text or "") for a in first) == (p.argmax(axis=1) != labels).sum()
+    for link in first:
+        _, true, given = link.attrib["href"].split("-")
+        wrong = np.flatnonzero((labels == int(true)) & (p.argmax(axis=1) == int(given)))
+        assert int(link.text or "") == wrong.size
+        shown = [decoded(i.attrib["src"]) for i in targets[link.attrib["href"][1:]].iter("img")]
+        assert len(shown) == min(wrong.size, 24)
+        for image in shown:
+            assert any((image == images[i]).all() for i in wrong)
+
+
+def mistake(label, predicted):
+    return Mistake(0, np.zeros((2, 2), np.uint8), label, predicted, 0.9)
+
+
+def test_the_images_behind_the_cells_are_limited():
+    few = [mistake(0, 1), mistake(2, 1), mistake(0, 1)]
+    assert {pair: len(shown) for pair, shown in by_pair(few).items()} == {(0, 1): 2, (2, 1): 1}
+    for count, cells in ((20, 50), (1, 900), (300, 3)):
+        many = [mistake(k, k + 1 + n % 2) for n in range(count) for k in range(cells)]
+        shown = by_pair(many)
+        assert sum(map(len, shown.values())) <= MAX_LINKED
+        assert len(shown) > min(cells, MAX_LINKED) / 2
+    often = [mistake(k, 0) for k in range(1, 900)] + [mistake(500, 0)]
+    assert (500, 0) in by_pair(often)
+
+
+def with_mistakes(run, mistakes, count=1000, name="run"):
+    confusion = np.array([[count // 2 - mistakes, mistakes], [0, count - count // 2]])
+    evaluation = Evaluation(0.1, count, confusion)
+    return replace(run, name=name, test=EvaluationWithMistakes(evaluation, []))
+
+
+def test_one_run_in_a_sentence(runs):
+    words = summary([with_mistakes(runs[0], 20)])
+    assert "Test accuracy 98.00 %: 20 mistakes in 1,000 test images of idx." in words
+    assert "Most often, 0 is predicted as 1: 20 times." in words
+    best = min(runs[0].log, key=lambda e: (-e.val_accuracy, e.val_loss)).epoch
+    assert f"The best of 3 epochs is epoch {best}; training took " in words
+    assert "Most often" not in summary([with_mistakes(runs[0], 0)])
+    assert summary([replace(runs[0], test=None)]).startswith("Validation accuracy ")
+
+
+def test_several_runs_in_a_sentence(runs):
+    a, b = runs
+    close = summary([with_mistakes(a, 25, name="a"), with_mistakes(b, 20, name="b")])
+    assert "b has the fewest mistakes: 20 of 1,000, 5 fewer than a." in close
+    assert "less than two standard errors (13), so it may be chance." in close
+    far = summary([with_mistakes(a, 200, name="a"), with_mistakes(b, 20, name="b")])
+    assert "more than two standard errors (30)." in far
+    same = summary([with_mistakes(a, 20, name="a"), with_mistakes(b, 20, name="b")])
+    assert "a and b have the fewest mistakes: 20 of 1,000 each." in same
+    other = summary([with_mistakes(a, 20), with_mistakes(b, 20, count=500)])
+    assert "2 runs with different test images: their results cannot be compared." in other
+    assert "not all could be evaluated" in summary([replace(a, test=None), b])
+
+
+def test_the_best_epoch_is_marked(runs):
+    page = parsed(report.to_html(runs[:1]))
+    marks = [c for c in page.iter("circle") if c.attrib["class"] == "run0 best"]
+    assert len(marks) == 4
+    titles = [mark.findtext("title") for mark in marks]
+    assert all(f", epoch {runs[0].checkpoint.epoch} (best): " in str(title) for title in titles)
+
+
+def test_the_curves_as_a_figure(place, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    out, picture = tmp_path / "r.html", tmp_path / "curves.svg"
+    with pytest.raises(SystemExit) as caught:
+        main(["report", str(place / "hasty"), "--out", str(out), "--curves", str(picture)])
+    assert not caught.value.code
+    assert capsys.readouterr().out.split() == [str(picture), str(out)]
+    assert ElementTree.fromstring(picture.read_bytes()).tag.endswith("}svg")
+
+
+def test_the_figure_of_the_curves_has_the_numbers_of_the_log(runs):
+    pytest.importorskip("matplotlib")
+    figure = curve_plot.curves(curves.charts(runs), "two runs")
+    loss, error, *_ = figure.axes
+    drawn = {line.get_label(): list(line.get_ydata()) for line in loss.lines}
+    assert drawn["1 hasty validation"] == [epoch.val_loss for epoch in runs[0].log]
+    drawn = {line.get_label(): list(line.get_ydata()) for line in error.lines}
+    expected = [100 * (1 - epoch.train_accuracy) for epoch in runs[0].log]
+    assert drawn["1 hasty training"] == expected
+
+
+def test_many_classes_with_long_names(runs):
+    """The matrix has small cells; scores stand in several tables."""
+    names = [f"a long name of class {k}" for k in range(47)]
+    confusion = np.arange(47 * 47).reshape(47, 47)
+    evaluation = Evaluation(0.1, int(confusion.sum()), confusion)
+    checkpoint = replace(runs[0].checkpoint, class_names=names)
+    test = EvaluationWithMistakes(evaluation, [mistake(3, 4)])
+    page = parsed(report.to_html([replace(runs[0], checkpoint=checkpoint, test=test)]))
+    head, *rows = table(page, "confusion matrix")
+    assert len(head) == 48
+    assert [row[0] for row in rows] == [f"{k} {name}" for k, name in enumerate(names)]
+    tables = [table(page, f"scores of classes {k} to {min(k + 15, 46)}") for k in (0, 16, 32)]
+    assert [len(rows) for rows in tables] == [17, 17, 16]
 
 
 def test_the_page_needs_nothing_else(runs):
@@ -223,7 +341,9 @@ def test_a_logarithmic_chart_has_equal_steps_for_equal_factors():
 @pytest.mark.parametrize("log", [True, False])
 def test_any_chart_stays_in_its_frame(y, log):
     (line,) = points(line_chart("t", [Line("a", 0, y)], "{:.2g}".format, log))
-    assert all(52 <= x <= 410 and 9.9 <= y <= 216.1 for x, y in line)
+    right, bottom = charts.WIDTH - charts.RIGHT, charts.HEIGHT - charts.BOTTOM
+    assert all(charts.LEFT <= x <= right for x, _ in line)
+    assert all(charts.TOP - 0.1 <= y <= bottom + 0.1 for _, y in line)
 
 
 @pytest.mark.parametrize("highest", [1e-9, 0.002, 0.05, 1, 7, 9.99, 10, 23_456, 1e9])
@@ -233,6 +353,17 @@ def test_ticks_cover_what_is_drawn(highest):
     assert ticks[-1] >= highest * (1 - 1e-9)
     assert 3 <= len(ticks) <= 8
     assert all(highest / 200 <= t <= highest for t in log_ticks(highest / 200, highest))
+
+
+@pytest.mark.parametrize("high", [1e-7, 0.0314, 0.99, 91, 4321.0])
+@pytest.mark.parametrize("factor", [1.21, 1.5, 3, 20, 149, 3000, 1e8])
+def test_ticks_of_logarithmic_axes_are_round_and_inside(high, factor):
+    ticks = log_ticks(high / factor, high)
+    assert 2 <= len(ticks) <= 10
+    assert all(high / factor * (1 - 1e-9) <= t <= high * (1 + 1e-9) for t in ticks)
+    for tick in ticks:
+        digits = f"{tick:.6e}".split("e")[0].rstrip("0").rstrip(".").replace(".", "")
+        assert len(digits) <= 2, tick
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 7, 8, 9, 40, 1000, 100_000])
@@ -252,11 +383,12 @@ def test_a_png_decodes_to_its_pixels(shape):
 def test_filters_are_tiles_with_a_gap():
     weight = np.zeros((2, 3, 5, 5), np.float32)
     weight[1, 2, 4, 0], weight[0, 0, 0, 0] = -2, 1
-    tiles = report.mosaic(weight)
+    tiles = mosaic(weight)
     assert tiles.shape == (3 * 6 - 1, 2 * 6 - 1, 4)
-    assert tuple(tiles[2 * 6 + 4, 6]) == (*report.NEGATIVE, 255)
-    assert tuple(tiles[0, 0, :3]) == report.POSITIVE
-    assert tiles[0, 0, 3] == int(20 + 235 / 2)
+    assert tuple(tiles[2 * 6 + 4, 6]) == (*NEGATIVE, 255)
+    half = [round((zero + blue) / 2) for zero, blue in zip(ZERO, POSITIVE, strict=True)]
+    assert tuple(tiles[0, 0]) == (*half, 255)
+    assert tuple(tiles[0, 1]) == (*ZERO, 255)
     assert not tiles[5].any()
     assert not tiles[:, 5].any()
 
@@ -267,6 +399,9 @@ PROBE = """<!doctype html><pre>RESULT</pre><iframe width="{width}" height="800">
 const frame = document.querySelector("iframe");
 frame.onload = () => {{
   const page = frame.contentDocument, root = page.documentElement;
+  const shown = () => [...page.querySelectorAll(".cell")].filter(e => e.getClientRects().length);
+  const before = shown().length, link = page.querySelector(".confusion a");
+  page.defaultView.location.hash = link.hash;  // a click would leave the frame's "about:srcdoc"
   document.querySelector("pre").textContent = JSON.stringify({{
     client: root.clientWidth, scroll: root.scrollWidth,
     wide: [...page.querySelectorAll("main *")].filter(e => !e.closest(".scroll, svg") &&
@@ -274,6 +409,7 @@ frame.onload = () => {{
     broken: [...page.images].filter(i => !i.naturalWidth).length, images: page.images.length,
     ink: page.defaultView.getComputedStyle(page.body).color,
     paper: page.defaultView.getComputedStyle(page.body).backgroundColor,
+    cells: [before, ...shown().map(e => "#" + e.id === link.hash)],
     charts: [...page.querySelectorAll("figure svg")].map(s => s.getBoundingClientRect().width),
   }});
 }};
@@ -282,7 +418,7 @@ frame.srcdoc = {page};
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("width", [390, 1366])
 @pytest.mark.parametrize("count", [1, 2])
 def test_the_page_in_a_browser(width, dark, count, runs, tmp_path):
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -323,8 +459,9 @@ def test_the_page_in_a_browser(width, dark, count, runs, tmp_path):
     assert seen["wide"] == []
     assert seen["images"] > 2
     assert seen["broken"] == 0
+    assert seen["cells"] == [0, True]  # the images of the cell that was followed, and no others
     assert len(seen["charts"]) == 4
-    assert min(seen["charts"]) > 300
+    assert min(seen["charts"]) > 280
     ink, paper = (sum(map(int, re.findall(r"\d+", seen[k])[:3])) for k in ("ink", "paper"))
     assert (ink > paper) == dark
     assert abs(ink - paper) > 450

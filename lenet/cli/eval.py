@@ -123,7 +123,7 @@ def _draw_mistakes(picture: Path, checkpoint: Checkpoint, data_dir: Path | None)
     from lenet.inspect import figures, image_plots
     from lenet.training.mistakes import evaluate_with_mistakes
 
-    worst = evaluate_with_mistakes(checkpoint, str(data_dir) if data_dir else None).mistakes
+    worst = evaluate_with_mistakes(checkpoint, str(data_dir) if data_dir else None).worst
     title = f"The {len(worst)} worst mistakes on {checkpoint.config.data.name}"
     figures.write_figure(
         picture, lambda: image_plots.mistakes(worst, checkpoint.class_names, title)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from lenet.cli.options import DATA, DATA_DIR
+
+if TYPE_CHECKING:
+    from lenet.report.run_summary import RunSummary
 
 
 @click.command()
@@ -19,25 +24,52 @@ from lenet.cli.options import DATA, DATA_DIR
     metavar="FILE",
     help="HTML file to write.",
 )
+@click.option(
+    "--curves",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Also write the learning curves, as a PNG or SVG file. Needs the extra viz.",
+)
 @DATA
 @DATA_DIR
-def report(runs: tuple[Path, ...], out: Path, data: str | None, data_dir: Path | None) -> None:
+def report(
+    runs: tuple[Path, ...],
+    out: Path,
+    curves: Path | None,
+    data: str | None,
+    data_dir: Path | None,
+) -> None:
     """Write a self-contained HTML page about one RUN, or several side by side.
 
-    RUN is an output directory of lenet train. The page shows results, learning curves, confusion
-    matrix, per-class scores, the worst mistakes, filters, configuration and machine.
+    RUN is an output directory of lenet train. The page sums the runs up and shows results, learning
+    curves with the best epoch, the confusion matrix with the images behind its cells, per-class
+    scores, the worst mistakes, filters, configuration and machine. It needs no network access.
 
     \b
         lenet report runs/mnist
+        lenet report runs/mnist --curves curves.png
         lenet report runs/plain runs/distorted --out compared.html
     """  # noqa: D301 - click's mark for lines to leave as they are
-    from lenet.report.report import read_run, to_html
+    from lenet.report.report import to_html
+    from lenet.report.run_summary import read_run
     from lenet.system.files import replacing
 
     read = [read_run(run, str(data_dir) if data_dir else None, data) for run in runs]
     for run in read:
         if run.problem:
             click.echo(f"lenet: warning: {run.name}: {run.problem}", err=True)
+    if curves:
+        _write_curves(curves, read)
     with replacing(out) as file:
         file.write(to_html(read).encode())
     click.echo(out)
+
+
+def _write_curves(path: Path, runs: Sequence[RunSummary]) -> None:
+    from lenet.inspect.curve_plot import curves
+    from lenet.inspect.figures import write_figure
+    from lenet.report.curves import charts
+
+    title = "Training on " + ", ".join(dict.fromkeys(run.data for run in runs))
+    write_figure(path, lambda: curves(charts(runs), title))
+    click.echo(path)

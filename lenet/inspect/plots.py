@@ -39,8 +39,8 @@ from lenet.training.calibration import BINS
 from lenet.training.metrics import Evaluation
 
 CLASS_COLOURS: Final = (
-    *("#1f5fa8", "#c4500a", "#1b7f3b", "#b01e28", "#7a3fb0"),
-    *("#7b4a33", "#d0419b", "#5f6368", "#8a8400", "#0794a5"),
+    *("#1f5fa8", "#c4500a", "#1b7f3b", "#b0358a", "#8a8400"),
+    *("#5f6368", "#b01e28", "#7a3fb0", "#7b4a33", "#0794a5"),
 )
 """Ten colours for classes, dark enough for thin marks on white; the 11th class has the first."""
 

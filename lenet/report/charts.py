@@ -14,7 +14,7 @@ import base64
 import math
 import struct
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import count
@@ -22,19 +22,37 @@ from itertools import count
 import numpy as np
 from numpy.typing import NDArray
 
-WIDTH, HEIGHT = 420, 250
-LEFT, RIGHT, TOP, BOTTOM = 52, 10, 10, 34  # margins around the plot
+WIDTH, HEIGHT = 360, 230
+LEFT, RIGHT, TOP, BOTTOM = 48, 18, 10, 34  # margins around the plot
 MAX_MARKERS = 40  # points of a line up to which each has a marker
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a chart: y at x = 1, 2, …, which are epochs or runs; None leaves a gap."""
+    """A line of a chart: y at x = 1, 2, …, which are epochs or runs; None leaves a gap.
+
+    Attributes
+    ----------
+    label
+        What the line shows.
+    run
+        The number of its colour.
+    y
+        A number for each epoch or run.
+    dashed
+        Whether it is dashed, to tell training from validation.
+    best
+        The epoch that is marked, if any.
+    number
+        Written at the end of the line, so that runs can be told apart in grey.
+    """
 
     label: str
     run: int
     y: Sequence[float | None]
     dashed: bool = False
+    best: int | None = None
+    number: int | None = None
 
 
 def line_chart(
@@ -90,7 +108,7 @@ def line_chart(
         parts.append(
             f'<line class="rule" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
         )
-        parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{show(tick)}</text>')
+        parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{tick:,g}</text>')
     parts += [
         f'<text x="{px(epoch):.1f}" y="{HEIGHT - 16}" text-anchor="middle">{epoch}</text>'
         for epoch in epoch_ticks(epochs)
@@ -114,12 +132,18 @@ def _polyline(
     style = f"run{line.run}{' dashed' if line.dashed else ''}"
     points = " ".join(f"{px(epoch):.1f},{py(y):.1f}" for epoch, y in known)
     drawn = f'<polyline class="{style}" points="{points}"/>'
-    for epoch, y in known if len(known) <= MAX_MARKERS else ():
-        label = escape(f"{line.label}, {x} {epoch}: {show(y)}")
+    for epoch, y in known:
+        if epoch != line.best and len(known) > MAX_MARKERS:
+            continue
+        mark, radius, words = (" best", 4.5, " (best)") if epoch == line.best else ("", 2.5, "")
+        label = escape(f"{line.label}, {x} {epoch}{words}: {show(y)}")
         drawn += (
-            f'<circle class="{style}" cx="{px(epoch):.1f}" cy="{py(y):.1f}" r="2.5">'
+            f'<circle class="{style}{mark}" cx="{px(epoch):.1f}" cy="{py(y):.1f}" r="{radius}">'
             f"<title>{label}</title></circle>"
         )
+    if line.number is not None and not line.dashed and known:
+        epoch, y = known[-1]
+        drawn += f'<text x="{px(epoch) + 6:.1f}" y="{py(y) + 4:.1f}">{line.number}</text>'
     return drawn
 
 
@@ -148,20 +172,34 @@ def linear_ticks(highest: float, lowest: float = 0.0) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Return the numbers 1, 2 and 5 times powers of ten from ``low`` to ``high``.
+    """Return round numbers from ``low`` to ``high``, at least two.
 
-    Over more than two powers of ten, only the powers.
+    They are the powers of ten, or if there are fewer than three, 1, 2 and 5 times the powers, or if
+    these are too few as well, the multiples of a round step.
 
     Examples
     --------
     >>> log_ticks(0.03, 0.6)
     [0.05, 0.1, 0.2, 0.5]
+    >>> log_ticks(20.5, 91), log_ticks(0.02, 30)
+    ([40.0, 60.0, 80.0], [0.1, 1.0, 10.0])
     """
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    parts = (1, 2, 5) if high / low < 150 else (1,)
-    ticks = [float(f"{part}e{power}") for power in powers for part in parts]
-    inside = [tick for tick in ticks if low <= tick <= high]
-    return inside if len(inside) > 1 else [float(f"{low:.2g}"), float(f"{high:.2g}")]
+    for parts in ((1,), (1, 2, 5)):
+        ticks = [float(f"{part}e{power}") for power in powers for part in parts]
+        inside = [tick for tick in ticks if low <= tick <= high]
+        if len(inside) > 2:
+            return inside
+    step = next(step for step in _round_numbers(high) if high // step - low // step >= 2)
+    first = math.ceil(low / step)
+    return [float(f"{k * step:.6g}") for k in range(first, math.floor(high / step) + 1)]
+
+
+def _round_numbers(start: float) -> Iterator[float]:
+    """Yield 5, 2 and 1 times powers of ten, from about ``start`` downwards."""
+    power = math.floor(math.log10(start))
+    for exponent in count(power, -1):
+        yield from (float(f"{part}e{exponent}") for part in (5, 2, 1))
 
 
 def epoch_ticks(epochs: int) -> list[int]:

@@ -11,7 +11,14 @@ from lenet.version import __version__
 CONTENT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
-def html_page(title: str, subtitle: str, sections: Iterable[tuple[str, str]]) -> str:
+def html_page(
+    title: str,
+    subtitle: str,
+    sections: Iterable[tuple[str, str]],
+    *,
+    summary: str = "",
+    layout: str = "stacked",
+) -> str:
     """Return a page in the style of ``report.css``.
 
     Parameters
@@ -21,14 +28,21 @@ def html_page(title: str, subtitle: str, sections: Iterable[tuple[str, str]]) ->
     subtitle
         HTML, shown below the title before the version of the package.
     sections
-        The heading of each section, as text, and its content, as HTML.
+        The heading of each section, as text, and its content, as HTML. A section's anchor and
+        class in the style are its heading, in lower case and with hyphens.
+    summary
+        Text below the title.
+    layout
+        The class in the style that places the sections on a wide screen.
     """
     style = files("lenet.report").joinpath("report.css").read_text(encoding="utf-8")
     body = "\n".join(
-        f'<section aria-labelledby="s{k}">\n<h2 id="s{k}">{escape(heading)}</h2>\n{content}\n'
-        "</section>"
-        for k, (heading, content) in enumerate(sections)
+        f'<section class="{name}" aria-labelledby="{name}">\n<h2 id="{name}">{escape(heading)}</h2>'
+        f"\n{content}\n</section>"
+        for heading, content in sections
+        for name in [heading.lower().replace(" ", "-")]
     )
+    lead = f'<p class="summary">{escape(summary)}</p>\n' if summary else ""
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -44,8 +58,8 @@ def html_page(title: str, subtitle: str, sections: Iterable[tuple[str, str]]) ->
 <header>
 <h1>{escape(title)}</h1>
 <p>{subtitle} · lenet {__version__}</p>
-</header>
-<main>
+{lead}</header>
+<main class="{layout}">
 {body}
 </main>
 </body>

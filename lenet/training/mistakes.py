@@ -37,10 +37,15 @@ class Mistake:
 
 @dataclass(frozen=True, eq=False)
 class EvaluationWithMistakes:
-    """The evaluation on all test images, and the mistakes with the highest loss."""
+    """The evaluation on all test images, and all mistakes, the highest loss first."""
 
     evaluation: Evaluation
     mistakes: Sequence[Mistake]
+
+    @property
+    def worst(self) -> Sequence[Mistake]:
+        """Up to :data:`MAX_MISTAKES` mistakes with the highest loss."""
+        return self.mistakes[:MAX_MISTAKES]
 
 
 def predict_split(checkpoint: Checkpoint, split: Split) -> NDArray[np.float64]:
@@ -70,7 +75,7 @@ def evaluate_with_mistakes(
 
     Returns
     -------
-    The evaluation and up to :data:`MAX_MISTAKES` mistakes, the highest loss first.
+    The evaluation and the mistakes, the highest loss first.
 
     Raises
     ------
@@ -82,7 +87,7 @@ def evaluate_with_mistakes(
     labels, predicted = test.labels, p.argmax(axis=1)
     p_of_label = np.take_along_axis(p, labels[:, None].astype(np.int64), axis=1)[:, 0]
     wrong = np.flatnonzero(predicted != labels)
-    worst = wrong[np.argsort(p_of_label[wrong], kind="stable")][:MAX_MISTAKES]
+    worst = wrong[np.argsort(p_of_label[wrong], kind="stable")]
     mistakes = [
         Mistake(int(i), test.images[i], int(labels[i]), int(predicted[i]), float(p[i].max()))
         for i in worst

@@ -1,0 +1,178 @@
+"""The classes: the confusion matrix, the images behind its cells, scores, the worst mistakes.
+
+A cell of the matrix is a link to its images. They are hidden until the link is followed
+(``:target`` in the style), so the page needs no script.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+import numpy as np
+
+from lenet.data.pixels import for_display
+from lenet.report.charts import png
+from lenet.report.page import scrolling
+from lenet.report.parts import note, percent
+from lenet.report.run_summary import RunSummary
+from lenet.training.metrics import ClassScores, Evaluation
+from lenet.training.mistakes import Mistake
+
+ABOUT_MISTAKES = "True class → predicted class, and the probability of the predicted class."
+MANY_CLASSES = 16  # from which the matrix takes the width of the page, with small cells
+MAX_LINKED = 400  # images behind the cells of a matrix
+MAX_IN_CELL = 24
+SCORES_IN_TABLE = 16
+
+Pairs = Mapping[tuple[int, int], Sequence[Mistake]]
+
+
+def class_tables(run: RunSummary, number: int) -> str:
+    """Return confusion matrix and scores of a run, whose number is in the anchors of its cells."""
+    if run.test is None:
+        return note("No test images.")
+    evaluation = run.test.evaluation
+    pairs = by_pair(run.test.mistakes)
+    many = len(run.classes) >= MANY_CLASSES
+    return (
+        f'<div class="{"" if many else "grid"}">'
+        f'<div class="card">{_confusion(run, evaluation, pairs, number)}'
+        f"{_images_of_cells(run, pairs, evaluation, number)}</div>"
+        f'<div class="card">{_scores(run, evaluation.per_class)}</div></div>'
+    )
+
+
+def by_pair(mistakes: Sequence[Mistake]) -> Pairs:
+    """Return mistakes by (true class, predicted class), as many of each as there is space for.
+
+    There are at most :data:`MAX_LINKED` in all: fewer of each pair, and if there are more pairs
+    than that, those with the most mistakes.
+    """
+    groups: dict[tuple[int, int], list[Mistake]] = {}
+    for mistake in mistakes:
+        groups.setdefault((mistake.label, mistake.predicted), []).append(mistake)
+    most = sorted(groups, key=lambda pair: -len(groups[pair]))[:MAX_LINKED]
+    space = next(
+        n
+        for n in range(MAX_IN_CELL, 0, -1)
+        if n == 1 or sum(min(len(groups[pair]), n) for pair in most) <= MAX_LINKED
+    )
+    return {pair: groups[pair][:space] for pair in sorted(most)}
+
+
+# --- The confusion matrix -------------------------------------------------------------------------
+
+
+def _confusion(run: RunSummary, evaluation: Evaluation, pairs: Pairs, number: int) -> str:
+    heads = "".join(
+        f'<th scope="col"><abbr title="{escape(name)}">{k}</abbr></th>'
+        for k, name in enumerate(run.classes)
+    )
+    largest = max(1, int((evaluation.confusion - np.diag(evaluation.confusion.diagonal())).max()))
+    rows = ""
+    for k, counts in enumerate(evaluation.confusion.tolist()):
+        cells = ""
+        for j, count in enumerate(counts):
+            strength = count / max(1, sum(counts)) / 3 if j == k else count / largest
+            anchor = _anchor(number, k, j) if (k, j) in pairs else ""
+            words = f"{run.classes[k]} predicted as {run.classes[j]}: {count}"
+            cells += _cell(count, "hit" if j == k else "miss", strength, anchor, words)
+        name = class_name(run, k)
+        rows += f'<tr><th scope="row" title="{name}">{name}</th>{cells}</tr>'
+    longest = max(len(class_name(run, k)) for k in range(len(run.classes)))
+    columns = f'<colgroup><col/><col span="{len(run.classes)}"/></colgroup>'
+    many = len(run.classes) >= MANY_CLASSES
+    kind, widest = ("confusion many", 15.0) if many else ("confusion", 8.0)
+    style = f"--names: {min(widest, 0.6 * longest + 1.4):.1f}em; --classes: {len(run.classes)}"
+    about = "Confusion matrix: a row is a true class, a column a prediction"
+    hint = note("Select a number of mistakes to see their images.") if pairs else ""
+    return hint + scrolling(
+        "confusion matrix",
+        f'<table class="{kind}" style="{style}"><caption><span>{about}</span></caption>'
+        f"{columns}<thead><tr><td></td>{heads}</tr></thead><tbody>{rows}</tbody></table>",
+    )
+
+
+def _cell(count: int, kind: str, strength: float, anchor: str, words: str) -> str:
+    if not count:
+        return '<td class="zero">·</td>'
+    shade = f'style="background: rgba(var(--{kind}), {0.12 + 0.6 * strength:.2f})"'
+    if not anchor:
+        return f"<td {shade}>{count}</td>"
+    label = escape(words)
+    return f'<td {shade}><a href="#{anchor}" title="{label}">{count}</a></td>'
+
+
+def _anchor(number: int, label: int, predicted: int) -> str:
+    return f"r{number}-{label}-{predicted}"
+
+
+def _images_of_cells(run: RunSummary, pairs: Pairs, evaluation: Evaluation, number: int) -> str:
+    found = ""
+    for (label, predicted), mistakes in pairs.items():
+        true, given = escape(run.classes[label]), escape(run.classes[predicted])
+        count = int(evaluation.confusion[label, predicted])
+        some = "" if len(mistakes) == count else f", the {len(mistakes)} with the highest loss"
+        found += (
+            f'<div class="cell" id="{_anchor(number, label, predicted)}">'
+            f"<h4>{true} predicted as {given}: {count:,}{some} "
+            f'<a href="#classes">close</a></h4>'
+            f'<div class="digits">{_figures(run, mistakes)}</div></div>'
+        )
+    return found
+
+
+# --- Scores and mistakes --------------------------------------------------------------------------
+
+
+def _scores(run: RunSummary, scores: Sequence[ClassScores]) -> str:
+    """Return the scores as a table or, for many classes, as tables side by side."""
+    heads = "".join(
+        f'<th scope="col">{h}</th>' for h in ("Class", "Precision", "Recall", "F1", "Images")
+    )
+    tables = ""
+    for start in range(0, len(scores), SCORES_IN_TABLE):
+        part = scores[start : start + SCORES_IN_TABLE]
+        last = part[-1].label
+        rows = "".join(
+            f'<tr><th scope="row">{class_name(run, s.label)}</th><td>{percent(s.precision)}</td>'
+            f"<td>{percent(s.recall)}</td><td>{percent(s.f1)}</td><td>{s.support:,}</td></tr>"
+            for s in part
+        )
+        all_shown = len(part) == len(scores)
+        caption = "Scores by class" if all_shown else f"Scores of classes {start} to {last}"
+        tables += scrolling(
+            caption.lower(),
+            f'<table class="scores"><caption>{caption}</caption><thead><tr>{heads}</tr></thead>'
+            f"<tbody>{rows}</tbody></table>",
+        )
+    return f'<div class="grid">{tables}</div>'
+
+
+def class_name(run: RunSummary, k: int) -> str:
+    """Return the number and the name of a class as HTML."""
+    name = run.classes[k]
+    return escape(name if name == str(k) else f"{k} {name}")
+
+
+def worst_mistakes(run: RunSummary) -> str:
+    """Return the images with the highest loss."""
+    if run.test is None:
+        return note("No test images.")
+    if not run.test.mistakes:
+        return "<p>There are none.</p>"
+    return f'<div class="digits card">{_figures(run, run.test.worst)}</div>'
+
+
+def _figures(run: RunSummary, mistakes: Sequence[Mistake]) -> str:
+    figures = ""
+    for mistake in mistakes:
+        true, given = escape(run.classes[mistake.label]), escape(run.classes[mistake.predicted])
+        figures += (
+            f'<figure><img src="{png(for_display(mistake.image))}" alt="Test image '
+            f'{mistake.index}: {true} predicted as {given}"/>'
+            f"<figcaption><b>{true} → {given}</b><br/>"
+            f"{100 * mistake.probability:.1f} %</figcaption></figure>"
+        )
+    return figures
