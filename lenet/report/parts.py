@@ -9,12 +9,12 @@ from lenet.report.page import scrolling
 from lenet.report.run_summary import RunSummary
 
 
-def columns(runs: Sequence[RunSummary], content: Callable[[RunSummary, int], str]) -> str:
-    """Return the ``content`` of every run and its number, side by side."""
+def columns(runs: Sequence[RunSummary], content: Callable[[RunSummary], str]) -> str:
+    """Return the ``content`` of every run, side by side."""
     several = len(runs) > 1
     return '<div class="grid">' + "".join(
-        f"<article>{f'<h3>{escape(run.name)}</h3>' if several else ''}{content(run, k)}</article>"
-        for k, run in enumerate(runs)
+        f"<article>{f'<h3>{escape(run.name)}</h3>' if several else ''}{content(run)}</article>"
+        for run in runs
     ) + "</div>"  # fmt: skip
 
 

@@ -33,12 +33,9 @@ def to_html(runs: Sequence[RunSummary]) -> str:
     sections = (
         ("Results", results(runs)),
         ("Training", curves(runs)),
-        ("Classes", columns(runs, class_tables)),
-        (
-            "Worst mistakes",
-            note(ABOUT_MISTAKES) + columns(runs, lambda run, _: worst_mistakes(run)),
-        ),
-        ("Filters", note(ABOUT_FILTERS) + columns(runs, lambda run, _: filters(run))),
+        ("Classes", columns(runs, lambda run: class_tables(run, runs.index(run)))),
+        ("Worst mistakes", note(ABOUT_MISTAKES) + columns(runs, worst_mistakes)),
+        ("Filters", note(ABOUT_FILTERS) + columns(runs, filters)),
         ("Configuration", _configuration(runs)),
         ("Machine", _machine(runs)),
     )
