@@ -307,6 +307,15 @@ def test_a_model_with_other_scores_is_refused():
         compare(model, exported_network(untrained(seed=1)), raw_images(2))
 
 
+def test_an_evaluator_that_fails(monkeypatch):
+    pytest.importorskip("onnx")
+    reference = pytest.importorskip("onnx.reference")
+    monkeypatch.setattr(reference.ReferenceEvaluator, "run", lambda *_: [][0])
+    made = exported_network(untrained())
+    with pytest.raises(GateFailed, match="cannot be run by the evaluator of onnx 1"):
+        compare(onnx_model(made), made, raw_images(2))
+
+
 def test_the_test_images_of_mnist(mnist_dir):
     runtime = pytest.importorskip("onnxruntime")
     checkpoint = untrained(data__name="mnist")
