@@ -146,7 +146,7 @@ def compare(model: bytes, exported: ExportedNetwork, images: Array) -> float:
         (scores,) = reference.ReferenceEvaluator(read).run(
             ["scores"], {"images": images.astype(dtype)}
         )
-    except Exception as error:  # old versions have faults, such as onnx 1.17 in Resize
+    except Exception as error:  # it raises errors of many classes
         raise GateFailed(
             f"the exported network cannot be run by the evaluator of onnx {onnx.__version__}",
             remedy="pip install --upgrade onnx",
@@ -454,12 +454,13 @@ def _batch_normalization(graph: Graph, layer: BatchNormalization) -> None:
 
 
 def _repeat(graph: Graph, layer: RepeatUnpooling) -> None:
-    no_region = graph.constant(f"{layer.name}.region", np.empty(0, np.float32))
+    # Only another mode uses the region; but onnx up to 1.19 fails on an empty one.
+    region = graph.constant(f"{layer.name}.region", np.array([0] * 4 + [1] * 4, np.float32))
     scales = graph.constant(f"{layer.name}.scales", np.array([1, 1, *layer.factor], np.float32))
     graph.node(
         "Resize",
         layer.name,
-        no_region,
+        region,
         scales,
         mode="nearest",
         nearest_mode="floor",
