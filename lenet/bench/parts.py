@@ -14,7 +14,7 @@ from lenet.data.loader import slice_size
 from lenet.nn.fused import FusedConvolution
 from lenet.nn.im2col import Array
 from lenet.nn.layer import Layer
-from lenet.nn.ufuncs import small_buffer
+from lenet.nn.memory import small_buffer
 from lenet.training.build import build_trainer, load_split
 from lenet.training.trainer import Trainer
 

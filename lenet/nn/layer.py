@@ -51,11 +51,10 @@ from lenet.nn.im2col import (
     pair,
 )
 from lenet.nn.initializers import INITIALIZERS, Fan
+from lenet.nn.memory import aligned
 from lenet.nn.randomness import RandomKey
 from lenet.system.errors import ConfigError, OrderError
 from lenet.system.registry import lookup
-
-CACHE_LINE = 64  # bytes
 
 Shape: TypeAlias = tuple[int, ...]
 Multipliers: TypeAlias = float | tuple[float, ...]
@@ -211,7 +210,7 @@ class Layer(ABC):
         size = prod(shape)
         memory = self._memory.get(name)
         if memory is None or memory.size < size or memory.dtype != np.dtype(dtype):
-            memory = self._memory[name] = _aligned(size, np.dtype(dtype))
+            memory = self._memory[name] = aligned((size,), dtype)
         array = memory[:size].reshape(shape)
         array.fill(0)
         return array
@@ -357,16 +356,6 @@ def transposed(window: Window) -> Window:
     (kh, kw), (sh, sw) = window
     size = Fraction(kh - 1) / sh + 1, Fraction(kw - 1) / sw + 1
     return size, (1 / Fraction(sh), 1 / Fraction(sw))
-
-
-def _aligned(size: int, dtype: np.dtype[Any]) -> Array:
-    """Return memory that starts at a cache line, as NumPy's own does not.
-
-    Vectors of a processor are then loaded from one line each, and not from two.
-    """
-    memory = np.empty(size * dtype.itemsize + CACHE_LINE, np.uint8)
-    start = -memory.ctypes.data % CACHE_LINE
-    return memory[start : start + size * dtype.itemsize].view(dtype)
 
 
 def _side(before: int, after: int) -> int | tuple[int, int]:

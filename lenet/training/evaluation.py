@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from lenet.data.loader import Loader
 from lenet.nn.losses import softmax
+from lenet.nn.memory import small_buffer
 from lenet.nn.network import Network
-from lenet.nn.ufuncs import small_buffer
 from lenet.parallel.communicator import Communicator
 from lenet.training.calibration import BINS, reliability_bins
 from lenet.training.metrics import Evaluation, confusion_matrix

@@ -22,9 +22,9 @@ from lenet.data.loader import Batch, Loader
 from lenet.nn.distillation import Distillation
 from lenet.nn.im2col import Array
 from lenet.nn.losses import Loss
+from lenet.nn.memory import small_buffer
 from lenet.nn.network import Network
 from lenet.nn.scores import SCORES
-from lenet.nn.ufuncs import small_buffer
 from lenet.optim.averaging import Average
 from lenet.optim.optimizers import Optimizer
 from lenet.optim.schedules import Schedule
