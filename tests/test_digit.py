@@ -7,10 +7,14 @@ import math
 import numpy as np
 import pytest
 from drawn import drawn, inked
+from scipy import ndimage
 
 from lenet.data import datasets
 from lenet.data.pixels import fitted, resized
-from lenet.predict.finder import BOX, SIZE, WORKING_SIDE, find_digit, stroke_width
+from lenet.predict import planes
+from lenet.predict.background import MAX_SIDE
+from lenet.predict.finder import find_digit
+from lenet.predict.redraw import BOX, SIZE, stroke_width
 
 
 @pytest.fixture(scope="module")
@@ -209,8 +213,54 @@ def test_resizing_to_the_same_size_changes_nothing():
     np.testing.assert_allclose(resized(x, 5, 7), x, atol=1e-6)
 
 
+@pytest.mark.parametrize("shape", [(30, 40), (400, 90)])
+def test_a_picture_is_resized_and_blurred(shape):
+    pixels = np.random.default_rng(7).random((*shape, 3), np.float32)
+    small = resized(pixels, 60, 50).transpose(2, 0, 1)
+    found = planes.seen(pixels, 60, 50, sigma=0.8)
+    expected = ndimage.gaussian_filter(small, (0, 0.8, 0.8), truncate=6)
+    np.testing.assert_allclose(found[:, 5:-5, 5:-5], expected[:, 5:-5, 5:-5], atol=1e-4)
+    np.testing.assert_allclose(planes.seen(0 * pixels + 1, 60, 50, sigma=0.8), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 12])
+def test_a_closing_of_squares(n):
+    x = np.random.default_rng(8).random((2, 21, 30), np.float32)
+    padded = np.pad(x, ((0, 0), (n, n), (n, n)))
+    expected = ndimage.grey_closing(padded, (1, n, n))[:, n:-n, n:-n]
+    np.testing.assert_array_equal(planes.closed(x, n, outside=0), expected)
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_masks_grow_shrink_and_are_filled(n):
+    mask = np.random.default_rng(9).random((20, 31)) < 0.6
+    expected = ndimage.binary_dilation(mask, iterations=n)
+    np.testing.assert_array_equal(planes.dilated(mask, n), expected)
+    expected = ndimage.binary_erosion(mask, iterations=n)
+    np.testing.assert_array_equal(planes.eroded(mask, n), expected)
+    expected = ndimage.binary_fill_holes(mask)
+    np.testing.assert_array_equal(planes.without_holes(mask), expected)
+
+
+def test_the_smallest_rectangle_around_a_turned_one():
+    v, u = np.mgrid[-60:60, -60:60]
+    along, across = u * math.cos(0.4) + v * math.sin(0.4), v * math.cos(0.4) - u * math.sin(0.4)
+    mask = (np.abs(along) < 40) & (np.abs(across) < 15) & (np.hypot(u, v) > 9)
+    assert planes.smallest_rectangle(mask) == pytest.approx(81 * 31, rel=0.05)
+
+
+def test_grey_and_colour_are_analysed_alike():
+    grey = inked(drawn())
+    tinted = grey * np.array([1, 1, 0.999], np.float32)
+    a, b = find_digit(grey), find_digit(tinted)
+    assert a is not None
+    assert b is not None
+    assert a.box == b.box
+    np.testing.assert_allclose(a.image.astype(int), b.image, atol=2)
+
+
 def test_stroke_width_of_a_ring():
-    v, u = np.mgrid[0:WORKING_SIDE, 0:WORKING_SIDE] - WORKING_SIDE / 2
+    v, u = np.mgrid[0:MAX_SIDE, 0:MAX_SIDE] - MAX_SIDE / 2
     for width in (6, 14, 30):
         ring = np.abs(np.hypot(u, v) - 80) < width / 2
         assert math.isclose(stroke_width(ring), width, rel_tol=0.15)

@@ -40,7 +40,7 @@ from lenet.nn.pooling import AveragePooling, MaxPooling
 from lenet.nn.subsampling import Subsampling
 from lenet.nn.unpooling import MaxUnpooling
 from lenet.play.page import in_16_bits, page_data, to_html
-from lenet.predict import finder
+from lenet.predict import redraw
 from lenet.system.errors import ConfigError
 from lenet.training.checkpoint import save_checkpoint
 from lenet.training.restore import read_checkpoint
@@ -250,8 +250,8 @@ def test_a_drawing_is_prepared_as_mnist_was():
     )
     for image, ink in zip(found, large.astype(np.float32), strict=True):
         inked = [np.flatnonzero((ink > 0.3).any(axis=axis)) for axis in (0, 1)]
-        scale = finder.BOX / max(places[-1] + 1 - places[0] for places in inked)
-        A, B = (finder._placement(ink.sum(axis=axis), scale) for axis in (1, 0))
+        scale = redraw.BOX / max(places[-1] + 1 - places[0] for places in inked)
+        A, B = (redraw.placement(ink.sum(axis=axis), scale) for axis in (1, 0))
         assert_allclose(image, 255 * np.clip(A @ ink @ B.T, 0, 1), atol=1)
     centres = (found.sum(axis=2) @ np.arange(28)) / found.sum(axis=(1, 2))
     assert_allclose(centres, 14, atol=0.6)

@@ -44,6 +44,14 @@ def as_uint8(pixels: Pixels) -> NDArray[np.uint8]:
     return levels
 
 
+def is_grey(pixels: Pixels) -> bool:
+    """Return whether the channels of pixels (H,W,C) are equal."""
+    if pixels.strides[2] == 0:
+        return True
+    blocks = (pixels[top : top + 64] for top in range(0, len(pixels), 64))  # colour soon differs
+    return all((block == block[..., :1]).all() for block in blocks)
+
+
 def for_display(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return an image of a data set, (H,W) or (C,H,W), as grey (H,W) or RGB (H,W,3).
 

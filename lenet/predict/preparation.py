@@ -35,7 +35,8 @@ from lenet.data.levels import BYTES, as_bytes, measured, pictures
 from lenet.data.measure import TOLERANCE, TrainingImages, image_facts
 from lenet.data.pixels import Pixels, as_uint8, fitted
 from lenet.data.preprocessing import image_shape
-from lenet.predict.finder import SIZE, Digit, find_digit
+from lenet.predict.finder import Digit, find_digit
+from lenet.predict.redraw import SIZE
 from lenet.system.errors import ConfigError, ImageError
 from lenet.training.checkpoint import Checkpoint
 
