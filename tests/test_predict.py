@@ -18,6 +18,7 @@ from lenet.data.idx import write_idx
 from lenet.predict.finder import Digit
 from lenet.predict.prediction import Predictor, warning_of
 from lenet.predict.sheet import Sheet, sheet_row
+from lenet.predict.thumbnail import thumbnail
 from lenet.system.errors import ConfigError
 from lenet.training.checkpoint import save_checkpoint
 from lenet.training.restore import read_checkpoint
@@ -127,7 +128,7 @@ def test_the_sheet_shows_colour_images(tmp_path):
     levels = np.random.default_rng(2).integers(0, 256, (12, 16, 3), dtype=np.uint8)
     pixels = levels.astype(np.float32) / 255
     sheet = Sheet(tmp_path / "seen.png")
-    sheet.add(pixels, Predictor(untrained_colour())("picture", pixels))
+    sheet.add(thumbnail(pixels), Predictor(untrained_colour())("picture", pixels))
     assert sheet.write() is None
     with pillow.open(sheet.path) as picture:
         drawn = np.asarray(picture)
@@ -265,7 +266,8 @@ def test_the_sheet_escapes_what_cannot_be_printed(network):
     pixels = np.repeat(drawn()[..., None], 3, axis=2)
     prediction = Predictor(read_checkpoint(network))("\x1b[31m.png", pixels)
     escaped = replace(prediction, file=r"\x1b[31m.png")
-    np.testing.assert_array_equal(sheet_row(pixels, prediction), sheet_row(pixels, escaped))
+    picture = thumbnail(pixels)
+    np.testing.assert_array_equal(sheet_row(picture, prediction), sheet_row(picture, escaped))
 
 
 def test_the_sheet_has_a_maximum_of_rows(predict, tmp_path, monkeypatch):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -292,3 +292,44 @@ def test_an_error_in_the_middle_is_in_its_place(network):
     ):
         events.append(prediction.file)
     assert events == ["a.npy", "b.npy", "c.npy"]
+
+
+def test_digits_in_batches_are_those_of_one_by_one(network):
+    pictures = [inked(drawn(60, height=h)) for h in np.linspace(0.4, 0.8, 18)]
+    pictures.insert(5, np.ones((60, 60, 3), np.float32))  # without a digit
+    names = [f"{k:02}.npy" for k in range(len(pictures))]
+    for name, picture in zip(names, pictures, strict=True):
+        np.save(name, picture)
+    predictor = Predictor(read_checkpoint(network))
+    found = [prediction for prediction, _ in predictor.files(map(Path, names), failed)]
+    for prediction, name, picture in zip(found, names, pictures, strict=True):
+        alone = predictor(name, picture)
+        assert (prediction.file, prediction.label) == (name, alone.label)
+        assert prediction.probability == pytest.approx(alone.probability, abs=2e-6)
+    assert found[5].label is None
+
+
+def test_results_come_before_the_last_picture_is_read(network):
+    np.save("four.npy", inked(drawn(60)))
+    read: list[Path] = []
+
+    def endless() -> Iterator[Path]:
+        while True:
+            read.append(Path("four.npy"))
+            yield read[-1]
+
+    next(Predictor(read_checkpoint(network)).files(endless(), failed))
+    assert len(read) <= 16
+
+
+def test_pictures_for_the_sheet_are_reduced_at_once(network):
+    np.save("large.npy", np.full((900, 1500, 3), 255, np.uint8))
+    files = Predictor(read_checkpoint(network)).files([Path("large.npy")], failed)
+    assert next(files)[1] is None
+    files = Predictor(read_checkpoint(network)).files(
+        [Path("large.npy")], failed, with_thumbnails=True
+    )
+    picture = next(files)[1]
+    assert picture is not None
+    assert picture.levels.shape == (192, 320, 3)
+    assert picture.scale == pytest.approx(320 / 1500)

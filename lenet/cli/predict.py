@@ -93,15 +93,16 @@ def predict(
     with ExitStack() as stack:
         rows = None if table is None else stack.enter_context(Table(table))
         paths = _with_bar(_expanded(images, failed), shown=table is not None)
-        for prediction, pixels in predictor.files(paths, failed, with_pixels=sheet is not None):
+        shown = sheet is not None
+        for prediction, picture in predictor.files(paths, failed, with_thumbnails=shown):
             if rows is None:
                 print(prediction.to_json() if as_json else prediction.to_text())
             else:
                 rows.add(prediction)
             if prediction.warning and not as_json and rows is None:
                 _warn(printable(f"{prediction.file}: {prediction.warning}"))
-            if sheet is not None and pixels is not None:
-                sheet.add(pixels, prediction)
+            if sheet is not None and picture is not None:
+                sheet.add(picture, prediction)
     if rows is not None:
         click.echo(f"{table}: {rows.count:,} predictions, {rows.warnings:,} with a warning")
     if sheet is not None and (warning := sheet.write()):

@@ -23,6 +23,7 @@ from lenet.data.pixels import Pixels, for_display
 from lenet.nn.losses import softmax
 from lenet.predict.finder import MIN_SIZE, Digit
 from lenet.predict.preparation import Preparation, Prepared
+from lenet.predict.thumbnail import Thumbnail, thumbnail
 from lenet.system.errors import DataError, ImageError, LenetError
 from lenet.system.text import printable
 from lenet.training.checkpoint import Checkpoint
@@ -30,6 +31,7 @@ from lenet.training.ensemble import EVALUATION_BATCH
 from lenet.training.restore import restore_network
 
 BATCH = EVALUATION_BATCH  # the same products as in evaluation, to the last bit
+PATIENCE = 16  # images that take milliseconds each, before the first results are printed
 TOP = 3
 UNSURE = 0.8  # a lower probability is warned of
 SMALL = 12  # pixels of the longer side of a digit
@@ -115,9 +117,9 @@ class Predictor:
         paths: Iterable[Path],
         failed: Callable[[LenetError], None],
         *,
-        with_pixels: bool = False,
-    ) -> Iterator[tuple[Prediction, Pixels | None]]:
-        """Predict the images of many files, in batches where they need no search for a digit.
+        with_thumbnails: bool = False,
+    ) -> Iterator[tuple[Prediction, Thumbnail | None]]:
+        """Predict the images of many files, in batches.
 
         Parameters
         ----------
@@ -125,26 +127,27 @@ class Predictor:
             Pictures, or arrays of one or several images.
         failed
             Takes the error about a file that cannot be read; the remaining files are processed.
-        with_pixels
-            Also yield the picture, (H,W,3) from 0 to 1.
+        with_thumbnails
+            Also yield the pictures, reduced for a contact sheet.
         """
         waiting: list[tuple[str, Prepared, bool]] = []
-        pictures: list[Pixels | None] = []
+        thumbnails: list[Thumbnail | None] = []
 
-        def flush() -> Iterator[tuple[Prediction, Pixels | None]]:
-            yield from zip(self._predicted(waiting), pictures, strict=True)
+        def flush() -> Iterator[tuple[Prediction, Thumbnail | None]]:
+            yield from zip(self._predicted(waiting), thumbnails, strict=True)
             waiting.clear()
-            pictures.clear()
+            thumbnails.clear()
 
         for path in paths:
             try:
-                for name, prepared, pixels in self._prepared(path, with_pixels):
-                    if waiting and _shape(prepared) != _shape(waiting[0][1]):
+                for name, prepared, pixels in self._prepared(path, with_thumbnails):
+                    if waiting and not _same_batch(prepared, waiting[0][1]):
                         yield from flush()
                     small = pixels is not None and min(pixels.shape[:2]) < MIN_SIZE
                     waiting.append((name, prepared, small))
-                    pictures.append(pixels if with_pixels else None)
-                    if len(waiting) == BATCH or prepared.way == "digit":
+                    shown = pixels if with_thumbnails else None
+                    thumbnails.append(None if shown is None else thumbnail(shown))
+                    if len(waiting) == (BATCH if prepared.way == "as-is" else PATIENCE):
                         yield from flush()
             except (DataError, ImageError) as error:
                 yield from flush()
@@ -204,8 +207,11 @@ def _shown(image: NDArray[np.uint8]) -> Pixels:
     return np.broadcast_to(pixels, (*pixels.shape[:2], 3))
 
 
-def _shape(prepared: Prepared) -> tuple[int, ...] | None:
-    return None if prepared.image is None else prepared.image.shape
+def _same_batch(a: Prepared, b: Prepared) -> bool:
+    """Return whether two images can be in one batch; the one without an image can be in any."""
+    if a.image is None or b.image is None:
+        return a.way == b.way
+    return a.way == b.way and a.image.shape == b.image.shape
 
 
 def warning_of(digit: Digit | None, probability: float) -> str | None:

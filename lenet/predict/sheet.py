@@ -13,16 +13,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.data.pixels import Pixels, as_uint8, for_display, resized
+from lenet.data.pixels import for_display
 from lenet.predict.prediction import Prediction
+from lenet.predict.thumbnail import HEIGHT, WIDTH, Thumbnail
 from lenet.system.extras import require
 from lenet.system.files import replacing
 from lenet.system.text import printable
 
 MAX_ROWS = 100
-ROW = 240  # height of a row in pixels
 MARGIN = 8
-COLUMNS = (320, 224, 240)  # widths: the picture, the network's input, the prediction
+ROW = HEIGHT + 2 * MARGIN  # height of a row in pixels
+COLUMNS = (WIDTH, 224, 240)  # widths: the picture, the network's input, the prediction
 
 
 class Sheet:
@@ -40,10 +41,10 @@ class Sheet:
         self.rows: list[NDArray[np.uint8]] = []
         self.left_out = 0
 
-    def add(self, pixels: Pixels, prediction: Prediction) -> None:
-        """Add a row for a picture (H,W,3) from 0 to 1."""
+    def add(self, picture: Thumbnail, prediction: Prediction) -> None:
+        """Add a row for a picture."""
         if len(self.rows) < MAX_ROWS:
-            self.rows.append(sheet_row(pixels, prediction))
+            self.rows.append(sheet_row(picture, prediction))
         else:
             self.left_out += 1
 
@@ -65,7 +66,7 @@ class Sheet:
         )
 
 
-def sheet_row(pixels: Pixels, prediction: Prediction) -> NDArray[np.uint8]:
+def sheet_row(picture: Thumbnail, prediction: Prediction) -> NDArray[np.uint8]:
     """Return a row as pixels: the picture, the network's input, the prediction.
 
     Raises
@@ -76,18 +77,16 @@ def sheet_row(pixels: Pixels, prediction: Prediction) -> NDArray[np.uint8]:
     Image, ImageDraw = require("PIL.Image", "image"), require("PIL.ImageDraw", "image")
     row = Image.new("RGB", (sum(COLUMNS) + 4 * MARGIN, ROW), "white")
     pen = ImageDraw.Draw(row)
-    H, W = pixels.shape[:2]
-    scale = min((ROW - 2 * MARGIN) / H, COLUMNS[0] / W)
-    small = resized(pixels, max(round(H * scale), 1), max(round(W * scale), 1))
-    row.paste(Image.fromarray(as_uint8(small)), (MARGIN, MARGIN))
+    row.paste(Image.fromarray(picture.levels), (MARGIN, MARGIN))
     at = COLUMNS[0] + 2 * MARGIN
     if prediction.digit is not None:
-        top, left, bottom, right = (MARGIN + round(scale * side) for side in prediction.digit.box)
+        sides = (picture.scale * side for side in prediction.digit.box)
+        top, left, bottom, right = (MARGIN + round(side) for side in sides)
         pen.rectangle([left - 2, top - 2, right + 1, bottom + 1], outline="red", width=2)
     if prediction.image is not None:
         row.paste(Image.fromarray(_enlarged(prediction.image)), (at, MARGIN))
-    top = (f"{label}   {p:.1%}" for label, p in prediction.top)
-    lines = map(printable, [prediction.file, *top, prediction.warning or ""])
+    classes = (f"{label}   {p:.1%}" for label, p in prediction.top)
+    lines = map(printable, [prediction.file, *classes, prediction.warning or ""])
     text = [part for line in lines for part in wrap(line, 38)]
     safe = "\n".join(text).encode("ascii", "backslashreplace").decode()
     pen.multiline_text((at + COLUMNS[1] + MARGIN, MARGIN), safe, fill="black", spacing=6)
