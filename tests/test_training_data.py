@@ -609,14 +609,14 @@ def test_other_images_do_not_resume(lenet, stopped):
 # --- Chance --------------------------------------------------------------------------------------
 
 
-def chance(counts: list[int], *accuracies: float, **values: float) -> list[str]:
+def chance(counts: list[int], *accuracies: float, steps: int = 60, **values: float) -> list[str]:
     """The warnings of a run with these accuracies and options of the optimizer."""
     options = {f"optimizer.{name}": value for name, value in values.items()}
     said: list[str] = []
     warning = ChanceWarning(Config().with_values(options), said.append)
     warning.on_classes(np.array(counts))
     for epoch, accuracy in enumerate(accuracies, 1):
-        event = EpochEvent(epoch, epoch, 0.1, 1.0, accuracy, 1.0, accuracy, 1.0, 1.0)
+        event = EpochEvent(epoch, steps * epoch, 0.1, 1.0, accuracy, 1.0, accuracy, 1.0, 1.0)
         warning.on_epoch(event, False, lambda: read_checkpoint("pretrained"))
     return said
 
@@ -635,5 +635,8 @@ def test_chance_is_reported_once_with_advice_that_fits():
     said = chance([10] * 10, 0.1, 0.1, 0.1)
     assert len(said) == 1
     assert "train longer, change optimizer.lr" in said[0]
+    assert len(chance([10] * 10, 0.1, 0.1, 0.1, 0.1, 0.1, 0.3, steps=10)) == 1
+    assert chance([10] * 10, 0.1, 0.1, 0.1, 0.3, steps=10) == []  # of a small set, learns later
+    assert len(chance([10] * 10, *[0.1] * 8, steps=2)) == 1
     assert "raise optimizer.lr, which is 1e-07" in chance([10] * 10, 0.1, lr=1e-7)[0]
     assert "lower optimizer.weight_decay, which is 2" in chance([10] * 10, 0.1, weight_decay=2.0)[0]

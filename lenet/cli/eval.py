@@ -95,7 +95,7 @@ def eval_(
         facts = {"checkpoint": evaluated, "data": config.data.name, "split": split, "tta": views}
         click.echo(json.dumps(result.to_dict(class_names) | facts))
     else:
-        click.echo(f"{evaluated} on {config.data.name}, {split} images")
+        click.echo(f"{evaluated} on {config.data.title}, {split} images")
         click.echo(result.to_table(class_names))
     if picture is not None:
         _draw_mistakes(picture, replace(loaded[0], config=config), data_dir)
@@ -124,7 +124,7 @@ def _draw_mistakes(picture: Path, checkpoint: Checkpoint, data_dir: Path | None)
     from lenet.training.mistakes import evaluate_with_mistakes
 
     worst = evaluate_with_mistakes(checkpoint, str(data_dir) if data_dir else None).worst
-    title = f"The {len(worst)} worst mistakes on {checkpoint.config.data.name}"
+    title = f"The {len(worst)} worst mistakes on {checkpoint.config.data.title}"
     figures.write_figure(
         picture, lambda: image_plots.mistakes(worst, checkpoint.class_names, title)
     )

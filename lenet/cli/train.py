@@ -136,7 +136,7 @@ def _opening(config: Config, workers: int) -> str:
 
     block = DEFAULT_BLOCK if config.train.block == "auto" else config.train.block
     return (
-        f"training on {config.data.name} with {workers} worker{'s'[: workers != 1]}, products of "
+        f"training on {config.data.title} with {workers} worker{'s'[: workers != 1]}, products of "
         f"at most {block:,} multiply-adds, into {config.output.dir}"
     )
 

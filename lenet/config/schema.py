@@ -136,6 +136,11 @@ class Data(_Checked):
         "Use only this many images of the training set, including the validation images",
     )
 
+    @property
+    def title(self) -> str:
+        """The path of the user's own data, or the name of the data set."""
+        return self.path or self.name
+
 
 def _amount(degradation: str) -> Rule:
     return number(at_least=0, at_most=DEGRADATIONS[degradation].limit)

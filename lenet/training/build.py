@@ -106,8 +106,7 @@ def for_split(config: Config, found: datasets.Split) -> Config:
         The configuration states another number of classes.
     """
     channels, *_ = image_shape(found.images)
-    name = config.data.path or config.data.name
-    return config.for_data(len(found.class_names), channels, name)
+    return config.for_data(len(found.class_names), channels, config.data.title)
 
 
 def load_dataset(
@@ -152,7 +151,7 @@ def load_dataset(
 
 def images_file(data: Data, split: str) -> str:
     """Return the file that errors about the images of a split name."""
-    return getattr(data, f"{split}_images") or data.path or data.name
+    return getattr(data, f"{split}_images") or data.title
 
 
 def _remedy_for_shape(config: Config, shape: tuple[int, int, int]) -> str:

@@ -31,6 +31,7 @@ from lenet.training.checkpoint import Checkpoint, save_checkpoint
 from lenet.training.events import Callback, EpochEvent, Snapshot, StepEvent
 
 COLUMNS = tuple(field.name for field in fields(EpochEvent))
+MIN_STEPS = 50
 STRONG_DECAY = 0.1
 LOW_RATE = 1e-4
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
@@ -126,7 +127,8 @@ class ChanceWarning(Callback):
 
     No better is an accuracy within 5 % of the way from the share s of that class to 1; on n
     validation images also one within 3 standard deviations, 3 √(s (1 − s) / n). A network that
-    learns something, even from noisy labels, exceeds this.
+    learns something, even from noisy labels, exceeds this. The first :data:`MIN_STEPS` steps
+    do not count, unless there are no more.
 
     Parameters
     ----------
@@ -149,6 +151,8 @@ class ChanceWarning(Callback):
 
     def on_epoch(self, event: EpochEvent, best: bool, snapshot: Snapshot) -> None:
         s = self.share
+        if event.step < MIN_STEPS and event.epoch < self.config.train.epochs:
+            return
         if s is None or event.train_accuracy >= s + 0.05 * (1 - s):
             return
         accuracy = event.train_accuracy

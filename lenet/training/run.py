@@ -395,7 +395,7 @@ def _start(
     """Load the data, start all workers, and return this one's trainer and what it trains on."""
     data = load()
     channels, *_ = image_shape(data.training[0])
-    config = job.config.for_data(len(data.class_names), channels, job.config.data.name)
+    config = job.config.for_data(len(data.class_names), channels, job.config.data.title)
     identity = {} if data.fingerprint is None else {"data": data.fingerprint}
     images = job.start and job.start.images
     measured = images or training_images(data.training[0], data.levels, data.facts)
