@@ -61,6 +61,7 @@ class ProcessGroup:
     def __init__(self, size: int) -> None:
         self.size = size
         self.communicator: Communicator = SingleProcess()
+        # Short: macOS permits thirty characters for the name of a segment, a suffix included.
         self._name = f"lenet-{os.getpid()}-{secrets.token_hex(4)}"
         self._segments: list[SharedMemory] = []
         self._processes: list[spawn.Process] = []
@@ -115,7 +116,7 @@ class ProcessGroup:
         """
         if self.size == 1:
             return self.communicator
-        name = f"{self._name}-control"
+        name = f"{self._name}-c"
         control = self._vectors(name, SharedMemoryCommunicator.control_bytes(self.size))
         self.communicator = SharedMemoryCommunicator(
             0, self.size, control, self._check, self._vectors

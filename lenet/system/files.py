@@ -12,6 +12,8 @@ import re
 import secrets
 import shutil
 import stat
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedReader
@@ -19,6 +21,8 @@ from pathlib import Path
 from typing import IO
 
 from lenet.system.errors import LenetError, SystemFailure
+
+ATTEMPTS, PAUSE = 20, 0.05  # to rename a file on Windows; seconds
 
 
 @contextmanager
@@ -104,7 +108,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        _rename(temporary, path)
         _sync_directory(path.parent)
 
 
@@ -121,7 +125,7 @@ def keep_as(path: Path, other: Path) -> None:
             os.link(path, temporary)
         except OSError:  # a file system without links
             shutil.copyfile(path, temporary)
-        temporary.replace(other)
+        _rename(temporary, other)
 
 
 def clean_leftovers(directory: str | os.PathLike[str]) -> None:
@@ -164,6 +168,22 @@ def _beside(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def _rename(temporary: Path, path: Path) -> None:
+    """Rename a file to ``path``, which it replaces.
+
+    Windows refuses this while another program has the old file open, as a virus scanner or a backup
+    does for a moment: it is tried again for a second.
+    """
+    for _ in range(ATTEMPTS if sys.platform == "win32" else 0):
+        try:
+            temporary.replace(path)
+        except PermissionError:
+            time.sleep(PAUSE)
+        else:
+            return
+    temporary.replace(path)
 
 
 def _sync_directory(directory: Path) -> None:

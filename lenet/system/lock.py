@@ -20,6 +20,7 @@ from lenet.system.errors import SystemFailure
 from lenet.system.files import clean_leftovers
 
 LOCK_FILE = ".lock"
+WINDOWS_BYTE = 2**31 - 2  # what is locked there: far behind the content, which others must read
 BUSY = {errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK}
 """The errors that mean that another process has the lock (the last two on Windows)."""
 
@@ -81,7 +82,12 @@ def lock(file: IO[bytes]) -> None:
     if sys.platform == "win32":
         import msvcrt
 
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        place = file.tell()
+        file.seek(WINDOWS_BYTE)
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        finally:
+            file.seek(place)
     else:
         import fcntl
 
