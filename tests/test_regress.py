@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -32,7 +33,7 @@ from lenet.regress.gate import record, run_gate
 from lenet.regress.measure import Measurement
 from lenet.regress.page import to_html
 from lenet.regress.tolerances import TASK_LIMITS, adjusted
-from lenet.regress.trend import to_markdown, trends
+from lenet.regress.trend import Trend, to_markdown, trends
 from lenet.regress.verdict import Verdict
 from lenet.system.errors import ConfigError, DataError
 from lenet.training.trainer import Trainer
@@ -234,6 +235,49 @@ def test_every_fault_fits_the_code(script, tmp_path):
         script.with_fault(fault, tmp_path)
 
 
+def test_the_table_of_loads_counts_wrong_verdicts(script, tmp_path, monkeypatch, capsys):
+    """A gate that fails what is slow, except beside the second load, where it fails sound code."""
+    loads = iter(["quiet", "busy"] * 2)
+    load, calls = "", []
+
+    @contextmanager
+    def begin():
+        nonlocal load
+        load = next(loads)
+        yield [load]
+
+    @contextmanager
+    def not_permitted():
+        raise PermissionError(1, "Operation not permitted")
+        yield
+
+    def gate(_path, *, code, prefix):
+        calls.append((load, code == script.ROOT))
+        assert prefix == [load]
+        failed = (code == script.ROOT) == (load == "busy")
+        return script.GateResult([script.SPEED] * failed, MEASURED, HERE, 3.2)
+
+    monkeypatch.setattr(script, "LOADS", {"a": begin, "b": begin, "c": not_permitted})
+    write_baseline(tmp_path / "b.json", BASELINE)
+    assert script.show_loads(gate, tmp_path / "b.json", tmp_path, 3) == 5
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("|")[-2].strip() for line in lines[2:]] == [
+        *("1 of 1 failed", "1 of 1 failed", "0 of 3 failed"),
+        *("0 of 1 failed", "0 of 1 failed", "3 of 3 failed"),
+        "not tried: Operation not permitted",
+    ]
+    assert len(calls) == 10
+
+
+def test_the_first_alarm_of_a_history(script):
+    falling = [0.9] * 20 + [0.88] * 20
+    trend = Trend("accuracy", falling, -0.005, relative=False)
+    alarm = script.first_alarm(trend)
+    assert 20 < alarm < 40
+    assert replace(trend, values=falling[:alarm]).drift()
+    assert script.first_alarm(replace(trend, values=[0.9] * 40)) is None
+
+
 def test_a_slowdown_is_measured(config, split, monkeypatch):
     """Steps that take 30 % longer, by a clock that does not depend on the machine."""
     step, now = Trainer._step, 0.0
@@ -303,6 +347,7 @@ def test_a_slow_run_is_repeated_before_it_counts(config, split, monkeypatch):
     monkeypatch.setattr(measure, "_train", lambda *a: runs.append(train(*a)) or runs[-1])
     measure.measure(config, split, fast_enough=0.0)
     assert len(runs) == 2
+    monkeypatch.setattr(measure, "MAX_SECONDS", math.inf)  # on however slow a machine
     found = measure.measure(config, split, fast_enough=math.inf)
     assert len(runs) == 2 + measure.MAX_RUNS
     assert found.images_per_gflop == max(run.images_per_gflop for run in runs[2:])
