@@ -303,6 +303,17 @@ def test_padding_that_is_computed(tmp_path):
     assert imported.checkpoint.model.layers[1]["padding"] == [3, 1, 0, 2]
 
 
+def test_a_shape_that_doubles_at_each_step(tmp_path):
+    """Every node takes the one before eight times; each is computed once, and to a limit."""
+    nodes = [
+        ("Concat", [f"s{k}"] * 8, [f"s{k + 1}"], {"axis": 0}) for k in range(19)
+    ]  # fmt: skip
+    nodes += [("Reshape", ["x", "s19"], ["a"], {}), GEMM]
+    path = written(tmp_path / "n.onnx", nodes, {"s0": np.array([1]), "w": numbers(9, 2)}, ["N", 9])
+    with pytest.raises(DataError, match="Reshape to a shape that is no constant"):
+        import_onnx(path)
+
+
 def test_a_pipeline_with_a_scaler_as_skl2onnx_writes_it(tmp_path):
     """A number for each pixel becomes part of the linear layer."""
     nodes = [

@@ -21,11 +21,27 @@ MAX_SIZE: Final = 64  # numbers
 MAX_DEPTH: Final = 20  # nodes, one behind the other
 
 
-def integers(made: Translation, name: str, depth: int = MAX_DEPTH) -> Integers | None:
+def integers(made: Translation, name: str) -> Integers | None:
     """Return integers that are constant or computed from shapes; 0 stands for N.
 
     They have at least one dimension. None: the value is something else.
     """
+    return _integers(made, name, {}, MAX_DEPTH)
+
+
+def _integers(
+    made: Translation, name: str, known: dict[str, Integers | None], depth: int
+) -> Integers | None:
+    """Return a value of :func:`integers`, computed once however often it is used."""
+    if name not in known:
+        value = _constant_or_computed(made, name, known, depth)
+        known[name] = value if value is not None and value.size <= MAX_SIZE else None
+    return known[name]
+
+
+def _constant_or_computed(
+    made: Translation, name: str, known: dict[str, Integers | None], depth: int
+) -> Integers | None:
     constant = made.chain.constant(name)
     if constant is not None:
         is_small = constant.dtype.kind == "i" and constant.size <= MAX_SIZE
@@ -36,7 +52,7 @@ def integers(made: Translation, name: str, depth: int = MAX_DEPTH) -> Integers |
     if node.op_type == "Shape":
         dims = made.dims.get(node.input[0]) if node.input else None
         return None if dims is None else np.array([0, *dims])
-    values = [integers(made, value, depth - 1) for value in node.input]
+    values = [_integers(made, value, known, depth - 1) for value in node.input]
     given = [value for value in values if value is not None]
     if len(given) < len(values) or not given:
         return None
