@@ -163,14 +163,15 @@ def image_facts(images: NDArray[np.uint8]) -> ImageFacts:
     )
     if not uniform:
         return facts
-    side, offset = _ink_box(sample[:INK_SAMPLE].mean(axis=1), paper)
+    side, offset = _ink_box(sample[:INK_SAMPLE].mean(axis=1, dtype=np.float32), paper)
     return replace(facts, ink_side=side, ink_offset=offset)
 
 
-def _ink_box(images: NDArray[np.float64], paper: int) -> tuple[float, float]:
+def _ink_box(images: NDArray[np.float32], paper: int) -> tuple[float, float]:
     """Return ``ink_side`` and ``ink_offset`` of grey images (N,H,W)."""
     _, H, W = images.shape
-    ink = np.abs(images - paper)
+    ink = images - np.float32(paper)
+    np.abs(ink, out=ink)
     ink = ink[ink.max(axis=(1, 2)) > TOLERANCE]  # a blank image has no ink
     if not len(ink):
         return math.nan, math.nan
