@@ -155,7 +155,7 @@ class Degrader:
     --------
     >>> images = np.zeros((1, 28, 28, 4), np.float32)
     >>> Degrader({"noise": 50.0}, chance=1.0).degrade(images, np.random.default_rng(0), 0, 4)
-    >>> 10 < images.std() < 50
+    >>> bool(10 < images.std() < 50)
     True
     """
 

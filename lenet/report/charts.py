@@ -160,7 +160,7 @@ def linear_ticks(highest: float, lowest: float = 0.0) -> list[float]:
     >>> linear_ticks(23.0)
     [0.0, 5.0, 10.0, 15.0, 20.0, 25.0]
     >>> [f"{tick:.3f}" for tick in linear_ticks(0.897, 0.884)]
-    ['0.884', '0.888', '0.892', '0.896', '0.900']
+    ['0.880', '0.885', '0.890', '0.895', '0.900']
     """
     span = highest - lowest
     if not span > 0:
