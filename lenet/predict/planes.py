@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -38,10 +39,13 @@ def seen(pixels: Pixels, H: int, W: int, sigma: float) -> Planes:
 
 
 def smoothed(planes: Planes, where: Mask, sigma: float) -> Planes:
-    """Return planes blurred with a Gaussian, with only the pixels ``where`` counted."""
-    A, B = (_gaussian(n, sigma) for n in where.shape)
+    """Return planes blurred with a wide Gaussian, with only the pixels ``where`` counted.
+
+    A result so smooth is computed on a grid of sigma / 8, and interpolated.
+    """
+    (A, A_back), (B, B_back) = (_reduce_and_blur(n, sigma) for n in where.shape)
     weight = A @ where.astype(np.float32) @ B.T + np.float32(1e-6)
-    means: Planes = A @ (planes * where) @ B.T / weight
+    means: Planes = A_back @ (A @ (planes * where) @ B.T / weight) @ B_back.T
     return means
 
 
@@ -50,13 +54,27 @@ def _resize_and_blur(n: int, m: int, sigma: float) -> csr_array:
     """Return the matrix (n,m) that resamples m pixels to n, then blurs them."""
     from scipy.sparse import csr_array
 
-    blur, tents = _gaussian(n, sigma), resampling_matrix(n, m, n / m, m / 2)
-    tents /= tents.sum(axis=1, keepdims=True)
-    weights: csr_array = csr_array(np.where(blur > NEGLIGIBLE, blur, 0)) @ csr_array(tents)
+    blur = _gaussian(n, sigma)
+    weights: csr_array = csr_array(np.where(blur > NEGLIGIBLE, blur, 0)) @ csr_array(_tents(n, m))
     return weights
 
 
 @lru_cache(maxsize=32)
+def _reduce_and_blur(n: int, sigma: float) -> tuple[Planes, Planes]:
+    """Return the matrices (m,n), which blurs n pixels on a grid of m, and (n,m), back to n."""
+    m = math.ceil(8 * n / sigma)
+    if m >= n:
+        return _gaussian(n, sigma), np.eye(n, dtype=np.float32)
+    return _gaussian(m, sigma * m / n) @ _tents(m, n), _tents(n, m)
+
+
+def _tents(n: int, m: int) -> Planes:
+    """Return the matrix (n,m) that resamples m pixels to n; its rows sum to 1 also at the edges."""
+    weights = resampling_matrix(n, m, n / m, m / 2)
+    weights /= weights.sum(axis=1, keepdims=True)
+    return weights
+
+
 def _gaussian(n: int, sigma: float) -> Planes:
     at = np.arange(n)
     weights = np.exp(-0.5 * ((at - at[:, None]) / sigma) ** 2).astype(np.float32)
