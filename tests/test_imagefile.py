@@ -342,13 +342,22 @@ def test_integers_have_as_many_bits_as_they_need(tmp_path, dtype, high, white):
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "an SVG drawing"),
         (b"\0\0\0\x0cjP  \r\n\x87\n", "a JPEG 2000 picture"),
         (b"8BPS\0\x01", "a Photoshop picture"),
-        (b"PK\x03\x04", "a zip archive"),
+        (b"\0\0\1\0\1\0", "an icon"),
+        (b"v/1\1\2\0\0\0", "an OpenEXR picture"),
+        (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_formats_that_are_not_read_are_named(tmp_path, pillow, start, name):
     (tmp_path / "image.png").write_bytes(start + bytes(2000))
     refused(tmp_path / "image.png", f"is {name}", "is not read here; save it again as PNG or JPEG")
+
+
+def test_an_archive_is_to_be_unpacked(tmp_path, pillow):
+    np.savez(tmp_path / "a.npz", images=GREY)
+    refused(
+        tmp_path / "a.npz", "is a zip archive", "unpack it, and give the pictures or .npy files"
+    )
 
 
 @pytest.mark.parametrize(

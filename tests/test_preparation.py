@@ -294,6 +294,24 @@ def test_an_error_in_the_middle_is_in_its_place(network):
     assert events == ["a.npy", "b.npy", "c.npy"]
 
 
+def test_bytes_of_zero_and_one_are_scaled_for_a_network_of_digits(network):
+    images, _ = draw(6, seed=5)
+    np.save("ones.npy", images // 128)
+    np.save("bytes.npy", images // 128 * 255)
+    predictor = Predictor(replace(read_checkpoint(network), images=MNIST))
+    found, expected = (
+        [(p.input, p.top) for p, _ in predictor.files([Path(name)], failed)]
+        for name in ("ones.npy", "bytes.npy")
+    )
+    assert found == expected
+
+
+def test_a_blank_image_is_no_digit(network):
+    np.save("blank.npy", np.zeros((3, 28, 28), np.uint8))
+    predictor = Predictor(replace(read_checkpoint(network), images=MNIST))
+    assert [p.label for p, _ in predictor.files([Path("blank.npy")], failed)] == [None] * 3
+
+
 def test_digits_in_batches_are_those_of_one_by_one(network):
     pictures = [inked(drawn(60, height=h)) for h in np.linspace(0.4, 0.8, 18)]
     pictures.insert(5, np.ones((60, 60, 3), np.float32))  # without a digit

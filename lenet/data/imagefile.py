@@ -41,6 +41,7 @@ Pixels: TypeAlias = NDArray[np.float32]
 MAX_PIXELS = 1 << 26  # of a picture, such as 8,192 × 8,192
 MAX_SIDE = 2048  # of the pixels returned; more shows nothing new about a digit
 TIFF_BITS = 258  # the tag BitsPerSample
+ARCHIVE = "a zip archive, such as .npz"
 OTHER_FORMATS = {
     b"II*\0": "a TIFF of an unusual kind",
     b"MM\0*": "a TIFF of an unusual kind",
@@ -53,11 +54,19 @@ OTHER_FORMATS = {
     b"\0\0\0\x0cjP": "a JPEG 2000 picture",
     b"\0\0\0\x0cJXL": "a JPEG XL picture",
     b"\xff\x0a": "a JPEG XL picture",
-    b"PK": "a zip archive",
+    b"\0\0\1\0": "an icon",
+    b"v/1\1": "an OpenEXR picture",
+    b"#?RADIANCE": "a Radiance picture",
+    b"qoif": "a QOI picture",
+    b"DDS ": "a DDS texture",
+    b"SIMPLE  =": "a FITS file",
+    b"\x89HDF": "an HDF5 file",
+    b"PK": ARCHIVE,
 }
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP", "PPM")
 PGM_HEADER = re.compile(rb"P[25]" + 3 * rb"(?:\s|#[^\n]*\n)+(\d{1,9})" + rb"\s")
 REMEDY = "save it again as PNG or JPEG"
+UNPACK = "unpack it, and give the pictures or .npy files in it"
 SMALLER = "scale it down, or cut the digit out"
 
 
@@ -269,7 +278,7 @@ def _read_picture(path: Path) -> tuple[Pixels, int]:
         except Image.UnidentifiedImageError:
             kind = _format_name(path)
             problem = f"is {kind}, which is not read here" if kind else "is not an image"
-            remedy = REMEDY if kind else f"give one of {', '.join(FORMATS)}"
+            remedy = {None: f"give one of {', '.join(FORMATS)}", ARCHIVE: UNPACK}.get(kind, REMEDY)
             raise ImageError(problem, remedy=remedy) from None
         except Image.DecompressionBombError:
             problem = f"has more than {MAX_PIXELS:,} pixels"

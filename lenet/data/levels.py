@@ -93,7 +93,7 @@ def pictures(array: NDArray[Any]) -> tuple[NDArray[Any], bool]:
     (1, 28, 28) (1, 28, 28) True
     (1, 784) (1, 28, 28) True
     (28, 28, 3) (1, 28, 28, 3) True
-    >>> [pictures(np.zeros(shape))[0].shape for shape in ((8, 784), (8, 1, 28, 28), (8, 3, 9, 9))]
+    >>> [pictures(np.zeros((8, *shape)))[0].shape for shape in ((1, 784), (1, 28, 28), (3, 9, 9))]
     [(8, 28, 28), (8, 28, 28), (8, 9, 9, 3)]
     """
     a = array
@@ -105,6 +105,8 @@ def pictures(array: NDArray[Any]) -> tuple[NDArray[Any], bool]:
         a = a[:, 0]
     if a.ndim == 1 and _side(a.size):
         a = a[None]
+    if a.ndim == 3 and a.shape[1] == 1 and _are_rows(len(a), a.shape[2]):
+        a = a[:, 0]
     if 0 in a.shape:
         raise _no_pictures(array, "save one image, or a stack of them")
     if a.ndim == 2:

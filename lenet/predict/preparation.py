@@ -205,9 +205,9 @@ class Preparation:
         if facts.paper is None or abs(facts.paper - form.paper) > tolerance:
             # Where images fill the field, a few of them may have no common border.
             return facts.paper is None and not form.drawn_as_mnist
-        if not form.drawn_as_mnist or np.isnan(facts.ink_side):
+        if not form.drawn_as_mnist:
             return True
-        near = abs(facts.ink_side - 20 / 28) < SIDE_TOLERANCE
+        near = abs(facts.ink_side - 20 / 28) < SIDE_TOLERANCE  # false without any ink
         return near and facts.ink_offset < MAX_OFFSET
 
     # --- Fitted, or redrawn ---------------------------------------------------------------------
