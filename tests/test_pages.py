@@ -70,7 +70,9 @@ def short(flat: dict[str, object]) -> schema.Config:
     return config.with_values(
         {
             "data.limit": 300,
-            "data.validation": min(config.data.validation, 60),
+            "data.validation": 60
+            if config.data.validation is None
+            else min(config.data.validation, 60),
             "train.epochs": 2,
             "train.batch_size": batch,
             "train.teacher_copies": 1,
