@@ -431,6 +431,29 @@ def test_of_equal_accuracies_the_lower_loss():
     assert best.point == {"optimizer.lr": 0.2}
 
 
+@pytest.mark.parametrize(
+    ("metric", "best", "heading"),
+    [
+        ("accuracy", 0.1, "validation accuracy"),
+        ("loss", 0.2, "validation accuracy"),
+        ("balanced_accuracy", 0.3, "validation balanced accuracy"),
+    ],
+)
+def test_the_metric_of_the_configuration_ranks(metric, best, heading):
+    made = plan("optimizer.lr=0.1,0.2,0.3", train__best_metric=metric)
+    runs = made.runs(Path("out"))
+    results = [
+        Result(1, 1, 0.95, 0.3, val_score=0.6),
+        Result(1, 1, 0.90, 0.1, val_score=0.7),
+        Result(1, 1, 0.80, 0.2, val_score=0.8),
+    ]
+    ended = {run.name: result for run, result in zip(runs, results, strict=True)}
+    found = Results.of(made, runs, ended)
+    assert found.best is not None
+    assert found.best.point == {"optimizer.lr": best}
+    assert heading in found.to_table()
+
+
 def test_a_plot_of_the_runs(lenet, swept, tmp_path):
     pytest.importorskip("matplotlib")
     for plot in (tmp_path / "a.svg", tmp_path / "b.svg"):

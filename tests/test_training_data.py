@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from lenet.config.reader import load_config
 from lenet.config.schema import Config
+from lenet.data.catalogue import CATALOGUE
 from lenet.data.idx import write_idx
 from lenet.data.measure import fit_preprocessing, image_facts
 from lenet.data.preprocessing import Preprocessing
@@ -459,6 +461,9 @@ def test_a_colour_folder(lenet):
     assert read_checkpoint("run/best.npz").preprocessing.input_shape == (3, 32, 32)
     assert json.loads(lenet("eval", "run/best.npz", "--json").out)["accuracy"] > 0.9
     assert lenet(*train, "--set", "train.epochs=3", "--resume").code == 0
+    predicted = lenet("predict", "run/best.npz", "mine/test/middle/1.ppm").out
+    assert predicted.startswith("mine/test/middle/1.ppm: middle ")
+    assert lenet("report", "run").code == 0
     write_folder(Path("grey"))
     ended = lenet("eval", "run/best.npz", "--data", "grey")
     assert ended.code == 3
@@ -475,6 +480,35 @@ def test_a_colour_folder_with_layers(lenet):
     found = load_split(with_data(layers, "mine"), "test")
     assert found.images.shape == (60, 3, 28, 28)
     assert found.class_names == ("left", "middle", "right")
+
+
+def test_47_classes_from_files_to_a_report(lenet, tmp_path):
+    """EMNIST's balanced part in its published form, with a drawn pattern for each class."""
+    rng = np.random.default_rng(0)
+    patterns = rng.integers(0, 2, (47, 7, 7), np.uint8).repeat(4, 1).repeat(4, 2) * 255
+    names = CATALOGUE["emnist-balanced"].class_names
+    (tmp_path / "here" / "emnist").mkdir(parents=True)
+    for split, count in (("train", 940), ("test", 141)):
+        labels = (np.arange(count) % 47).astype(np.uint8)
+        images = np.minimum(patterns[labels], rng.integers(100, 256, (count, 28, 28), np.uint8))
+        for what, array in (("images-idx3", images.transpose(0, 2, 1)), ("labels-idx1", labels)):
+            path = tmp_path / "here" / "emnist" / f"emnist-balanced-{split}-{what}-ubyte"
+            write_idx(path, np.ascontiguousarray(array))
+    here = ("--data-dir", tmp_path / "here")
+    options = ("--set", "train.epochs=6", "--set", "train.batch_size=16", "--workers", "1")
+    balanced = ("train.class_weights={F: 2, f: 2}", "train.best_metric=balanced_accuracy")
+    keys = [part for key in balanced for part in ("--set", key)]
+    run = lenet("train", "--data", "emnist-balanced", *here, *options, *keys, "--output", "run")
+    assert (run.code, run.out.count("validation balanced accuracy")) == (0, 1)
+    assert read_checkpoint("run/best.npz").class_names == names
+    assert load_config(Path("run/config.yaml")).train.class_weights == {"F": 2.0, "f": 2.0}
+    evaluated = lenet("eval", "run/best.npz", *here).out
+    assert "most frequent mistakes" in evaluated or "no mistakes" in evaluated
+    assert float(re.findall(r"balanced accuracy (\S+)", evaluated)[0]) > 50
+    Path("F.pgm").write_bytes(b"P5 28 28 255\n" + patterns[names.index("F")].tobytes())
+    assert lenet("predict", "run/best.npz", "F.pgm").out.startswith("F.pgm: F ")
+    assert lenet("report", "run", *here).code == 0
+    assert "f</t" in Path("report.html").read_text(encoding="utf-8")
 
 
 def test_transposed_inverted_and_scaled():
