@@ -162,6 +162,7 @@ def test_a_file_takes_precedence_over_a_name_and_a_name_over_a_directory(nowhere
     ("path", "said"),
     [
         ("mnits", "name the packaged configuration: mnist"),
+        ("MNIST-fast", "name the packaged configuration: mnist-fast"),
         ("configs/ci.yaml", "name the packaged configuration: ci"),
         ("mine.yaml", "strokes"),
         ("xyz", "caffe-lenet, ci, fashion-mnist"),

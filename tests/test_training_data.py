@@ -310,9 +310,22 @@ def test_what_to_do_with_other_things(lenet, make, said, command):
             "mine.npz: is a file, but data.name is folder; set data.name to npz",
         ),
         ("idx", "mine.npz", "mine.npz: is a file; IDX files are in a directory; set data.name to"),
-        ("csv", "none.csv", "none.csv: there is no such file; check the path"),
-        ("npz", "none.npz", "none.npz: there is no such file; check the path"),
-        ("folder", "none", "none: there is no such directory; check the path"),
+        (
+            "idx",
+            "none",
+            "none: there is no such file or directory; check the path, or name the data",
+        ),
+        (
+            "csv",
+            "none.csv",
+            "none.csv: there is no such file or directory; check the path, or name",
+        ),
+        (
+            "npz",
+            "none.npz",
+            "none.npz: there is no such file or directory; check the path, or name",
+        ),
+        ("folder", "none", "none: there is no such file or directory; check the path, or name the"),
     ],
 )
 def test_a_path_of_another_format(lenet, name, path, said):

@@ -56,7 +56,7 @@ def suggestion(path: Path) -> str:
     'check the path, or name the packaged configuration: ci'
     """
     known = packaged_files(CONFIGURATION)
-    name = path.name.removesuffix(CONFIGURATION)
+    name = path.name.removesuffix(CONFIGURATION).lower()
     near = name if name in known else nearest(name, known)
     if near is not None:
         return f"check the path, or name the packaged configuration: {near}"

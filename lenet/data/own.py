@@ -88,7 +88,7 @@ def read_own(
         fits = place.is_dir()
     else:
         fits = not place.is_dir() or (name == "csv" and bool(_tables(place)))
-    if not fits and os.access(place, os.F_OK):
+    if not fits:
         kind = "directory" if place.is_dir() else "file"
         remedy = what_instead(place)
         raise DataError(f"is a {kind}, but data.name is {name}", remedy=remedy, file=place)
@@ -197,6 +197,8 @@ def _find_role(role: str, files: Paths, path: Path | None, directory: Path | Non
             return found[role]
     if named is not None:
         return Path(named)
+    if path is not None:
+        _check_there(path)
     if path is not None and path.is_file():
         raise DataError(
             "is a file; IDX files are in a directory", remedy=what_instead(path), file=path
@@ -220,4 +222,14 @@ def _find_path(name: str, path: Path | None, directory: Path | None) -> Path:
     if path is None:
         what = "directory" if name == "folder" else "file"
         raise ConfigError("is not given", remedy=f"name the {what}", key="data.path")
+    _check_there(path)
     return path
+
+
+def _check_there(path: Path) -> None:
+    if not os.access(path, os.F_OK):
+        raise DataError(
+            "there is no such file or directory",
+            remedy="check the path, or name the data with --data",
+            file=path,
+        )
