@@ -19,6 +19,7 @@ from lenet.nn.im2col import Array
 from lenet.nn.losses import SoftmaxCrossEntropy
 from lenet.nn.network import Network
 from lenet.optim.optimizers import Optimizer
+from lenet.system.blas import one_blas_thread
 from lenet.training.ensemble import evaluate_checkpoints
 from lenet.training.metrics import Evaluation
 from lenet.training.restore import read_checkpoint
@@ -134,6 +135,7 @@ def train_step(
     return before
 
 
+@one_blas_thread()
 def evaluate(
     checkpoint: str | PathLike[str], split: str = "test", directory: str | None = None
 ) -> Evaluation:

@@ -34,6 +34,7 @@ from lenet.nn.im2col import Array
 from lenet.nn.layer import Layer
 from lenet.nn.network import Network
 from lenet.parallel.communicator import SingleProcess
+from lenet.system.blas import one_blas_thread
 from lenet.system.errors import ConfigError, DataError
 from lenet.system.files import replacing
 from lenet.system.text import clipped
@@ -318,6 +319,7 @@ class Model:
             signal.raise_signal(result.signal)
         return self.history
 
+    @one_blas_thread()
     def predict(self, images: NDArray[np.uint8], batch: int = 256) -> Array:
         """Return the probabilities (N, classes) of images, uint8 (N,H,W) or (N,C,H,W).
 
@@ -334,6 +336,7 @@ class Model:
             probabilities[start : start + batch] = self.network.predict(x.transpose(3, 0, 1, 2))
         return probabilities
 
+    @one_blas_thread()
     def evaluate(self, images: NDArray[np.uint8], labels: NDArray[Any]) -> Evaluation:
         """Return loss, accuracy and confusion matrix on images (N,H,W) or (N,C,H,W), labels (N,).
 

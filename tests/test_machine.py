@@ -12,7 +12,7 @@ import pytest
 from lenet.bench import processes, speed
 from lenet.cli import COMMANDS, main
 from lenet.parallel import launch
-from lenet.system import machine
+from lenet.system import blas, machine
 from lenet.system.errors import ConfigError
 from lenet.system.machine import usable_cores
 
@@ -172,6 +172,55 @@ def test_blas_is_limited_before_numpy_is_imported():
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.startswith("1 False\n")
+
+
+ONE_THREAD = """
+import os
+import numpy
+from lenet.system import blas
+get, limit = blas._openblas()
+limit(2)  # whatever the number of cores
+counted = []
+with blas.one_blas_thread():
+    counted.append((get(), os.environ.get("OPENBLAS_NUM_THREADS")))
+    with blas.one_blas_thread():
+        counted.append(get())
+    counted.append(get())
+counted.append((get(), os.environ.get("OPENBLAS_NUM_THREADS")))
+print(counted)
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, "[(1, '1'), 1, 1, (2, None)]"),
+        ({"OPENBLAS_NUM_THREADS": "2"}, "[(2, '2'), 2, 2, (2, '2')]"),  # as the user wants it
+    ],
+)
+def test_blas_is_limited_after_numpy_is_imported(given, expected):
+    """In a notebook, or another program."""
+    get, _ = blas._openblas()
+    if not hasattr(get, "restype"):  # a function of a library
+        pytest.skip("this NumPy has no OpenBLAS")
+    environment = {k: v for k, v in os.environ.items() if k not in machine.THREAD_VARIABLES}
+    ran = subprocess.run(
+        [sys.executable, "-c", ONE_THREAD],
+        env=environment | given,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ran.stdout == f"{expected}\n"
+
+
+def test_another_blas_is_left_alone(monkeypatch):
+    monkeypatch.setattr(blas, "OPENBLAS_NAMES", ())
+    for name in machine.THREAD_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    with blas.one_blas_thread():
+        assert os.environ["MKL_NUM_THREADS"] == "1"  # of the workers
+    assert "MKL_NUM_THREADS" not in os.environ
 
 
 def test_what_is_measured_has_the_threads_that_it_is_to_have(monkeypatch):

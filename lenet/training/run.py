@@ -38,6 +38,7 @@ from lenet.parallel.errors import NotImportable, WorkersUnavailable
 from lenet.parallel.launch import choose_workers
 from lenet.parallel.mpi import MPIGroup
 from lenet.parallel.process_group import ProcessGroup, receive_signals
+from lenet.system.blas import one_blas_thread
 from lenet.system.errors import CheckpointError, ConfigError
 from lenet.training.build import (
     Images,
@@ -262,7 +263,7 @@ def _train(
     """Start the workers, train, and end them; ``best`` makes a first callback of the trainer."""
     config, start = job.config, job.start
     workers = choose_workers(config.train.workers, config.train.batch_size)
-    with ExitStack() as stack:
+    with one_blas_thread(), ExitStack() as stack:
         group: ProcessGroup | MPIGroup
         try:
             group = mpi or ProcessGroup(workers)
