@@ -36,7 +36,7 @@ class Tolerances:
         0.12, "Loss of speed, as a fraction, on the baseline's processor and libraries"
     )
     slowdown_busy: float = _limit(
-        0.16, "Loss of speed if a quarter of the time or more was spent waiting for a core"
+        0.13, "Loss of speed if a quarter of the time or more was spent waiting for a core"
     )
     slowdown_elsewhere: float = _limit(
         0.5, "Loss of speed on another processor or with other libraries"
