@@ -45,6 +45,8 @@ from lenet.inspect.catalogue import IMAGE, PLOTS
 from lenet.inspect.embedding import embedding
 from lenet.models.lenet5 import lenet5
 from lenet.nn.convolution import Convolution
+from lenet.nn.linear import Linear
+from lenet.nn.network import Network
 from lenet.nn.pooling import MaxPooling
 from lenet.system.errors import ConfigError, ImageError, SystemFailure
 from lenet.training import restore
@@ -649,6 +651,16 @@ def test_the_maps_and_the_scores_are_numbered():
     assert [text.get_text() for text in by_title["F7"].texts] == [f"{z:.3g}" for z in scores]
     low, high = by_title["C1"].images[0].get_clim()
     assert -low == high == pytest.approx(np.abs(layers.activations(made, x)["C1"]).max())
+
+
+def test_names_of_layers_are_no_formulas(tmp_path):
+    pytest.importorskip("matplotlib")
+    layer = Convolution("$\\frac{$", 2, 3)
+    made = Network([layer, MaxPooling("$a$ ひ", 2), Linear("$_", 4)], (1, 8, 8), np.float64)
+    made.initialize(np.random.default_rng(0))
+    request = request_of(made, any_image((1, 8, 8)))
+    for draw in inspection.OF_ONE_IMAGE.values():
+        figures.write_figure(tmp_path / "figure.svg", draw(request))
 
 
 def test_the_sign_of_a_number_can_be_read_in_grey():

@@ -29,6 +29,7 @@ from lenet.system.colours import WORDS
 
 PER_ROW: Final = 8
 MAX_MAPS: Final = 4  # of a pooling
+MAX_COLUMNS: Final = 7  # of a map in which gradients are written
 HATCHES: Final = ("", "///")
 
 
@@ -60,7 +61,7 @@ def gradients(
         for axes, (name, dy) in zip(column, reversed(by_layer.items()), strict=True):
             scale = draw_sheet(axes, dy, PER_ROW, limit=largest(dy))
             words = scale if dy.any() else "all zero"
-            axes.set_title(f"{name}  {times(dy.shape)} · {words}", loc="left")
+            axes.set_title(f"{plain_text(name)}  {times(dy.shape)} · {words}", loc="left")
         name_classes(column[0], class_names)
         column[0].set_title(f"label {plain_text(label)}\n{column[0].get_title('left')}", loc="left")
     explain(
@@ -81,7 +82,7 @@ def _draw_sizes(axes: Any, found: Mapping[str, Mapping[str, Array]]) -> None:  #
             places, sizes, 0.4, color=("0.35", "0.85")[k], edgecolor="black", hatch=HATCHES[k],
             label=f"label {plain_text(label)}",
         )  # fmt: skip
-    axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
+    axes.set_xticks(range(len(names)), map(plain_text, names), rotation=30, ha="right")
     if any(dy.any() for by_layer in found.values() for dy in by_layer.values()):
         axes.set_yscale("log")
     axes.set_title("largest |∂E/∂y|", loc="left")
@@ -102,7 +103,9 @@ def switches(found: Winners, caption: str) -> Any:  # noqa: ANN401
         draw(x, found.x[c])
         write_numbers(y, draw(y, found.y[c]), "{:.1f}", size=6)
         end = largest(found.dy[c])
-        write_numbers(dy, show_signed(dy, found.dy[c], end), "{:.1g}", size=6)
+        drawn = show_signed(dy, found.dy[c], end)
+        if found.dy.shape[2] <= MAX_COLUMNS:
+            write_numbers(dy, drawn, "{:.1g}", size=6)
         show_signed(dx, found.dx[c], end)
         for axes in (x, dx):
             _ring(axes, found, int(c))

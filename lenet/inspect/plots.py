@@ -59,7 +59,7 @@ def filters(network: Network, names: Sequence[str]) -> Any:  # noqa: ANN401
         outline_tiles(axes, tiled, tiled.size)
         first = f", the first {MAX_TILES} of {F}" if F > MAX_TILES else ""
         axes.set_title(
-            f"{conv.name}: {F} filters of {C}×{kh}×{kw}"
+            f"{plain_text(conv.name)}: {F} filters of {C}×{kh}×{kw}"
             f"{first}{' and their first maps' if C > MAX_TILES else ''}",
             loc="left",
         )
@@ -94,7 +94,8 @@ def maps(network: Network, x: Array, class_names: Sequence[str], caption: str) -
         scale = draw_sheet(axes, y, MAX_TILES)
         matrix = f" · patch matrix {times(layer.patch_matrix)}" if layer.patch_matrix else ""
         kind = " (before the activation)" if _is_activated(network, layer.name) else ""
-        axes.set_title(f"{layer.name}{kind}  {times(y.shape)}{matrix} · {scale}", loc="left")
+        name = plain_text(layer.name)
+        axes.set_title(f"{name}{kind}  {times(y.shape)}{matrix} · {scale}", loc="left")
     name_classes(rows[-1], class_names)
     explain(below, f"Where a layer has numbers below zero, {WORDS}.")
     return figure

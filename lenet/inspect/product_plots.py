@@ -16,6 +16,7 @@ from lenet.inspect.figures import (
     largest,
     new_figure,
     number_columns,
+    plain_text,
     show,
     show_signed,
     times,
@@ -127,25 +128,21 @@ def rotation(product: BackwardProduct, caption: str) -> Any:  # noqa: ANN401
     title = f"Two ways to the gradient of the input of {conv.name} for {caption}"
     figure = new_figure(9, 6.9, title)
     (kernel, rotated, dz), (first, second, difference) = figure.subplots(2, 3)
-    for axes, numbers, name in (
-        (kernel, turned[f, ::-1, ::-1], f"kernel of {conv.name}\nfilter {f}, input map {c}"),
-        (rotated, turned[f], "the same\nturned by 180°"),
-    ):
-        write_numbers(axes, show_signed(axes, numbers, largest(turned[f])), "{:.2f}")
-        axes.set_title(name)
+    for axes, numbers in ((kernel, turned[f, ::-1, ::-1]), (rotated, turned[f])):
+        write_numbers(axes, show_signed(axes, numbers, largest(numbers)), "{:.2f}")
+    kernel.set_title(f"kernel of {plain_text(conv.name)}\nfilter {f}, input map {c}")
+    rotated.set_title("the same\nturned by 180°")
     colour_spines(rotated, FRAMES[0])
     show_signed(dz, maps[f], largest(maps[f]))
     frame(dz, (i + top, j + left, eh, ew), FRAMES[0])
-    between = f", {conv.stride[0] - 1} zeros between" if max(conv.stride) > 1 else ""
-    dz.set_title(f"dz, map {f} of {F}: {conv.Ho}×{conv.Wo}\n{eh - 1} zeros around it{between}")
+    stride = f", stride {times(conv.stride)}: zeros between" if max(conv.stride) > 1 else ""
+    dz.set_title(f"dz, map {f} of {F}: {conv.Ho}×{conv.Wo}\nwith a border of zeros{stride}")
     end = largest(by_sum)
-    for axes, numbers, name in (
-        (first, by_sum, "1. Wᵀ · dz, then col2im"),
-        (second, by_turning, "2. turned kernels over dz"),
-    ):
+    for axes, numbers in ((first, by_sum), (second, by_turning)):
         show_signed(axes, numbers, end)
         frame(axes, (i, j, 1, 1), FRAMES[0])
-        axes.set_title(f"{name}\n{numbers[i, j]:.6g} in the frame")
+    first.set_title(f"1. Wᵀ · dz, then col2im\n{by_sum[i, j]:.6g} in the frame")
+    second.set_title(f"2. turned kernels over dz\n{by_turning[i, j]:.6g} in the frame")
     gap = by_turning - by_sum
     show_signed(difference, gap, end)
     difference.set_title(f"2. minus 1., on the same scale\nat most {np.abs(gap).max():.1g}")

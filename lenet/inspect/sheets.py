@@ -86,8 +86,8 @@ def draw_sheet(axes: Any, y: Array, per_row: int, limit: float | None = None) ->
         if rows > 1:
             number_tiles(axes.yaxis, rows, H, tile_gap(W), step=columns)
     else:
-        write_numbers(axes, drawn, "{:.3g}")
-        step = 1 if y.size <= MAX_TILES else 10
+        write_numbers(axes, drawn, "{:.3g}" if limit is None else "{:.2g}")
+        step = next(step for step in (1, 10, 20, 50, 100, y.size) if y.size <= MAX_TILES * step)
         axes.set_xticks(range(0, y.size, step))
         axes.tick_params(labelsize=7, pad=1, length=2)
     axes.set_anchor("W")

@@ -14,6 +14,7 @@ from lenet.inspect.figures import (
     frame,
     largest,
     new_figure,
+    plain_text,
     show,
     show_channels,
     show_signed,
@@ -54,15 +55,15 @@ def field(network: Network, x: Array, units: Sequence[Unit], caption: str) -> An
         frame(axes, (*unit.place, 1, 1), colour)
         top, left, height, width = unit.field
         axes.set_title(
-            f"{unit.layer} depends on {height}×{width}\nfrom row {top}, column {left}\n"
+            f"{plain_text(unit.layer)} depends on {height}×{width}\nfrom row {top}, column {left}\n"
             f"map {unit.index} of {times(y.shape)}\nat {unit.place}: {unit.value:.2g}"
         )
         colour_spines(axes, colour, line=3)
     explain(
         below,
         "A frame contains the pixels on which a unit depends; below, the unit in its map, in the "
-        f"same colour. In every layer below {last.layer} it is the unit that adds most to the one "
-        f"above. Where a layer has numbers below zero, {WORDS}.",
+        f"same colour. In every layer below {plain_text(last.layer)} it is the unit that adds most "
+        f"to the one above. Where a layer has numbers below zero, {WORDS}.",
     )
     return figure
 

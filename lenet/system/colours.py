@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-NEGATIVE: Final = (255, 178, 66)
-ZERO: Final = (152, 155, 160)
+NEGATIVE: Final = (255, 198, 96)
+ZERO: Final = (138, 141, 147)
 POSITIVE: Final = (8, 42, 122)
 WORDS: Final = "orange is negative, grey is zero, blue is positive"
