@@ -653,6 +653,23 @@ def test_the_maps_and_the_scores_are_numbered():
     assert -low == high == pytest.approx(np.abs(layers.activations(made, x)["C1"]).max())
 
 
+def test_the_labels_of_other_data_are_matched_by_name(tmp_path):
+    pytest.importorskip("matplotlib")
+    keys = {name.replace(".", "__"): key for name, key in write_bars(tmp_path).items()}
+    names = ("top", "middle", "bottom")
+    trained = untrained(class_names=names, **keys)
+    _, labels = bars(100, seed=100)
+    other = trained.config.with_values({"data.class_names": ["bottom", "top", "middle"]})
+    for number in range(3):
+        draw = inspection.inspect(replace(trained, config=other), "gradients", number=number)
+        right = ["bottom", "top", "middle"][labels[number]]
+        figure = draw()
+        assert figure.get_suptitle().endswith(f": {right}")
+        assert [text.get_text() for text in figure.axes[1].get_legend().get_texts()][1] == (
+            f"label {right} (right)"
+        )
+
+
 def test_names_of_layers_are_no_formulas(tmp_path):
     pytest.importorskip("matplotlib")
     layer = Convolution("$\\frac{$", 2, 3)

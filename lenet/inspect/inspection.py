@@ -30,11 +30,10 @@ from lenet.nn.network import Network
 from lenet.predict.preparation import Preparation
 from lenet.system.errors import ConfigError, ImageError
 from lenet.system.registry import lookup
-from lenet.training.build import load_split
 from lenet.training.checkpoint import Checkpoint
 from lenet.training.evaluation import evaluate_probabilities
 from lenet.training.mistakes import predict_split
-from lenet.training.restore import plain_network
+from lenet.training.restore import load_images, plain_network
 
 MAX_UNITS: Final = 4  # units of a layer in the plot of deconvolution
 MAX_FIELDS: Final = 7  # layers in the plot of receptive fields
@@ -92,7 +91,7 @@ def inspect(
         return partial(plots.filters, network, names)
     if file is None:
         name = "the given arrays" if test else checkpoint.config.data.name
-        test = test or load_split(checkpoint.config, "test", data_dir)
+        test = test or load_images(checkpoint, "test", directory=data_dir)
         if what == "embedding":
             return _embedding(network, checkpoint, test, name)
         if what == "reliability":
