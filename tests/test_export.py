@@ -34,7 +34,7 @@ from lenet.export import c_source as c
 from lenet.export import quantization
 from lenet.export.c_int8 import int8_source
 from lenet.export.exported import ExportedNetwork, exported_network
-from lenet.export.onnx_model import compare, onnx_model
+from lenet.export.onnx_model import IR_VERSIONS, OPSET, compare, onnx_model
 from lenet.nn.activations import Activation, Identity
 from lenet.nn.linear import Linear
 from lenet.nn.network import Network
@@ -751,6 +751,12 @@ def test_check_of_other_files(saved, tmp_path):
     assert "has no test image in its metadata" in str(run("--check", path).exception)
     assert "there is no such file" in str(run("--check", tmp_path / "none").exception)
     assert "is a directory" in str(run("--check", tmp_path).exception)
+
+
+def test_the_opsets_in_the_help():
+    text = " ".join(run("--help").stdout.split())
+    first, last = min(IR_VERSIONS), max(IR_VERSIONS)
+    assert f"operators, from {first} to {last}. [default: {OPSET}]" in text
 
 
 def test_options_of_onnx(saved, tmp_path):
