@@ -256,6 +256,9 @@ class FusedAveragePooling(FusedConvolution):
         self.corners = _corners(self.a)
         self.sum = self.buffer("sum", (self.Hp, self.F, self.Wp * N), dtype)
         self.pooled = self.sum.reshape(self.Hp, self.F, self.Wp, N).swapaxes(0, 1)
+        self.rows = self.z.reshape(-1, self.Wp * N)
+        self.ones = self.buffer("ones", (self.Wp * N,), dtype)
+        self.ones.fill(1)
 
     def _pool(self) -> Array:
         """Return y, the mean of the four blocks a = f(z + b)."""
@@ -272,7 +275,8 @@ class FusedAveragePooling(FusedConvolution):
         """Put dz in the place of z: a quarter of dy ⊙ f′ at every place of the window."""
         np.multiply(dy, 0.25, out=self.pooled)
         self.f.derive(self.a, self.sum[:, None], out=self.z)
-        np.sum(self.z, axis=(0, 1, 2, 4), out=self.conv.bias.gradient)
+        sums = self.rows @ self.ones  # a product, because BLAS adds faster than np.sum
+        np.sum(sums.reshape(-1, self.F), axis=0, out=self.conv.bias.gradient)
 
 
 def _corners(z: Array) -> tuple[Array, Array, Array, Array]:
