@@ -509,7 +509,7 @@ BAD_TRAINING = {
     "train.workers: is mpi": {"workers": "mpi"},
     "train.workers: must be": {"workers": 0},
     "data.validation: 300 of 300": {"validation": 300},
-    "data.validation: must be an integer": {"validation": -1},
+    "data.validation: must be null or an integer": {"validation": -1},
     "validation: must be a fraction": {"validation": 1.5},
     "validation: must be a fraction .* is a bool": {"validation": True},
     "augment.shif: unknown key; did you mean": {"settings": {"augment.shif": 1}},
