@@ -9,9 +9,11 @@ test_docs.py.
 from __future__ import annotations
 
 import doctest
+import json
 import os
 import re
 import shutil
+import struct
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -26,10 +28,12 @@ from lenet.cli import main
 from lenet.config import reader, schema
 from lenet.data import datasets
 from lenet.data.reader import Stored
+from lenet.nn.network import Network
 from lenet.regress import measure
 from lenet.sweep import executors
 from lenet.sweep.task import train_task
 from lenet.training.checkpoint import save_checkpoint
+from lenet.training.restore import read_checkpoint, restore_network
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -66,15 +70,13 @@ PAGES = list(
 def short(flat: dict[str, object]) -> schema.Config:
     """The configuration with these keys, made so short that it trains in a tenth of a second."""
     config = schema.built(flat)
-    batch = min(config.train.batch_size, 16)
+    validation = config.data.validation
     return config.with_values(
         {
             "data.limit": 300,
-            "data.validation": 60
-            if config.data.validation is None
-            else min(config.data.validation, 60),
+            "data.validation": 60 if validation is None else min(validation, 60),
             "train.epochs": 2,
-            "train.batch_size": batch,
+            "train.batch_size": min(config.train.batch_size, 16),
             "train.teacher_copies": 1,
             "schedule.warmup": min(config.schedule.warmup, 1.0),
             **{f"regress.{limit}": 0.99 for limit in ("slowdown", "slowdown_busy")},
@@ -86,6 +88,17 @@ def few(split: str) -> Stored:
     """300 images to train on, or 100 to test on, in place of a published set."""
     count = {"train": 300, "test": 100}[split]
     return Stored(*bars(count, seed=count), Path("images"), Path("labels"))
+
+
+def write_safetensors(path: Path, network: Network) -> None:
+    """The weights of a network as PyTorch writes them: a header, then the numbers."""
+    header, content = {}, b""
+    for p in network.parameter_list:
+        end = len(content) + p.value.nbytes
+        place = {"dtype": "F32", "shape": list(p.shape), "data_offsets": [len(content), end]}
+        header[p.name], content = place, content + p.value.astype("<f4").tobytes()
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + content)
 
 
 @contextmanager
@@ -122,6 +135,8 @@ def reader_at(tmp_path, monkeypatch):
     with pytest.raises(SystemExit):
         main(["export", "other.npz", "--onnx", "net.onnx", "--input", "float"])
     shutil.copyfile("net.onnx", "mnist.onnx")
+    Path("net.yaml").write_text(json.dumps({"model": {"input": [1, 28, 28], "layers": layers}}))
+    write_safetensors(Path("weights.safetensors"), restore_network(read_checkpoint("other.npz")))
     return tmp_path
 
 
