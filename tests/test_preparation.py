@@ -17,6 +17,7 @@ from lenet.data.idx import write_idx
 from lenet.data.loader import Loader
 from lenet.data.measure import TrainingImages, training_images
 from lenet.data.strokes import draw
+from lenet.inspect.inspection import _image_in
 from lenet.predict.prediction import Predictor
 from lenet.predict.preparation import Preparation
 from lenet.system.errors import CheckpointError, ConfigError, ImageError, LenetError
@@ -351,3 +352,13 @@ def test_pictures_for_the_sheet_are_reduced_at_once(network):
     assert picture is not None
     assert picture.levels.shape == (192, 320, 3)
     assert picture.scale == pytest.approx(320 / 1500)
+
+
+def test_inspect_prepares_as_predict_does(network):
+    checkpoint = replace(read_checkpoint(network), images=MNIST)
+    np.save("stack.npy", draw(3, seed=5)[0])
+    np.save("picture.npy", inked(drawn()))
+    for name in ("stack.npy", "picture.npy"):
+        expected, _ = next(Predictor(checkpoint).files([Path(name)], failed))
+        assert expected.image is not None
+        np.testing.assert_array_equal(_image_in(Path(name), checkpoint), expected.image)

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet.data.datasets import Split
-from lenet.data.imagefile import read_array, read_images
 from lenet.inspect import (
     catalogue,
     gradient_plots,
@@ -135,12 +134,7 @@ def _test_image(
 
 def _image_in(file: Path, checkpoint: Checkpoint) -> NDArray[np.uint8]:
     """Return the first image of a file as ``lenet predict`` gives it to a network."""
-    preparation, array = Preparation(checkpoint), read_array(file)
-    if array is not None and (images := preparation.array(array)) is not None:
-        first: NDArray[np.uint8] = images[0]
-        return first
-    _, pixels = next(read_images(file))
-    image = preparation.picture(pixels).image
+    _, (image, _, _), _ = next(Preparation(checkpoint).read(file))
     if image is None:
         raise ImageError(
             "no digit found in it", remedy="give an image in which one stands out", file=file

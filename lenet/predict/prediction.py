@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.data.imagefile import read_array, read_images
 from lenet.data.pixels import Pixels, for_display
 from lenet.nn.losses import softmax
 from lenet.predict.finder import MIN_SIZE, Digit
@@ -140,37 +139,18 @@ class Predictor:
 
         for path in paths:
             try:
-                for name, prepared, pixels in self._prepared(path, with_thumbnails):
+                for name, prepared, pixels in self.preparation.read(path):
                     if waiting and not _same_batch(prepared, waiting[0][1]):
                         yield from flush()
                     small = pixels is not None and min(pixels.shape[:2]) < MIN_SIZE
                     waiting.append((name, prepared, small))
-                    shown = pixels if with_thumbnails else None
-                    thumbnails.append(None if shown is None else thumbnail(shown))
+                    thumbnails.append(_thumbnail(prepared, pixels) if with_thumbnails else None)
                     if len(waiting) == (BATCH if prepared.way == "as-is" else PATIENCE):
                         yield from flush()
             except (DataError, ImageError) as error:
                 yield from flush()
                 failed(error)
         yield from flush()
-
-    def _prepared(
-        self, path: Path, with_pixels: bool
-    ) -> Iterator[tuple[str, Prepared, Pixels | None]]:
-        """Yield the images of a file with their names, prepared for the network."""
-        array = read_array(path)
-        try:
-            images = None if array is None else self.preparation.array(array)
-            if images is None:
-                for name, pixels in read_images(path):
-                    yield name, self.preparation.picture(pixels), pixels
-                return
-            for number, image in enumerate(images):
-                name = f"{path}[{number}]" if len(images) > 1 else str(path)
-                yield name, Prepared(image, None, "as-is"), _shown(image) if with_pixels else None
-        except (DataError, ImageError) as error:
-            error.file = str(path)
-            raise
 
     def _predicted(self, batch: Sequence[tuple[str, Prepared, bool]]) -> Iterator[Prediction]:
         """Yield the predictions for a batch of images of one shape."""
@@ -201,10 +181,12 @@ class Predictor:
             yield tuple([(names[c], p) for c, p in zip(classes, values, strict=True)])
 
 
-def _shown(image: NDArray[np.uint8]) -> Pixels:
-    """Return an image for the network as a picture (H,W,3) from 0 to 1."""
-    pixels = np.atleast_3d(for_display(image)).astype(np.float32) / np.float32(255)
-    return np.broadcast_to(pixels, (*pixels.shape[:2], 3))
+def _thumbnail(prepared: Prepared, pixels: Pixels | None) -> Thumbnail | None:
+    """Return a picture, or the image of an array, for the contact sheet."""
+    if pixels is None and prepared.image is not None:
+        levels = np.atleast_3d(for_display(prepared.image)).astype(np.float32) / np.float32(255)
+        pixels = np.broadcast_to(levels, (*levels.shape[:2], 3))
+    return None if pixels is None else thumbnail(pixels)
 
 
 def _same_batch(a: Prepared, b: Prepared) -> bool:

@@ -24,6 +24,7 @@ An array of several images is taken as it is as a whole, or image by image.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -31,13 +32,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet.data.folder import on_border
+from lenet.data.imagefile import read_array, read_images
 from lenet.data.levels import BYTES, as_bytes, measured, pictures
 from lenet.data.measure import TOLERANCE, TrainingImages, image_facts
 from lenet.data.pixels import Pixels, as_uint8, fitted
 from lenet.data.preprocessing import image_shape
 from lenet.predict.finder import Digit, find_digit
 from lenet.predict.redraw import SIZE
-from lenet.system.errors import ConfigError, ImageError
+from lenet.system.errors import ConfigError, DataError, ImageError
 from lenet.training.checkpoint import Checkpoint
 
 WAYS: Final = ("auto", "as-is", "fit", "digit")
@@ -97,6 +99,39 @@ class Preparation:
         self.way, self.form = way, _training_images_of(checkpoint)
         data = checkpoint.config.data
         self.transpose, self.invert, self.size = data.transpose, data.invert, data.size
+
+    def read(self, path: Path) -> Iterator[tuple[str, Prepared, Pixels | None]]:
+        """Yield the images of a file.
+
+        Parameters
+        ----------
+        path
+            A picture, or an array of one or several images.
+
+        Yields
+        ------
+        name, prepared, pixels
+            ``pixels`` is the picture, (H,W,3) from 0 to 1, or None for an array that is taken as it
+            is.
+
+        Raises
+        ------
+        DataError, ImageError
+            The file cannot be read, or its images do not fit the network in this way.
+        """
+        array = read_array(path)
+        try:
+            images = None if array is None else self.array(array)
+            if images is None:
+                for name, pixels in read_images(path):
+                    yield name, self.picture(pixels), pixels
+                return
+            for number, image in enumerate(images):
+                name = f"{path}[{number}]" if len(images) > 1 else str(path)
+                yield name, Prepared(image, None, "as-is"), None
+        except (DataError, ImageError) as error:
+            error.file = str(path)
+            raise
 
     def array(self, array: NDArray[Any]) -> NDArray[np.uint8] | None:
         """Return an array of images as they are, or None if they are to be converted one by one.
