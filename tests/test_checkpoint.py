@@ -988,7 +988,7 @@ folder, path = Path(sys.argv[1]), Path(sys.argv[1]) / "a.npz"
 old, new = (make(network(state=False), seed=seed) for seed in (1, 2))
 files = {checkpoint.__file__, archive.__file__, zipfile.__file__, lenet.system.files.__file__}
 steps = {"save_checkpoint", "write_archive", "put", "replacing", "_beside", "_sync_directory"}
-steps |= {"_write_end_record"}
+steps |= {"_write_end_record", "_rename"}
 leftovers = states = kills = 0
 killed = True
 while killed:
