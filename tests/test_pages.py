@@ -48,7 +48,9 @@ NOT_RUN = {
     "pytest": "the tests themselves",
     "scripts/test": "the tests themselves",
     "scripts/bench": "takes minutes",
+    "scripts/corruptions": "takes minutes, needs MNIST",
     "scripts/regress-check": "takes minutes",
+    "scripts/predict-speed": "takes minutes",
     "scripts/predict-trial": "takes minutes, needs fonts",
     "lenet data fetch": "downloads",
 }

@@ -202,7 +202,7 @@ def warning_of(digit: Digit | None, probability: float) -> str | None:
     ``digit`` is the digit that was found, or None for a colour image.
     """
     doubts = []
-    unknown = "looks like nothing that the network knows"
+    unknown = "is unlike the images that the network learned from"
     if digit is not None:
         height, width = digit.box[2] - digit.box[0], digit.box[3] - digit.box[1]
         doubts = [
