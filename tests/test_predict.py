@@ -160,7 +160,7 @@ def test_a_network_of_other_channels_is_refused():
     ("change", "probability", "word"),
     [
         ({}, 0.99, None),
-        ({}, 0.5, "no digit that the network knows"),
+        ({}, 0.5, "unlike the digits that the network learned from"),
         ({"shapes": 10}, 0.99, "10 shapes"),
         ({"contrast": 0.05}, 0.99, "pale"),
         ({"box": (0, 0, 8, 6)}, 0.99, "too small"),

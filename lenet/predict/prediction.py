@@ -202,7 +202,7 @@ def warning_of(digit: Digit | None, probability: float) -> str | None:
     ``digit`` is the digit that was found, or None for a colour image.
     """
     doubts = []
-    unknown = "is unlike the images that the network learned from"
+    unknown = "unlike the images that the network learned from"
     if digit is not None:
         height, width = digit.box[2] - digit.box[0], digit.box[3] - digit.box[1]
         doubts = [
@@ -215,6 +215,6 @@ def warning_of(digit: Digit | None, probability: float) -> str | None:
             (digit.length < SMALL, f"too small: {height:.0f}×{width:.0f} pixels"),
             (digit.contrast < PALE, f"too pale: contrast {digit.contrast:.0%}"),
         ]
-        unknown = "looks like no digit that the network knows"
+        unknown = "unlike the digits that the network learned from"
     doubts.append((probability < UNSURE, unknown))
     return "; ".join(text for doubtful, text in doubts if doubtful) or None
