@@ -171,7 +171,7 @@ class Loader:
         total = len(images) if count is None else min(count, len(images))
         self.count = len(only) if only is not None else total - left_out.size
         self.batch_size, self.seed = batch_size, seed
-        self.distorter, self.pool = distorter, pool
+        self.distorter, self.pool = distorter if pool is None else None, pool
         self.rank, self.size, self.dtype = rank, size, dtype
         self.sliced = sliced
         self.preprocessing = preprocessing
@@ -242,7 +242,7 @@ class Loader:
             teacher = self.pool.select(epoch, own, levels)
         else:
             np.take(self.images, part, axis=0, out=levels, mode="clip")
-        if self.distorter is None or self.pool is not None:
+        if self.distorter is None:
             self.preprocessing.apply(levels, x)
         else:
             corner = self.preprocessing.margins(*levels.shape[-2:])
