@@ -11,6 +11,8 @@ from scipy import ndimage
 
 from lenet.data.augmentation import (
     BLOCK,
+    INK,
+    MAX_STRETCH,
     PIXEL,
     Distorter,
     Resampler,
@@ -20,10 +22,22 @@ from lenet.data.augmentation import (
 from lenet.system.errors import ConfigError
 
 MILD = {"rotation": 12, "scale": 0.12, "shear": 0.15, "shift": 2, "elastic_alpha": 12}
+WITH_STRETCHING = pytest.mark.parametrize("ranges", [MILD, MILD | {"stretch": 0.5}])
 
 
 def noise_images(n, height=28, width=28, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (n, height, width), dtype=np.uint8)
+
+
+def boxed_images(n, seed=0, height=28, width=28):
+    """Noise in a box of random size and place, at least 3×3, on a background of 0."""
+    rng, images = np.random.default_rng(seed), noise_images(n, height, width, seed)
+    for image in images:
+        for axis, size in enumerate(image.shape):
+            first, last = np.sort(rng.choice(size - 2, 2))
+            outside = np.r_[0:first, last + 3 : size]
+            image[(slice(None),) * axis + (outside,)] = 0
+    return images
 
 
 def distorted(distorter, images, **where):
@@ -223,6 +237,42 @@ def test_the_strongest_accepted_field_hardly_ever_folds():
     assert ((1 + u_row) * (1 + v_col) - u_col * v_row <= 0).mean() < 1e-3
 
 
+# Stretching
+
+
+def test_a_stretched_box_becomes_a_square_in_the_centre():
+    images = boxed_images(20)
+    images[images < INK] = 0
+    ours = distorted(Distorter(28, 28, stretch=1), images, key=(1,))
+    rows, columns = np.indices((28, 28)) - 13.5
+    for i, image in enumerate(images):
+        (box,) = ndimage.find_objects((image > 0).astype(int))
+        sides = [part.stop - part.start for part in box]
+        centres = [(part.start + part.stop - 1) / 2 for part in box]
+        factors = [max(side / max(sides), 1 / MAX_STRETCH) for side in sides]
+        places = [
+            centre + factor * offset
+            for centre, factor, offset in zip(centres, factors, (rows, columns), strict=True)
+        ]
+        theirs = scipy_read_at(image[None], np.array(places)[..., None])
+        np.testing.assert_allclose(ours[..., i], theirs[..., 0], atol=2)
+
+
+def test_a_blank_image_is_not_stretched():
+    blank = np.full((2, 28, 28), 9, np.uint8)
+    np.testing.assert_array_equal(
+        distorted(Distorter(28, 28, stretch=1, background=9), blank, key=(1,)), 9
+    )
+
+
+def test_the_chance_of_stretching_is_the_one_that_was_asked_for():
+    images = np.zeros((4000, 12, 12), np.uint8)
+    images[:, 2:10, 4:8] = 200
+    ours = distorted(Distorter(12, 12, stretch=0.3), images, key=(3,))
+    share = (ours != images.transpose(1, 2, 0)).any(axis=(0, 1)).mean()
+    assert abs(share - 0.3) < 4 * sqrt(0.3 * 0.7 / 4000)
+
+
 # Batches, slices, random numbers
 
 
@@ -232,13 +282,14 @@ def test_no_range_is_an_exact_copy():
     np.testing.assert_array_equal(copy, images.transpose(1, 2, 0))
 
 
+@WITH_STRETCHING
 @pytest.mark.parametrize("cuts", [(32,), (33,), (31,), (16, 32, 48), (1, 40, 63)])
-def test_slices_of_a_batch_give_the_bits_of_the_whole(cuts):
-    images = noise_images(64)
-    whole = distorted(Distorter(28, 28, **MILD), images, key=(1, 7))
+def test_slices_of_a_batch_give_the_bits_of_the_whole(cuts, ranges):
+    images = boxed_images(64)
+    whole = distorted(Distorter(28, 28, **ranges), images, key=(1, 7))
     edges = [0, *cuts, 64]
     for start, stop in pairwise(edges):
-        worker = Distorter(28, 28, **MILD)
+        worker = Distorter(28, 28, **ranges)
         part = distorted(worker, images[start:stop], key=(1, 7), start=start)
         np.testing.assert_array_equal(part, whole[..., start:stop])
 
@@ -258,10 +309,11 @@ def test_seeds_steps_blocks_and_images_differ():
     assert len(np.unique(every, axis=1).T) == 3 * 2 * BLOCK
 
 
-def test_a_smaller_image_stands_on_background_at_its_corner():
-    images, channels = noise_images(BLOCK + 9, 20, 23), noise_images(BLOCK + 9, 2, 20 * 23)
-    distorter = Distorter(28, 32, **MILD, background=37)
-    for small in (images, channels.reshape(-1, 2, 20, 23)):
+@WITH_STRETCHING
+def test_a_smaller_image_stands_on_background_at_its_corner(ranges):
+    images = np.maximum(boxed_images(BLOCK + 9, height=20, width=23), 37)
+    distorter = Distorter(28, 32, **ranges, background=37)
+    for small in (images, np.stack([images, np.maximum(37, images - 9)], axis=1)):
         padded = np.full((*small.shape[:-2], 28, 32), 37, np.uint8)
         padded[..., 3:23, 5:28] = small
         out = np.empty((2, *padded.shape[1:], len(images)), np.float32)

@@ -130,6 +130,12 @@ class Data(_Checked):
     validation_seed: int = setting(
         0, integer(0, 2**63 - 1), "Seed of the random choice of validation images"
     )
+    drawn: int = setting(
+        0,
+        integer(0, 60_000),
+        "Built-in digits that are added to the training images, but not to the validation images; "
+        "only where the classes are the digits",
+    )
     limit: int | None = setting(
         None,
         either(NULL, integer(1, 10**9)),
@@ -169,6 +175,11 @@ class Augment(_Checked):
         4.0,
         number(above=0, at_most=14),
         "Standard deviation of the Gaussian that smooths the elastic field, in pixels",
+    )
+    stretch: float = setting(
+        0.0,
+        number(at_least=0, at_most=1),
+        "Probability with which the box of an image's ink is stretched to a square",
     )
     stroke: float = setting(
         0.0,
@@ -778,6 +789,12 @@ def _check_lengths(config: Config) -> None:
             f"is {data.validation}, which leaves none of data.limit {data.limit} to train on",
             remedy="lower data.validation, or raise data.limit",
             key="data.validation",
+        )
+    if data.drawn and (data.limit is not None or data.name == "arrays"):
+        raise ConfigError(
+            f"cannot be used with {'data.limit' if data.limit else 'images given in Python'}",
+            remedy="set it to 0",
+            key="data.drawn",
         )
     if train.patience and data.validation == 0:
         raise ConfigError(

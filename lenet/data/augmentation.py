@@ -41,6 +41,12 @@ KEPT_VARIANCE = 0.995
 MAX_STRAIN = 0.25
 """Largest standard deviation of a field's slope: a fold, at slope −1, is then 4 deviations off."""
 
+INK = 64
+"""Pixels that differ by so many grey levels from the background are in the box of a digit."""
+
+MAX_STRETCH = 3
+"""A box is stretched no further: an upright stroke would become a blot."""
+
 PIXEL = 256
 """Coordinates are counted in 1/256 pixels: the fraction is a byte."""
 
@@ -111,6 +117,48 @@ def affine_coefficients(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
     coefficients[0] = -down, cos / (1 + taller), sin / (1 + taller)
     coefficients[1] = -right, (shear * cos - sin) / (1 + wider), (shear * sin + cos) / (1 + wider)
     return coefficients
+
+
+def stretching(
+    image: NDArray[np.uint8], background: int = 0
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return how to read an image so that the digit's box becomes a square, in the image's centre.
+
+    The shorter side is stretched to the length of the longer one, as where digits are cut out and
+    scaled to a square; at most by ``MAX_STRETCH``.
+
+    Parameters
+    ----------
+    image
+        (H, W) or (C, H, W).
+    background
+        Grey level of the paper, 0 to 255.
+
+    Returns
+    -------
+    For rows and columns: the factor of positions, at most 1; and the distance from the image's
+    centre to the box's centre, in pixels. 1 and 0 for an image without ink.
+
+    Examples
+    --------
+    >>> image = np.zeros((28, 28), np.uint8)
+    >>> image[4:24, 6:16] = 255
+    >>> for numbers in stretching(image):
+    ...     print(numbers)
+    [1.  0.5]
+    [ 0. -3.]
+    """
+    channels = image.reshape(-1, *image.shape[-2:]).astype(np.int16)
+    ink = np.asarray((np.abs(channels - background) >= INK).any(axis=0))
+    if not ink.any():
+        return np.ones(2), np.zeros(2)
+    extents = [np.flatnonzero(ink.any(axis=axis))[[0, -1]] for axis in (1, 0)]
+    sides = np.array([last - first + 1 for first, last in extents])
+    centres = np.array([(first + last) / 2 for first, last in extents])
+    return (
+        np.maximum(sides / sides.max(), 1 / MAX_STRETCH),
+        centres - (np.array(ink.shape) - 1) / 2,
+    )
 
 
 class Resampler:
@@ -254,6 +302,8 @@ class Distorter:
     elastic_alpha, elastic_sigma
         Simard's field: uniform noise on [−1, 1] smoothed by a Gaussian of sigma pixels, times
         alpha pixels. A pixel moves by about alpha / (6.1·sigma) (standard deviation, each way).
+    stretch
+        Probability with which the digit's box is stretched to a square, see :func:`stretching`.
     degrader
         Changes the distorted images in other ways than by moving pixels.
     background
@@ -288,12 +338,14 @@ class Distorter:
         shift: float = 0.0,
         elastic_alpha: float = 0.0,
         elastic_sigma: float = 4.0,
+        stretch: float = 0.0,
         degrader: Degrader | None = None,
         background: int = 0,
         gain: float = 1.0,
         offset: float = 0.0,
     ) -> None:
         half = min(height, width) / 2
+        _check_range("stretch", stretch, 1)
         _check_range("rotation", rotation, 180)
         _check_range("scale", scale, 0.5)
         _check_range("shear", shear, 1)
@@ -302,7 +354,7 @@ class Distorter:
         _check_folding(elastic_alpha, elastic_sigma)
 
         self._images = (height, width, background, gain, offset)
-        self._degrader = degrader
+        self._stretch, self._degrader = stretch, degrader
         self._ranges = np.array(
             [[np.radians(rotation)], [scale], [scale], [shear], [shift], [shift]]
         )
@@ -358,9 +410,9 @@ class Distorter:
         for block in range(start // BLOCK, -(-stop // BLOCK)):
             first, last = max(start, block * BLOCK), min(stop, (block + 1) * BLOCK)
             rng = np.random.default_rng(np.random.SeedSequence(key, spawn_key=(block,)))
-            self._locate(rng)
             part = slice(first - start, last - start)
             places = slice(first - block * BLOCK, last - block * BLOCK)
+            self._locate(rng, images[part], places, corner)
             self._resampler(images[part].shape, corner)(
                 images[part],
                 self._coordinates.reshape(2, -1, BLOCK)[:, :, places],
@@ -372,9 +424,27 @@ class Distorter:
                 channels = drawn if drawn.ndim == 4 else drawn[None]
                 self._degrader.degrade(channels, rng, places.start, BLOCK)
 
-    def _locate(self, rng: np.random.Generator) -> None:
-        """Set the coordinates of a block, in 1/256 pixels of the framed image."""
+    def _locate(
+        self,
+        rng: np.random.Generator,
+        images: NDArray[np.uint8],
+        places: slice,
+        corner: tuple[int, int],
+    ) -> None:
+        """Set the coordinates of a block, in 1/256 pixels of the framed image.
+
+        ``images`` are those of the block that have the numbers ``places`` in it.
+        """
         affine = affine_coefficients(rng.uniform(-1, 1, (6, BLOCK)) * self._ranges)
+        factors = np.ones((2, BLOCK))
+        if self._stretch:
+            chosen = places.start + np.flatnonzero(rng.random(BLOCK)[places] < self._stretch)
+            for place in chosen:
+                image = images[place - places.start]
+                factors[:, place], shift = stretching(image, self._images[2])
+                affine[:, :, place] *= factors[:, place, None]
+                size = np.array(image.shape[-2:])
+                affine[:, 0, place] += shift + corner - (np.array(self._images[:2]) - size) / 2
         affine *= PIXEL
         affine[:, 0] += self._origin
         coefficients, by_column = self._coefficients, self._by_column
@@ -382,6 +452,8 @@ class Distorter:
         if self._kept[0].size:
             z = rng.standard_normal((2, self._kept[0].size, BLOCK), dtype=np.float32)
             z *= PIXEL
+            if self._stretch:
+                z *= factors[:, None].astype(np.float32)
             coefficients[:, *self._kept] = z
         np.matmul(self._columns, coefficients, out=by_column)  # (W × K) · (K × B), K times
         rows = by_column.shape[1]

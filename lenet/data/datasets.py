@@ -16,7 +16,7 @@ import os
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +161,35 @@ def load_dataset(
         labels,
         names or numbers(classes or int(labels.max()) + 1),
         levels,
+    )
+
+
+def with_drawn(found: Split, count: int) -> Split:
+    """Return training images of digits, followed by ``count`` built-in ones.
+
+    Raises
+    ------
+    ConfigError
+        The classes are not the digits, or the images are not 28×28, light on black.
+
+    Examples
+    --------
+    >>> blank = Split(np.zeros((3, 28, 28), np.uint8), np.arange(3, dtype=np.uint8), numbers(10))
+    >>> with_drawn(blank, 20).labels.size
+    23
+    """
+    drawn, labels = load_strokes("train", cache_dir=cache_directory())
+    if found.class_names != numbers(10) or found.images.shape[1:] != drawn.shape[1:]:
+        shape, classes = "×".join(map(str, found.images.shape[1:])), len(found.class_names)
+        raise ConfigError(
+            f"adds digits of 28×28, but the images are {shape}, of {classes} classes",
+            remedy="set it to 0",
+            key="data.drawn",
+        )
+    return replace(
+        found,
+        images=np.concatenate([found.images, drawn[:count]]),
+        labels=np.concatenate([found.labels, labels[:count].astype(found.labels.dtype)]),
     )
 
 

@@ -133,7 +133,7 @@ def load_dataset(
         The files are missing, damaged or cannot be downloaded, or have labels of no class.
     """
     data = config.data
-    return datasets.load_dataset(
+    found = datasets.load_dataset(
         data.name,
         split,
         directory=directory or data.dir,
@@ -147,6 +147,7 @@ def load_dataset(
         test_fraction=data.test_fraction,
         warn=warn,
     )
+    return datasets.with_drawn(found, data.drawn) if data.drawn and split == "train" else found
 
 
 def images_file(data: Data, split: str) -> str:
@@ -211,8 +212,11 @@ def with_data(
 
 
 def validation_indices(config: Config, count: int) -> NDArray[np.int64]:
-    """Return the indices of the validation images among ``count`` training images."""
-    used = min(count, config.data.limit or count)
+    """Return the indices of the validation images among ``count`` training images.
+
+    The built-in digits that were added to them, which are the last ones, are not for validation.
+    """
+    used = min(count - config.data.drawn, config.data.limit or count)
     count = validation_count(config.data.validation, used)
     return held_out(used, count, config.data.validation_seed)
 
@@ -292,7 +296,7 @@ def build_distorter(
         for name in ("rotation", "scale", "shear", "shift", "elastic_alpha")
     }
     amounts = {name: strength * getattr(augment, name) for name in DEGRADATIONS}
-    if not any(ranges.values()) and not any(amounts.values()):
+    if not any(ranges.values()) and not any(amounts.values()) and not augment.stretch:
         return None
     levels: dict[str, Any] = {
         "background": preprocessing.background,
@@ -305,6 +309,7 @@ def build_distorter(
         preprocessing.input_shape[2],
         **ranges,
         elastic_sigma=augment.elastic_sigma,
+        stretch=strength * augment.stretch,
         degrader=degrader,
         **levels,
     )
