@@ -24,16 +24,8 @@ from lenet.cli import cli
 from lenet.config import packaged
 from lenet.config.packaged import CONFIGURATION, packaged_files
 from lenet.config.reader import load_config
-from lenet.config.schema import (
-    SECTIONS,
-    SETTINGS,
-    Augment,
-    Config,
-    Data,
-    Optimizer,
-    Train,
-    differences,
-)
+from lenet.config.schema import SECTIONS, SETTINGS, Config, differences
+from lenet.config.sections import Augment, Data, Optimizer, Train
 from lenet.config.strict_yaml import parse
 from lenet.config.writer import reference_markdown, to_yaml
 from lenet.data.augmentation import Distorter

@@ -1,542 +1,42 @@
-"""The configuration as frozen, validated dataclasses.
+"""The complete configuration as a frozen, validated dataclass.
 
-Each key is declared once, in its section, with its type, default, accepted values and meaning. The
-checks, the comments of ``lenet config`` and the tables of docs/configuration.md are derived from
-this declaration. Choices and defaults of optimizers, schedules, layers and data sets are imported
-from where those are defined.
-
-In order: the sections, the complete configuration, conversion from nested values.
+In order: the configuration, the checks of keys against each other, conversion from nested values.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import Field, dataclass, field, fields, replace
+from dataclasses import Field, dataclass, field, fields
 from operator import attrgetter
 from typing import Any, Final
 
-from lenet.config.limits import LIMITS
-from lenet.config.rules import (
-    BOOLEAN,
-    CLASS_WEIGHTS,
-    LAYER_LIST,
-    NULL,
-    SECONDS,
-    STRING,
-    Rule,
-    accepted,
-    choice,
-    either,
-    integer,
-    names,
-    number,
-    pair,
-    sequence,
-    setting,
-    shown,
+from lenet.config.rules import integer, setting, shown
+from lenet.config.sections import (
+    LENET5,
+    Augment,
+    Checked,
+    Data,
+    Model,
+    Optimizer,
+    Output,
+    Regress,
+    Schedule,
+    Train,
+    own_settings,
 )
 from lenet.data.augmentation import max_elastic_alpha
 from lenet.data.catalogue import CATALOGUE, FORMATS, ROLES
-from lenet.data.degradation import DEGRADATIONS
-from lenet.data.loader import MAX_VALIDATION, validation_count
-from lenet.models.lenet5 import POOLINGS
-from lenet.models.packaged import MODELS, model_options, packaged_model
-from lenet.models.specification import Entry, Specification, expanded
-from lenet.nn.activations import FUNCTIONS
-from lenet.nn.initializers import INITIALIZERS
-from lenet.nn.scores import SCORES
-from lenet.optim.optimizers import OPTIMIZERS, SGD, Adam
-from lenet.optim.schedules import SCHEDULES, ScheduleOptions
+from lenet.data.loader import validation_count
+from lenet.models.specification import Specification
 from lenet.system.errors import ConfigError
 from lenet.system.text import clipped, listed, nearest
-
-LENET5: Final[dict[str, Any]] = model_options("lenet5")
-
-# --- The sections -------------------------------------------------------------------------------
-
-
-class _Checked:
-    """Validates its own keys on construction."""
-
-    def __post_init__(self) -> None:
-        for key in _own_settings(type(self)):
-            prefix = "" if isinstance(self, Config) else f"{type(self).__name__.lower()}."
-            value = accepted(key, prefix + key.name, getattr(self, key.name))
-            object.__setattr__(self, key.name, value)
-
-
-def _own_settings(section: type) -> list[Field[Any]]:
-    return [key for key in fields(section) if "rule" in key.metadata]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Data(_Checked):
-    """The data set."""
-
-    name: str = setting(
-        "strokes",
-        choice(*CATALOGUE),
-        "Data set; strokes is built in and needs no download; idx, folder, npz and csv read your "
-        "own files",
-    )
-    path: str | None = setting(
-        None,
-        either(NULL, STRING),
-        "File or directory of your own data: a directory with idx or folder, a file with npz, "
-        "either with csv",
-    )
-    dir: str | None = setting(
-        None,
-        either(NULL, STRING),
-        "Directory that is searched first, before the cache and the download",
-    )
-    train_images: str | None = setting(
-        None, either(NULL, STRING), "IDX file of the training images; only with name idx"
-    )
-    train_labels: str | None = setting(
-        None, either(NULL, STRING), "IDX file of the training labels; only with name idx"
-    )
-    test_images: str | None = setting(
-        None, either(NULL, STRING), "IDX file of the test images; only with name idx"
-    )
-    test_labels: str | None = setting(
-        None, either(NULL, STRING), "IDX file of the test labels; only with name idx"
-    )
-    size: tuple[int, int] | None = setting(
-        None,
-        either(NULL, pair(integer(1, 4096))),
-        "folder: height and width that every image file is scaled to; null requires that all have "
-        "the same",
-    )
-    transpose: bool = setting(False, BOOLEAN, "Exchange rows and columns of the images")
-    invert: bool = setting(False, BOOLEAN, "Exchange dark and light")
-    test_fraction: float = setting(
-        0.2,
-        number(above=0, below=1),
-        "Fraction of each class used as the test set, if your own data have no test set",
-    )
-    class_names: tuple[str, ...] | None = setting(
-        None,
-        either(NULL, names(100_000)),
-        "Names of the classes of your own data; null means those in the data, or the numbers",
-    )
-    validation: int | None = setting(
-        None,
-        either(NULL, integer(0, 10**9)),
-        "Training images used for validation, to select the best epoch; null means "
-        f"{MAX_VALIDATION}, or a fifth of fewer than {5 * MAX_VALIDATION}; 0 disables validation",
-    )
-    validation_seed: int = setting(
-        0, integer(0, 2**63 - 1), "Seed of the random choice of validation images"
-    )
-    drawn: int = setting(
-        0,
-        integer(0, 60_000),
-        "Built-in digits that are added to the training images, but not to the validation images; "
-        "only where the classes are the digits",
-    )
-    limit: int | None = setting(
-        None,
-        either(NULL, integer(1, 10**9)),
-        "Use only this many images of the training set, including the validation images",
-    )
-
-    @property
-    def title(self) -> str:
-        """The path of the user's own data, or the name of the data set."""
-        return self.path or self.name
-
-
-def _amount(degradation: str) -> Rule:
-    return number(at_least=0, at_most=DEGRADATIONS[degradation].limit)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Augment(_Checked):
-    """Random distortions of the training images; none if all ranges are zero."""
-
-    rotation: float = setting(
-        0.0, number(at_least=0, at_most=180), "Maximum rotation in either direction, in degrees"
-    )
-    scale: float = setting(
-        0.0, number(at_least=0, below=0.5), "Maximum enlargement or reduction, as a fraction"
-    )
-    shear: float = setting(0.0, number(at_least=0, at_most=1), "Maximum shear in either direction")
-    shift: float = setting(
-        0.0, number(at_least=0, at_most=14), "Maximum shift along each axis, in pixels"
-    )
-    elastic_alpha: float = setting(
-        0.0,
-        number(at_least=0, at_most=1000),
-        "Strength of the elastic field, in pixels: factor of smoothed uniform noise from -1 to 1",
-    )
-    elastic_sigma: float = setting(
-        4.0,
-        number(above=0, at_most=14),
-        "Standard deviation of the Gaussian that smooths the elastic field, in pixels",
-    )
-    stretch: float = setting(
-        0.0,
-        number(at_least=0, at_most=1),
-        "Probability with which the box of an image's ink is stretched to a square",
-    )
-    stroke: float = setting(
-        0.0,
-        _amount("stroke"),
-        "Maximum movement of the edges of strokes, which become thicker or thinner, in pixels",
-    )
-    gaps: float = setting(0.0, _amount("gaps"), "Maximum number of gaps of 3 pixels in strokes")
-    line: float = setting(
-        0.0, _amount("line"), "Maximum width of a straight line across the image, in pixels"
-    )
-    blur: float = setting(
-        0.0, _amount("blur"), "Maximum standard deviation of a Gaussian blur, in pixels"
-    )
-    faint: float = setting(
-        0.0, _amount("faint"), "Maximum fraction of the difference from the background that is lost"
-    )
-    noise: float = setting(
-        0.0, _amount("noise"), "Maximum standard deviation of added noise, in levels from 0 to 255"
-    )
-    chance: float = setting(
-        0.3,
-        number(above=0, at_most=1),
-        "Probability with which an image gets each of stroke, gaps, line, blur, faint and noise",
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Model(_Checked):
-    """The network: a packaged network by name, or a list of layers."""
-
-    name: str = setting("lenet5", choice(*MODELS), "Packaged network; ignored if layers is given")
-    layers: tuple[Entry, ...] | None = setting(
-        None,
-        either(NULL, LAYER_LIST),
-        "The network as a list with one layer per line: type, name and options of the type; "
-        "`lenet config --model lenet5` prints an example",
-    )
-    input: tuple[int, int, int] | None = setting(
-        None,
-        either(NULL, sequence(integer(1, 4096), 3)),
-        "Channels, height and width of the input; null means input_size, with the channels of the "
-        "images, or with one for layers",
-    )
-    scale: float | None = setting(
-        None,
-        either(NULL, number(above=-1e6, below=1e6)),
-        "The input is pixel * scale + shift, with pixels from 0 to 255; null is the default of the "
-        "network: 1.275/255, or 1/256 for caffe-lenet",
-    )
-    shift: float | None = setting(
-        None,
-        either(NULL, number(above=-1e6, below=1e6)),
-        "See scale; null is the default of the network: -0.1, or 0 for caffe-lenet",
-    )
-    input_size: int = setting(
-        LENET5["input_size"],
-        integer(28, 512),
-        "lenet5: height and width of the input; smaller images are padded with background",
-    )
-    channels: tuple[int, int] = setting(
-        LENET5["channels"], pair(integer(1, 4096)), "lenet5: filters of C1 and of C3"
-    )
-    units: tuple[int, int] = setting(
-        LENET5["units"], pair(integer(1, 4096)), "lenet5: units of C5 and of F6"
-    )
-    classes: int | None = setting(
-        None,
-        either(NULL, integer(2, 100_000)),
-        "Number of classes; null means that of the data set or, with layers, the outputs of the "
-        "last layer",
-    )
-    activation: str = setting(
-        LENET5["activation"],
-        choice(*FUNCTIONS),
-        "lenet5: activation; lecun_tanh is 1.7159 tanh(2x/3)",
-    )
-    pooling: str = setting(LENET5["pooling"], choice(*POOLINGS), "lenet5: pooling of S2 and S4")
-    initializer: str | None = setting(
-        None,
-        either(NULL, choice(*INITIALIZERS)),
-        "Initial weights of layers that do not set their own; null is the default of the network",
-    )
-    fuse: str = setting(
-        "auto",
-        choice("auto", "off"),
-        "auto fuses convolution, activation and pooling into one product; off keeps them separate",
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.layers is None:
-            self._check_packaged()
-        else:
-            self._complete_layers()
-
-    def specification(self) -> Specification:
-        """Return the network as data.
-
-        Raises
-        ------
-        ConfigError
-            A layer does not fit its input.
-        """
-        if self.layers is not None and self.input is not None:
-            made = Specification(self.input, self.layers)
-        else:
-            known = model_options(self.name)
-            made = packaged_model(
-                self.name,
-                {k: getattr(self, k) for k in known if getattr(self, k) is not None},
-            )
-            made = replace(made, input_shape=self.input or made.input_shape)
-        own = {k: getattr(self, k) for k in ("scale", "shift", "initializer")}
-        return replace(made, **{k: v for k, v in own.items() if v is not None})
-
-    def _check_packaged(self) -> None:
-        """Reject options of another packaged network, and an input that it cannot take."""
-        known = model_options(self.name)
-        if self.input is not None:
-            self.specification().classes()
-        if "classes" not in known and self.classes is not None:
-            self._check_outputs(self.classes)
-        for key in LENET5:
-            if key not in {*known, "classes"} and getattr(self, key) != getattr(Model, key):
-                raise ConfigError(
-                    f"is not an option of {self.name}",
-                    remedy=f"its options are {listed(known, 'and')}" if known else "remove it",
-                    key=f"model.{key}",
-                )
-
-    def _check_outputs(self, classes: int) -> None:
-        outputs = packaged_model(self.name).classes()
-        if classes != outputs:
-            raise ConfigError(
-                f"{self.name} has {outputs} outputs, not {classes}",
-                remedy="choose another network, or write it as layers "
-                f"(lenet config --model {self.name}) and change the last one",
-                key="model.name",
-            )
-
-    def _complete_layers(self) -> None:
-        """Complete the entries, the input and the classes, and check that the layers fit."""
-        for key in ("channels", "units", "activation", "pooling"):
-            if getattr(self, key) != LENET5[key]:
-                raise ConfigError(
-                    "is an option of lenet5, but model.layers is given",
-                    remedy="remove one of the two",
-                    key=f"model.{key}",
-                )
-        object.__setattr__(self, "layers", expanded(self.layers))
-        size = self.input_size
-        object.__setattr__(self, "input", self.input or (1, size, size))
-        classes = self.specification().classes()
-        if self.classes not in (classes, LENET5["classes"], None):
-            raise ConfigError(
-                f"is {self.classes}, but the last of model.layers gives {classes} scores",
-                remedy=f"set model.classes to {classes}, or remove it",
-                key="model.classes",
-            )
-        object.__setattr__(self, "classes", classes)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Train(_Checked):
-    """The training run."""
-
-    epochs: int = setting(8, integer(1, 100_000), "Passes over the training set")
-    batch_size: int = setting(64, integer(1, 65_536), "Images per step")
-    workers: int | str = setting(
-        "auto",
-        either(choice("auto", "mpi"), integer(1, 1024)),
-        "Number of processes that share each batch; auto uses the cores of this machine, mpi the "
-        "ranks of mpiexec",
-    )
-    label_smoothing: float = setting(
-        0.0,
-        number(at_least=0, below=1),
-        "Part of each label's probability that is spread over all classes",
-    )
-    class_weights: str | tuple[float, ...] | Mapping[str, float] = setting(
-        "none",
-        either(choice("none", "balanced"), CLASS_WEIGHTS),
-        "Factor of the training loss of each image, by its class: balanced makes all classes count "
-        "alike; a class that a mapping leaves out has 1",
-    )
-    teacher: str | tuple[str, ...] | None = setting(
-        None,
-        either(NULL, STRING, names(100)),
-        "Checkpoint of a trained network, or a list of several, whose probabilities are learned "
-        "beside the labels",
-    )
-    teacher_weight: float = setting(
-        0.5,
-        number(at_least=0, at_most=1),
-        "Share of the teacher in the loss; the rest is the labels'",
-    )
-    temperature: float = setting(
-        4.0,
-        number(above=0, at_most=1000),
-        "The scores of teacher and network are divided by this before the softmax",
-    )
-    teacher_copies: int = setting(
-        10,
-        integer(1, 10_000),
-        "Distorted copies of the training images that the teacher evaluates before training; each "
-        "epoch uses the next one",
-    )
-    average: float = setting(
-        0.0,
-        number(at_least=0, below=1),
-        "Decay per step of the running average of the weights, used for evaluation; 0 disables it",
-    )
-    best_metric: str = setting(
-        "accuracy",
-        choice(*SCORES),
-        "Validation result by which the best epoch is chosen, for best.npz and early stopping; if "
-        "tied, the one with the lower loss",
-    )
-    patience: int = setting(
-        0,
-        integer(0, 100_000),
-        "Stop after this many epochs without a better validation result; 0 disables early stopping",
-    )
-    checkpoint_every: int | str | None = setting(
-        None,
-        either(NULL, integer(1, 10**9), SECONDS),
-        "Also save every so many steps or seconds within epochs; null saves only after each epoch",
-    )
-    block: int | str = setting(
-        "auto",
-        either(choice("auto"), integer(1, 2**31 - 1)),
-        "Maximum number of multiply-adds in one matrix product over many patches; auto is 1000000",
-    )
-    precision: str = setting(
-        "float32", choice("float32", "float64"), "Floating-point type of weights and arithmetic"
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Optimizer(_Checked):
-    """The optimizer."""
-
-    name: str = setting("nesterov", choice(*OPTIMIZERS), "Method")
-    lr: float = setting(
-        0.05, number(above=0, below=1000), "Learning rate; the highest value of the schedule"
-    )
-    lr_batch: int | None = setting(
-        None,
-        either(NULL, integer(1, 65_536)),
-        "Batch size that lr is meant for; for other batch sizes lr is scaled in proportion; null "
-        "disables scaling",
-    )
-    momentum: float = setting(
-        SGD.momentum, number(at_least=0, below=1), "Momentum of sgd and nesterov"
-    )
-    weight_decay: float = setting(
-        5e-4,
-        number(at_least=0, below=1000),
-        "L2 penalty on the weights, not on the biases; decoupled from the gradient in adamw",
-    )
-    beta1: float = setting(
-        Adam.beta1,
-        number(at_least=0, below=1),
-        "adam and adamw: decay of the mean of the gradient",
-    )
-    beta2: float = setting(
-        Adam.beta2,
-        number(at_least=0, below=1),
-        "adam and adamw: decay of the mean of the squared gradient",
-    )
-    epsilon: float = setting(
-        Adam.epsilon,
-        number(above=0, at_most=1),
-        "adam and adamw: added to the root of the mean square",
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Schedule(_Checked):
-    """The learning-rate schedule: lr times a factor for each step."""
-
-    name: str = setting(
-        "cosine",
-        choice(*SCHEDULES),
-        "Schedule",
-    )
-    warmup: float = setting(
-        ScheduleOptions.warmup,
-        number(at_least=0, at_most=100_000),
-        "Length of the linear warm-up in epochs, e.g. 0.5",
-    )
-    step_epochs: float = setting(
-        ScheduleOptions.step_epochs,
-        number(above=0, at_most=100_000),
-        "step: epochs between two drops",
-    )
-    gamma: float = setting(
-        ScheduleOptions.gamma,
-        number(above=0, at_most=1),
-        "step: factor of each drop; exponential: factor per epoch, e.g. 0.9; "
-        "inv: lr (1 + gamma t)^-power after t steps, e.g. 0.0001",
-    )
-    power: float = setting(ScheduleOptions.power, number(above=0, at_most=10), "inv: exponent")
-    final: float = setting(
-        ScheduleOptions.final,
-        number(at_least=0, at_most=1),
-        "cosine and one-cycle: fraction of lr at the end",
-    )
-    peak: float = setting(
-        ScheduleOptions.peak,
-        number(above=0, below=1),
-        "one-cycle: fraction of the run in which the rate increases from lr/25 to lr",
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Output(_Checked):
-    """The output of a run."""
-
-    dir: str = setting(
-        "runs/default", STRING, "Run directory, for checkpoints, logs and the configuration"
-    )
-
-
-def _limit(name: str) -> Any:  # noqa: ANN401 - as dataclasses.field
-    """Declare a key of :class:`Regress`, with the meaning and the default of the limit."""
-    about = f"{LIMITS[name].metadata['doc']}; at first {LIMITS[name].default:g}"
-    return setting(None, either(NULL, number(at_least=0, below=math.inf)), about)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Regress(_Checked):
-    """Limits of lenet regress; null means the limit in the baseline file."""
-
-    min_accuracy: float | None = _limit("min_accuracy")
-    max_loss: float | None = _limit("max_loss")
-    accuracy_drop: float | None = _limit("accuracy_drop")
-    loss_rise: float | None = _limit("loss_rise")
-    first_losses: float | None = _limit("first_losses")
-    curve: float | None = _limit("curve")
-    curve_rise: float | None = _limit("curve_rise")
-    gradient_error: float | None = _limit("gradient_error")
-    identity_error: float | None = _limit("identity_error")
-    slowdown: float | None = _limit("slowdown")
-    slowdown_busy: float | None = _limit("slowdown_busy")
-    slowdown_elsewhere: float | None = _limit("slowdown_elsewhere")
-
-    def given(self) -> dict[str, float]:
-        """Return the limits that are not null."""
-        return {name: value for name in LIMITS if (value := getattr(self, name)) is not None}
-
 
 # --- The complete configuration ------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(_Checked):
+class Config(Checked):
     """A complete, valid configuration; without arguments, the defaults.
 
     Raises
@@ -573,6 +73,10 @@ class Config(_Checked):
         _check_files(self.data)
         _check_elastic_field(self.augment)
         _check_lengths(self)
+
+    @classmethod
+    def dotted(cls, name: str) -> str:
+        return name
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object], *, file: str | None = None) -> Config:
@@ -693,16 +197,16 @@ class Config(_Checked):
         return {dotted: attrgetter(dotted)(self) for dotted in SETTINGS}
 
 
-SECTIONS: Final[dict[str, type]] = {
+SECTIONS: Final[dict[str, type[Checked]]] = {
     section.__name__.lower(): section
     for section in (Data, Augment, Model, Train, Optimizer, Schedule, Output, Regress)
 }
 SETTINGS: Final[dict[str, Field[Any]]] = {
-    **{key.name: key for key in _own_settings(Config)},
+    **{key.name: key for key in own_settings(Config)},
     **{
         f"{name}.{key.name}": key
         for name, section in SECTIONS.items()
-        for key in _own_settings(section)
+        for key in own_settings(section)
     },
 }
 
@@ -852,7 +356,7 @@ def built(flat: Mapping[str, object]) -> Config:
         check_known(dotted)
         section, _, name = dotted.rpartition(".")
         (sections.setdefault(section, {}) if section else arguments)[name] = value
-    made = {name: SECTIONS[name](**keys) for name, keys in sections.items()}
+    made: dict[str, Any] = {name: SECTIONS[name](**keys) for name, keys in sections.items()}
     return Config(**arguments, **made)
 
 

@@ -14,7 +14,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.config.schema import Augment, Config, Data
+from lenet.config.schema import Config
+from lenet.config.sections import Augment, Data
 from lenet.data import datasets
 from lenet.data.augmentation import Distorter
 from lenet.data.catalogue import FORMATS, ROLES

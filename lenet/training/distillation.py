@@ -17,7 +17,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.config.schema import Augment, Config
+from lenet.config.schema import Config
+from lenet.config.sections import Augment
 from lenet.data.cache import cached
 from lenet.data.degradation import DEGRADATIONS
 from lenet.data.loader import Loader
