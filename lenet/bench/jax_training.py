@@ -16,12 +16,10 @@ from typing import Any
 import numpy as np
 
 from lenet.bench.processes import peak_memory
-from lenet.bench.synthetic import scaled_images
-from lenet.bench.torch_twin import TorchObject, Twin, twin_of
+from lenet.bench.torch_twin import TorchObject, Twin, load_twin
 from lenet.config.schema import Config
 from lenet.system.errors import ConfigError
 from lenet.system.extras import require
-from lenet.training.build import build_trainer, load_split
 
 Answer = Callable[[dict[str, Any]], None]
 
@@ -85,13 +83,11 @@ def train_jax(answer: Answer, config: dict[str, Any], layout: str, workers: int)
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     jax = require("jax", extra="jax")
     settings = Config.from_dict(config)
-    data = load_split(settings, "train")
-    twin = twin_of(build_trainer(settings, data.images, data.labels, class_names=data.class_names))
+    twin, images, labels = load_twin(settings)
     jax.config.update("jax_enable_x64", twin.dtype == "float64")
-    images = scaled_images(settings, data.images, twin.dtype)
     if layout == "channels_last":
         images = images.transpose(0, 2, 3, 1)
-    x, y = jax.numpy.asarray(images), jax.numpy.asarray(data.labels.astype(np.int32))
+    x, y = jax.numpy.asarray(images), jax.numpy.asarray(labels.astype(np.int32))
     parameters = initial_parameters(twin, settings.seed)
     velocity = jax.tree.map(np.zeros_like, parameters)
     step = jitted_step(jax, twin, layout)

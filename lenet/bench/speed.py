@@ -197,7 +197,7 @@ def competing_cases(name: str, batch: int) -> list[Case]:
 
 def check_comparable(config: Config, against: str) -> None:
     """Refuse a configuration that has no twin in a framework, before anything is measured."""
-    config = config.with_values({"data.validation": 0, "data.limit": None})
+    config = config.with_values({"data.validation": 0, "data.limit": None, "data.drawn": 0})
     count = config.train.batch_size
     images = np.zeros((count, *image_shape(config)), np.uint8)
     twin = twin_of(build_trainer(config, images, np.zeros(count, np.uint8)))

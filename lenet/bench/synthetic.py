@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from lenet.config.schema import Config
 from lenet.data.idx import header
-from lenet.nn.im2col import Array
 from lenet.system.errors import SystemFailure
 from lenet.training.build import build_preprocessing
 
@@ -82,12 +81,6 @@ def image_shape(config: Config) -> tuple[int, ...]:
     return (min(H, 28), min(W, 28)) if C == 1 else (C, H, W)
 
 
-def scaled_images(config: Config, images: NDArray[np.uint8], dtype: DTypeLike) -> Array:
-    """Return images as the input (N,C,H,W) of a network: what another framework is given."""
-    x = build_preprocessing(config).prepare(images, dtype)
-    return np.ascontiguousarray(x.transpose(3, 0, 1, 2))
-
-
 def benchmark_config(config: Config, data: dict[str, object], rounds: int) -> Config:
     """Return the configuration of a run on these data: one epoch to warm up, then the rounds.
 
@@ -99,6 +92,7 @@ def benchmark_config(config: Config, data: dict[str, object], rounds: int) -> Co
             "model.classes": config.model.specification().classes(),
             "data.validation": 0,
             "data.limit": None,
+            "data.drawn": 0,
             "train.epochs": rounds + 1,
             "train.patience": 0,
             "train.checkpoint_every": None,

@@ -18,11 +18,9 @@ from typing import Any
 import numpy as np
 
 from lenet.bench.processes import peak_memory
-from lenet.bench.synthetic import scaled_images
-from lenet.bench.torch_twin import Twin, twin_of
+from lenet.bench.torch_twin import Twin, load_twin
 from lenet.config.schema import Config
 from lenet.system.extras import require
-from lenet.training.build import build_trainer, load_split
 
 Answer = Callable[[dict[str, Any]], None]
 
@@ -101,12 +99,9 @@ class _Training:
 
     def __init__(self, settings: Config, layout: str, rank: int, workers: int, store: Path) -> None:
         self.torch = torch = require("torch", extra="bench")
-        data = load_split(settings, "train")
-        twin = twin_of(
-            build_trainer(settings, data.images, data.labels, class_names=data.class_names)
-        )
-        self.images = torch.from_numpy(scaled_images(settings, data.images, twin.dtype))
-        self.labels = torch.from_numpy(data.labels.astype(np.int64))
+        twin, images, labels = load_twin(settings)
+        self.images = torch.from_numpy(images)
+        self.labels = torch.from_numpy(labels.astype(np.int64))
         self.rank, self.workers = rank, workers
         self.batch_size, self.epochs = settings.train.batch_size, settings.train.epochs
         torch.manual_seed(settings.seed)  # in every rank: the same weights, and the same order

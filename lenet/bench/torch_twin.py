@@ -12,9 +12,14 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from lenet.config.schema import Config
 from lenet.nn.activations import Activation, ReLU, Sigmoid, Tanh
 from lenet.nn.convolution import Convolution
 from lenet.nn.dropout import Dropout
+from lenet.nn.im2col import Array
 from lenet.nn.layer import Layer
 from lenet.nn.linear import Linear
 from lenet.nn.losses import Loss, SoftmaxCrossEntropy
@@ -24,6 +29,7 @@ from lenet.nn.transposed import TransposedConvolution
 from lenet.nn.unpooling import RepeatUnpooling
 from lenet.optim.optimizers import SGD, Adam, AdamW, Nesterov, Optimizer
 from lenet.system.errors import ConfigError
+from lenet.training.build import build_preprocessing, build_trainer, load_split
 from lenet.training.trainer import Trainer
 
 
@@ -47,6 +53,17 @@ class Twin:
     loss: TorchObject
     optimizer: TorchObject
     dtype: str
+
+
+def load_twin(config: Config) -> tuple[Twin, Array, NDArray[Any]]:
+    """Return the twin of a configuration's training, its images and its labels.
+
+    The images are the input of the network (N,C,H,W), scaled and padded.
+    """
+    data = load_split(config, "train")
+    twin = twin_of(build_trainer(config, data.images, data.labels, class_names=data.class_names))
+    x = build_preprocessing(config).prepare(data.images, twin.dtype)
+    return twin, np.ascontiguousarray(x.transpose(3, 0, 1, 2)), data.labels
 
 
 def twin_of(trainer: Trainer) -> Twin:
