@@ -122,9 +122,11 @@ def many_orders():
         assert [len(b) for b in bytes_] == [1000] * 150 + [1]
         return np.concatenate([b.view("<u4")[:, 0] for b in bytes_]).astype(int)
 
-    return {(s, e): order(s, e) for s, e in ((None, 0), (1, 0), (1, 1), (2, 0))} | {
-        "again": order(1, 0)
-    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lenet.data.loader.SHUFFLE_BYTES", 0)  # as if the images were large
+        return {(s, e): order(s, e) for s, e in ((None, 0), (1, 0), (1, 1), (2, 0))} | {
+            "again": order(1, 0)
+        }
 
 
 def test_a_shuffle_of_several_blocks_has_every_image_once(many_orders):
@@ -151,6 +153,14 @@ def test_blocks_are_shuffled_and_each_block_within(many_orders):
             moved = np.abs(part - np.sort(part))
             assert moved.mean() > part.size / 4  # a third, on average
     assert len(set(seen)) > 1
+
+
+def test_the_digits_that_are_added_to_mnist_are_shuffled_among_its_images():
+    labels = np.repeat([0, 1], [60_000, 20_000]).astype(np.uint8)
+    images = np.zeros((80_000, 28, 28), np.uint8)
+    batches = Loader(images, labels, batch_size=8000, preprocessing=Preprocessing(), seed=0).epoch()
+    shares = [batch.labels.mean() for batch in batches]
+    assert np.ptp(shares) < 0.05
 
 
 # --- Colour, rectangles, other scales ------------------------------------------------------------

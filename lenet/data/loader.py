@@ -23,8 +23,9 @@ from lenet.nn.im2col import Array
 from lenet.system.errors import ConfigError
 
 # The order of the blocks is shuffled, and the order within each block: data that do not fit into
-# memory are read block by block. MNIST is one block.
-SHUFFLE_BLOCK = 65_536
+# memory are read block by block. 300,000 images like MNIST's are one block.
+SHUFFLE_BLOCK = 65_536  # images at least
+SHUFFLE_BYTES = 1 << 28
 
 SLICE = 64
 """Images that go through a network at once: what LeNet-5 computes of them stays in a 2 MB cache."""
@@ -207,12 +208,13 @@ class Loader:
 
     def _blocks(self, epoch: int) -> Iterator[NDArray[np.int64]]:
         """Yield 0 … count − 1 block by block, shuffled if there is a seed."""
-        starts = np.arange(0, self.count, SHUFFLE_BLOCK)
+        size = max(SHUFFLE_BLOCK, SHUFFLE_BYTES // max(1, self.images[:1].nbytes))
+        starts = np.arange(0, self.count, size)
         rng = None if self.seed is None else np.random.default_rng([self.seed, ORDER, epoch])
         if rng is not None:
             rng.shuffle(starts)
         for start in starts.tolist():
-            order = np.arange(start, min(start + SHUFFLE_BLOCK, self.count))
+            order = np.arange(start, min(start + size, self.count))
             if rng is not None:
                 rng.shuffle(order)
             yield order
