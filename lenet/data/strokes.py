@@ -222,9 +222,9 @@ STEP = 7.0  # length between samples: 1.4 pixels
 
 
 @cache
-def skeletons() -> Skeletons:
-    """Return ``STYLES`` as arrays."""
-    styles = [_trace(line) for line in STYLES.splitlines() if line]
+def skeletons(table: str = STYLES) -> Skeletons:
+    """Return a table of styles as arrays."""
+    styles = [_trace(line) for line in table.splitlines() if line]
     return Skeletons(*(_stack(arrays) for arrays in zip(*styles, strict=True)))
 
 
@@ -309,18 +309,22 @@ def _stack(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
     return stack
 
 
-def write(style: Indices, rng: np.random.Generator, hand: Hand = HAND) -> Lines:
-    """Write a digit of every style in ``style`` (n,), each with a hand of its own."""
-    sk = skeletons()
-    places = _bend_plane(_move_points(style, rng, hand), rng, hand)
+def write(
+    style: Indices, rng: np.random.Generator, hand: Hand = HAND, table: str = STYLES
+) -> Lines:
+    """Write a digit of every style in ``style`` (n,), each with a hand of its own.
+
+    Other signs than digits can be written from a ``table`` of the same form.
+    """
+    sk = skeletons(table)
+    places = _bend_plane(_move_points(sk, style, rng, hand), rng, hand)
     radius = _press(places, sk.way[style], sk.tip[style], rng, hand)
     skips = rng.random(radius.shape) < rng.exponential(hand.skip, (len(style), 1))
     return Lines(places, radius, sk.down[style] & ~skips)
 
 
-def _move_points(style: Indices, rng: np.random.Generator, hand: Hand) -> Floats:
+def _move_points(sk: Skeletons, style: Indices, rng: np.random.Generator, hand: Hand) -> Floats:
     """Return the line (n, s, 2) through points that miss their places."""
-    sk = skeletons()
     n, normal = len(style), rng.standard_normal
     points = sk.points[style]
     points = points + hand.jitter * normal(points.shape)
