@@ -68,11 +68,10 @@ def two_digits(rng: np.random.Generator, count: int, digits: Digits) -> Bytes:
 
 
 def numbers_and_words(rng: np.random.Generator, count: int, digits: Digits) -> Bytes:
-    """Put three digits in a row, or a letter and a digit, or two letters."""
-    some = [*np.array_split(by_many(LETTERS, rng, count), 2), digits.some(rng, count)]
-    more = np.concatenate(some)
-    first, second = rng.permutation(count), rng.permutation(count)
-    words = [in_a_row(rng, more[i], more[j]) for i, j in zip(first[::2], second[::2], strict=False)]
+    """Put letters or digits beside each other, two of them, or three digits."""
+    mixed = np.concatenate([by_many(LETTERS, rng, count), digits.some(rng, count)])
+    pairs = rng.permutation(mixed)[:count].reshape(-1, 2, SIZE, SIZE)
+    words = [in_a_row(rng, *pair) for pair in pairs]
     rest = (digits.some(rng, count - len(words)) for _ in range(3))
     numbers = [in_a_row(rng, *three) for three in zip(*rest, strict=True)]
     return np.stack(words + numbers)
@@ -84,8 +83,9 @@ def overlapping(rng: np.random.Generator, count: int, digits: Digits) -> Bytes:
     while len(chosen) < count:
         for below, above in zip(digits.some(rng, count), digits.some(rng, count), strict=True):
             moved = np.roll(above, rng.integers(-3, 4, 2), axis=(0, 1)).astype(np.int16)
-            rest = (np.maximum(moved - below, 0).sum() / moved.sum(), (below > moved).mean())
-            if rest[0] > 0.4 and rest[1] > 0.05:
+            added = np.maximum(moved - below, 0).sum() / moved.sum()  # part of its ink
+            left = (below > moved).mean()  # part of the image
+            if added > 0.4 and left > 0.05:
                 chosen.append(np.maximum(below, moved).astype(np.uint8))
     return np.stack(chosen[:count])
 
@@ -156,17 +156,16 @@ def noise(rng: np.random.Generator, count: int) -> Bytes:
 
 def clouds(rng: np.random.Generator, count: int) -> Bytes:
     """Draw smooth noise, of any contrast, and also shapes that it makes with hard edges."""
-    n = count
     fields = np.stack(
         [
             ndimage.gaussian_filter(rng.normal(size=(SIZE, SIZE)), rng.uniform(0.6, 4))
-            for _ in range(n)
+            for _ in range(count)
         ]
     )
-    fields -= fields.mean(axis=(1, 2), keepdims=True) * rng.random((n, 1, 1))
-    fields *= rng.uniform(20, 100, (n, 1, 1)) / fields.std(axis=(1, 2), keepdims=True)
+    fields -= fields.mean(axis=(1, 2), keepdims=True) * rng.random((count, 1, 1))
+    fields *= rng.uniform(20, 100, (count, 1, 1)) / fields.std(axis=(1, 2), keepdims=True)
     fields[::3] *= 10
-    return as_bytes(fields + rng.uniform(-100, 200, (n, 1, 1)))
+    return as_bytes(fields + rng.uniform(-100, 200, (count, 1, 1)))
 
 
 def patterns(rng: np.random.Generator, count: int) -> Bytes:
@@ -262,7 +261,7 @@ DRAWN: dict[str, tuple[Callable[[np.random.Generator, int], Bytes], int]] = {
     "signs": (signs, 8_000),
     "glyphs": (glyphs, 8_000),
     "scribbles": (scribbles, 4_000),
-    "noise": (noise, 6_000),
+    "noise": (noise, 12_000),
     "clouds": (clouds, 4_000),
     "patterns": (patterns, 5_000),
     "blanks": (blanks, 2_000),

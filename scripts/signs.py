@@ -120,6 +120,19 @@ r, short:         0,0 2,35 4,70 / 2,26 14,6 34,2
 t, hooked:        18,0 16,70 28,98 46,86 / 0,28 22,26 44,24
 u, narrow:        0,0 0,60 10,96 26,90 36,60 36,0
 u in one go:      0,6 4,70 20,96 40,70 46,0! 46,76 60,96
+B, tall:          0,0 0,50 0,100! 50,98 56,72 46,52 2,48! 42,44 46,22 36,2 0,0
+B, script:        10,4 10,50 8,100 / 0,10 30,-4 50,16 34,44 14,46! 46,52 56,80 30,104 4,92
+D, slanted:       12,0 6,50 0,100 / 2,4 44,0 66,34 54,80 26,98 -8,100
+J, barred:        0,0 26,0 52,0 / 32,0 32,50 32,80 16,100 0,86
+J, descending:    30,0 30,50 30,90 20,110 0,104
+G, round:         60,12 40,0 14,8 2,36 2,66 16,94 42,100 62,86 62,54! 50,54 38,54
+L, leaning:       30,0 14,50 0,96! 24,98 48,94
+Y, cup:           0,0 4,30 24,46 44,34 48,0 / 26,46 25,72 24,100
+a, upright:       2,16 20,0 40,8 44,36 44,100 / 44,44 18,46 2,66 10,94 30,96 44,76
+d, upright:       48,0 48,50 48,100 / 48,52 30,38 8,46 2,70 10,94 30,100 48,84
+f, crossed:       48,6 32,0 20,14 18,50 18,100 / 0,40 20,40 40,40
+t, round foot:    20,0 20,60 24,92 40,98 50,92 / 0,30 22,29 44,28
+y, hooked:        0,0 14,36 28,62 / 56,0 30,60 14,94 -6,100
 y:                0,0 12,26 24,50 / 50,0 24,54! 14,78 2,100
 """.strip()
 
@@ -214,7 +227,8 @@ def glyphs(rng: np.random.Generator, count: int) -> Bytes:
         return (" " if rng.random() < 0.5 else "! ").join(f"{x},{y}" for x, y in points)
 
     table = [
-        f"glyph: {' / '.join(stroke() for _ in range(rng.integers(3, 6)))}" for _ in range(800)
+        f"glyph: {' / '.join(stroke() for _ in range(rng.integers(3, 6)))}"
+        for _ in range(-(-count // 10))
     ]
     return by_many("\n".join(table), rng, count)
 
@@ -227,6 +241,7 @@ def scribbles(rng: np.random.Generator, count: int) -> Bytes:
         return " ".join(f"{x},{y}" for x, y in points)
 
     table = [
-        f"scribble: {' / '.join(stroke() for _ in range(rng.integers(1, 3)))}" for _ in range(500)
+        f"scribble: {' / '.join(stroke() for _ in range(rng.integers(1, 3)))}"
+        for _ in range(-(-count // 8))
     ]
     return by_many("\n".join(table), rng, count)

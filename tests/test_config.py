@@ -157,7 +157,7 @@ def test_a_file_takes_precedence_over_a_name_and_a_name_over_a_directory(nowhere
         ("MNIST-fast", "name the packaged configuration: mnist-fast"),
         ("configs/ci.yaml", "name the packaged configuration: ci"),
         ("mine.yaml", "strokes"),
-        ("xyz", "caffe-lenet, ci, fashion-mnist"),
+        ("xyz", "caffe-lenet, ci, digit-or-not, fashion-mnist"),
     ],
 )
 def test_a_name_that_there_is_not_lists_those_that_there_are(nowhere, path, said):

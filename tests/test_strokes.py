@@ -192,3 +192,11 @@ def test_without_a_cache_that_can_be_written_it_just_draws(few, tmp_path):
     (tmp_path / "file").write_text("in the way")
     images, _ = load_strokes("test", 5, Path(tmp_path, "file", "cache"))
     np.testing.assert_array_equal(images, draw(1000, 5, 1)[0])
+
+
+def test_another_table_of_styles_is_written():
+    style = np.zeros(20, np.intp)
+    rng = np.random.default_rng(0)
+    lines = fit(write(style, rng, table="0 1 dash: 0,0 50,0 100,0"))
+    across, down = (np.ptp(lines.places[..., axis], axis=1) for axis in (0, 1))
+    assert (across > down).all()

@@ -2,7 +2,7 @@
 
 A network can only choose among its classes, and softmax always sums to 1: it calls a blot an 8 with
 high probability. So every prediction of a digit comes with warnings about what was found in the
-picture.
+picture, and a second network tells digits from other images (:mod:`lenet.predict.unknown`).
 
 How a picture becomes the input of the network is described in
 :mod:`lenet.predict.preparation`.
@@ -23,6 +23,7 @@ from lenet.nn.losses import softmax
 from lenet.predict.finder import MIN_SIZE, Digit
 from lenet.predict.preparation import Preparation, Prepared
 from lenet.predict.thumbnail import Thumbnail, thumbnail
+from lenet.predict.unknown import MIN_PROBABILITY, DigitOrNot, takes
 from lenet.system.errors import DataError, ImageError, LenetError
 from lenet.system.text import printable
 from lenet.training.checkpoint import Checkpoint
@@ -32,7 +33,7 @@ from lenet.training.restore import restore_network
 BATCH = EVALUATION_BATCH  # the same products as in evaluation, to the last bit
 PATIENCE = 16  # images that take milliseconds each, before the first results are printed
 TOP = 3
-UNSURE = 0.8  # a lower probability is warned of
+UNSURE = 0.6  # a lower probability is warned of
 SMALL = 12  # pixels of the longer side of a digit
 PALE = 0.12  # contrast; 1 is black on white
 WIDE = 1.25  # width by height: of MNIST's digits 2 in 100 are wider, of two that touch nearly all
@@ -105,6 +106,7 @@ class Predictor:
         self.preprocessing = checkpoint.preprocessing
         self.class_names = checkpoint.class_names
         self.preparation = Preparation(checkpoint, way)
+        self.digit_or_not = DigitOrNot() if takes(checkpoint, self.preparation) else None
 
     def __call__(self, file: str, pixels: Pixels) -> Prediction:
         """Predict the class of the picture ``pixels``, (H,W,3) from 0 to 1."""
@@ -155,17 +157,26 @@ class Predictor:
     def _predicted(self, batch: Sequence[tuple[str, Prepared, bool]]) -> Iterator[Prediction]:
         """Yield the predictions for a batch of images of one shape."""
         images = [prepared.image for _, prepared, _ in batch if prepared.image is not None]
-        rows = self._rows(np.stack(images)) if images else iter(())
+        scored = self._scored(np.stack(images), batch[0][1].way) if images else iter(())
         for file, (image, digit, way), small in batch:
             if image is None:
                 why = "nothing stands out from the background"
                 warning = f"no digit found: {'the image is too small' if small else why}"
                 yield Prediction(file, None, None, (), warning, None, None, way)
                 continue
-            top = next(rows)
+            top, unlike = next(scored)
             label, probability = top[0]
-            doubts = warning_of(digit, probability)
+            doubts = warning_of(digit, probability, unlike_digits=unlike)
             yield Prediction(file, label, probability, top, doubts, image, digit, way)
+
+    def _scored(
+        self, images: NDArray[np.uint8], way: str
+    ) -> Iterator[tuple[tuple[tuple[str, float], ...], bool]]:
+        """Yield, for each image, the most probable classes and whether it is not like a digit."""
+        unlike = np.zeros(len(images), bool)
+        if self.digit_or_not is not None and way != "fit":
+            unlike = self.digit_or_not(images) < MIN_PROBABILITY
+        yield from zip(self._rows(images), unlike.tolist(), strict=True)
 
     @np.errstate(over="ignore", invalid="ignore")  # weights may be arbitrary, as in evaluation
     def _rows(self, images: NDArray[np.uint8]) -> Iterator[tuple[tuple[str, float], ...]]:
@@ -196,10 +207,19 @@ def _same_batch(a: Prepared, b: Prepared) -> bool:
     return a.way == b.way and a.image.shape == b.image.shape
 
 
-def warning_of(digit: Digit | None, probability: float) -> str | None:
-    """Return the reasons to doubt a prediction of this probability, or None.
+def warning_of(
+    digit: Digit | None, probability: float, *, unlike_digits: bool = False
+) -> str | None:
+    """Return the reasons to doubt a prediction, or None.
 
-    ``digit`` is the digit that was found, or None for a colour image.
+    Parameters
+    ----------
+    digit
+        The digit that was found; None where none was searched for.
+    probability
+        Of the most probable class.
+    unlike_digits
+        Whether the image is not like a digit.
     """
     doubts = []
     unknown = "unlike the images that the network learned from"
@@ -216,5 +236,5 @@ def warning_of(digit: Digit | None, probability: float) -> str | None:
             (digit.contrast < PALE, f"too pale: contrast {digit.contrast:.0%}"),
         ]
         unknown = "unlike the digits that the network learned from"
-    doubts.append((probability < UNSURE, unknown))
+    doubts += [(unlike_digits, "not like a digit"), (probability < UNSURE, unknown)]
     return "; ".join(text for doubtful, text in doubts if doubtful) or None

@@ -22,7 +22,7 @@ from lenet.system.errors import ConfigError, DataError
 from lenet.training.build import gemm_block, images_file, load_dataset
 from lenet.training.checkpoint import Checkpoint, load_checkpoint
 
-PRETRAINED = "pretrained"
+PRETRAINED, PRETRAINED_FILE = "pretrained", "lenet5-mnist.npz"
 
 
 def read_checkpoint(path: str | PathLike[str], *, resume: bool = False) -> Checkpoint:
@@ -41,9 +41,9 @@ def read_checkpoint(path: str | PathLike[str], *, resume: bool = False) -> Check
     return load_checkpoint(path, resume=resume)
 
 
-def packaged() -> AbstractContextManager[Path]:
-    """Return a context with the path of the pretrained model."""
-    return as_file(files("lenet") / "weights" / "lenet5-mnist.npz")
+def packaged(file: str = PRETRAINED_FILE) -> AbstractContextManager[Path]:
+    """Return a context with the path of packaged weights, by default the pretrained model's."""
+    return as_file(files("lenet") / "weights" / file)
 
 
 def restore_network(checkpoint: Checkpoint) -> Network:
