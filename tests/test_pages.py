@@ -76,6 +76,7 @@ def short(flat: dict[str, object]) -> schema.Config:
     return config.with_values(
         {
             "data.limit": 300,
+            "data.drawn": 0,
             "data.validation": 60 if validation is None else min(validation, 60),
             "train.epochs": 2,
             "train.batch_size": min(config.train.batch_size, 16),
