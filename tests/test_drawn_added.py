@@ -65,9 +65,11 @@ def test_a_run_with_drawn_digits_trains_and_is_evaluated(values):
     assert evaluate(best, split="train").count == OWN + DRAWN - 10
 
 
-def test_a_limit_and_drawn_digits_exclude_each_other(values):
+def test_what_drawn_digits_cannot_be_used_with(values):
     with pytest.raises(ConfigError, match=r"cannot be used with data\.limit"):
         Config().with_values(values | {"data.drawn": DRAWN, "data.limit": 50})
+    with pytest.raises(ConfigError, match=r"cannot be used with data\.name strokes"):
+        Config().with_values({"data.drawn": DRAWN})
 
 
 @pytest.mark.parametrize(

@@ -294,9 +294,10 @@ def _check_lengths(config: Config) -> None:
             remedy="lower data.validation, or raise data.limit",
             key="data.validation",
         )
-    if data.drawn and (data.limit is not None or data.name == "arrays"):
+    if data.drawn and (data.limit is not None or data.name in ("arrays", "strokes")):
+        other = "images given in Python" if data.name == "arrays" else "data.name strokes"
         raise ConfigError(
-            f"cannot be used with {'data.limit' if data.limit else 'images given in Python'}",
+            f"cannot be used with {'data.limit' if data.limit else other}",
             remedy="set it to 0",
             key="data.drawn",
         )

@@ -24,7 +24,7 @@ from lenet.data.degradation import DEGRADATIONS
 from lenet.data.loader import Loader
 from lenet.data.pool import Pool
 from lenet.data.preprocessing import Preprocessing
-from lenet.system.errors import CheckpointError
+from lenet.system.errors import CheckpointError, LenetError
 from lenet.training.build import Images, build_distorter
 from lenet.training.checkpoint import Checkpoint
 from lenet.training.restore import read_checkpoint, restore_network
@@ -57,7 +57,7 @@ class Teachers:
     ) -> None:
         named = config.train.teacher or ()
         paths = (named,) if isinstance(named, str) else named
-        self.checkpoints = [read_checkpoint(path) for path in paths]
+        self.checkpoints = [_read(path) for path in paths]
         for path, checkpoint in zip(paths, self.checkpoints, strict=True):
             _check(path, checkpoint, tuple(class_names), preprocessing)
         self.networks = [restore_network(checkpoint) for checkpoint in self.checkpoints]
@@ -80,6 +80,14 @@ class Teachers:
                 z = network.forward(checkpoint.preprocessing.prepare(images, network.dtype))
                 total += network.scores(z).T
         return (total / len(self.networks)).astype(np.float32)
+
+
+def _read(path: str) -> Checkpoint:
+    try:
+        return read_checkpoint(path)
+    except LenetError as error:
+        error.key = error.key or "train.teacher"
+        raise
 
 
 def _check(
