@@ -24,7 +24,7 @@ import numpy as np
 from lenet.bench.competitors import COMPETITORS
 from lenet.bench.jax_training import check_jax
 from lenet.bench.processes import Program
-from lenet.bench.synthetic import benchmark_config, image_shape, write_images
+from lenet.bench.synthetic import ALL_IMAGES, benchmark_config, image_shape, write_images
 from lenet.bench.torch_twin import twin_of
 from lenet.config.schema import Config
 from lenet.parallel.launch import choose_workers
@@ -197,7 +197,7 @@ def competing_cases(name: str, batch: int) -> list[Case]:
 
 def check_comparable(config: Config, against: str) -> None:
     """Refuse a configuration that has no twin in a framework, before anything is measured."""
-    config = config.with_values({"data.validation": 0, "data.limit": None, "data.drawn": 0})
+    config = config.with_values(ALL_IMAGES)
     count = config.train.batch_size
     images = np.zeros((count, *image_shape(config)), np.uint8)
     twin = twin_of(build_trainer(config, images, np.zeros(count, np.uint8)))

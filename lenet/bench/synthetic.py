@@ -75,6 +75,10 @@ def noisy_images(rng: np.random.Generator, count: int, shape: tuple[int, ...]) -
     return images
 
 
+ALL_IMAGES = {"data.validation": 0, "data.limit": None, "data.drawn": 0}
+"""What makes a configuration train on the images that it is given, and on no others."""
+
+
 def image_shape(config: Config) -> tuple[int, ...]:
     """Return (H,W) or (C,H,W) of the images for a network: at most 28×28 grey ones, as in MNIST."""
     C, H, W = build_preprocessing(config).input_shape
@@ -90,9 +94,7 @@ def benchmark_config(config: Config, data: dict[str, object], rounds: int) -> Co
         {
             **data,
             "model.classes": config.model.specification().classes(),
-            "data.validation": 0,
-            "data.limit": None,
-            "data.drawn": 0,
+            **ALL_IMAGES,
             "train.epochs": rounds + 1,
             "train.patience": 0,
             "train.checkpoint_every": None,

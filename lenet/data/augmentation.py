@@ -436,15 +436,7 @@ class Distorter:
         ``images`` are those of the block that have the numbers ``places`` in it.
         """
         affine = affine_coefficients(rng.uniform(-1, 1, (6, BLOCK)) * self._ranges)
-        factors = np.ones((2, BLOCK))
-        if self._stretch:
-            chosen = places.start + np.flatnonzero(rng.random(BLOCK)[places] < self._stretch)
-            for place in chosen:
-                image = images[place - places.start]
-                factors[:, place], shift = stretching(image, self._images[2])
-                affine[:, :, place] *= factors[:, place, None]
-                size = np.array(image.shape[-2:])
-                affine[:, 0, place] += shift + corner - (np.array(self._images[:2]) - size) / 2
+        factors = self._stretch_boxes(affine, rng, images, places, corner)
         affine *= PIXEL
         affine[:, 0] += self._origin
         coefficients, by_column = self._coefficients, self._by_column
@@ -452,8 +444,8 @@ class Distorter:
         if self._kept[0].size:
             z = rng.standard_normal((2, self._kept[0].size, BLOCK), dtype=np.float32)
             z *= PIXEL
-            if self._stretch:
-                z *= factors[:, None].astype(np.float32)
+            if factors is not None:
+                z *= factors[:, None]
             coefficients[:, *self._kept] = z
         np.matmul(self._columns, coefficients, out=by_column)  # (W × K) · (K × B), K times
         rows = by_column.shape[1]
@@ -462,6 +454,27 @@ class Distorter:
             by_column.reshape(2, rows, -1),
             out=self._coordinates.reshape(2, len(self._rows), -1),
         )  # (H × K) · (K × WB)
+
+    def _stretch_boxes(
+        self,
+        affine: NDArray[np.float64],
+        rng: np.random.Generator,
+        images: NDArray[np.uint8],
+        places: slice,
+        corner: tuple[int, int],
+    ) -> Float | None:
+        """Let ``affine`` (2, 3, BLOCK) stretch some images; return their factors (2, BLOCK)."""
+        if not self._stretch:
+            return None
+        factors = np.ones((2, BLOCK))
+        height, width, background, *_ = self._images
+        margins = corner - (np.array([height, width]) - images.shape[-2:]) / 2
+        chosen = rng.random(BLOCK)[places] < self._stretch
+        for image, place in zip(images[chosen], places.start + np.flatnonzero(chosen), strict=True):
+            factors[:, place], shift = stretching(image, background)
+            affine[:, :, place] *= factors[:, place, None]
+            affine[:, 0, place] += shift + margins
+        return factors.astype(np.float32)
 
     def _resampler(self, shape: tuple[int, ...], corner: tuple[int, int]) -> Resampler:
         """Return the resampler for images of this shape in this place, whose frames it owns."""

@@ -30,7 +30,7 @@ from lenet.data.levels import BYTES, Levels, as_bytes, channels_first, measured
 from lenet.data.own import Paths, read_own, recognise, what_instead
 from lenet.data.published import read_published
 from lenet.data.reader import Stored
-from lenet.data.strokes import load_strokes
+from lenet.data.strokes import SIZE, load_strokes
 from lenet.system.errors import ConfigError, DataError
 
 TEST_FRACTION = 0.2
@@ -170,7 +170,7 @@ def with_drawn(found: Split, count: int) -> Split:
     Raises
     ------
     ConfigError
-        The classes are not the digits, or the images are not 28×28, light on black.
+        The classes are not the digits, or the images are not 28×28.
 
     Examples
     --------
@@ -178,14 +178,14 @@ def with_drawn(found: Split, count: int) -> Split:
     >>> with_drawn(blank, 20).labels.size
     23
     """
-    drawn, labels = load_strokes("train", cache_dir=cache_directory())
-    if found.class_names != numbers(10) or found.images.shape[1:] != drawn.shape[1:]:
+    if found.class_names != numbers(10) or found.images.shape[1:] != (SIZE, SIZE):
         shape, classes = "×".join(map(str, found.images.shape[1:])), len(found.class_names)
         raise ConfigError(
             f"adds digits of 28×28, but the images are {shape}, of {classes} classes",
             remedy="set it to 0",
             key="data.drawn",
         )
+    drawn, labels = load_strokes("train", cache_dir=cache_directory())
     return replace(
         found,
         images=np.concatenate([found.images, drawn[:count]]),

@@ -12,6 +12,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet.data.labels import numbers
 from lenet.nn.losses import softmax
 from lenet.nn.network import Network
 from lenet.predict.preparation import Preparation
@@ -55,7 +56,7 @@ def takes(checkpoint: Checkpoint, preparation: Preparation) -> bool:
     """Return whether a network's classes are the digits, and its images those of MNIST."""
     form = preparation.form
     return (
-        checkpoint.class_names == tuple("0123456789")
+        checkpoint.class_names == numbers(10)
         and form is not None
         and form.shape == (1, SIZE, SIZE)
         and form.drawn_as_mnist

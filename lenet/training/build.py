@@ -294,10 +294,10 @@ def build_distorter(
     """
     ranges = {
         name: strength * getattr(augment, name)
-        for name in ("rotation", "scale", "shear", "shift", "elastic_alpha")
+        for name in ("rotation", "scale", "shear", "shift", "elastic_alpha", "stretch")
     }
     amounts = {name: strength * getattr(augment, name) for name in DEGRADATIONS}
-    if not any(ranges.values()) and not any(amounts.values()) and not augment.stretch:
+    if not any(ranges.values()) and not any(amounts.values()):
         return None
     levels: dict[str, Any] = {
         "background": preprocessing.background,
@@ -310,7 +310,6 @@ def build_distorter(
         preprocessing.input_shape[2],
         **ranges,
         elastic_sigma=augment.elastic_sigma,
-        stretch=strength * augment.stretch,
         degrader=degrader,
         **levels,
     )
