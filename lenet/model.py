@@ -16,7 +16,7 @@ from numpy.typing import DTypeLike, NDArray
 from lenet.config.schema import Config
 from lenet.data.arrays import image_array, labelled_images
 from lenet.data.datasets import Split
-from lenet.data.loader import Loader
+from lenet.data.loader import SLICE, Loader
 from lenet.data.preprocessing import Preprocessing
 from lenet.export.c_source import c_source
 from lenet.export.exported import exported_network
@@ -41,7 +41,6 @@ from lenet.system.text import clipped
 from lenet.training.build import Images, build_network, build_preprocessing, initialize
 from lenet.training.callbacks import Display
 from lenet.training.checkpoint import Checkpoint, facts, save_checkpoint
-from lenet.training.ensemble import EVALUATION_BATCH
 from lenet.training.evaluation import evaluate as evaluate_network
 from lenet.training.events import Callback
 from lenet.training.history import History, Recorder
@@ -320,7 +319,7 @@ class Model:
         return self.history
 
     @one_blas_thread()
-    def predict(self, images: NDArray[np.uint8], batch: int = 256) -> Array:
+    def predict(self, images: NDArray[np.uint8], batch: int = SLICE) -> Array:
         """Return the probabilities (N, classes) of images, uint8 (N,H,W) or (N,C,H,W).
 
         Raises
@@ -347,7 +346,7 @@ class Model:
         """
         loader = Loader(
             *self._pair(images, labels),
-            batch_size=EVALUATION_BATCH,
+            batch_size=SLICE,
             preprocessing=self.preprocessing,
             dtype=self.network.dtype,
         )

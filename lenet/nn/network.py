@@ -251,7 +251,7 @@ class Network:
         loss = MAPLoss if self.layers[-1].outputs_are_distances else SoftmaxCrossEntropy
         return loss(self.output_shape[0])
 
-    def predict(self, images: Array, batch: int = 256) -> Array:
+    def predict(self, images: Array, batch: int = 64) -> Array:
         """Return the class probabilities (N, classes) of preprocessed images (N,C,H,W)."""
         probabilities = np.empty((len(images), *self.output_shape), self.dtype)
         with self.evaluating():

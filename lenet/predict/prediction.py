@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet.data.loader import SLICE
 from lenet.data.pixels import Pixels, for_display
 from lenet.nn.losses import softmax
 from lenet.predict.finder import MIN_SIZE, Digit
@@ -27,10 +28,9 @@ from lenet.predict.unknown import MIN_PROBABILITY, DigitOrNot, takes
 from lenet.system.errors import DataError, ImageError, LenetError
 from lenet.system.text import printable
 from lenet.training.checkpoint import Checkpoint
-from lenet.training.ensemble import EVALUATION_BATCH
 from lenet.training.restore import restore_network
 
-BATCH = EVALUATION_BATCH  # the same products as in evaluation, to the last bit
+BATCH = SLICE  # the same products as in evaluation, to the last bit
 PATIENCE = 16  # images that take milliseconds each, before the first results are printed
 TOP = 3
 UNSURE = 0.6  # a lower probability is warned of

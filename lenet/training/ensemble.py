@@ -12,7 +12,7 @@ import numpy as np
 from lenet.config.schema import Config
 from lenet.data.augmentation import Distorter
 from lenet.data.degradation import DEGRADATIONS
-from lenet.data.loader import Loader
+from lenet.data.loader import SLICE, Loader
 from lenet.parallel.communicator import SingleProcess
 from lenet.system.errors import ConfigError
 from lenet.training.build import build_distorter, split_indices
@@ -20,8 +20,6 @@ from lenet.training.checkpoint import Checkpoint
 from lenet.training.evaluation import evaluate, evaluate_probabilities, probabilities
 from lenet.training.metrics import Evaluation
 from lenet.training.restore import load_images, restore_network
-
-EVALUATION_BATCH = 128
 
 
 def evaluate_checkpoints(
@@ -77,7 +75,7 @@ def evaluate_checkpoints(
         return Loader(
             found.images,
             found.labels,
-            batch_size=EVALUATION_BATCH,
+            batch_size=SLICE,
             preprocessing=checkpoint.preprocessing,
             dtype=checkpoint.config.train.precision,
             distorter=distorter,

@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet.data.datasets import Split
-from lenet.data.loader import Loader
+from lenet.data.loader import SLICE, Loader
 from lenet.training.checkpoint import Checkpoint
-from lenet.training.ensemble import EVALUATION_BATCH
 from lenet.training.evaluation import evaluate_probabilities, probabilities
 from lenet.training.metrics import Evaluation
 from lenet.training.restore import load_images, restore_network
@@ -54,7 +53,7 @@ def predict_split(checkpoint: Checkpoint, split: Split) -> NDArray[np.float64]:
     loader = Loader(
         split.images,
         split.labels,
-        batch_size=EVALUATION_BATCH,
+        batch_size=SLICE,
         preprocessing=checkpoint.preprocessing,
         dtype=network.dtype,
     )
