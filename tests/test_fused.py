@@ -109,10 +109,11 @@ def test_the_layers_of_caffes_lenet():
 
 @both_poolings
 @pytest.mark.parametrize("F", [1, 15, 16, 17])
+@pytest.mark.parametrize("kernel", [3, 5])  # patches of 27 and of 75
 @pytest.mark.parametrize("block", [1, 700, 10**9])
-def test_any_number_of_filters_and_blocks(F, block, pooling):
+def test_any_number_of_filters_and_blocks(F, kernel, block, pooling):
     x = np.random.default_rng(0).standard_normal((3, 7, 8, N))
-    assert_same(x, F=F, block=block, pooling=pooling)
+    assert_same(x, F=F, kernel=kernel, block=block, pooling=pooling)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 6), (2, 1)])

@@ -11,15 +11,18 @@ from lenet.nn.gemm import block_count, column_blocks
 
 
 @settings(deadline=None, derandomize=True)
-@given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 60), st.integers(1, 5000))
-def test_the_least_number_of_equal_blocks_within_the_limit(rows, inner, columns, block):
+@given(
+    *(st.integers(1, 9), st.integers(1, 9), st.integers(1, 60), st.integers(1, 5000)),
+    st.none() | st.integers(1, 60),
+)
+def test_the_smallest_number_of_equal_blocks_within_the_limit(rows, inner, columns, block, least):
+    narrow = max(1, columns // (rows if least is None else least))
     fitting = [
         count
         for count in range(1, columns + 1)
-        if columns % count == 0
-        and (rows * inner * columns // count <= block or count >= columns // rows)
+        if columns % count == 0 and (rows * inner * columns // count <= block or count >= narrow)
     ]
-    assert block_count(rows, inner, columns, block) == min(fitting)
+    assert block_count(rows, inner, columns, block, least=least) == min(fitting)
 
 
 def test_the_weight_gradients_of_many_filters_take_no_more_memory_than_the_patches():

@@ -81,19 +81,25 @@ class FusedConvolution(Layer):
         self.unfolded = self.buffer("unfolded", (2, self.H, kw, C, Wp, N), dtype)
         self.z = self.buffer("z", (2, Hp, 2, F, P), dtype)
         self.w = self.buffer("w", (F, kh, kw, C), dtype)
-        self.blocks = block_count(F, self.K, P, self.conv.block)
-        self.dw = self.buffer("dw", (2 * rows * self.blocks, kh, kw, C, F), dtype)
+        blocks = block_count(F, self.K, P, self.conv.block)
+        # Every block has a sum dW of its own, K × F, which should be small beside its patches.
+        dw_blocks = block_count(F, self.K, P, self.conv.block, least=4 * F)
+        self.dw = self.buffer("dw", (2 * rows * dw_blocks, kh, kw, C, F), dtype)
+        self.dw_blocks = self.dw.reshape(2, rows, dw_blocks, self.K, F)
 
         # All views are made here, once: making one takes as long as a small product.
         self.parts_of_x = self._parts_of_x()
         self.copies = self._shifts(self.halves, self.unfolded)
-        self.cols = column_blocks(_slide(self.unfolded.reshape(2, self.H, -1, P), kh), self.blocks)
-        self.z_blocks = column_blocks(self.z.reshape(2, rows, F, P), self.blocks)
+        cols = _slide(self.unfolded.reshape(2, self.H, -1, P), kh)
+        self.cols, self.dw_cols = (column_blocks(cols, count) for count in (blocks, dw_blocks))
+        self.z_blocks = column_blocks(self.z.reshape(2, rows, F, P), blocks)
         self._allocate_pooling(N, dtype)
         self.dz = self.z.reshape(2, rows, F, P).swapaxes(-1, -2)
-        # From sixteen filters on, a product with dzᵀ written out is faster than with a view of it.
-        self.dz_t = self.buffer("dz_t", self.dz.shape, dtype) if F >= 16 else self.dz
-        self.dz_t_blocks = self.dz_t.reshape(2, rows, self.blocks, -1, F)
+        # With many filters and large patches, a product with dzᵀ written out is faster than with a
+        # view of it.
+        written = F >= 16 and self.K >= 64
+        self.dz_t = self.buffer("dz_t", self.dz.shape, dtype) if written else self.dz
+        self.dz_t_blocks = self.dz_t.reshape(2, rows, dw_blocks, -1, F)
         if self.needs_dx:
             self.dhalves = self.buffer("dhalves", self.halves.shape, dtype)
             self.dunfolded = self.buffer("dunfolded", self.unfolded.shape, dtype)
@@ -116,8 +122,7 @@ class FusedConvolution(Layer):
         self._unpool(dy)
         if self.dz_t is not self.dz:
             np.copyto(self.dz_t, self.dz)
-        dw = self.dw.reshape(2, -1, self.blocks, self.K, self.F)
-        np.matmul(self.cols, self.dz_t_blocks, out=dw)  # (K × WpN) · (WpN × F)
+        np.matmul(self.dw_cols, self.dz_t_blocks, out=self.dw_blocks)  # (K × WpN) · (WpN × F)
         np.copyto(self.conv.weight.gradient, self.dw.sum(axis=0).transpose(3, 2, 0, 1))
         if not self.needs_dx:
             return None

@@ -15,12 +15,14 @@ from lenet.nn.im2col import Array
 DEFAULT_BLOCK = 1_000_000
 
 
-def block_count(rows: int, inner: int, columns: int, block: int) -> int:
+def block_count(
+    rows: int, inner: int, columns: int, block: int, *, least: int | None = None
+) -> int:
     """Return the smallest number of equal blocks of columns that keeps a product within ``block``.
 
     A product (rows × inner)·(inner × columns) costs rows·inner·columns multiply-adds; the count
     divides ``columns``. A block may cost more than that where it would have fewer columns than
-    rows: each block has a weight gradient, rows × inner, which is to be no larger than its patches.
+    ``least``, by default as many as rows.
 
     Examples
     --------
@@ -29,7 +31,7 @@ def block_count(rows: int, inner: int, columns: int, block: int) -> int:
     >>> block_count(16, 150, 3200, block=1_000_000)
     8
     """
-    count = min(max(1, columns // rows), -(-rows * inner * columns // block))
+    count = min(max(1, columns // (least or rows)), -(-rows * inner * columns // block))
     while columns % count:
         count += 1
     return count
