@@ -188,15 +188,17 @@ class Resampler:
         self.framed = np.full(
             (count, self.framed_height, self.framed_width), background, dtype=np.uint32
         )
-        self.pairs = np.full(count * pixels, background * 0x0101, dtype=np.uint32)
         self.quads = np.full(count * pixels, background * 0x01010101, dtype=np.uint32)
         places = (height * width, count)
         # Written out for all places: adding a row to each of many short rows takes twice as long.
         self.first = np.tile(np.arange(count, dtype=np.int32) * pixels, (places[0], 1))
         self.rows, self.columns = np.empty((2, *places), dtype=np.int32)
         self.index = np.empty(places, dtype=np.intp)
-        self.left, self.right = np.empty((2, *places), dtype=np.uint32)
-        self.values = np.empty((height, width, count), dtype=np.float32)
+        # What is not needed at the same time shares memory: less of it leaves the cache.
+        scratch = np.empty(max(2 * height * width, pixels) * count, dtype=np.uint32)
+        self.pairs = scratch[: count * pixels]
+        self.left, self.right = scratch[: 2 * height * width * count].reshape(2, *places)
+        self.values = self.right.view(np.float32).reshape(height, width, count)
 
     def __call__(
         self,
@@ -236,6 +238,7 @@ class Resampler:
         _, h, w = images.shape
         self.framed[:, top + 1 : top + 1 + h, left + 1 : left + 1 + w] = images
         pixels = self.framed.reshape(-1)
+        self.pairs[-1] = pixels[-1] * 0x0101
         np.left_shift(pixels[1:], 8, out=self.pairs[:-1])
         self.pairs[:-1] |= pixels[:-1]
         np.left_shift(self.pairs[below:], 16, out=self.quads[:-below])
