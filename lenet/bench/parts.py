@@ -92,7 +92,7 @@ def _time_epoch(trainer: Trainer, epoch: int, laps: dict[Part, list[float]]) -> 
             continue
         images = batch.size
         lr = trainer.schedule(step)
-        trainer.optimizer.step(trainer.parameters, network.gradients, lr, step, slice(None))
+        trainer.update(lr, step)
         lap("update", "backward")
 
 

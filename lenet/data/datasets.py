@@ -27,6 +27,7 @@ from lenet.data.cache import cache_directory
 from lenet.data.catalogue import CATALOGUE, FORMATS, find_source
 from lenet.data.labels import Labels, as_labels, check_labels, numbers
 from lenet.data.levels import BYTES, Levels, as_bytes, channels_first, measured
+from lenet.data.mapped import blocks
 from lenet.data.own import Paths, read_own, recognise, what_instead
 from lenet.data.published import read_published
 from lenet.data.reader import Stored
@@ -270,7 +271,8 @@ def fingerprint(split: Split) -> str:
     digest = hashlib.blake2b(digest_size=8)
     digest.update(repr((split.images.shape, split.class_names)).encode())
     digest.update(split.labels.astype("<u2").data)
-    digest.update(split.images.data)
+    for block in blocks(split.images):
+        digest.update(block.data)
     return digest.hexdigest()
 
 

@@ -8,7 +8,6 @@ the same images.
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from lenet.data.augmentation import Distorter
+from lenet.data.mapped import release
 from lenet.data.pool import Pool
 from lenet.data.preprocessing import Preprocessing, image_shape
 from lenet.nn.im2col import Array
@@ -218,7 +218,8 @@ class Loader:
             if rng is not None:
                 rng.shuffle(order)
             yield order
-            self._release()
+            # Mapped images would fill the memory.
+            release(self.images if self.pool is None else self.pool.images)
 
     def _parts(self, numbers: NDArray[np.int64], epoch: int, step: int) -> Iterator[Batch]:
         """Yield this worker's part of a batch, in slices if they are requested."""
@@ -264,10 +265,3 @@ class Loader:
                 np.empty(n, self.labels.dtype),
             )
         return self._buffers[n]
-
-    def _release(self) -> None:
-        """Return the pages of mapped images to the system, so that they do not fill the memory."""
-        images = self.images if self.pool is None else self.pool.images
-        mapped: Any = getattr(images, "_mmap", None)
-        if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
-            mapped.madvise(mmap.MADV_DONTNEED)
