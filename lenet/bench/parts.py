@@ -92,7 +92,7 @@ def _time_epoch(trainer: Trainer, epoch: int, laps: dict[Part, list[float]]) -> 
             continue
         images = batch.size
         lr = trainer.schedule(step)
-        trainer.update(lr, step)
+        trainer.optimizer.step(trainer.parameters, network.gradients, lr, step, slice(None))
         lap("update", "backward")
 
 

@@ -26,7 +26,7 @@ from lenet.nn.memory import small_buffer
 from lenet.nn.network import Network
 from lenet.nn.scores import SCORES
 from lenet.optim.averaging import Average
-from lenet.optim.optimizers import EVERYTHING, Optimizer
+from lenet.optim.optimizers import Optimizer
 from lenet.optim.schedules import Schedule
 from lenet.parallel.communicator import SIGNALS, Communicator, SingleProcess
 from lenet.system.errors import CheckpointError, GateFailed
@@ -34,9 +34,6 @@ from lenet.training.checkpoint import Training
 from lenet.training.evaluation import evaluate
 from lenet.training.events import Callback, EpochEvent, Snapshot, StepEvent
 from lenet.training.metrics import Evaluation
-
-UPDATED = 65_536
-"""Weights that are updated at once: with gradients and momentum they stay in a 2 MB cache."""
 
 
 @dataclass
@@ -250,21 +247,14 @@ class Trainer:
         progress.loss += loss * images
         progress.correct += int(correct)
         progress.images += images
-        self.update(lr, progress.step, part)
+        self.optimizer.step(self.parameters, self.network.gradients, lr, progress.step, part)
+        if self.average:
+            self.average.update(self.parameters, progress.step, part)
         self.communicator.barrier()
         for number, times in zip(SIGNALS, signals, strict=True):
             if times:
                 self.stopped_by = number
         return self.stopped_by is not None
-
-    def update(self, lr: float, t: int, part: slice = EVERYTHING) -> None:
-        """Update a part of the weights, and their average, at step ``t``, piece by piece."""
-        start, stop, _ = part.indices(self.parameters.size)
-        for first in range(start, stop, UPDATED):
-            piece = slice(first, min(first + UPDATED, stop))
-            self.optimizer.step(self.parameters, self.network.gradients, lr, t, piece)
-            if self.average:
-                self.average.update(self.parameters, t, piece)
 
     def _evaluate_epoch(self) -> None:
         """Evaluate on the validation images, update the progress, call the callbacks."""
