@@ -57,6 +57,11 @@ def test_loading_a_data_set_leaves_nothing_in_memory(images):
     assert resident(images) == 0
 
 
+def test_rows_are_taken_in_order(images):
+    rows = np.arange(0, 16 * 1024, 5)
+    assert_array_equal(mapped.take(images, rows), np.asarray(images)[rows])
+
+
 def test_the_blocks_are_the_array(images, monkeypatch):
     monkeypatch.setattr(mapped, "BLOCK_BYTES", 5 * MIB)
     for array in (images, np.asarray(images)[:3]):

@@ -6,6 +6,7 @@ import mmap
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 BLOCK_BYTES = 1 << 26
@@ -24,6 +25,18 @@ def blocks(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
     for start in range(0, len(array), rows):
         yield array[start : start + rows]
         release(array)
+
+
+def take(array: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[Any]:
+    """Return some rows of an array; of a mapped array, no more stay in memory.
+
+    The system maps the neighbours of what is read as well: 64 kB for a row.
+    """
+    parts = []
+    for some in np.array_split(rows, max(1, len(rows) // 1000)):
+        parts.append(array[some])
+        release(array)
+    return np.concatenate(parts)
 
 
 def release(array: NDArray[Any]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet.data.levels import BYTES, Levels
-from lenet.data.mapped import release
+from lenet.data.mapped import take
 from lenet.data.preprocessing import Preprocessing, image_shape
 
 SAMPLE = 10_000  # images on which levels and paper are measured, evenly spaced
@@ -149,8 +149,7 @@ def image_facts(images: NDArray[np.uint8]) -> ImageFacts:
     """
     chosen = np.linspace(0, len(images) - 1, min(len(images), SAMPLE)).astype(np.intp)
     C, H, W = image_shape(images)
-    sample = images[chosen].reshape(-1, C, H, W)
-    release(images)
+    sample = take(images, chosen).reshape(-1, C, H, W)
     border = np.concatenate(
         [sample[:, :, 0], sample[:, :, -1], sample[:, :, 1:-1, 0], sample[:, :, 1:-1, -1]], axis=2
     )
