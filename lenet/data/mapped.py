@@ -17,7 +17,6 @@ def blocks(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
 
     Examples
     --------
-    >>> import numpy as np
     >>> [block.shape for block in blocks(np.zeros((100_000, 28, 28), np.uint8))]
     [(85598, 28, 28), (14402, 28, 28)]
     """
