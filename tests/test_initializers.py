@@ -18,12 +18,18 @@ def draw(name: str, seed: int = 0, dtype=np.float64):
 
 def test_every_rule_is_found_by_name():
     names = {name: rule.__name__ for name, rule in INITIALIZERS.items()}
-    assert names == {name: name for name in ("lecun", "lecun1998", "glorot", "he")}
+    assert names == {name: name for name in ("lecun", "lecun_uniform", "lecun1998", "glorot", "he")}
 
 
 @pytest.mark.parametrize(
     ("name", "variance"),
-    [("lecun", 0.0025), ("lecun1998", 0.006**2 / 3), ("glorot", 2 / 520), ("he", 0.005)],
+    [
+        ("lecun", 0.0025),
+        ("lecun_uniform", 0.0025),
+        ("lecun1998", 0.006**2 / 3),
+        ("glorot", 2 / 520),
+        ("he", 0.005),
+    ],
 )
 def test_mean_and_variance_are_those_of_the_paper(name, variance):
     weights = draw(name)
@@ -35,6 +41,7 @@ def test_mean_and_variance_are_those_of_the_paper(name, variance):
     ("name", "distribution"),
     [
         ("lecun", stats.norm(scale=0.05)),
+        ("lecun_uniform", stats.uniform(loc=-((3 / 400) ** 0.5), scale=2 * (3 / 400) ** 0.5)),
         ("lecun1998", stats.uniform(loc=-2.4 / 400, scale=4.8 / 400)),
         ("glorot", stats.uniform(loc=-((6 / 520) ** 0.5), scale=2 * (6 / 520) ** 0.5)),
         ("he", stats.norm(scale=0.005**0.5)),

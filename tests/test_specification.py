@@ -58,6 +58,25 @@ CONNECTIONS_1998 = {
 }  # fmt: skip
 
 
+def test_the_biases_of_caffes_network_learn_twice_as_fast_and_decay():
+    network = packaged_model("caffe-lenet").build()
+    parameters = [p for layer in network.layers for p in layer.parameters]
+    rates = {p.name.split(".")[1]: (p.lr_mult, p.decays, p.decay_mult) for p in parameters}
+    assert rates == {"weight": (1, True, 1), "bias": (2, True, 1)}
+
+
+def test_the_weights_of_caffes_network_have_the_variance_of_its_filler():
+    """XavierFiller: uniform in ±√(3 / fan_in), with the weights of one filter or unit as fan_in."""
+    made = packaged_model("caffe-lenet")
+    network = made.build()
+    network.initialize(np.random.default_rng(0), made.initializer)
+    values = {p.name: p.value for layer in network.layers for p in layer.parameters}
+    for name, fan_in in {"C1": 25, "C3": 500, "F5": 800, "F6": 500}.items():
+        bound = (3 / fan_in) ** 0.5
+        assert 0.97 * bound < np.abs(values[f"{name}.weight"]).max() <= bound
+        assert not values[f"{name}.bias"].any()
+
+
 def rows(name):
     made = packaged_model(name)
     return summarize(build_layers(made.layers), made.input_shape)

@@ -1,10 +1,11 @@
 """Caffe's LeNet, the network of its MNIST tutorial (``examples/mnist/lenet_train_test.prototxt``).
 
 After BVLC Caffe (Y. Jia et al., "Caffe: Convolutional Architecture for Fast Feature Embedding",
-2014): no activation between convolution and pooling, biases learn twice as fast as weights,
-Glorot's uniform weights, pixels times 1/256. (Caffe rounds the size of a pooled map up; here every
-window fits, so rounding changes nothing.) Caffe's documentation states 99.1 % with the solver of
-the packaged configuration caffe-lenet.
+2014): no activation between convolution and pooling, biases learn twice as fast as weights and
+decay as they do, initial weights by Caffe's ``xavier`` (uniform in ±√(3 / fan_in)), pixels times
+1/256. (Caffe rounds the size of a pooled map up; here every window fits, so rounding changes
+nothing.) Caffe's documentation states 99.1 % with the solver of the packaged configuration
+caffe-lenet.
 
     input   1×28×28
     C1     20×24×24    convolution 5×5              520 weights
@@ -29,15 +30,15 @@ def specification(*, classes: int = 10) -> Specification:
     >>> specification().build().parameters.size
     431080
     """
-    faster = {"lr_mult": [1, 2]}  # weight, bias
+    rates = {"lr_mult": [1, 2], "decay_mult": 1}  # the learning rate of weight and bias; both decay
     layers = [
-        {"type": "convolution", "name": "C1", "filters": 20, "kernel": 5, **faster},
+        {"type": "convolution", "name": "C1", "filters": 20, "kernel": 5, **rates},
         {"type": "max_pooling", "name": "S2"},
-        {"type": "convolution", "name": "C3", "filters": 50, "kernel": 5, **faster},
+        {"type": "convolution", "name": "C3", "filters": 50, "kernel": 5, **rates},
         {"type": "max_pooling", "name": "S4"},
-        {"type": "linear", "name": "F5", "units": 500, "activation": "relu", **faster},
-        {"type": "linear", "name": "F6", "units": classes, **faster},
+        {"type": "linear", "name": "F5", "units": 500, "activation": "relu", **rates},
+        {"type": "linear", "name": "F6", "units": classes, **rates},
     ]
     return Specification(
-        (1, 28, 28), expanded(layers), scale=1 / 256, shift=0.0, initializer="glorot"
+        (1, 28, 28), expanded(layers), scale=1 / 256, shift=0.0, initializer="lecun_uniform"
     )

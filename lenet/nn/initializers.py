@@ -49,6 +49,32 @@ def lecun(
     return rng.normal(0.0, (1 / fan_in) ** 0.5, shape).astype(dtype)
 
 
+def lecun_uniform(
+    rng: np.random.Generator,
+    shape: tuple[int, ...],
+    fan_in: Fan,
+    _fan_out: Fan,
+    dtype: DTypeLike = np.float32,
+) -> NDArray[Any]:
+    """Draw uniform weights in ±√(3 / fan_in), of the variance of ``lecun``: Caffe's ``xavier``.
+
+    Caffe names it after Xavier Glorot, but its default leaves fan_out aside.
+
+    References
+    ----------
+    ``XavierFiller`` in Caffe's ``filler.hpp``; the variance is that of LeCun, Bottou, Orr, Müller
+    (1998), Efficient BackProp, eq. 16.
+
+    Examples
+    --------
+    >>> weights = lecun_uniform(np.random.default_rng(0), (1000, 300), 300, 1000)
+    >>> round(float(abs(weights).max()), 3)  # √(3 / 300)
+    0.1
+    """
+    bound = (3 / fan_in) ** 0.5
+    return rng.uniform(-bound, bound, shape).astype(dtype)
+
+
 def glorot(
     rng: np.random.Generator,
     shape: tuple[int, ...],
@@ -123,6 +149,7 @@ def lecun1998(
 
 INITIALIZERS: dict[str, Initializer] = {
     "lecun": lecun,
+    "lecun_uniform": lecun_uniform,
     "lecun1998": lecun1998,
     "glorot": glorot,
     "he": he,
