@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -58,6 +59,27 @@ def blank(tmp_path) -> Path:
 
 
 # --- What is printed -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("listed", "count"), [(False, "0/3 ["), (True, "0 files [")])
+def test_a_progress_bar_of_all_files(predict, four, tmp_path, monkeypatch, listed, count):
+    """Of a directory the bar knows the end; names on standard input may come one by one."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    files = [folder / f"{i}.npy" for i in range(3)]
+    for file in files:
+        file.write_bytes(four.read_bytes())
+    monkeypatch.setattr(sys, "stdin", io.StringIO("".join(f"{file}\n" for file in files)))
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setenv("TERM", "xterm")
+    code, out, _ = predict("-" if listed else folder, "--out", tmp_path / "table.csv")
+    assert (code, out.count("3 predictions")) == (0, 1)
+    assert count in sys.stderr.getvalue()
 
 
 def test_json_is_one_line_per_image(predict, four, blank):

@@ -92,7 +92,9 @@ def predict(
 
     with ExitStack() as stack:
         rows = None if table is None else stack.enter_context(Table(table))
-        paths = _with_bar(_expanded(images, failed), shown=table is not None)
+        paths = _expanded(images, failed)
+        if table is not None:
+            paths = _with_bar(paths, counted=Path("-") not in images)
         shown = sheet is not None
         for prediction, picture in predictor.files(paths, failed, with_thumbnails=shown):
             if rows is None:
@@ -127,14 +129,16 @@ def _expanded(images: tuple[Path, ...], failed: Callable[[LenetError], None]) ->
             failed(error)
 
 
-def _with_bar(paths: Iterator[Path], *, shown: bool) -> Iterator[Path]:
-    """Yield the paths, and count them on a terminal."""
+def _with_bar(paths: Iterator[Path], *, counted: bool) -> Iterator[Path]:
+    """Yield the paths with a progress bar on a terminal, of their number if they may be counted."""
     from tqdm import tqdm
 
     from lenet.system.terminal import supports_progress_bar
 
-    shown = shown and supports_progress_bar(sys.stderr)
-    yield from tqdm(paths, unit=" files", leave=False, disable=not shown)
+    if not supports_progress_bar(sys.stderr):
+        yield from paths
+        return
+    yield from tqdm(list(paths) if counted else paths, unit=" files", leave=False)
 
 
 def _warn(text: str) -> None:
