@@ -24,7 +24,7 @@ from lenet.nn.losses import SoftmaxCrossEntropy
 from lenet.system.errors import CheckpointError, ConfigError, LenetError
 from lenet.training.build import build_trainer
 from lenet.training.checkpoint import save_checkpoint
-from lenet.training.distillation import Teachers, build_pool
+from lenet.training.distillation import Teachers, build_pool, mixed
 from lenet.training.events import Callback
 from lenet.training.restore import read_checkpoint, restore_network
 from lenet.training.run import run_training
@@ -153,6 +153,36 @@ def test_the_pool_has_distorted_images_and_the_mean_scores_of_the_teachers(confi
     assert len(started) == 2, "from the cache"
     assert_array_equal(again.scores, pool.scores)
     assert isinstance(again.images, np.memmap)
+
+
+def test_mixed_images_are_convex_sums_of_two():
+    rng = np.random.default_rng(0)
+    images = np.eye(64, dtype=np.float32).reshape(64, 1, 8, 8)  # image i has the pixel i
+    shares = mixed(images, 0.5, rng).reshape(64, 64)
+    assert_allclose(shares.sum(axis=1), 1, rtol=1e-6)
+    assert ((shares > 0).sum(axis=1) <= 2).all()
+    own = np.diag(shares)
+    assert (own >= 0.5).all()
+    assert 16 < (own < 1).sum() < 48
+    assert_array_equal(mixed(images, 0.0, rng), images)
+
+
+def test_the_teachers_score_the_mixed_images_of_the_pool(configured):
+    plain, pool = (pool_of(configured(train__teacher_mixup=m), None, []) for m in (0.0, 0.5))
+    same = (pool.images == plain.images).all(axis=(2, 3, 4))
+    assert 0.4 < same.mean() < 0.6
+    assert not np.array_equal(same[0], same[1])
+    x = pool.images[1, ~same[1]][:9].astype(np.float32) * (1.275 / 255) - 0.1
+    networks = [restore_network(read_checkpoint(p)) for p in configured().train.teacher]
+    scores = np.mean([np.log(net.predict(x).astype(float)) for net in networks], axis=0)
+    found = softmax(pool.scores[1, ~same[1]][:9], axis=1)
+    assert_allclose(found, softmax(scores, axis=1), rtol=1e-4)
+
+
+def test_mixed_images_without_distortions_differ_from_copy_to_copy(configured):
+    changes = {"augment__shift": 0.0, "augment__rotation": 0.0, "train__teacher_mixup": 1.0}
+    first, second = pool_of(configured(**changes), None, []).images
+    assert not np.array_equal(first, second)
 
 
 def test_teachers_see_the_images_before_they_are_degraded(configured):

@@ -385,6 +385,12 @@ class Train(Checked):
         "Distorted copies of the training images that the teacher evaluates before training; each "
         "epoch uses the next one",
     )
+    teacher_mixup: float = setting(
+        0.0,
+        number(at_least=0, at_most=1),
+        "Probability with which such a copy is mixed with another image; it keeps the label of its "
+        "larger part",
+    )
     average: float = setting(
         0.0,
         number(at_least=0, below=1),

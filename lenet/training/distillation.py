@@ -6,6 +6,16 @@ distortions and the teachers, but not on the seed of the run: several runs share
 
 The teachers see the distorted images before they are degraded (:mod:`lenet.data.degradation`):
 their scores of a noisy image are those of the same image without noise.
+
+Some images may be mixed with others (mixup). No label is right for a mixed image, but the teachers'
+scores are still what the network should compute, so it learns their function in more places than
+those of the training images.
+
+References
+----------
+H. Zhang, M. Cissé, Y. Dauphin, D. Lopez-Paz (2018), mixup: Beyond Empirical Risk Minimization
+(https://arxiv.org/abs/1710.09412), section 2; L. Beyer and others (2022), Knowledge distillation: A
+good teacher is patient and consistent (https://arxiv.org/abs/2106.05237), with teachers.
 """
 
 from __future__ import annotations
@@ -31,6 +41,7 @@ from lenet.training.restore import read_checkpoint, restore_network
 from lenet.version import __version__
 
 BATCH = 128  # images that a teacher evaluates at once
+MIXING = 1  # the stream of random numbers that mixes images
 
 
 class Teachers:
@@ -129,7 +140,7 @@ def build_pool(
     Parameters
     ----------
     config
-        Its distortions and number of copies; without distortions one copy is enough.
+        Its distortions, mixup and number of copies; without both one copy is enough.
     teachers
         Evaluate the copies.
     training
@@ -157,19 +168,20 @@ def build_pool(
 
     seen = loader(config.augment)
     shown = loader(replace(config.augment, **dict.fromkeys(DEGRADATIONS, 0.0)))
-    copies = config.train.teacher_copies if seen.distorter else 1
+    mixup = config.train.teacher_mixup
+    copies = config.train.teacher_copies if seen.distorter or mixup else 1
     count, input_shape = copies * seen.count, preprocessing.input_shape
 
     def distorted() -> Iterator[NDArray[np.uint8]]:
         started(f"distorting {count:,} images for the teacher")
-        yield from _copies(seen, copies)
+        yield from _copies(seen, copies, mixup)
 
     def scored() -> Iterator[NDArray[np.uint8]]:
         started(f"evaluating {count:,} images with the teacher")
-        for block in _copies(shown, copies):
+        for block in _copies(shown, copies, mixup):
             yield teachers.scores(block).view(np.uint8)
 
-    facts = (__version__, config.augment, levels, copies, config.data.limit)
+    facts = (__version__, config.augment, levels, copies, mixup, config.data.limit)
     key = hashlib.blake2b(repr(facts).encode())
     key.update(images.data)
     if without is not None:
@@ -184,8 +196,24 @@ def build_pool(
     )
 
 
-def _copies(loader: Loader, copies: int) -> Iterator[NDArray[np.uint8]]:
+def _copies(loader: Loader, copies: int, mixup: float) -> Iterator[NDArray[np.uint8]]:
     """Yield the images (n,C,H,W) of all copies, batch by batch; an epoch is a copy."""
     for copy in range(copies):
+        rng = np.random.default_rng([MIXING, copy])
         for batch in loader.epoch(copy):
-            yield np.rint(batch.x).astype(np.uint8).transpose(3, 0, 1, 2)
+            images = batch.x.transpose(3, 0, 1, 2)
+            yield np.rint(mixed(images, mixup, rng)).astype(np.uint8)
+
+
+def mixed(
+    images: NDArray[np.float32], chance: float, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Return λ·x + (1 − λ)·x′ for images x and random others x′ of the same batch (n,C,H,W).
+
+    λ is uniform from 0.5 to 1 with the probability ``chance``, and otherwise 1.
+    """
+    n = len(images)
+    share = np.where(rng.random(n) < chance, rng.uniform(0.5, 1.0, n), 1.0)
+    share = share.astype(np.float32).reshape(n, 1, 1, 1)
+    result: NDArray[np.float32] = share * images + (1 - share) * images[rng.permutation(n)]
+    return result
