@@ -454,7 +454,7 @@ def test_packaged_networks_and_their_options():
     letters = lenet.Model.packaged("caffe-lenet", class_names=["a", "b", "c"])
     assert letters.network.output_shape == (3,)
     assert letters.preprocessing == Preprocessing((1, 28, 28), 1 / 256, 0.0)
-    assert letters.specification().initializer == "glorot"
+    assert letters.specification().initializer == "lecun_uniform"
     assert repr(letters).splitlines()[0] == "1×28×28 images, 3 classes: a, b, c"
 
 
