@@ -113,7 +113,7 @@ def images_of(config: Config) -> tuple[np.ndarray, np.ndarray]:
 
 def pool_of(config: Config, without: np.ndarray | None, started: list[str]) -> Pool:
     preprocessing = Preprocessing(scale=0.01, shift=-0.5)
-    teachers = Teachers(config, tuple(map(str, range(CLASSES))), preprocessing)
+    teachers = Teachers(config, tuple(map(str, range(CLASSES))), (1, 28, 28))
     return build_pool(
         config, teachers, images_of(config), without, preprocessing, started=started.append
     )
@@ -195,6 +195,18 @@ def test_teachers_see_the_images_before_they_are_degraded(configured):
     assert_array_equal(degraded.scores, plain.scores)
 
 
+@pytest.mark.parametrize(("size", "where"), [(28, slice(2, 30)), (36, slice(0, 32))])
+def test_a_teacher_may_have_another_size_of_input(configured, tmp_path, size, where):
+    path = str(tmp_path / "other.npz")
+    layers = [{"type": "linear", "units": CLASSES}]
+    teacher = untrained(model__input=[1, size, size], model__layers=layers)
+    save_checkpoint(path, teacher)
+    pool = pool_of(configured(train__teacher=path), None, [])
+    network = restore_network(teacher)
+    x = teacher.preprocessing.prepare(pool.images[1, :9, :, where, where]).transpose(3, 0, 1, 2)
+    assert_allclose(softmax(pool.scores[1, :9], axis=1), network.predict(x), rtol=1e-4)
+
+
 def test_one_copy_is_enough_without_distortions(configured):
     config = configured(augment__shift=0.0, augment__rotation=0.0)
     pool = pool_of(config, None, [])
@@ -246,8 +258,8 @@ def test_a_loader_takes_one_copy_an_epoch(workers):
         ({"model__classes": 7}, "has 7 classes, the data have 10"),
         ({"class_names": tuple("0123456x89")}, "has a class x where the data have 7"),
         (
-            {"model__input_size": 40},
-            "takes inputs of 1×40×40, the network that learns takes 1×32×32",
+            {"model__layers": [{"type": "linear", "units": 10}], "model__input": [1, 28, 20]},
+            "takes inputs of 1×28×20, the training images have 1×28×28",
         ),
     ],
 )
@@ -256,14 +268,14 @@ def test_a_teacher_that_does_not_fit(tmp_path, made, said):
     save_checkpoint(path, untrained(**made))
     config = Config().with_values({"train.teacher": str(path)})
     with pytest.raises(CheckpointError) as caught:
-        Teachers(config, tuple("0123456789"), Preprocessing())
+        Teachers(config, tuple("0123456789"), (1, 28, 28))
     assert str(caught.value).startswith(f"{path}: train.teacher: {said}; ")
 
 
 def test_a_teacher_that_is_missing():
     config = Config().with_values({"train.teacher": "nowhere.npz"})
     with pytest.raises(CheckpointError, match=r"^nowhere.npz: train.teacher: there is no such"):
-        Teachers(config, (), Preprocessing())
+        Teachers(config, (), (1, 28, 28))
 
 
 def test_distances_have_no_teacher():

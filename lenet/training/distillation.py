@@ -54,23 +54,26 @@ class Teachers:
     ----------
     config
         Names their checkpoints.
-    class_names, preprocessing
+    class_names
         Those of the network that learns.
+    shape
+        (C,H,W) of the training images. They must fit the input of every teacher, which may be
+        smaller or larger than that of the network that learns.
 
     Raises
     ------
     CheckpointError
-        A checkpoint is missing or damaged, or has other classes or another size of input.
+        A checkpoint is missing or damaged, has other classes, or does not take such images.
     """
 
     def __init__(
-        self, config: Config, class_names: Sequence[str], preprocessing: Preprocessing
+        self, config: Config, class_names: Sequence[str], shape: tuple[int, int, int]
     ) -> None:
         named = config.train.teacher or ()
         paths = (named,) if isinstance(named, str) else named
         self.checkpoints = [_read(path) for path in paths]
         for path, checkpoint in zip(paths, self.checkpoints, strict=True):
-            _check(path, checkpoint, tuple(class_names), preprocessing)
+            _check(path, checkpoint, tuple(class_names), shape)
         self.networks = [restore_network(checkpoint) for checkpoint in self.checkpoints]
 
     def digest(self) -> str:
@@ -84,11 +87,16 @@ class Teachers:
         return digest.hexdigest()
 
     def scores(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the mean scores (N,classes) of a batch of images (N,C,H,W)."""
+        """Return the mean scores (N,classes) of a batch of images (N,C,H,W).
+
+        A teacher with a smaller input sees the middle of the images.
+        """
         total = np.zeros((len(images), *self.networks[0].output_shape))
         for checkpoint, network in zip(self.checkpoints, self.networks, strict=True):
+            preprocessing = checkpoint.preprocessing
+            middle = _middle(images, *preprocessing.input_shape[1:])
             with network.evaluating():
-                z = network.forward(checkpoint.preprocessing.prepare(images, network.dtype))
+                z = network.forward(preprocessing.prepare(middle, network.dtype))
                 total += network.scores(z).T
         return (total / len(self.networks)).astype(np.float32)
 
@@ -101,10 +109,17 @@ def _read(path: str) -> Checkpoint:
         raise
 
 
+def _middle(images: NDArray[np.uint8], H: int, W: int) -> NDArray[np.uint8]:
+    """Return the middle H×W pixels of images (N,C,H,W), or all where they have no more."""
+    top, left = (max(0, n - m) // 2 for n, m in zip(images.shape[2:], (H, W), strict=True))
+    return images[:, :, top : top + H, left : left + W]
+
+
 def _check(
-    path: str, teacher: Checkpoint, class_names: tuple[str, ...], preprocessing: Preprocessing
+    path: str, teacher: Checkpoint, class_names: tuple[str, ...], shape: tuple[int, int, int]
 ) -> None:
-    """Refuse a teacher with other classes or another input than the network that learns."""
+    """Refuse a teacher with other classes, or one that does not take images of this shape."""
+    inputs = teacher.preprocessing.input_shape
     problem = ""
     if len(teacher.class_names) != len(class_names):
         problem = f"has {len(teacher.class_names)} classes, the data have {len(class_names)}"
@@ -113,14 +128,13 @@ def _check(
             pair for pair in zip(class_names, teacher.class_names, strict=True) if len({*pair}) > 1
         )
         problem = f"has a class {theirs} where the data have {mine}"
-    elif teacher.preprocessing.input_shape != preprocessing.input_shape:
-        shapes = ("×".join(map(str, p.input_shape)) for p in (teacher.preprocessing, preprocessing))
-        problem = "takes inputs of {}, the network that learns takes {}".format(*shapes)
+    elif inputs[0] != shape[0] or inputs[1] < shape[1] or inputs[2] < shape[2]:
+        shapes = ("×".join(map(str, each)) for each in (inputs, shape))
+        problem = "takes inputs of {}, the training images have {}".format(*shapes)
     if problem:
         raise CheckpointError(
             problem,
-            remedy="choose a teacher that was trained on the same classes, with the same size of "
-            "input",
+            remedy="choose a teacher that was trained on such images, with the same classes",
             file=path,
             key="train.teacher",
         )
