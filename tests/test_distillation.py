@@ -113,10 +113,9 @@ def images_of(config: Config) -> tuple[np.ndarray, np.ndarray]:
 
 def pool_of(config: Config, without: np.ndarray | None, started: list[str]) -> Pool:
     preprocessing = Preprocessing(scale=0.01, shift=-0.5)
-    teachers = Teachers(config, tuple(map(str, range(CLASSES))), (1, 28, 28))
-    return build_pool(
-        config, teachers, images_of(config), without, preprocessing, started=started.append
-    )
+    training = images_of(config)
+    teachers = Teachers(config, tuple(map(str, range(CLASSES))), training[0])
+    return build_pool(config, teachers, training, without, preprocessing, started=started.append)
 
 
 def test_the_pool_has_distorted_images_and_the_mean_scores_of_the_teachers(configured):
@@ -259,7 +258,11 @@ def test_a_loader_takes_one_copy_an_epoch(workers):
         ({"class_names": tuple("0123456x89")}, "has a class x where the data have 7"),
         (
             {"model__layers": [{"type": "linear", "units": 10}], "model__input": [1, 28, 20]},
-            "takes inputs of 1×28×20, the training images have 1×28×28",
+            "images of 28×28 do not fit a network with an input of 28×20",
+        ),
+        (
+            {"model__layers": [{"type": "linear", "units": 10}], "model__input": [3, 32, 32]},
+            "images with 1 channel do not fit a network with an input of 3 channels",
         ),
     ],
 )
@@ -268,14 +271,14 @@ def test_a_teacher_that_does_not_fit(tmp_path, made, said):
     save_checkpoint(path, untrained(**made))
     config = Config().with_values({"train.teacher": str(path)})
     with pytest.raises(CheckpointError) as caught:
-        Teachers(config, tuple("0123456789"), (1, 28, 28))
+        Teachers(config, tuple("0123456789"), np.zeros((1, 28, 28), np.uint8))
     assert str(caught.value).startswith(f"{path}: train.teacher: {said}; ")
 
 
 def test_a_teacher_that_is_missing():
     config = Config().with_values({"train.teacher": "nowhere.npz"})
     with pytest.raises(CheckpointError, match=r"^nowhere.npz: train.teacher: there is no such"):
-        Teachers(config, (), (1, 28, 28))
+        Teachers(config, (), np.zeros((1, 28, 28), np.uint8))
 
 
 def test_distances_have_no_teacher():

@@ -34,7 +34,7 @@ from lenet.data.degradation import DEGRADATIONS
 from lenet.data.loader import Loader
 from lenet.data.pool import Pool
 from lenet.data.preprocessing import Preprocessing
-from lenet.system.errors import CheckpointError, LenetError
+from lenet.system.errors import CheckpointError, DataError, LenetError
 from lenet.training.build import Images, build_distorter
 from lenet.training.checkpoint import Checkpoint
 from lenet.training.restore import read_checkpoint, restore_network
@@ -56,9 +56,9 @@ class Teachers:
         Names their checkpoints.
     class_names
         Those of the network that learns.
-    shape
-        (C,H,W) of the training images. They must fit the input of every teacher, which may be
-        smaller or larger than that of the network that learns.
+    images
+        The training images (N,H,W) or (N,C,H,W). They must fit the input of every teacher, which
+        may be smaller or larger than that of the network that learns.
 
     Raises
     ------
@@ -67,13 +67,13 @@ class Teachers:
     """
 
     def __init__(
-        self, config: Config, class_names: Sequence[str], shape: tuple[int, int, int]
+        self, config: Config, class_names: Sequence[str], images: NDArray[np.uint8]
     ) -> None:
         named = config.train.teacher or ()
         paths = (named,) if isinstance(named, str) else named
         self.checkpoints = [_read(path) for path in paths]
         for path, checkpoint in zip(paths, self.checkpoints, strict=True):
-            _check(path, checkpoint, tuple(class_names), shape)
+            _check(path, checkpoint, tuple(class_names), images)
         self.networks = [restore_network(checkpoint) for checkpoint in self.checkpoints]
 
     def digest(self) -> str:
@@ -116,10 +116,9 @@ def _middle(images: NDArray[np.uint8], H: int, W: int) -> NDArray[np.uint8]:
 
 
 def _check(
-    path: str, teacher: Checkpoint, class_names: tuple[str, ...], shape: tuple[int, int, int]
+    path: str, teacher: Checkpoint, class_names: tuple[str, ...], images: NDArray[np.uint8]
 ) -> None:
-    """Refuse a teacher with other classes, or one that does not take images of this shape."""
-    inputs = teacher.preprocessing.input_shape
+    """Refuse a teacher with other classes, or one that does not take such images."""
     problem = ""
     if len(teacher.class_names) != len(class_names):
         problem = f"has {len(teacher.class_names)} classes, the data have {len(class_names)}"
@@ -128,9 +127,11 @@ def _check(
             pair for pair in zip(class_names, teacher.class_names, strict=True) if len({*pair}) > 1
         )
         problem = f"has a class {theirs} where the data have {mine}"
-    elif inputs[0] != shape[0] or inputs[1] < shape[1] or inputs[2] < shape[2]:
-        shapes = ("×".join(map(str, each)) for each in (inputs, shape))
-        problem = "takes inputs of {}, the training images have {}".format(*shapes)
+    else:
+        try:
+            teacher.preprocessing.check(images)
+        except DataError as error:
+            problem = error.problem
     if problem:
         raise CheckpointError(
             problem,

@@ -410,7 +410,7 @@ def _start(
     arrays = data.arrays()
     teachers = None
     if config.train.teacher is not None:
-        teachers = Teachers(config, data.class_names, image_shape(data.training[0]))
+        teachers = Teachers(config, data.class_names, data.training[0])
         identity["teacher"] = teachers.digest()
     _check_same(job, identity)
     if teachers is not None:
