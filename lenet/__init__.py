@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lenet.api import train_step as train_step
     from lenet.config.reader import load_config as load_config
     from lenet.config.schema import Config as Config
+    from lenet.errors import LenetError as LenetError
     from lenet.model import Model as Model
     from lenet.model import load as load
     from lenet.models.lenet5 import lenet5 as lenet5
@@ -30,10 +31,9 @@ if TYPE_CHECKING:
     from lenet.nn.losses import SoftmaxCrossEntropy as SoftmaxCrossEntropy
     from lenet.nn.network import Network as Network
     from lenet.optim.optimizers import make_optimizer as make_optimizer
-    from lenet.system.errors import LenetError as LenetError
-    from lenet.training.history import History as History
-    from lenet.training.metrics import Evaluation as Evaluation
-    from lenet.training.run import run_training as run_training
+    from lenet.train.history import History as History
+    from lenet.train.metrics import Evaluation as Evaluation
+    from lenet.train.run import run_training as run_training
 
 _MODULES = {
     # arrays
@@ -54,14 +54,14 @@ _MODULES = {
     # complete runs, as from the command line
     "Config": "lenet.config.schema",
     "load_config": "lenet.config.reader",
-    "run_training": "lenet.training.run",
+    "run_training": "lenet.train.run",
     # a network with its preprocessing and class names
     "Model": "lenet.model",
-    "History": "lenet.training.history",
+    "History": "lenet.train.history",
     "load": "lenet.model",
-    "Evaluation": "lenet.training.metrics",
+    "Evaluation": "lenet.train.metrics",
     "evaluate": "lenet.api",
-    "LenetError": "lenet.system.errors",
+    "LenetError": "lenet.errors",
 }
 
 __all__ = [*_MODULES, "__version__"]

@@ -11,18 +11,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from lenet.arrays import Array
 from lenet.data import datasets
 from lenet.data.arrays import image_array
 from lenet.data.datasets import Split
 from lenet.data.preprocessing import Preprocessing
-from lenet.nn.im2col import Array
 from lenet.nn.losses import SoftmaxCrossEntropy
 from lenet.nn.network import Network
 from lenet.optim.optimizers import Optimizer
 from lenet.system.blas import one_blas_thread
-from lenet.training.ensemble import evaluate_checkpoints
-from lenet.training.metrics import Evaluation
-from lenet.training.restore import read_checkpoint
+from lenet.train.ensemble import evaluate_checkpoints
+from lenet.train.metrics import Evaluation
+from lenet.train.restore import read_checkpoint
 
 
 def load_data(

@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from lenet.arrays import Array
 from lenet.config.schema import Config
 from lenet.data.arrays import image_array, labelled_images
 from lenet.data.datasets import Split
 from lenet.data.loader import SLICE, Loader
 from lenet.data.preprocessing import Preprocessing
+from lenet.errors import ConfigError, DataError
 from lenet.export.c_source import c_source
 from lenet.export.exported import exported_network
 from lenet.export.onnx_model import checked_model
@@ -30,24 +32,22 @@ from lenet.models.specification import (
     layers_from,
     specification_of,
 )
-from lenet.nn.im2col import Array
 from lenet.nn.layer import Layer
 from lenet.nn.network import Network
 from lenet.parallel.communicator import SingleProcess
 from lenet.system.blas import one_blas_thread
-from lenet.system.errors import ConfigError, DataError
 from lenet.system.files import replacing
 from lenet.system.text import clipped
-from lenet.training.build import Images, build_network, build_preprocessing, initialize
-from lenet.training.callbacks import Display
-from lenet.training.checkpoint import Checkpoint, facts, save_checkpoint
-from lenet.training.evaluation import evaluate as evaluate_network
-from lenet.training.events import Callback
-from lenet.training.history import History, Recorder
-from lenet.training.log import read_log
-from lenet.training.metrics import Evaluation
-from lenet.training.restore import read_checkpoint, restore_network
-from lenet.training.run import TrainingSet, train_network
+from lenet.train.build import Images, build_network, build_preprocessing, initialize
+from lenet.train.callbacks import Display
+from lenet.train.checkpoint import Checkpoint, facts, save_checkpoint
+from lenet.train.evaluation import evaluate as evaluate_network
+from lenet.train.events import Callback
+from lenet.train.history import History, Recorder
+from lenet.train.log import read_log
+from lenet.train.metrics import Evaluation
+from lenet.train.restore import read_checkpoint, restore_network
+from lenet.train.run import TrainingSet, train_network
 
 
 @dataclass(frozen=True)

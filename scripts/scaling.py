@@ -68,8 +68,8 @@ def run_rank() -> None:
     from lenet.config.schema import Config
     from lenet.parallel.communicator import SingleProcess
     from lenet.parallel.mpi import MPICommunicator
-    from lenet.training.build import build_trainer
-    from lenet.training.events import Callback, EpochEvent
+    from lenet.train.build import build_trainer
+    from lenet.train.events import Callback, EpochEvent
 
     comm, ranks = MPI.COMM_WORLD, MPICommunicator(MPI)
     rng = np.random.default_rng(0)

@@ -14,7 +14,7 @@ from tiny import write_bars
 
 from lenet.config.schema import Config
 from lenet.config.writer import to_yaml
-from lenet.training.restore import read_checkpoint
+from lenet.train.restore import read_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 CLOCK = ("seconds", "images_per_second")

@@ -23,13 +23,13 @@ from lenet.data.idx import write_idx
 from lenet.data.loader import held_out
 from lenet.data.preprocessing import Preprocessing
 from lenet.data.strokes import draw
+from lenet.errors import ConfigError, DataError, GateFailed
 from lenet.models.registry import LAYERS as REGISTRY
 from lenet.nn.convolution import Convolution
 from lenet.nn.linear import Linear
 from lenet.nn.pooling import MaxPooling
-from lenet.system.errors import ConfigError, DataError, GateFailed
-from lenet.training.events import Callback
-from lenet.training.restore import read_checkpoint
+from lenet.train.events import Callback
+from lenet.train.restore import read_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 EXTRAS = {"onnx": "onnx", "matplotlib": "plot"}

@@ -45,11 +45,11 @@ from lenet.data.catalogue import CATALOGUE, ROLES
 from lenet.data.idx import write_idx
 from lenet.parallel.communicator import Communicator
 from lenet.parallel.process_group import ProcessGroup
-from lenet.training.callbacks import Display
-from lenet.training.checkpoint import save_checkpoint
-from lenet.training.events import Callback
-from lenet.training.restore import read_checkpoint
-from lenet.training.run import run_training
+from lenet.train.callbacks import Display
+from lenet.train.checkpoint import save_checkpoint
+from lenet.train.events import Callback
+from lenet.train.restore import read_checkpoint
+from lenet.train.run import run_training
 
 ROOT = Path(__file__).resolve().parent.parent
 POSIX = pytest.mark.skipif(os.name != "posix", reason="a fault that only POSIX systems know")
@@ -813,7 +813,7 @@ def test_55_the_newest_checkpoint_is_corrupt(lenet, refuses, finished, halfway):
 def test_56_out_of_memory(tiny, tmp_path, workers):
     """A limit on the address space, 24 MiB above what the program itself takes."""
     limit = """if __name__ == "__main__":
-    import resource, lenet.training.run, lenet.cli.train
+    import resource, lenet.train.run, lenet.cli.train
     taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (taken + (24 << 20),) * 2)
 """

@@ -18,7 +18,7 @@ import numpy as np
 from lenet.bench.processes import peak_memory
 from lenet.bench.torch_twin import TorchObject, Twin, load_twin
 from lenet.config.schema import Config
-from lenet.system.errors import ConfigError
+from lenet.errors import ConfigError
 from lenet.system.extras import require
 
 Answer = Callable[[dict[str, Any]], None]

@@ -9,14 +9,13 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from lenet.arrays import Array, small_buffer
 from lenet.config.schema import Config
 from lenet.data.loader import slice_size
 from lenet.nn.fused import FusedConvolution
-from lenet.nn.im2col import Array
 from lenet.nn.layer import Layer
-from lenet.nn.memory import small_buffer
-from lenet.training.build import build_trainer, load_split
-from lenet.training.trainer import Trainer
+from lenet.train.build import build_trainer, load_split
+from lenet.train.trainer import Trainer
 
 SGEMM_SIZE = 1024  # of the square matrices whose product measures the processor
 SGEMM_REPEATS = 10

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from lenet.system.errors import ConfigError, DataError, GateFailed, LenetError, SystemFailure
+from lenet.errors import ConfigError, DataError, GateFailed, LenetError, SystemFailure
 from lenet.system.machine import THREAD_VARIABLES
 
 POLL_SECONDS = 0.2

@@ -18,10 +18,10 @@ from lenet.bench.parts import measure_parts
 from lenet.bench.processes import peak_memory
 from lenet.bench.torch_training import train_torch
 from lenet.config.schema import Config
-from lenet.system.errors import LenetError
+from lenet.errors import LenetError
 from lenet.system.extras import require
-from lenet.training.events import Callback, EpochEvent, Snapshot, StepEvent
-from lenet.training.run import run_training
+from lenet.train.events import Callback, EpochEvent, Snapshot, StepEvent
+from lenet.train.run import run_training
 
 TENTHS = 10
 

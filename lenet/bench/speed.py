@@ -29,7 +29,7 @@ from lenet.bench.torch_twin import twin_of
 from lenet.config.schema import Config
 from lenet.parallel.launch import choose_workers
 from lenet.system.machine import describe_machine, usable_cores
-from lenet.training.build import build_trainer
+from lenet.train.build import build_trainer
 
 SCHEMA_VERSION = 2
 REST_SECONDS = 0.3  # between two turns: until the threads of the first have stopped spinning

@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet.arrays import Array
 from lenet.config.schema import Config
+from lenet.errors import ConfigError
 from lenet.nn.activations import Activation, ReLU, Sigmoid, Tanh
 from lenet.nn.convolution import Convolution
 from lenet.nn.dropout import Dropout
-from lenet.nn.im2col import Array
 from lenet.nn.layer import Layer
 from lenet.nn.linear import Linear
 from lenet.nn.losses import Loss, SoftmaxCrossEntropy
@@ -28,9 +29,8 @@ from lenet.nn.pooling import AveragePooling, MaxPooling, Pooling
 from lenet.nn.transposed import TransposedConvolution
 from lenet.nn.unpooling import RepeatUnpooling
 from lenet.optim.optimizers import SGD, Adam, AdamW, Nesterov, Optimizer
-from lenet.system.errors import ConfigError
-from lenet.training.build import build_preprocessing, build_trainer, load_split
-from lenet.training.trainer import Trainer
+from lenet.train.build import build_preprocessing, build_trainer, load_split
+from lenet.train.trainer import Trainer
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from typing import NoReturn, TextIO
 
 import click
 
+from lenet.errors import LenetError
 from lenet.parallel.launch import abort_job, is_rank_zero
-from lenet.system.errors import LenetError
 from lenet.system.machine import limit_blas_threads
 from lenet.system.terminal import escape_unencodable
 from lenet.system.text import printable

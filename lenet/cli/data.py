@@ -172,7 +172,7 @@ def check_(
         lenet data check pictures/ --checkpoint runs/pictures/best.npz
     """  # noqa: D301 - click's mark for lines to leave as they are
     from lenet.data import check
-    from lenet.system.errors import ConfigError, DataError
+    from lenet.errors import ConfigError, DataError
 
     splits = {"train": _load(name_or_path, "train", data_dir, overrides)}
     try:
@@ -191,8 +191,8 @@ def check_(
 def _suspects(
     checkpoint: str, splits: dict[str, Split], file: str
 ) -> dict[str, list[dict[str, Any]]]:
-    from lenet.training.restore import for_network, read_checkpoint
-    from lenet.training.suspects import suspect_labels
+    from lenet.train.restore import for_network, read_checkpoint
+    from lenet.train.suspects import suspect_labels
 
     network = read_checkpoint(checkpoint)
     return {
@@ -211,7 +211,7 @@ def _suspects(
 
 def _load(target: str, split: str, data_dir: Path | None, overrides: tuple[str, ...]) -> Split:
     from lenet.config.reader import load_config
-    from lenet.training.build import load_dataset
+    from lenet.train.build import load_dataset
 
     config = load_config(None, (*data_overrides(target, data_dir), *overrides))
     return load_dataset(config, split, data_dir, warn=warn)

@@ -12,7 +12,7 @@ import click
 from lenet.cli.options import DATA, DATA_DIR, JSON, warn
 
 if TYPE_CHECKING:
-    from lenet.training.checkpoint import Checkpoint
+    from lenet.train.checkpoint import Checkpoint
 
 
 @click.command("eval")
@@ -79,10 +79,10 @@ def eval_(
         lenet eval pretrained --data mnist
         lenet eval runs/mine/best.npz --data moved/pictures
     """  # noqa: D301 - click's mark for lines to leave as they are
-    from lenet.system.errors import GateFailed
-    from lenet.training.build import with_data
-    from lenet.training.ensemble import evaluate_checkpoints
-    from lenet.training.restore import read_checkpoint
+    from lenet.errors import GateFailed
+    from lenet.train.build import with_data
+    from lenet.train.ensemble import evaluate_checkpoints
+    from lenet.train.restore import read_checkpoint
 
     checkpoints = tuple(path for given in checkpoints for path in _expand(given))
     if picture is not None and (len(checkpoints) > 1 or split != "test"):
@@ -110,7 +110,7 @@ def eval_(
 
 def _expand(path: Path) -> list[Path]:
     """Return the path itself or, for a sweep directory, the checkpoints it selected."""
-    from lenet.training.restore import PRETRAINED
+    from lenet.train.restore import PRETRAINED
 
     if str(path) == PRETRAINED or not path.is_dir():
         return [path]
@@ -121,7 +121,7 @@ def _expand(path: Path) -> list[Path]:
 
 def _draw_mistakes(picture: Path, checkpoint: Checkpoint, data_dir: Path | None) -> None:
     from lenet.inspect import figures, image_plots
-    from lenet.training.mistakes import evaluate_with_mistakes
+    from lenet.train.mistakes import evaluate_with_mistakes
 
     worst = evaluate_with_mistakes(checkpoint, str(data_dir) if data_dir else None).worst
     title = f"The {len(worst)} worst mistakes on {checkpoint.config.data.title}"

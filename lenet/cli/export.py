@@ -136,7 +136,7 @@ def _export_onnx(
     from lenet.export.exported import exported_network
     from lenet.export.onnx_model import OPSET, checked_model
     from lenet.system.files import replacing
-    from lenet.training.restore import read_checkpoint
+    from lenet.train.restore import read_checkpoint
 
     exported = exported_network(read_checkpoint(checkpoint), image_size)
     model, difference = checked_model(exported, input_type, OPSET if opset is None else opset)
@@ -148,7 +148,7 @@ def _export_onnx(
 def _export_c(checkpoint: Path, c_directory: Path, image_size: tuple[int, int] | None) -> None:
     from lenet.export.c_source import c_source
     from lenet.export.exported import exported_network
-    from lenet.training.restore import read_checkpoint
+    from lenet.train.restore import read_checkpoint
 
     _write_c(c_directory, c_source(exported_network(read_checkpoint(checkpoint), image_size)))
     click.echo(f"{c_directory / 'lenet.c'}: compile with cc -std=c99 -O2, link with -lm")
@@ -164,8 +164,8 @@ def _export_int8(
     from lenet.export.c_int8 import int8_source
     from lenet.export.exported import exported_network
     from lenet.export.quantization import quantized
-    from lenet.training.build import load_split, with_data
-    from lenet.training.restore import read_checkpoint
+    from lenet.train.build import load_split, with_data
+    from lenet.train.restore import read_checkpoint
 
     stored = read_checkpoint(checkpoint)
     exported = exported_network(stored, image_size)

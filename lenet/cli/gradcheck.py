@@ -34,6 +34,7 @@ def gradcheck(
         lenet gradcheck
         lenet gradcheck --config mnist --layer C3
     """  # noqa: D301 - click's mark for lines to leave as they are
+    from lenet.errors import GateFailed
     from lenet.nn.gradcheck import (
         ROUNDING,
         TOLERANCE,
@@ -42,8 +43,7 @@ def gradcheck(
         to_dict,
         to_table,
     )
-    from lenet.system.errors import GateFailed
-    from lenet.training.build import build_loss, build_network, initialize
+    from lenet.train.build import build_loss, build_network, initialize
 
     config = load_config(file, overrides).for_named_data()
     network = build_network(config)

@@ -51,7 +51,7 @@ def import_(
         lenet import mnist.onnx --scale 0.012728 --shift -0.42421 --out mnist.npz
         lenet import weights.safetensors --model net.yaml --out net.npz
     """  # noqa: D301 - click's mark for lines to leave as they are
-    from lenet.training.checkpoint import save_checkpoint
+    from lenet.train.checkpoint import save_checkpoint
 
     names = tuple(classes.split(",")) if classes is not None else None
     if model is None and source.suffix == ".safetensors":

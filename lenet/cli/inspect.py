@@ -88,8 +88,8 @@ def inspect(
 
     from lenet.inspect import inspection
     from lenet.inspect.figures import write_figure
-    from lenet.training.build import with_data
-    from lenet.training.restore import read_checkpoint
+    from lenet.train.build import with_data
+    from lenet.train.restore import read_checkpoint
 
     stored = read_checkpoint(checkpoint)
     draw = inspection.inspect(

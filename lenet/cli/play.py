@@ -30,7 +30,7 @@ def play(checkpoint: Path, out: Path) -> None:
     from lenet.export.exported import exported_network
     from lenet.play.page import to_html
     from lenet.system.files import replacing
-    from lenet.training.restore import read_checkpoint
+    from lenet.train.restore import read_checkpoint
 
     page = to_html(exported_network(read_checkpoint(checkpoint))).encode()
     with replacing(out) as file:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from lenet.system.errors import LenetError
+from lenet.errors import LenetError
 
 
 @click.command()
@@ -79,7 +79,7 @@ def predict(
     from lenet.predict.sheet import Sheet
     from lenet.predict.table import Table
     from lenet.system.text import printable
-    from lenet.training.restore import read_checkpoint
+    from lenet.train.restore import read_checkpoint
 
     sheet = None if sheet_file is None else Sheet(sheet_file)
     predictor = Predictor(read_checkpoint(checkpoint), way)
@@ -115,8 +115,8 @@ def predict(
 
 def _expanded(images: tuple[Path, ...], failed: Callable[[LenetError], None]) -> Iterator[Path]:
     """Yield the files, those of directories, and for ``-`` those named on standard input."""
+    from lenet.errors import ImageError
     from lenet.predict.files import image_files
-    from lenet.system.errors import ImageError
 
     for path in images:
         if str(path) == "-":

@@ -13,7 +13,7 @@ from lenet.config.packaged import BASELINE, find_packaged
 from lenet.config.reader import load_config
 
 if TYPE_CHECKING:
-    from lenet.regress.trend import Trend
+    from lenet.gate.trend import Trend
 
 
 @click.command()
@@ -92,15 +92,15 @@ def regress(
         lenet regress --config ci --baseline baseline.json
     """  # noqa: D301 - click's mark for lines to leave as they are
     from lenet.config.limits import Tolerances
-    from lenet.regress import baseline as files
-    from lenet.regress.gate import record, run_gate
-    from lenet.regress.history import read_history
-    from lenet.regress.page import to_html
-    from lenet.regress.tolerances import TASK_LIMITS, changed_limits
-    from lenet.regress.trend import to_markdown
-    from lenet.regress.verdict import write
-    from lenet.system.errors import GateFailed
-    from lenet.training.build import for_split, load_split
+    from lenet.errors import GateFailed
+    from lenet.gate import baseline as files
+    from lenet.gate.gate import record, run_gate
+    from lenet.gate.history import read_history
+    from lenet.gate.page import to_html
+    from lenet.gate.tolerances import TASK_LIMITS, changed_limits
+    from lenet.gate.trend import to_markdown
+    from lenet.gate.verdict import write
+    from lenet.train.build import for_split, load_split
 
     if update and find_packaged(path, BASELINE):
         raise click.UsageError(f"--update does not replace the packaged baseline {path}")

@@ -36,7 +36,7 @@ def summary(
         raise click.UsageError(
             "NAME, FILE.yaml or CHECKPOINT contains its own network: leave out --config and --set"
         )
-    from lenet.training.summary import Summary
+    from lenet.train.summary import Summary
 
     found = Summary.of(source, file, overrides)
     click.echo(json.dumps(found.to_dict()) if as_json else found.to_text())

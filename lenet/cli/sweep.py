@@ -14,7 +14,7 @@ from lenet.config.reader import load_config
 from lenet.system.machine import usable_cores
 
 if TYPE_CHECKING:
-    from lenet.system.errors import ConfigError
+    from lenet.errors import ConfigError
 
 
 @click.command()

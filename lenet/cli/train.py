@@ -11,12 +11,12 @@ import click
 from lenet.cli.options import CONFIG, DATA, DATA_DIR, JSON, SET, data_overrides, warn
 from lenet.config.reader import load_config
 from lenet.config.schema import Config
+from lenet.errors import ConfigError
 from lenet.parallel.launch import mpi_rank_and_size
-from lenet.system.errors import ConfigError
 
 if TYPE_CHECKING:
-    from lenet.training.events import Callback, EpochEvent
-    from lenet.training.run import TrainingResult
+    from lenet.train.events import Callback, EpochEvent
+    from lenet.train.run import TrainingResult
 
 
 @click.command()
@@ -86,8 +86,8 @@ def train(
             key="train.workers",
         )
 
-    from lenet.training.callbacks import ChanceWarning, Display
-    from lenet.training.run import run_training
+    from lenet.train.callbacks import ChanceWarning, Display
+    from lenet.train.run import run_training
 
     epochs, metric = config.train.epochs, config.train.best_metric
     callbacks: list[Callback] = []
@@ -95,7 +95,7 @@ def train(
         callbacks.append(Display(epochs, partial(_opening, config), metric=metric))
     callbacks.append(ChanceWarning(config, warn))
     if tensorboard:
-        from lenet.training.tensorboard import TensorBoard
+        from lenet.train.tensorboard import TensorBoard
 
         callbacks.append(TensorBoard(Path(config.output.dir) / "tensorboard"))
     outcome = run_training(

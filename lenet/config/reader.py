@@ -9,7 +9,7 @@ from pathlib import Path
 from lenet.config.packaged import CONFIGURATION, find_packaged, suggestion
 from lenet.config.schema import Config, built, check_known, flattened
 from lenet.config.strict_yaml import parse, read_mapping
-from lenet.system.errors import ConfigError
+from lenet.errors import ConfigError
 from lenet.system.text import clipped
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field
 from typing import Any, Final
 
-from lenet.system.errors import ConfigError
+from lenet.errors import ConfigError
 from lenet.system.text import clipped, listed, nearest
 
 _REJECTED: Final = object()

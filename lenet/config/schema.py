@@ -28,8 +28,8 @@ from lenet.config.sections import (
 from lenet.data.augmentation import max_elastic_alpha
 from lenet.data.catalogue import CATALOGUE, FORMATS, ROLES
 from lenet.data.loader import validation_count
+from lenet.errors import ConfigError
 from lenet.models.specification import Specification
-from lenet.system.errors import ConfigError
 from lenet.system.text import clipped, listed, nearest
 
 # --- The complete configuration ------------------------------------------------------------------
@@ -50,7 +50,7 @@ class Config(Checked):
     0.05
     >>> Config(train=Train(epochs=0))
     Traceback (most recent call last):
-    lenet.system.errors.ConfigError: train.epochs: must be an integer from 1 to 100000, is 0;
+    lenet.errors.ConfigError: train.epochs: must be an integer from 1 to 100000, is 0;
     the default is 8
     """
 

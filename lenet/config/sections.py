@@ -34,6 +34,7 @@ from lenet.config.rules import (
 from lenet.data.catalogue import CATALOGUE
 from lenet.data.degradation import DEGRADATIONS
 from lenet.data.loader import MAX_VALIDATION
+from lenet.errors import ConfigError
 from lenet.models.lenet5 import POOLINGS
 from lenet.models.packaged import MODELS, model_options, packaged_model
 from lenet.models.specification import Entry, Specification, expanded
@@ -42,7 +43,6 @@ from lenet.nn.initializers import INITIALIZERS
 from lenet.nn.scores import SCORES
 from lenet.optim.optimizers import OPTIMIZERS, SGD, Adam
 from lenet.optim.schedules import SCHEDULES, ScheduleOptions
-from lenet.system.errors import ConfigError
 from lenet.system.text import listed
 
 LENET5: Final[dict[str, Any]] = model_options("lenet5")

@@ -18,7 +18,7 @@ from typing import Any, Final, NoReturn, TypeAlias
 import yaml
 from yaml.reader import ReaderError
 
-from lenet.system.errors import ConfigError, SystemFailure
+from lenet.errors import ConfigError, SystemFailure
 from lenet.system.files import open_regular
 
 Value: TypeAlias = "bool | int | float | str | list[Value] | dict[str, Value] | None"
@@ -79,7 +79,7 @@ def parse(text: str) -> Value:
     {'optimizer': {'lr': 0.001, 'name': 'sgd'}}
     >>> parse("a: 1\na: 2")
     Traceback (most recent call last):
-    lenet.system.errors.ConfigError: a: is given twice, on lines 1 and 2; keep one of them
+    lenet.errors.ConfigError: a: is given twice, on lines 1 and 2; keep one of them
     """
     loader = None
     try:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lenet.data.labels import Labels, as_labels, check_labels
 from lenet.data.levels import pictures
 from lenet.data.preprocessing import Preprocessing
-from lenet.system.errors import DataError
+from lenet.errors import DataError
 
 
 def image_array(
@@ -37,7 +37,7 @@ def image_array(
     --------
     >>> image_array(np.zeros((2, 28, 28)), (1, 32, 32))
     Traceback (most recent call last):
-    lenet.system.errors.DataError: images: must be uint8, are float64; give pixel values from 0
+    lenet.errors.DataError: images: must be uint8, are float64; give pixel values from 0
     (background) to 255
     """
     array = _array(images, "images")

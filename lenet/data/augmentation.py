@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet.data.degradation import Degrader
-from lenet.system.errors import ConfigError
+from lenet.errors import ConfigError
 
 BLOCK = 32
 """Images that share a generator and a matrix product; their buffers fit in 1 MB of L2 cache."""

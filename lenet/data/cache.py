@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet.data.idx import read_idx, write_idx_blocks
-from lenet.system.errors import DataError, SystemFailure
+from lenet.errors import DataError, SystemFailure
 
 Blocks = tuple[tuple[int, ...], Iterable[NDArray[np.uint8]]]
 """The shape of an array, and its rows in blocks, in order."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from lenet.system.errors import ConfigError
+from lenet.errors import ConfigError
 
 ROLES = ("train_images", "train_labels", "test_images", "test_labels")
 FORMATS = ("idx", "folder", "npz", "csv")

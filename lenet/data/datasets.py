@@ -32,7 +32,7 @@ from lenet.data.own import Paths, read_own, recognise, what_instead
 from lenet.data.published import read_published
 from lenet.data.reader import Stored
 from lenet.data.strokes import SIZE, load_strokes
-from lenet.system.errors import ConfigError, DataError
+from lenet.errors import ConfigError, DataError
 
 TEST_FRACTION = 0.2
 """Share of each class that is the test set, if the data are one set."""

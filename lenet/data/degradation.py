@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.system.errors import ConfigError
+from lenet.errors import ConfigError
 
 Float = NDArray[np.float32]
 """Images (C,H,W,n): the difference of each level from the background, positive for ink."""

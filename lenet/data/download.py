@@ -19,7 +19,7 @@ from queue import Empty, Queue
 from threading import Event, Thread
 from typing import IO, TypeVar
 
-from lenet.system.errors import DataError, SystemFailure
+from lenet.errors import DataError, SystemFailure
 from lenet.system.lock import lock
 from lenet.system.terminal import supports_progress_bar
 

@@ -23,7 +23,7 @@ from lenet.data.imagefile import read_images
 from lenet.data.labels import first_names
 from lenet.data.pixels import as_uint8, fitted
 from lenet.data.reader import Stored
-from lenet.system.errors import DataError
+from lenet.errors import DataError
 from lenet.system.terminal import supports_progress_bar
 
 EXTENSIONS = frozenset(

@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.system.errors import DataError
+from lenet.errors import DataError
 from lenet.system.files import open_regular, reading, replacing
 
 TYPES: dict[int, np.dtype[Any]] = {

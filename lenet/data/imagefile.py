@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from lenet.data.idx import GZIP_MAGIC, TYPES, read_idx
 from lenet.data.levels import pictures
 from lenet.data.npy import NPY_MAGIC, read_npy
-from lenet.system.errors import DataError, ImageError, LenetError, SystemFailure
+from lenet.errors import DataError, ImageError, LenetError, SystemFailure
 from lenet.system.extras import require
 from lenet.system.files import open_regular
 

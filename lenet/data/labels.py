@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.system.errors import DataError
+from lenet.errors import DataError
 
 Labels: TypeAlias = NDArray[Any]
 """Class indices (N,), uint8 or uint16."""

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.system.errors import DataError
+from lenet.errors import DataError
 
 Levels: TypeAlias = tuple[float, float]
 """The two numbers that are stored as 0 and 255."""

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from lenet.arrays import Array
 from lenet.data.augmentation import Distorter
 from lenet.data.mapped import release
 from lenet.data.pool import Pool
 from lenet.data.preprocessing import Preprocessing, image_shape
-from lenet.nn.im2col import Array
-from lenet.system.errors import ConfigError
+from lenet.errors import ConfigError
 
 # The order of the blocks is shuffled, and the order within each block: data that do not fit into
 # memory are read block by block. 300,000 images like MNIST's are one block.

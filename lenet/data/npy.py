@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from lenet.data.idx import MAX_INFLATION
 from lenet.data.reader import Stored
-from lenet.system.errors import DataError
+from lenet.errors import DataError
 from lenet.system.files import reading
 
 NPY_MAGIC = b"\x93NUMPY"

@@ -18,7 +18,7 @@ from lenet.data.lookup import listed, own_files
 from lenet.data.npy import NPY_MAGIC, SAVEZ, read_npy, read_npz
 from lenet.data.reader import Stored
 from lenet.data.table import read_table
-from lenet.system.errors import ConfigError, DataError
+from lenet.errors import ConfigError, DataError
 
 ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"}
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from lenet.nn.im2col import Array
-from lenet.system.errors import DataError
+from lenet.arrays import Array
+from lenet.errors import DataError
 
 
 @dataclass(frozen=True)

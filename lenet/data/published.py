@@ -24,7 +24,7 @@ from lenet.data.download import MAX_BUNDLE, NotFetched, download_files
 from lenet.data.idx import GZIP_MAGIC, REMEDY, header, read_idx
 from lenet.data.lookup import find_published, folders, similar
 from lenet.data.reader import Stored
-from lenet.system.errors import ConfigError, DataError, LenetError, SystemFailure
+from lenet.errors import ConfigError, DataError, LenetError, SystemFailure
 from lenet.system.files import replacing
 
 Files = dict[str, tuple[Path, NDArray[Any]]]  # path and content, by role

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet.data.idx import read_idx, write_idx
-from lenet.system.errors import DataError, SystemFailure
+from lenet.errors import DataError, SystemFailure
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from lenet.data.cache import Blocks, cached
 from lenet.data.labels import first_names
 from lenet.data.reader import Stored
-from lenet.system.errors import DataError
+from lenet.errors import DataError
 from lenet.system.files import reading
 
 LABEL_NAMES = ("label", "labels", "class", "target", "y", "digit")

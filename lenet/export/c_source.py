@@ -12,6 +12,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from lenet.arrays import Array, Shape
+from lenet.errors import ConfigError
 from lenet.export.c_frame import Code, c_files, c_rows, functions_of
 from lenet.export.exported import (
     ExportedNetwork,
@@ -24,8 +26,7 @@ from lenet.export.exported import (
 from lenet.nn.activations import Activation, Function, LeCunTanh, ReLU, Sigmoid, Tanh
 from lenet.nn.convolution import Convolution
 from lenet.nn.dropout import Dropout
-from lenet.nn.im2col import Array
-from lenet.nn.layer import Layer, Shape
+from lenet.nn.layer import Layer
 from lenet.nn.linear import Linear
 from lenet.nn.normalisation import BatchNormalization
 from lenet.nn.pooling import AveragePooling, MaxPooling
@@ -33,7 +34,6 @@ from lenet.nn.rbf import RBF
 from lenet.nn.subsampling import Subsampling
 from lenet.nn.transposed import TransposedConvolution
 from lenet.nn.unpooling import RepeatUnpooling
-from lenet.system.errors import ConfigError
 
 MAX_WEIGHTS: Final = 4_000_000  # a C file of some 50 MB
 TOLERANCE: Final = 1e-4  # of scores in the self-test, relative to the largest if above 1

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from lenet.arrays import Array
+from lenet.errors import DataError, GateFailed, LenetError, SystemFailure
 from lenet.export.onnx_file import read_onnx
 from lenet.export.onnx_model import DTYPES, TOLERANCE
-from lenet.nn.im2col import Array
-from lenet.system.errors import DataError, GateFailed, LenetError, SystemFailure
 from lenet.system.extras import require
 
 

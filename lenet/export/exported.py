@@ -12,17 +12,17 @@ from typing import Final
 
 import numpy as np
 
+from lenet.arrays import Array
 from lenet.data.preprocessing import Preprocessing
 from lenet.data.strokes import draw
+from lenet.errors import ConfigError
 from lenet.nn.convolution import Convolution
-from lenet.nn.im2col import Array
 from lenet.nn.layer import Layer
 from lenet.nn.network import Network
 from lenet.nn.normalisation import BatchNormalization
 from lenet.nn.pooling import AveragePooling
-from lenet.system.errors import ConfigError
-from lenet.training.checkpoint import Checkpoint
-from lenet.training.restore import plain_network
+from lenet.train.checkpoint import Checkpoint
+from lenet.train.restore import plain_network
 
 GREY_SIZE: Final = 28  # of MNIST and its relatives
 DIGITS: Final = tuple("0123456789")

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any, Final
 
-from lenet.system.errors import DataError
+from lenet.errors import DataError
 from lenet.system.extras import require
 from lenet.system.files import open_regular, reading
 

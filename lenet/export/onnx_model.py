@@ -21,7 +21,9 @@ from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 
+from lenet.arrays import Array
 from lenet.data.preprocessing import Preprocessing
+from lenet.errors import ConfigError, GateFailed
 from lenet.export.exported import (
     ExportedNetwork,
     average_factors,
@@ -32,7 +34,7 @@ from lenet.export.exported import (
 from lenet.nn.activations import Activation, Function, LeCunTanh, ReLU, Sigmoid, Tanh
 from lenet.nn.convolution import Convolution
 from lenet.nn.dropout import Dropout
-from lenet.nn.im2col import Array, extent
+from lenet.nn.im2col import extent
 from lenet.nn.layer import Layer
 from lenet.nn.linear import Linear
 from lenet.nn.normalisation import BatchNormalization
@@ -41,7 +43,6 @@ from lenet.nn.rbf import RBF
 from lenet.nn.subsampling import Subsampling
 from lenet.nn.transposed import TransposedConvolution
 from lenet.nn.unpooling import MaxUnpooling, RepeatUnpooling
-from lenet.system.errors import ConfigError, GateFailed
 from lenet.system.extras import require
 from lenet.version import __version__
 

@@ -19,16 +19,16 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet.arrays import Array
 from lenet.data.preprocessing import image_shape
+from lenet.errors import ConfigError, DataError
 from lenet.export.exported import ExportedNetwork, is_one_patch, not_exported
 from lenet.nn.activations import Activation, ReLU
 from lenet.nn.convolution import Convolution
 from lenet.nn.dropout import Dropout
-from lenet.nn.im2col import Array
 from lenet.nn.layer import Layer
 from lenet.nn.linear import Linear
 from lenet.nn.pooling import AveragePooling, MaxPooling
-from lenet.system.errors import ConfigError, DataError
 
 Integers = NDArray[np.int64]
 Kind = Literal["weighted", "max_pooling", "average_pooling"]

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from lenet.arrays import Array
 from lenet.config.schema import Config
 from lenet.data.preprocessing import Preprocessing
+from lenet.errors import ConfigError, DataError
 from lenet.models.specification import Specification
-from lenet.nn.im2col import Array
-from lenet.system.errors import ConfigError, DataError
-from lenet.training.checkpoint import Checkpoint, facts
+from lenet.train.checkpoint import Checkpoint, facts
 
 
 def imported_checkpoint(

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from lenet.arrays import Shape
 from lenet.importing.integers import integers
 from lenet.importing.onnx_graph import Node
 from lenet.importing.translation import MAX_ACTIVATIONS, Edges, Translation
-from lenet.nn.layer import Shape
 
 
 def edges_of(

@@ -8,17 +8,17 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from lenet.arrays import Array
+from lenet.errors import ConfigError, DataError, LenetError
 from lenet.export.onnx_file import read_onnx
 from lenet.importing.checkpoint import imported_checkpoint
 from lenet.importing.onnx_graph import chain_of
 from lenet.importing.operators import translated
 from lenet.importing.translation import Translation
 from lenet.models.specification import Specification, expanded
-from lenet.nn.im2col import Array
-from lenet.system.errors import ConfigError, DataError, LenetError
 from lenet.system.extras import require
-from lenet.training.checkpoint import Checkpoint
-from lenet.training.restore import plain_network
+from lenet.train.checkpoint import Checkpoint
+from lenet.train.restore import plain_network
 
 IMAGES: Final = 3  # of noise, for the comparison
 TOLERANCE: Final = 1e-4  # of scores, relative to the largest where that is above 1

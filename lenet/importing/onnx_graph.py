@@ -14,8 +14,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from lenet.nn.im2col import Array
-from lenet.system.errors import DataError
+from lenet.arrays import Array
+from lenet.errors import DataError
 from lenet.system.extras import require
 from lenet.system.files import open_regular
 from lenet.system.text import clipped

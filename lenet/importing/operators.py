@@ -10,12 +10,12 @@ from typing import Final
 
 import numpy as np
 
+from lenet.arrays import Array
 from lenet.importing.affine import EPSILON, simplified
 from lenet.importing.images import edges_of, global_pooling, pad, pooling, reduction
 from lenet.importing.onnx_graph import FLOATS, Chain, Node
 from lenet.importing.order import flatten, reshape, squeeze, transpose, unsqueeze
 from lenet.importing.translation import Translation, image_of
-from lenet.nn.im2col import Array
 
 
 def translated(chain: Chain, scale: float | None, shift: float | None) -> Translation:

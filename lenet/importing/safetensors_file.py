@@ -19,9 +19,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from lenet.nn.im2col import Array
-from lenet.nn.layer import Shape
-from lenet.system.errors import DataError
+from lenet.arrays import Array, Shape
+from lenet.errors import DataError
 from lenet.system.files import open_regular, reading
 from lenet.system.text import clipped
 

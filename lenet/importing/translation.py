@@ -19,11 +19,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet.arrays import Array, Shape
+from lenet.errors import ConfigError, DataError
 from lenet.importing.onnx_graph import Chain, Node
 from lenet.models.specification import build_layers, entry_of
-from lenet.nn.im2col import Array
-from lenet.nn.layer import Shape
-from lenet.system.errors import ConfigError, DataError
 
 MAX_ACTIVATIONS: Final = 1 << 21  # numbers of a layer's output, for one image
 MAX_WEIGHTS: Final = 1 << 27

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet.data.preprocessing import Preprocessing
+from lenet.errors import ConfigError
 from lenet.inspect.layers import find_layer
 from lenet.nn.network import Network
-from lenet.system.errors import ConfigError
 
 BATCH: Final = 256
 

@@ -19,10 +19,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet.arrays import Array
 from lenet.data.pixels import for_display
-from lenet.nn.im2col import Array
+from lenet.errors import ConfigError
 from lenet.system.colours import NEGATIVE, POSITIVE, ZERO
-from lenet.system.errors import ConfigError
 from lenet.system.extras import require
 from lenet.system.files import replacing
 from lenet.system.text import printable

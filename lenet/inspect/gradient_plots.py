@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from lenet.arrays import Array
 from lenet.inspect.figures import (
     FRAMES,
     explain,
@@ -24,7 +25,6 @@ from lenet.inspect.figures import (
 )
 from lenet.inspect.sheets import draw_sheet, name_classes, sheet_height
 from lenet.inspect.winners import Winners
-from lenet.nn.im2col import Array
 from lenet.system.colours import WORDS
 
 PER_ROW: Final = 8

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet.inspect.figures import new_figure, plain_text, show_raw
-from lenet.training.mistakes import Mistake
+from lenet.train.mistakes import Mistake
 
 SAMPLES: Final = 14  # images in a row
 

@@ -11,7 +11,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet.arrays import Array
 from lenet.data.datasets import Split
+from lenet.errors import ConfigError, ImageError
 from lenet.inspect import (
     catalogue,
     gradient_plots,
@@ -24,15 +26,13 @@ from lenet.inspect import (
     units,
     winners,
 )
-from lenet.nn.im2col import Array
 from lenet.nn.network import Network
 from lenet.predict.preparation import Preparation
-from lenet.system.errors import ConfigError, ImageError
 from lenet.system.registry import lookup
-from lenet.training.checkpoint import Checkpoint
-from lenet.training.evaluation import evaluate_probabilities
-from lenet.training.mistakes import predict_split
-from lenet.training.restore import load_images, plain_network
+from lenet.train.checkpoint import Checkpoint
+from lenet.train.evaluation import evaluate_probabilities
+from lenet.train.mistakes import predict_split
+from lenet.train.restore import load_images, plain_network
 
 MAX_UNITS: Final = 4  # units of a layer in the plot of deconvolution
 MAX_FIELDS: Final = 7  # layers in the plot of receptive fields

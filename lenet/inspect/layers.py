@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from lenet.arrays import Array
+from lenet.errors import ConfigError
 from lenet.nn.convolution import Convolution
-from lenet.nn.im2col import Array
 from lenet.nn.layer import Layer
 from lenet.nn.linear import Linear
 from lenet.nn.network import Network
 from lenet.nn.pooling import MaxPooling, Pooling
 from lenet.nn.rbf import RBF
 from lenet.nn.subsampling import Subsampling
-from lenet.system.errors import ConfigError
 
 INPUT = "input"
 """The name of the network's input, beside the names of its layers."""

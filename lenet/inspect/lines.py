@@ -7,10 +7,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet.arrays import Array
 from lenet.inspect.layers import activations
 from lenet.nn.activations import Activation
 from lenet.nn.convolution import Convolution
-from lenet.nn.im2col import Array
 from lenet.nn.network import Network
 from lenet.nn.pooling import AveragePooling, MaxPooling
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from lenet.arrays import Array
 from lenet.inspect.figures import (
     FRAMES,
     colour_spines,
@@ -23,7 +24,7 @@ from lenet.inspect.figures import (
     write_numbers,
 )
 from lenet.inspect.products import Product, places_to_mark
-from lenet.nn.im2col import Array, extent
+from lenet.nn.im2col import extent
 from lenet.system.colours import WORDS
 
 Place = tuple[int, int]

@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet.arrays import Array
 from lenet.data.preprocessing import Preprocessing
 from lenet.inspect.embedding import embedding as reduced
 from lenet.inspect.figures import (
@@ -31,12 +32,11 @@ from lenet.inspect.layers import activations, find_convolution, last_hidden
 from lenet.inspect.lines import SOBEL, line_responses
 from lenet.inspect.sheets import MAX_TILES, draw_sheet, name_classes, sheet_height
 from lenet.nn.activations import Activation
-from lenet.nn.im2col import Array
 from lenet.nn.losses import softmax
 from lenet.nn.network import Network
 from lenet.system.colours import WORDS
-from lenet.training.calibration import BINS
-from lenet.training.metrics import Evaluation
+from lenet.train.calibration import BINS
+from lenet.train.metrics import Evaluation
 
 CLASS_COLOURS: Final = (
     *("#1f5fa8", "#c4500a", "#1b7f3b", "#b0358a", "#8a8400"),

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from lenet.arrays import Array
 from lenet.inspect.figures import (
     FRAMES,
     colour_spines,
@@ -23,7 +24,7 @@ from lenet.inspect.figures import (
     write_numbers,
 )
 from lenet.inspect.products import BackwardProduct, places_to_mark
-from lenet.nn.im2col import Array, extent
+from lenet.nn.im2col import extent
 from lenet.system.colours import WORDS
 
 

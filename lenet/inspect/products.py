@@ -7,9 +7,10 @@ from math import prod
 
 import numpy as np
 
+from lenet.arrays import Array
 from lenet.inspect.layers import find_convolution, gradients, input_of
 from lenet.nn.convolution import Convolution
-from lenet.nn.im2col import Array, col2im, extent, im2col, pad
+from lenet.nn.im2col import col2im, extent, im2col, pad
 from lenet.nn.network import Network
 
 

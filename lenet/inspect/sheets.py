@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from lenet.arrays import Array
 from lenet.inspect.figures import (
     largest,
     number_tiles,
@@ -19,7 +20,6 @@ from lenet.inspect.figures import (
     tiles,
     write_numbers,
 )
-from lenet.nn.im2col import Array
 
 MAX_TILES: Final = 16  # maps, filters or channels in one figure
 STRIP: Final = 0.25  # height of a vector, in inches

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from lenet.arrays import Array
 from lenet.inspect.figures import (
     FRAMES,
     colour_spines,
@@ -24,7 +25,6 @@ from lenet.inspect.figures import (
 )
 from lenet.inspect.layers import activations
 from lenet.inspect.units import Unit, gradient, project
-from lenet.nn.im2col import Array
 from lenet.nn.network import Network
 from lenet.system.colours import WORDS
 

@@ -24,16 +24,16 @@ from math import ceil, floor
 
 import numpy as np
 
+from lenet.arrays import Array
+from lenet.errors import ConfigError
 from lenet.inspect.layers import activations, find_layer
 from lenet.nn.activations import Activation, ReLU
 from lenet.nn.convolution import Convolution
-from lenet.nn.im2col import Array
 from lenet.nn.layer import Layer, Rational
 from lenet.nn.network import Network
 from lenet.nn.pooling import Pooling
 from lenet.nn.transposed import TransposedConvolution
 from lenet.nn.unpooling import MaxUnpooling
-from lenet.system.errors import ConfigError
 
 
 @dataclass(frozen=True)

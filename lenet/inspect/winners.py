@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lenet.arrays import Array
 from lenet.inspect.layers import INPUT, find_max_pooling, gradients, input_of
-from lenet.nn.im2col import Array
 from lenet.nn.network import Network
 from lenet.nn.pooling import MaxPooling
 

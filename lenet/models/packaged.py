@@ -6,9 +6,9 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from lenet.errors import ConfigError
 from lenet.models import caffe_lenet, lenet5, lenet5_1998
 from lenet.models.specification import Specification
-from lenet.system.errors import ConfigError
 from lenet.system.registry import lookup
 from lenet.system.text import listed
 

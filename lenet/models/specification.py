@@ -21,13 +21,14 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike
 
+from lenet.arrays import Shape
+from lenet.errors import ConfigError
 from lenet.models.registry import LAYERS, LayerType
 from lenet.nn.activations import FUNCTIONS
 from lenet.nn.gemm import DEFAULT_BLOCK
-from lenet.nn.layer import Layer, Shape
+from lenet.nn.layer import Layer
 from lenet.nn.network import Network
 from lenet.nn.pooling import MaxPooling
-from lenet.system.errors import ConfigError
 from lenet.system.registry import lookup
 from lenet.system.text import clipped, listed, nearest
 
@@ -131,7 +132,7 @@ def expanded(entries: object) -> tuple[Entry, ...]:
     {'type': 'linear', 'name': 'F3', 'units': 10}
     >>> expanded([{"type": "linear", "unit": 10}])
     Traceback (most recent call last):
-    lenet.system.errors.ConfigError: model.layers[1]: unit: unknown option of linear;
+    lenet.errors.ConfigError: model.layers[1]: unit: unknown option of linear;
     did you mean units?
     """
     if not isinstance(entries, list | tuple) or not entries:

@@ -12,8 +12,8 @@ from abc import ABC, abstractmethod
 import numpy as np
 from numpy.typing import DTypeLike
 
-from lenet.nn.im2col import Array
-from lenet.nn.layer import Layer, Shape
+from lenet.arrays import Array, Shape
+from lenet.nn.layer import Layer
 from lenet.system.registry import lookup
 
 

@@ -26,10 +26,11 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from lenet.arrays import Array, Padding, Pair, Shape, shortest
 from lenet.nn.gemm import DEFAULT_BLOCK, block_count, column_blocks
-from lenet.nn.im2col import Array, Padding, Pair, add_windows, extent, shortest, windows
+from lenet.nn.im2col import add_windows, extent, windows
 from lenet.nn.initializers import Fan
-from lenet.nn.layer import Multipliers, Shape, TrainedLayer
+from lenet.nn.layer import Multipliers, TrainedLayer
 
 Table: TypeAlias = Sequence[Sequence[int]]
 

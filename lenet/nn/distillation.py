@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lenet.nn.im2col import Array
+from lenet.arrays import Array
 
 
 class Distillation:

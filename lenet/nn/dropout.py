@@ -19,8 +19,8 @@ from math import prod
 import numpy as np
 from numpy.typing import DTypeLike
 
-from lenet.nn.im2col import Array
-from lenet.nn.layer import Layer, Shape
+from lenet.arrays import Array, Shape
+from lenet.nn.layer import Layer
 from lenet.nn.randomness import PER_COUNT
 
 

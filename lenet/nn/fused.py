@@ -40,11 +40,11 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import DTypeLike
 
+from lenet.arrays import Array, Shape
 from lenet.nn.activations import Activation, Identity
 from lenet.nn.convolution import Convolution
 from lenet.nn.gemm import block_count, column_blocks
-from lenet.nn.im2col import Array
-from lenet.nn.layer import Layer, Shape
+from lenet.nn.layer import Layer
 from lenet.nn.pooling import AveragePooling, MaxPooling, Pooling
 from lenet.nn.unpooling import MaxUnpooling
 

@@ -10,7 +10,7 @@ from the shapes alone, so the same configuration gives the same bits.
 
 from __future__ import annotations
 
-from lenet.nn.im2col import Array
+from lenet.arrays import Array
 
 DEFAULT_BLOCK = 1_000_000
 

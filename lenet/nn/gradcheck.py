@@ -28,12 +28,13 @@ from typing import Any, Final
 
 import numpy as np
 
+from lenet.arrays import Array, Shape
+from lenet.errors import ConfigError
 from lenet.nn.convolution import Convolution
-from lenet.nn.im2col import Array, col2im, im2col
-from lenet.nn.layer import Layer, Shape
+from lenet.nn.im2col import col2im, im2col
+from lenet.nn.layer import Layer
 from lenet.nn.losses import Loss
 from lenet.nn.network import Network
-from lenet.system.errors import ConfigError
 from lenet.system.text import table
 
 TOLERANCE: Final = 1e-6

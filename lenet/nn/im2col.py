@@ -29,73 +29,12 @@ Two layouts of the same matrix:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
-from numpy.typing import NDArray
 
-Array: TypeAlias = NDArray[Any]
-Pair: TypeAlias = int | tuple[int, ...]
-Padding: TypeAlias = int | tuple[int, ...]
-Edges: TypeAlias = tuple[int, int, int, int]
-"""Zeros above, to the left, below and to the right of an image."""
-
-
-def pair(value: Pair, least: int = 0) -> tuple[int, int]:
-    """Return ``value`` as a (vertical, horizontal) pair of integers of at least ``least``.
-
-    Raises
-    ------
-    ValueError
-        Not one or two integers, or below ``least``.
-
-    Examples
-    --------
-    >>> pair(5), pair((3, 1))
-    ((5, 5), (3, 1))
-    """
-    both = value if isinstance(value, tuple | list) else (value, value)
-    whole = all(isinstance(v, int | np.integer) and not isinstance(v, bool) for v in both)
-    if len(both) != 2 or not whole or min(both) < least:
-        raise ValueError(f"must be one or two integers of {least} or more, is {value!r}")
-    return int(both[0]), int(both[1])
-
-
-def padding_edges(padding: Padding) -> Edges:
-    """Return ``padding`` as (top, left, bottom, right).
-
-    Parameters
-    ----------
-    padding
-        A number for all sides, a pair (vertical, horizontal), or all four.
-
-    Raises
-    ------
-    ValueError
-        Not one, two or four integers, or one below 0.
-
-    Examples
-    --------
-    >>> padding_edges(1), padding_edges((2, 0)), padding_edges((0, 0, 1, 1))
-    ((1, 1, 1, 1), (2, 0, 2, 0), (0, 0, 1, 1))
-    """
-    if isinstance(padding, tuple | list) and len(padding) == 4:
-        return (*pair(padding[:2]), *pair(padding[2:]))
-    vertical, horizontal = pair(padding)
-    return vertical, horizontal, vertical, horizontal
-
-
-def shortest(edges: Edges) -> tuple[int, ...]:
-    """Return edges as the pair (vertical, horizontal) where opposite sides are equal.
-
-    Examples
-    --------
-    >>> shortest((1, 2, 1, 2)), shortest((0, 0, 1, 1))
-    ((1, 2), (0, 0, 1, 1))
-    """
-    top, left, bottom, right = edges
-    return (top, left) if (top, left) == (bottom, right) else edges
+from lenet.arrays import Array, Padding, Pair, padding_edges, pair
 
 
 def extent(kernel: tuple[int, int], dilation: tuple[int, int]) -> tuple[int, int]:

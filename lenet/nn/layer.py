@@ -40,23 +40,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike
 
-from lenet.nn.im2col import (
-    Array,
-    Edges,
-    Padding,
-    Pair,
-    extent,
-    output_size,
-    padding_edges,
-    pair,
-)
+from lenet.arrays import Array, Edges, Padding, Pair, Shape, aligned, padding_edges, pair
+from lenet.errors import ConfigError, OrderError
+from lenet.nn.im2col import extent, output_size
 from lenet.nn.initializers import INITIALIZERS, Fan
-from lenet.nn.memory import aligned
 from lenet.nn.randomness import RandomKey
-from lenet.system.errors import ConfigError, OrderError
 from lenet.system.registry import lookup
 
-Shape: TypeAlias = tuple[int, ...]
 Multipliers: TypeAlias = float | tuple[float, ...]
 Rational: TypeAlias = int | Fraction
 Window: TypeAlias = tuple[tuple[Rational, Rational], tuple[Rational, Rational]]

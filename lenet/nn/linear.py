@@ -17,8 +17,8 @@ from math import prod
 import numpy as np
 from numpy.typing import DTypeLike
 
-from lenet.nn.im2col import Array
-from lenet.nn.layer import Multipliers, Shape, TrainedLayer, Window
+from lenet.arrays import Array, Shape
+from lenet.nn.layer import Multipliers, TrainedLayer, Window
 
 
 class Linear(TrainedLayer):

@@ -23,9 +23,9 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import DTypeLike
 
-from lenet.nn.im2col import Array
+from lenet.arrays import Array
+from lenet.errors import DataError, OrderError
 from lenet.nn.layer import Parameter
-from lenet.system.errors import DataError, OrderError
 
 
 class Loss(ABC):

@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from lenet.arrays import Array, Shape
+from lenet.errors import ConfigError, OrderError
 from lenet.nn.fused import fuse
-from lenet.nn.im2col import Array
 from lenet.nn.initializers import INITIALIZERS
-from lenet.nn.layer import Layer, Parameter, Shape
+from lenet.nn.layer import Layer, Parameter
 from lenet.nn.losses import Loss, MAPLoss, SoftmaxCrossEntropy, softmax
 from lenet.nn.randomness import RandomKey
 from lenet.nn.summary import describe, to_table
-from lenet.system.errors import ConfigError, OrderError
 from lenet.system.registry import lookup
 
 

@@ -22,8 +22,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import DTypeLike
 
-from lenet.nn.im2col import Array
-from lenet.nn.layer import Multipliers, Shape, TrainedLayer
+from lenet.arrays import Array, Shape
+from lenet.nn.layer import Multipliers, TrainedLayer
 
 
 class BatchNormalization(TrainedLayer):

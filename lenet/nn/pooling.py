@@ -20,8 +20,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import DTypeLike
 
-from lenet.nn.im2col import Array, Padding, Pair, extent, places, shortest
-from lenet.nn.layer import Layer, Shape
+from lenet.arrays import Array, Padding, Pair, Shape, shortest
+from lenet.nn.im2col import extent, places
+from lenet.nn.layer import Layer
 
 
 class Pooling(Layer):

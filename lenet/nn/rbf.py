@@ -21,8 +21,8 @@ from typing import ClassVar, Final
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from lenet.nn.im2col import Array
-from lenet.nn.layer import Layer, Shape, Window
+from lenet.arrays import Array, Shape
+from lenet.nn.layer import Layer, Window
 from lenet.system.registry import lookup
 
 _DRAWN = """

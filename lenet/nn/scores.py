@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from lenet.nn.im2col import Array
+from lenet.arrays import Array
 
 
 def accuracy(confusion: Array) -> float:

@@ -18,8 +18,9 @@ from math import prod
 import numpy as np
 from numpy.typing import DTypeLike
 
-from lenet.nn.im2col import Array, Pair, places
-from lenet.nn.layer import Multipliers, Shape, TrainedLayer
+from lenet.arrays import Array, Pair, Shape
+from lenet.nn.im2col import places
+from lenet.nn.layer import Multipliers, TrainedLayer
 
 
 class Subsampling(TrainedLayer):

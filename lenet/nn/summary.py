@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import floor
 
+from lenet.arrays import Shape
 from lenet.nn.activations import Activation
-from lenet.nn.layer import Layer, Shape, Window
+from lenet.nn.layer import Layer, Window
 from lenet.system.text import table
 
 

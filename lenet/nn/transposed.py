@@ -16,8 +16,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import DTypeLike
 
-from lenet.nn.im2col import Array, Padding, Pair, add_windows, extent, shortest, windows
-from lenet.nn.layer import Multipliers, Shape, TrainedLayer, Window, transposed
+from lenet.arrays import Array, Padding, Pair, Shape, shortest
+from lenet.nn.im2col import add_windows, extent, windows
+from lenet.nn.layer import Multipliers, TrainedLayer, Window, transposed
 
 
 class TransposedConvolution(TrainedLayer):

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import DTypeLike
 
-from lenet.nn.im2col import Array, Pair
-from lenet.nn.layer import Layer, Shape, Window, transposed
+from lenet.arrays import Array, Pair, Shape
+from lenet.nn.layer import Layer, Window, transposed
 from lenet.nn.pooling import MaxPooling
 
 

@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Final, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from lenet.system.errors import CheckpointError, ConfigError
+from lenet.errors import CheckpointError, ConfigError
 
 Vector: TypeAlias = NDArray[np.floating[Any]]
 Zeros: TypeAlias = Callable[[int, DTypeLike], Vector]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from math import cos, pi
 from typing import Final, TypeAlias
 
-from lenet.system.errors import ConfigError
+from lenet.errors import ConfigError
 
 Schedule: TypeAlias = Callable[[int], float]
 """``(t) -> learning rate``, t = 0, 1, 2 …"""

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import DTypeLike
 
-from lenet.nn.im2col import Array
+from lenet.arrays import Array
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)  # those that request a program to stop
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lenet.system.errors import ConfigError, SystemFailure
+from lenet.errors import ConfigError, SystemFailure
 
 
 class WorkerDied(SystemFailure):

@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 from typing import NoReturn
 
-from lenet.system.errors import ConfigError
+from lenet.errors import ConfigError
 from lenet.system.machine import usable_cores
 
 MIN_IMAGES_PER_WORKER = 16  # a worker with fewer images per batch mostly waits

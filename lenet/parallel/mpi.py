@@ -28,11 +28,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import DTypeLike
 
-from lenet.nn.im2col import Array
+from lenet.arrays import Array
+from lenet.errors import ConfigError, DataError, GateFailed, LenetError, SystemFailure
 from lenet.parallel.launch import abort_job, mpi_rank_and_size
 from lenet.parallel.process_group import Program
 from lenet.parallel.shared_memory import ArrayHandle, SharedArray
-from lenet.system.errors import ConfigError, DataError, GateFailed, LenetError, SystemFailure
 from lenet.system.extras import require
 
 

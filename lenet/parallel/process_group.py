@@ -21,7 +21,7 @@ from typing import Self
 
 import numpy as np
 
-from lenet.nn.im2col import Array
+from lenet.arrays import Array
 from lenet.parallel import spawn
 from lenet.parallel.communicator import SIGNALS, Communicator, SingleProcess
 from lenet.parallel.errors import NotImportable, WorkerDied, WorkersUnavailable

@@ -25,7 +25,7 @@ from typing import Self, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike
 
-from lenet.nn.im2col import Array
+from lenet.arrays import Array
 from lenet.parallel.errors import WorkerDied, WorkersUnavailable
 
 SPIN_SECONDS = 0.001  # how long to poll without sleeping: longer than a step's imbalance

@@ -14,8 +14,8 @@ from multiprocessing import parent_process
 from multiprocessing.connection import Connection
 from typing import Any
 
+from lenet.errors import LenetError
 from lenet.parallel.errors import NotImportable, WorkerDied, WorkersUnavailable
-from lenet.system.errors import LenetError
 
 
 def run_worker(pipe: Connection) -> None:

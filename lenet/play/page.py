@@ -16,18 +16,18 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet.arrays import Array
 from lenet.data.strokes import draw
+from lenet.errors import ConfigError
 from lenet.export.exported import ExportedNetwork, average_factors
 from lenet.nn.activations import FUNCTIONS, Activation
 from lenet.nn.convolution import Convolution
 from lenet.nn.dropout import Dropout
-from lenet.nn.im2col import Array
 from lenet.nn.layer import Layer
 from lenet.nn.linear import Linear
 from lenet.nn.normalisation import BatchNormalization
 from lenet.nn.pooling import AveragePooling, MaxPooling
 from lenet.nn.subsampling import Subsampling
-from lenet.system.errors import ConfigError
 from lenet.system.text import printable
 
 SCRIPTS: Final = (

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lenet.data.folder import EXTENSIONS
-from lenet.system.errors import ImageError
+from lenet.errors import ImageError
 
 ENDINGS = EXTENSIONS | {".npy"}
 

@@ -20,15 +20,15 @@ from numpy.typing import NDArray
 
 from lenet.data.loader import SLICE
 from lenet.data.pixels import Pixels, for_display
+from lenet.errors import DataError, ImageError, LenetError
 from lenet.nn.losses import softmax
 from lenet.predict.finder import MIN_SIZE, Digit
 from lenet.predict.preparation import Preparation, Prepared
 from lenet.predict.thumbnail import Thumbnail, thumbnail
 from lenet.predict.unknown import MIN_PROBABILITY, DigitOrNot, takes
-from lenet.system.errors import DataError, ImageError, LenetError
 from lenet.system.text import printable
-from lenet.training.checkpoint import Checkpoint
-from lenet.training.restore import restore_network
+from lenet.train.checkpoint import Checkpoint
+from lenet.train.restore import restore_network
 
 BATCH = SLICE  # the same products as in evaluation, to the last bit
 PATIENCE = 16  # images that take milliseconds each, before the first results are printed

@@ -37,10 +37,10 @@ from lenet.data.levels import BYTES, as_bytes, measured, pictures
 from lenet.data.measure import TOLERANCE, TrainingImages, image_facts
 from lenet.data.pixels import Pixels, as_uint8, fitted
 from lenet.data.preprocessing import image_shape
+from lenet.errors import ConfigError, DataError, ImageError
 from lenet.predict.finder import Digit, find_digit
 from lenet.predict.redraw import SIZE
-from lenet.system.errors import ConfigError, DataError, ImageError
-from lenet.training.checkpoint import Checkpoint
+from lenet.train.checkpoint import Checkpoint
 
 WAYS: Final = ("auto", "as-is", "fit", "digit")
 

@@ -17,8 +17,8 @@ from lenet.nn.losses import softmax
 from lenet.nn.network import Network
 from lenet.predict.preparation import Preparation
 from lenet.predict.redraw import SIZE
-from lenet.training.checkpoint import Checkpoint, load_checkpoint
-from lenet.training.restore import packaged, restore_network
+from lenet.train.checkpoint import Checkpoint, load_checkpoint
+from lenet.train.restore import packaged, restore_network
 
 FILE = "digit-or-not.npz"
 MIN_PROBABILITY = 0.215

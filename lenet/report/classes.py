@@ -16,8 +16,8 @@ from lenet.report.charts import png
 from lenet.report.page import scrolling
 from lenet.report.parts import note, percent
 from lenet.report.run_summary import RunSummary
-from lenet.training.metrics import ClassScores, Evaluation
-from lenet.training.mistakes import Mistake
+from lenet.train.metrics import ClassScores, Evaluation
+from lenet.train.mistakes import Mistake
 
 ABOUT_MISTAKES = "True class → predicted class, and the probability of the predicted class."
 MANY_CLASSES = 16  # from which the matrix takes the width of the page, with small cells

@@ -8,8 +8,8 @@ from statistics import median
 
 from lenet.report.parts import note, percent, table
 from lenet.report.run_summary import RunSummary
-from lenet.training.events import EpochEvent
-from lenet.training.metrics import Evaluation
+from lenet.train.events import EpochEvent
+from lenet.train.metrics import Evaluation
 
 
 def summary(runs: Sequence[RunSummary]) -> str:

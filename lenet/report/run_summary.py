@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lenet.system.errors import LenetError
+from lenet.errors import LenetError
 from lenet.system.text import printable
-from lenet.training.build import with_data
-from lenet.training.checkpoint import Checkpoint
-from lenet.training.events import EpochEvent
-from lenet.training.log import read_log
-from lenet.training.mistakes import EvaluationWithMistakes, evaluate_with_mistakes
-from lenet.training.restore import read_checkpoint
+from lenet.train.build import with_data
+from lenet.train.checkpoint import Checkpoint
+from lenet.train.events import EpochEvent
+from lenet.train.log import read_log
+from lenet.train.mistakes import EvaluationWithMistakes, evaluate_with_mistakes
+from lenet.train.restore import read_checkpoint
 
 
 @dataclass(frozen=True, eq=False)

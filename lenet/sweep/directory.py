@@ -11,10 +11,10 @@ from typing import Self
 
 from lenet.config.rules import as_yaml
 from lenet.config.schema import Config
+from lenet.errors import CheckpointError, ConfigError, LenetError
 from lenet.sweep.grid import make_plan
 from lenet.sweep.plan import Plan, changes
 from lenet.sweep.task import write_json
-from lenet.system.errors import CheckpointError, ConfigError, LenetError
 from lenet.system.lock import LOCK_FILE, lock_directory
 
 PLAN, STOP = "sweep.json", ".stop"

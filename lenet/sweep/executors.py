@@ -12,10 +12,10 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import TypeAlias
 
+from lenet.errors import ConfigError, SystemFailure
 from lenet.parallel.mpi import load_mpi
 from lenet.parallel.spawn import Context
 from lenet.sweep.task import Result, SweepTask, train_task
-from lenet.system.errors import ConfigError, SystemFailure
 from lenet.system.extras import require
 
 Submit: TypeAlias = Callable[[SweepTask], "Future[Result]"]

@@ -9,10 +9,10 @@ from typing import Any, Final
 from lenet.config.rules import accepted, shown
 from lenet.config.schema import SETTINGS, Config
 from lenet.config.strict_yaml import parse
+from lenet.errors import ConfigError
 from lenet.sweep.plan import Axis, Plan, Range, format_point
-from lenet.system.errors import ConfigError
 from lenet.system.text import clipped
-from lenet.training.run_directory import FREE_TO_CHANGE
+from lenet.train.run_directory import FREE_TO_CHANGE
 
 MAX_RUNS: Final = 10_000
 

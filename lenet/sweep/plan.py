@@ -18,7 +18,7 @@ import numpy as np
 
 from lenet.config.rules import as_yaml
 from lenet.config.schema import Config, differences
-from lenet.training.run_directory import FREE_TO_CHANGE
+from lenet.train.run_directory import FREE_TO_CHANGE
 
 MAX_DRAWS: Final = 1000  # of known points in a row, before the grid counts as exhausted
 MAX_NAME_LENGTH: Final = 100

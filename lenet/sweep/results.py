@@ -11,10 +11,10 @@ from statistics import fmean, stdev
 from typing import Any
 
 from lenet.config.writer import to_yaml
+from lenet.errors import ConfigError, DataError, GateFailed, LenetError, SystemFailure
 from lenet.nn.scores import SCORES
 from lenet.sweep.plan import Plan, Point, SweepRun, format_point, format_value, short_names
 from lenet.sweep.task import Result, write_json
-from lenet.system.errors import ConfigError, DataError, GateFailed, LenetError, SystemFailure
 from lenet.system.files import replacing
 from lenet.system.text import table
 

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 
+from lenet.errors import ConfigError
 from lenet.sweep.executors import Submit
 from lenet.sweep.plan import Plan, SweepRun
 from lenet.sweep.progress import SweepProgress
 from lenet.sweep.task import POLL_SECONDS, Result, SweepTask
-from lenet.system.errors import ConfigError
-from lenet.training.build import build_trainer, for_split, load_split
-from lenet.training.run import signals_to
+from lenet.train.build import build_trainer, for_split, load_split
+from lenet.train.run import signals_to
 
 
 def check_with_data(plan: Plan, data_dir: str | None) -> list[ConfigError]:

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Final, TextIO
 
 from lenet.config.schema import Config
+from lenet.errors import GateFailed, LenetError, SystemFailure
 from lenet.sweep.plan import SweepRun
-from lenet.system.errors import GateFailed, LenetError, SystemFailure
 from lenet.system.files import replacing
-from lenet.training.callbacks import ChanceWarning, Checkpoints, Display
-from lenet.training.events import Callback, Snapshot, StepEvent
-from lenet.training.log import best_epoch, read_log
-from lenet.training.run import run_training
+from lenet.train.callbacks import ChanceWarning, Checkpoints, Display
+from lenet.train.events import Callback, Snapshot, StepEvent
+from lenet.train.log import best_epoch, read_log
+from lenet.train.run import run_training
 
 POLL_SECONDS: Final = 0.25  # between two looks for the stop file
 RESULT: Final = "result.json"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from lenet.system.errors import SystemFailure
+from lenet.errors import SystemFailure
 
 
 def require(module: str, extra: str) -> Any:  # noqa: ANN401 - a module has no better type
@@ -24,7 +24,7 @@ def require(module: str, extra: str) -> Any:  # noqa: ANN401 - a module has no b
     --------
     >>> require("no_such_module", extra="viz")
     Traceback (most recent call last):
-    lenet.system.errors.SystemFailure: no_such_module: is not installed; pip install 'lenet[viz]'
+    lenet.errors.SystemFailure: no_such_module: is not installed; pip install 'lenet[viz]'
     """
     try:
         return import_module(module)

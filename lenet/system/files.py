@@ -20,7 +20,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import IO
 
-from lenet.system.errors import LenetError, SystemFailure
+from lenet.errors import LenetError, SystemFailure
 
 ATTEMPTS, PAUSE = 20, 0.05  # to rename a file on Windows; seconds
 

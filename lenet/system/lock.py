@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-from lenet.system.errors import SystemFailure
+from lenet.errors import SystemFailure
 from lenet.system.files import clean_leftovers
 
 LOCK_FILE = ".lock"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeVar
 
-from lenet.system.errors import ConfigError
+from lenet.errors import ConfigError
 from lenet.system.text import clipped, listed, nearest
 
 T = TypeVar("T")
@@ -32,7 +32,7 @@ def lookup(registry: Mapping[str, T], name: object, key: str) -> T:
     --------
     >>> lookup({"max": max, "sum": sum}, "maxx", key="pooling")
     Traceback (most recent call last):
-    lenet.system.errors.ConfigError: pooling: must be max or sum, is 'maxx'; did you mean max?
+    lenet.errors.ConfigError: pooling: must be max or sum, is 'maxx'; did you mean max?
     """
     if isinstance(name, str) and name in registry:
         return registry[name]

@@ -1,0 +1,276 @@
+"""The callbacks of a training run: progress on the terminal, the log, the checkpoints.
+
+All callbacks receive the same events (:class:`lenet.train.events.Callback`). They are
+independent of each other, and the training loop is independent of all of them.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from lenet.config.schema import Config
+from lenet.data.loader import validation_count
+from lenet.errors import DataError, SystemFailure
+from lenet.system.files import keep_as, replacing
+from lenet.system.terminal import supports_progress_bar
+from lenet.train.checkpoint import Checkpoint, save_checkpoint
+from lenet.train.events import Callback, EpochEvent, Snapshot, StepEvent
+
+COLUMNS = tuple(field.name for field in fields(EpochEvent))
+MIN_STEPS = 50
+STRONG_DECAY = 0.1
+LOW_RATE = 1e-4
+BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
+
+
+def one_line(event: EpochEvent, epochs: int, best: bool, metric: str = "accuracy") -> str:
+    """Return the results of an epoch as a line of text, with the one that decides which is best."""
+    line = (
+        f"epoch {event.epoch:{len(str(epochs))}}/{epochs}  lr {event.lr:<8.3g}"
+        f"  train loss {event.train_loss:.4f} accuracy {event.train_accuracy:.2%}"
+    )
+    if event.val_accuracy is not None:
+        line += f"  validation loss {event.val_loss:.4f} accuracy {event.val_accuracy:.2%}"
+        if metric not in {"loss", "accuracy"}:
+            line += f" {metric.replace('_', ' ')} {event.val_score:.2%}"
+    return f"{line}  {event.images_per_second:,.0f} images/s{'  best' if best else ''}"
+
+
+class Display(Callback):
+    """Prints a progress bar for each epoch, if on a terminal, and one line per epoch.
+
+    ``opening`` returns the first line for a number of workers; it is printed with the first step.
+    ``metric`` is that by which the best epoch is chosen.
+    """
+
+    def __init__(
+        self,
+        epochs: int,
+        opening: Callable[[int], str],
+        file: TextIO | None = None,
+        metric: str = "accuracy",
+    ) -> None:
+        self.epochs, self._opening, self.metric = epochs, opening, metric
+        self.opening = ""
+        self.file = file or sys.stderr
+        self.draws = supports_progress_bar(self.file)
+        self.bar: tqdm[Any] | None = None
+        self.shown = 0.0
+
+    def on_preparation(self, what: str) -> None:
+        self._print(what)
+
+    def on_start(self, workers: int) -> None:
+        self.opening = self._opening(workers)
+
+    def on_step(self, event: StepEvent, snapshot: Snapshot) -> None:
+        if self.opening:
+            self._print(self.opening)
+            self.opening = ""
+        if not self.draws:
+            return
+        if self.bar is None:
+            self.bar = tqdm(
+                total=event.steps_per_epoch,
+                desc=f"epoch {event.epoch}/{self.epochs}",
+                unit="step",
+                file=self.file,
+                leave=False,
+                bar_format=BAR,
+            )
+        done = event.step - (event.epoch - 1) * event.steps_per_epoch
+        now = time.monotonic()
+        if now - self.shown >= self.bar.mininterval or done == event.steps_per_epoch:
+            self.shown = now
+            elapsed = max(self.bar.format_dict["elapsed"], 1e-9)
+            rate = event.images / elapsed
+            self.bar.set_postfix_str(
+                f"loss {event.loss:.4f}, accuracy {event.accuracy:.2%}, {rate:,.0f} images/s",
+                refresh=False,
+            )
+            self.bar.update(done - self.bar.n)
+
+    def on_epoch(self, event: EpochEvent, best: bool, snapshot: Snapshot) -> None:
+        self.close()
+        self._print(one_line(event, self.epochs, best, self.metric))
+
+    def on_stop(self, snapshot: Snapshot) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove the bar."""
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+    def _print(self, line: str) -> None:
+        if self.file is not None:
+            print(line, file=self.file, flush=True)
+
+
+class ChanceWarning(Callback):
+    """Warns, once, if an epoch is no better than always predicting the most frequent class.
+
+    No better is an accuracy within 5 % of the way from the share s of that class to 1; on n
+    validation images also one within 3 standard deviations, 3 √(s (1 − s) / n). A network that
+    learns something, even from noisy labels, exceeds this. The first :data:`MIN_STEPS` steps
+    do not count, unless there are no more.
+
+    Parameters
+    ----------
+    config
+        Of the run; the advice depends on it.
+    say
+        Takes the warning.
+    """
+
+    def __init__(self, config: Config, say: Callable[[str], None]) -> None:
+        self.config, self.say = config, say
+        self.share: float | None = None
+        self.validation = 0
+
+    def on_classes(self, counts: NDArray[np.int64]) -> None:
+        count = int(counts.sum())
+        self.share = float(counts.max() / count)
+        used = min(count, self.config.data.limit or count)
+        self.validation = validation_count(self.config.data.validation, used)
+
+    def on_epoch(self, event: EpochEvent, best: bool, snapshot: Snapshot) -> None:
+        s = self.share
+        if event.step < MIN_STEPS and event.epoch < self.config.train.epochs:
+            return
+        if s is None or event.train_accuracy >= s + 0.05 * (1 - s):
+            return
+        accuracy = event.train_accuracy
+        if event.val_accuracy is not None:
+            accuracy = event.val_accuracy
+            deviation = math.sqrt(s * (1 - s) / max(self.validation, 1))
+            if accuracy >= s + max(0.05 * (1 - s), 3 * deviation):
+                return
+        self.say(
+            f"accuracy is {accuracy:.1%} after epoch {event.epoch}, which is chance: always "
+            f"predicting the most frequent class gives {s:.1%}; {self._advice()}"
+        )
+        self.share = None  # once
+
+    def _advice(self) -> str:
+        optimizer = self.config.optimizer
+        if optimizer.weight_decay >= STRONG_DECAY:
+            return f"lower optimizer.weight_decay, which is {optimizer.weight_decay:g}"
+        if optimizer.lr <= LOW_RATE:
+            return f"raise optimizer.lr, which is {optimizer.lr:g}"
+        return "train longer, change optimizer.lr, or check that images and labels belong together"
+
+
+class Log(Callback):
+    """Writes ``log.jsonl`` and ``log.csv``, one row per epoch.
+
+    When a run is resumed, the rows after its checkpoint are removed: those epochs are repeated.
+    """
+
+    def __init__(self, directory: Path, complete_epochs: int = 0) -> None:
+        self.jsonl, self.csv = directory / "log.jsonl", directory / "log.csv"
+        events = self._read(complete_epochs) if complete_epochs else []
+        with replacing(self.jsonl) as file:
+            file.write("".join(map(_json_row, events)).encode())
+        with replacing(self.csv) as file:
+            file.write((",".join(COLUMNS) + "\n" + "".join(map(_csv_row, events))).encode())
+
+    def on_epoch(self, event: EpochEvent, best: bool, snapshot: Snapshot) -> None:
+        self._append(self.jsonl, _json_row(event))
+        self._append(self.csv, _csv_row(event))
+
+    def _read(self, count: int) -> list[EpochEvent]:
+        """Return the first ``count`` rows, those of the epochs that the checkpoint includes."""
+        try:
+            rows = self.jsonl.read_bytes().splitlines()[:count]
+            events = [EpochEvent(**json.loads(row)) for row in rows]
+        except (FileNotFoundError, ValueError, TypeError):
+            events = []
+        if len(events) < count:
+            raise DataError(
+                f"does not contain the first {count} epochs",
+                remedy="restore it, or start a new run with --overwrite",
+                file=self.jsonl,
+            )
+        return events
+
+    @staticmethod
+    def _append(path: Path, text: str) -> None:
+        try:
+            with path.open("a", encoding="utf-8", newline="") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())  # before the checkpoint that relies on it
+        except OSError as error:
+            raise SystemFailure(
+                f"cannot be written: {error.strerror}",
+                remedy="make room or choose another --output",
+                file=path,
+            ) from error
+
+
+def _json_row(event: EpochEvent) -> str:
+    return json.dumps(asdict(event)) + "\n"
+
+
+def _csv_row(event: EpochEvent) -> str:
+    row = io.StringIO()
+    csv.writer(row, lineterminator="\n").writerow(asdict(event).values())
+    return row.getvalue()
+
+
+class Checkpoints(Callback):
+    """Writes ``last.npz`` after each epoch, at intervals and on a signal; and ``best.npz``.
+
+    ``previous.npz`` is the checkpoint before ``last.npz``, used to resume if the latter is damaged.
+
+    Parameters
+    ----------
+    directory
+        The run directory.
+    every
+        Also save within epochs: every ``every`` steps, or seconds if given as ``"30s"``.
+    """
+
+    def __init__(self, directory: Path, every: int | str | None = None) -> None:
+        self.last, self.best = directory / "last.npz", directory / "best.npz"
+        self.previous = directory / "previous.npz"
+        self.steps = every if isinstance(every, int) else None
+        self.seconds = float(every[:-1]) if isinstance(every, str) else None
+        self.saved = time.monotonic()
+
+    def on_step(self, event: StepEvent, snapshot: Snapshot) -> None:
+        in_steps = self.steps is not None and event.step % self.steps == 0
+        in_time = self.seconds is not None and time.monotonic() - self.saved >= self.seconds
+        if in_steps or in_time:
+            self._save_last(snapshot())
+
+    def on_epoch(self, event: EpochEvent, best: bool, snapshot: Snapshot) -> None:
+        checkpoint = snapshot()
+        if best:
+            save_checkpoint(self.best, checkpoint)
+        self._save_last(checkpoint)
+
+    def on_stop(self, snapshot: Snapshot) -> None:
+        self._save_last(snapshot())
+
+    def _save_last(self, checkpoint: Checkpoint) -> None:
+        if self.last.exists():
+            keep_as(self.last, self.previous)
+        save_checkpoint(self.last, checkpoint)
+        self.saved = time.monotonic()

@@ -1,0 +1,111 @@
+"""Evaluation of checkpoints on a data set: one, or several as an ensemble."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from os import PathLike
+
+import numpy as np
+
+from lenet.config.schema import Config
+from lenet.data.augmentation import Distorter
+from lenet.data.degradation import DEGRADATIONS
+from lenet.data.loader import SLICE, Loader
+from lenet.errors import ConfigError
+from lenet.parallel.communicator import SingleProcess
+from lenet.train.build import build_distorter, split_indices
+from lenet.train.checkpoint import Checkpoint
+from lenet.train.evaluation import evaluate, evaluate_probabilities, probabilities
+from lenet.train.metrics import Evaluation
+from lenet.train.restore import load_images, restore_network
+
+
+def evaluate_checkpoints(
+    checkpoints: Sequence[Checkpoint],
+    split: str,
+    config: Config | None = None,
+    directory: str | PathLike[str] | None = None,
+    views: int = 0,
+    *,
+    warn: Callable[[str], None] = warnings.warn,
+) -> tuple[Evaluation, tuple[str, ...]]:
+    """Evaluate a checkpoint, or several as an ensemble, on a split of a data set.
+
+    Parameters
+    ----------
+    checkpoints
+        One, or several whose probabilities are averaged; each uses its own preprocessing.
+    split
+        ``test``, ``train`` (without the validation images) or ``validation``.
+    config
+        The configuration of the data set; by default that of the first checkpoint.
+    directory
+        Searched first for the data files.
+    views
+        Test-time augmentation: the number of distorted views per image, in addition to the plain
+        one, whose probabilities are averaged. They use half the affine ranges of the training.
+
+    warn
+        Takes a line about what is not an error but should be known.
+
+    Returns
+    -------
+    The evaluation and the class names.
+
+    Raises
+    ------
+    ConfigError
+        The classes of the networks or of the data differ, or the split has no images.
+    """
+    config = config or checkpoints[0].config
+    for other in checkpoints[1:]:
+        if other.class_names != checkpoints[0].class_names:
+            raise ConfigError(
+                "the networks of an ensemble have different classes",
+                remedy="give checkpoints of the same data set",
+                key="model.classes",
+            )
+    part = "test" if split == "test" else "train"
+    found = load_images(checkpoints[0], part, config, directory, warn=warn)
+    chosen = split_indices(config, split, len(found.images))
+
+    def loader(checkpoint: Checkpoint, distorter: Distorter | None = None) -> Loader:
+        return Loader(
+            found.images,
+            found.labels,
+            batch_size=SLICE,
+            preprocessing=checkpoint.preprocessing,
+            dtype=checkpoint.config.train.precision,
+            distorter=distorter,
+            **chosen,
+        )
+
+    if len(checkpoints) == 1 and not views:
+        network = restore_network(checkpoints[0])
+        return evaluate(network, loader(checkpoints[0]), SingleProcess()), found.class_names
+    predicted = []
+    for checkpoint in checkpoints:
+        network = restore_network(checkpoint)
+        predicted.append(probabilities(network, loader(checkpoint)))
+        if views:
+            distorted = loader(checkpoint, _view(checkpoint))
+            # Each epoch has different distortions.
+            predicted += [probabilities(network, distorted, epoch) for epoch in range(views)]
+    labels = np.concatenate([batch.labels.copy() for batch in loader(checkpoints[0]).epoch()])
+    return evaluate_probabilities(np.mean(predicted, axis=0), labels), found.class_names
+
+
+def _view(checkpoint: Checkpoint) -> Distorter:
+    """Return the distortion for test-time augmentation: half the affine ranges of the training."""
+    others = dict.fromkeys(("elastic_alpha", *DEGRADATIONS), 0.0)
+    augment = replace(checkpoint.config.augment, **others)
+    distorter = build_distorter(augment, checkpoint.preprocessing, strength=0.5)
+    if distorter is None:
+        raise ConfigError(
+            "needs a network that was trained with distortions",
+            remedy="leave it out, or train with augment.rotation and the like",
+            key="--tta",
+        )
+    return distorter

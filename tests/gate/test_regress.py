@@ -1,0 +1,786 @@
+"""The regression gate: what it catches, what passes, its files and its command."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from scripted import load_script
+from tiny import bars, write_bars
+
+from lenet.cli import main
+from lenet.config.limits import LIMITS as LIMIT_KEYS
+from lenet.config.limits import Tolerances
+from lenet.config.reader import load_config
+from lenet.config.schema import SETTINGS, Config, differences
+from lenet.data.datasets import Split
+from lenet.errors import ConfigError, DataError
+from lenet.gate import clock, history, measure
+from lenet.gate.baseline import Baseline, find_baseline, machine, read_baseline, write_baseline
+from lenet.gate.compare import Check, check_limits, compare, fast_enough
+from lenet.gate.gate import record, run_gate
+from lenet.gate.measure import Measurement
+from lenet.gate.page import to_html
+from lenet.gate.tolerances import TASK_LIMITS, adjusted
+from lenet.gate.trend import Trend, to_markdown, trends
+from lenet.gate.verdict import Verdict
+from lenet.train.trainer import Trainer
+
+LIMITS = Tolerances(
+    min_accuracy=0.5,
+    max_loss=1.0,
+    accuracy_drop=0.02,
+    curve_rise=3.0,
+    slowdown=0.9,
+    slowdown_busy=0.9,
+)
+TINY = {
+    "data.validation": 60,
+    "model.classes": 3,
+    "model.channels": [4, 6],
+    "model.units": [20, 12],
+    "train.epochs": 3,
+    "train.batch_size": 16,
+    "train.average": 0.8,
+    "optimizer.lr": 0.01,
+}
+MEASURED = Measurement(
+    accuracy=0.9,
+    loss=0.3,
+    first_losses=(2.3,) * 10,
+    curve=tuple(np.linspace(2, 0.3, 20)),
+    gradient_error=1e-9,
+    identity_error=1e-15,
+    images_per_gflop=200.0,
+    images_per_second=20_000.0,
+    sgemm_gflops=100.0,
+    wait_fraction=0.0,
+    reproducible=True,
+    data_sha256="d" * 64,
+    bits_sha256="b" * 64,
+)
+HERE = {"processor": "one", "numpy": "2.4", "python": "3.12", "threads": "1"}
+BASELINE = Baseline(Config(), HERE, MEASURED, Tolerances())
+
+
+def failed(measurement: Measurement, here: dict = HERE) -> list[str]:
+    return names(compare(BASELINE.config, measurement, BASELINE, here))
+
+
+def names(checks: list[Check]) -> list[str]:
+    return [check.name for check in checks if check.passed is False]
+
+
+# --- Comparing ----------------------------------------------------------------------------------
+
+
+def test_an_equal_measurement_passes():
+    assert failed(MEASURED) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [
+        ({"accuracy": 0.889}, ["accuracy vs baseline"]),
+        ({"accuracy": 0.84}, ["accuracy", "accuracy vs baseline"]),
+        ({"loss": 0.316}, ["loss vs baseline"]),
+        ({"loss": math.nan}, ["loss", "loss vs baseline"]),
+        ({"first_losses": (2.3,) * 9 + (2.33,)}, ["first 10 losses vs baseline"]),
+        ({"first_losses": (2.3,) * 9}, ["first 10 losses vs baseline"]),
+        ({"curve": (*MEASURED.curve[:19], 0.27)}, ["loss curve vs baseline"]),
+        ({"curve": (0.0,) * 20}, ["loss curve vs baseline"]),
+        ({"gradient_error": 2e-6}, ["gradient error"]),
+        ({"gradient_error": math.nan}, ["gradient error"]),
+        ({"identity_error": 1e-9}, ["identity error"]),
+        ({"reproducible": False}, ["reproducibility"]),
+        ({"data_sha256": "e" * 64}, ["data checksum"]),
+        ({"bits_sha256": "e" * 64}, ["training checksum"]),
+        ({"images_per_gflop": 200 / 1.3}, ["images per GFLOP vs baseline"]),
+    ],
+)
+def test_each_check_fails_for_its_own_change(change: dict, names: list[str]):
+    assert failed(replace(MEASURED, **change)) == names
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"accuracy": 1.0}, {"loss": 0.01}, {"images_per_gflop": 1000.0}, {"images_per_gflop": 178.0}],
+)
+def test_better_and_slightly_slower_pass(change: dict):
+    assert failed(replace(MEASURED, **change)) == []
+
+
+def test_on_another_machine_bits_are_not_compared_and_speed_has_a_wider_tolerance():
+    other = {**HERE, "processor": "two"}
+    assert failed(replace(MEASURED, bits_sha256="e" * 64, images_per_gflop=101.0), here=other) == []
+    assert failed(replace(MEASURED, images_per_gflop=99.0), here=other) != []
+    checks = compare(Config(), MEASURED, BASELINE, other)
+    skipped = [check for check in checks if check.passed is None]
+    assert [check.name for check in skipped] == ["data checksum", "training checksum"]
+    assert all("other processor" in check.tolerance for check in skipped)
+    assert "not compared" in Verdict(checks, MEASURED, Tolerances(), other, 1.0).to_table()
+    assert "other processor" in checks[-1].tolerance
+
+
+def test_other_kernels_of_openblas_are_another_machine(monkeypatch):
+    monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)
+    here = machine()
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Prescott")
+    assert {key for key, value in machine().items() if here[key] != value} == {"blas"}
+
+
+def test_on_a_busy_machine_speed_has_a_wider_tolerance():
+    """A baseline from a busy machine does not widen the tolerance on a quiet one."""
+    assert failed(replace(MEASURED, images_per_gflop=175.0, wait_fraction=0.4)) == []
+    assert failed(replace(MEASURED, images_per_gflop=173.0, wait_fraction=0.4)) != []
+    assert failed(replace(MEASURED, images_per_gflop=175.0, wait_fraction=0.1)) != []
+    busy = replace(BASELINE, measurement=replace(MEASURED, wait_fraction=0.9))
+    assert fast_enough(busy, HERE) == fast_enough(BASELINE, HERE)
+
+
+def test_another_python_does_not_widen_the_tolerance_of_the_speed():
+    other = {**HERE, "python": "3.14"}
+    assert failed(replace(MEASURED, images_per_gflop=150.0), here=other) != []
+
+
+def test_a_changed_configuration_is_named():
+    config = Config().with_values({"optimizer.lr": 0.025, "output.dir": "elsewhere"})
+    (check, *_) = compare(config, MEASURED, BASELINE, HERE)
+    assert (check.passed, check.measured) == (False, "optimizer.lr")
+
+
+# --- Measuring ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def split() -> Split:
+    return Split(*bars(300, seed=1), ("top", "middle", "bottom"))
+
+
+@pytest.fixture(scope="module")
+def config() -> Config:
+    return Config().with_values(TINY)
+
+
+@pytest.fixture(scope="module")
+def baseline(config: Config, split: Split) -> Baseline:
+    verdict = run_gate(config, split, LIMITS)
+    assert verdict.failed == []
+    assert verdict.measurement is not None
+    return Baseline(config, verdict.machine, verdict.measurement, LIMITS)
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    return load_script("regress-check")
+
+
+@pytest.fixture(scope="module")
+def sound(script, tmp_path_factory):
+    """The gate as a command, and a baseline made by the sound code."""
+    place = tmp_path_factory.mktemp("sound")
+    keys = {**write_bars(place), **TINY, "train.epochs": 10, "optimizer.lr": 0.003}
+    (place / "tiny.yaml").write_text(nested(keys), encoding="utf-8")
+    gate, baseline = script.Gate(place / "tiny.yaml", None), place / "baseline.json"
+    write_baseline(baseline, replace(BASELINE, tolerances=LIMITS))
+    assert gate(baseline, "--update").failed == []
+    return gate, baseline
+
+
+def test_sound_code_passes_its_own_baseline(config, split, baseline):
+    assert run_gate(config, split, baseline).failed == []
+
+
+def test_the_measurement_is_that_of_the_training_run(config, split, baseline):
+    found = baseline.measurement
+    assert (len(found.first_losses), len(found.curve), found.reproducible) == (10, 20, True)
+    assert found.first_losses[0] == pytest.approx(math.log(3), abs=2)
+    steps = 3 * math.ceil(240 / 16)
+    assert steps == 45  # the curve's first five pieces are of three steps, the others of two
+    assert np.mean(found.first_losses[:3]) == pytest.approx(found.curve[0])
+    assert np.mean(found.first_losses[3:6]) == pytest.approx(found.curve[1])
+    assert found.images_per_gflop == pytest.approx(found.images_per_second / found.sgemm_gflops)
+
+
+@pytest.mark.parametrize(
+    ("fault", "name"),
+    [
+        ("learning rate halved", "first 10 losses vs baseline"),
+        ("kernels transposed in the forward pass", "gradient error"),
+        ("bias gradient of the dense layers dropped", "gradient error"),
+        ("running average stale after 100 steps", "loss vs baseline"),
+        ("running average a step late", "training checksum"),
+    ],
+)
+def test_faults_in_the_code_are_caught(fault, name, script, sound, tmp_path):
+    gate, baseline = sound
+    code = script.with_fault(script.FAULTS[fault], tmp_path)
+    assert name in gate(baseline, code=code).failed
+
+
+def test_every_fault_fits_the_code(script, tmp_path):
+    for fault in script.FAULTS.values():
+        script.with_fault(fault, tmp_path)
+
+
+def test_the_table_of_loads_counts_wrong_verdicts(script, tmp_path, monkeypatch, capsys):
+    """A gate that fails what is slow, except beside the second load, where it fails sound code."""
+    loads = iter(["quiet", "busy"] * 2)
+    load, calls = "", []
+
+    @contextmanager
+    def begin():
+        nonlocal load
+        load = next(loads)
+        yield [load]
+
+    @contextmanager
+    def not_permitted():
+        raise PermissionError(1, "Operation not permitted")
+        yield
+
+    def gate(_path, *, code, prefix):
+        calls.append((load, code == script.ROOT))
+        assert prefix == [load]
+        failed = (code == script.ROOT) == (load == "busy")
+        return script.GateResult([script.SPEED] * failed, MEASURED, HERE, 3.2)
+
+    monkeypatch.setattr(script, "LOADS", {"a": begin, "b": begin, "c": not_permitted})
+    write_baseline(tmp_path / "b.json", BASELINE)
+    assert script.show_loads(gate, tmp_path / "b.json", tmp_path, 3) == 5
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("|")[-2].strip() for line in lines[2:]] == [
+        *("1 of 1 failed", "1 of 1 failed", "0 of 3 failed"),
+        *("0 of 1 failed", "0 of 1 failed", "3 of 3 failed"),
+        "not tried: Operation not permitted",
+    ]
+    assert len(calls) == 10
+
+
+def test_the_first_alarm_of_a_history(script):
+    falling = [0.9] * 20 + [0.88] * 20
+    trend = Trend("accuracy", falling, -0.005, relative=False)
+    alarm = script.first_alarm(trend)
+    assert 20 < alarm < 40
+    assert replace(trend, values=falling[:alarm]).drift()
+    assert script.first_alarm(replace(trend, values=[0.9] * 40)) is None
+
+
+def test_a_slowdown_is_measured(config, split, monkeypatch):
+    """Steps that take 30 % longer, by a clock that does not depend on the machine."""
+    step, now = Trainer._step, 0.0
+
+    def ticks() -> float:
+        nonlocal now
+        now += 1e-6  # a product takes this long, from one look at the clock to the next
+        return now
+
+    def speed(seconds_a_step: float) -> float:
+        def timed(self, batch):
+            nonlocal now
+            now += seconds_a_step
+            return step(self, batch)
+
+        monkeypatch.setattr(Trainer, "_step", timed)
+        return measure._train(config, split).images_per_gflop
+
+    monkeypatch.setattr(clock, "seconds", ticks)
+    assert speed(1.3) == pytest.approx(speed(1.0) / 1.3, rel=1e-5)
+
+
+def test_the_clock_runs_while_a_thread_sleeps():
+    start = clock.seconds()
+    time.sleep(0.05)
+    assert clock.seconds() - start >= 0.05
+
+
+def test_the_clock_leaves_out_what_the_thread_waited_for_a_core(tmp_path, monkeypatch):
+    """Read again if the thread had to wait between the two readings."""
+    waited = iter([2_000_000_000, 2_500_000_000, 2_500_000_000])
+    wall = iter([10.0, 10.7])
+
+    class Schedstat:
+        def read_bytes(self) -> bytes:
+            return b"123456 %d 7\n" % next(waited)
+
+    monkeypatch.setattr(clock, "SCHEDSTAT", Schedstat())
+    monkeypatch.setattr(clock.time, "perf_counter", lambda: next(wall))
+    assert clock.seconds() == pytest.approx(10.7 - 2.5)
+    monkeypatch.setattr(clock, "SCHEDSTAT", tmp_path / "not on this system")
+    monkeypatch.setattr(clock.time, "perf_counter", lambda: 3.25)
+    assert clock.seconds() == 3.25
+
+
+def test_the_system_reports_the_time_waited_for_a_core():
+    if not clock.SCHEDSTAT.exists():
+        pytest.skip("this system does not report how long a thread waited for a core")
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})  # also of the programs that are started here
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(3)]
+    try:
+        before, deadline = clock._waited(), time.monotonic() + 60
+        while clock._waited() < before + 0.1 and time.monotonic() < deadline:
+            pass
+        assert clock._waited() >= before + 0.1
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+        os.sched_setaffinity(0, cores)
+
+
+def test_a_slow_run_is_repeated_before_it_counts(config, split, monkeypatch):
+    runs = []
+    train = measure._train
+    monkeypatch.setattr(measure, "_train", lambda *a: runs.append(train(*a)) or runs[-1])
+    measure.measure(config, split, fast_enough=0.0)
+    assert len(runs) == 2
+    monkeypatch.setattr(measure, "MAX_SECONDS", math.inf)  # on however slow a machine
+    found = measure.measure(config, split, fast_enough=math.inf)
+    assert len(runs) == 2 + measure.MAX_RUNS
+    assert found.images_per_gflop == max(run.images_per_gflop for run in runs[2:])
+
+
+def test_divergence_fails_in_one_line(config, split, baseline, monkeypatch):
+    monkeypatch.setattr("lenet.nn.losses.SoftmaxCrossEntropy.forward", lambda *a: math.nan)
+    monkeypatch.setattr(
+        "lenet.nn.losses.SoftmaxCrossEntropy.backward", lambda self: np.zeros((3, 16))
+    )
+    verdict = run_gate(config, split, baseline)
+    assert verdict.failed == ["training"]
+    assert verdict.measurement is None
+    assert "diverged" in verdict.to_table()
+
+
+@pytest.mark.parametrize("change", [{"data.validation": 0}, {"train.epochs": 1}])
+def test_training_that_cannot_be_measured_is_refused(change, config, split):
+    with pytest.raises(ConfigError):
+        measure.measure(config.with_values(change), split)
+
+
+# --- Limits and trends --------------------------------------------------------------------------
+
+
+def test_the_configuration_has_every_limit_with_its_meaning():
+    keys = {f"regress.{name}" for name in LIMIT_KEYS}
+    assert keys == {key for key in SETTINGS if key.startswith("regress.")}
+    for name, limit in LIMIT_KEYS.items():
+        assert SETTINGS[f"regress.{name}"].metadata["doc"].endswith(f"; at first {limit.default:g}")
+
+
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [
+        ("min_acuracy=0.5", "did you mean regress.min_accuracy?"),
+        ("max_loss", "has no value"),
+        ("max_loss=high", "is the string 'high'"),
+        ("max_loss=.nan", "is nan"),
+        ("max_loss=.inf", "is inf"),
+        ("max_loss=-1", "is -1"),
+    ],
+)
+def test_an_invalid_limit_is_refused(limit, words, capsys):
+    assert run("--limit", limit) == 2
+    err = capsys.readouterr().err
+    assert words in err
+    assert err.startswith("lenet: error: --set regress.m")
+
+
+def test_losses_near_zero_are_alike():
+    """A task that is learned to the last image, on two machines."""
+    solved = replace(MEASURED, loss=0.0, curve=(*MEASURED.curve[:10], *(1e-7, 0.0) * 5))
+    baseline = replace(BASELINE, measurement=solved)
+    other = replace(solved, loss=3e-7, curve=(*MEASURED.curve[:10], *(0.0, 2e-6) * 5))
+    assert names(compare(BASELINE.config, other, baseline, HERE)) == []
+    assert "loss vs baseline" in names(
+        compare(BASELINE.config, replace(other, loss=0.002), baseline, HERE)
+    )
+
+
+def test_a_first_baseline_meets_its_own_limits():
+    curve = (2.0, 1.0, 1.5, *(0.9,) * 17)  # rises by a half
+    poor = replace(MEASURED, accuracy=0.4567, loss=1.3333, curve=curve)
+    limits = adjusted(Tolerances(), poor, TASK_LIMITS)
+    assert (limits.min_accuracy, limits.max_loss, limits.curve_rise) == (0.446, 1.4, 1.0)
+    assert limits == replace(Tolerances(), min_accuracy=0.446, max_loss=1.4, curve_rise=1.0)
+    assert names(check_limits(poor, limits)) == []
+    assert names(check_limits(poor, adjusted(Tolerances(), poor, ["max_loss"]))) == [
+        "accuracy", "rise of the loss curve",
+    ]  # fmt: skip
+    assert adjusted(Tolerances(), MEASURED, TASK_LIMITS) == Tolerances()
+
+
+def runs(**metrics: Sequence[float]) -> list[history.Entry]:
+    """A history of runs with these metrics, and without change in the others."""
+    count = max(map(len, metrics.values()))
+    usual = {"accuracy": 0.9, "loss": 0.3, "images_per_gflop": 200.0}
+    return [
+        {**usual, "config_sha256": "c", "machine": HERE} | {n: v[k] for n, v in metrics.items()}
+        for k in range(count)
+    ]
+
+
+def drifts(entries: list[history.Entry]) -> list[str]:
+    return [trend.metric for trend in trends(entries, Tolerances()) if trend.drift()]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "expected"),
+    [
+        ({"accuracy": [0.9 - 0.0004 * k for k in range(30)]}, ["accuracy"]),
+        ({"accuracy": [0.9 + 0.0004 * k for k in range(30)]}, []),
+        ({"loss": [0.3 * 1.003**k for k in range(30)]}, ["loss"]),
+        ({"loss": [0.3 * 0.9**k for k in range(30)]}, []),
+        ({"images_per_gflop": [200 * 0.992**k for k in range(30)]}, ["images per GFLOP"]),
+        ({"images_per_gflop": [200.0] * 15 + [175.0] * 15}, ["images per GFLOP"]),  # a step
+        ({"accuracy": [0.9 - 0.0001 * k for k in range(30)]}, []),  # too little
+        ({"accuracy": [0.9 - 0.004 * k for k in range(8)]}, []),  # too few
+        ({"images_per_gflop": [200.0, 150.0, 190.0, 160.0] * 8}, []),  # noise
+    ],
+)
+def test_a_drift_is_seen_though_each_run_is_within_its_tolerances(metrics, expected):
+    assert drifts(runs(**metrics)) == expected
+
+
+@pytest.mark.parametrize(
+    ("metric", "value"),
+    [
+        ("accuracy", lambda rng, runs: 0.9 + 0.0015 * rng.standard_normal(runs)),
+        ("images_per_gflop", lambda rng, runs: 200 * rng.uniform(0.87, 1.01, runs)),
+        ("images_per_gflop", lambda rng, runs: 200 * rng.uniform(0.71, 1.01, runs)),
+    ],
+    ids=["rounding", "as measured on a shared machine", "as measured on a busy evening"],
+)
+def test_sound_code_has_no_drift(metric, value):
+    """At the end of each of a thousand histories of a year."""
+    rng = np.random.default_rng(0)
+    alarms = sum(bool(drifts(runs(**{metric: list(value(rng, 250))}))) for _ in range(1000))
+    assert alarms <= 1
+
+
+@pytest.mark.parametrize("sound", [0, 100])
+@pytest.mark.parametrize("slope", [0.0005, 0.0002, 0.0001])
+def test_a_drift_is_seen_before_it_exceeds_the_tolerance_of_a_single_run(slope, sound):
+    """However slow, and however many sound runs are before it."""
+    rng, delay = np.random.default_rng(1), round(Tolerances().accuracy_drop / slope)
+    accuracy = 0.9 + 0.0015 * rng.standard_normal(sound + delay)
+    accuracy[sound:] -= slope * np.arange(delay)
+    assert drifts(runs(accuracy=list(accuracy))) == ["accuracy"]
+    assert drifts(runs(accuracy=list(accuracy[: sound + delay // 4]))) == []
+
+
+def test_only_comparable_runs_make_a_trend():
+    slower = runs(images_per_gflop=[200 * 0.98**k for k in range(20)])
+    assert drifts(slower) == ["images per GFLOP"]
+    for run in slower[:12]:
+        run["machine"] = {**HERE, "processor": "two"}
+    *_, speed = trends(slower, Tolerances())
+    assert len(speed.values) == 8
+    assert speed.check().passed is None
+    for run in slower[:12]:
+        run["config_sha256"] = "another"
+    assert [len(trend.values) for trend in trends(slower, Tolerances())] == [8, 8, 8]
+
+
+def test_a_history_is_read_as_it_was_written(tmp_path, monkeypatch):
+    monkeypatch.setenv("GITHUB_SHA", "abc")
+    file, verdict = tmp_path / "new" / "h.jsonl", Verdict([], MEASURED, Tolerances(), HERE, 1.0)
+    assert history.read_history(file) == []
+    earlier: list[history.Entry] = []
+    for _ in range(12):
+        written, found = record(file, earlier, verdict, Config())
+        earlier = history.read_history(file)
+    assert [run["commit"] for run in earlier] == ["abc"] * 12
+    assert [check.passed for check in written.checks] == [True] * 3
+    markdown = to_markdown(found)
+    assert "| accuracy         | 0.9   | 0.9  |" in markdown
+    assert "▁" * 12 in markdown
+    diverged = Verdict([], None, Tolerances(), HERE, 1.0)
+    assert record(file, earlier, diverged, Config()) == (diverged, [])
+
+
+def test_runs_with_other_directories_workers_and_limits_are_comparable(tmp_path):
+    verdict = Verdict([], MEASURED, Tolerances(), HERE, 1.0)
+    changes = [
+        {},
+        {"output.dir": "a", "train.workers": 3, "regress.min_accuracy": 0.1},
+        {"optimizer.lr": 0.1},
+    ]
+    same, alike, other = (
+        history.entry_of(verdict, Config().with_values(change)) for change in changes
+    )
+    assert same["config_sha256"] == alike["config_sha256"] != other["config_sha256"]
+
+
+def test_the_page_has_the_checks_and_a_figure_for_each_trend():
+    accuracy = [0.9 - 0.0004 * k for k in range(30)]
+    found = trends(runs(accuracy=accuracy), Tolerances())
+    checks = [*compare(Config(), MEASURED, BASELINE, HERE), *(trend.check() for trend in found)]
+    page = ElementTree.fromstring(
+        to_html(Verdict(checks, MEASURED, Tolerances(), HERE, 1.0), found).replace(
+            "<!doctype html>", ""
+        )
+    )
+    assert len(page.findall(".//tbody/tr")) == len(checks)
+    (failed,) = page.findall(".//tr[@class='differs']/th")
+    assert failed.text == "trend of the accuracy"
+    captions = [caption.text for caption in page.iter("figcaption")]
+    assert captions[0] == "accuracy: -0.0080 over 30 runs, tolerance -0.0050"
+    assert [len(svg.findall("polyline")) for svg in page.iter("svg")] == [1, 1, 1]
+    lines = [line.attrib["points"].split() for line in page.iter("polyline")]
+    heights = [float(point.partition(",")[2]) for point in lines[0]]
+    assert heights == sorted(heights)  # it falls: in SVG, y points down
+    assert heights[-1] - heights[0] > 100  # over the height of the figure, not from zero
+    assert len(lines[0]) == 30
+
+
+@pytest.mark.parametrize(
+    "line", ["", "{}", "[]", "{", "\xff", '{"accuracy": "high"}', "[" * 99_999]
+)
+def test_a_damaged_history_is_refused_with_its_line(tmp_path, line):
+    file = tmp_path / "h.jsonl"
+    history.append(file, runs(accuracy=[0.9])[0])
+    with file.open("ab") as stream:
+        stream.write(line.encode("latin-1") + b"\n")
+    with pytest.raises(DataError) as caught:
+        history.read_history(file)
+    assert caught.value.file == str(file)
+    assert caught.value.key in ("line 1", "line 2")
+
+
+# --- Files --------------------------------------------------------------------------------------
+
+
+def test_a_baseline_is_read_as_it_was_written(tmp_path):
+    write_baseline(tmp_path / "b.json", BASELINE)
+    assert read_baseline(tmp_path / "b.json") == BASELINE
+
+
+def test_the_packaged_baseline_belongs_to_the_packaged_configuration(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert differences(find_baseline(Path("ci")).config, load_config("ci")) == []
+    write_baseline(Path("ci"), BASELINE)
+    assert find_baseline(Path("ci")) == BASELINE
+
+
+def test_a_packaged_baseline_is_not_replaced(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run("--config", "ci", "--baseline", "ci", "--update") == 2
+    assert "does not replace the packaged baseline ci" in capsys.readouterr().err
+
+
+def test_a_baseline_of_version_1_is_read(tmp_path):
+    """Written with the names that the sections and keys had then."""
+    values = {
+        "schema_version": 1,
+        "allowed": {
+            "accuracy": 0.85,
+            "loss": 0.5,
+            "accuracy_drop": 0.01,
+            "loss_rise": 0.05,
+            "early": 0.001,
+            "curve": 0.1,
+            "bump": 0.3,
+            "gradient_error": 1e-06,
+            "identity_error": 1e-10,
+            "slowdown": 0.2,
+            "slowdown_busy": 0.3,
+            "slowdown_elsewhere": 0.5,
+        },
+        "seen": {
+            "accuracy": 0.9,
+            "loss": 0.3,
+            "early": [2.3] * 10,
+            "curve": list(MEASURED.curve),
+            "gradient_error": 1e-9,
+            "identity_error": 1e-15,
+            "images_per_gflop": 200.0,
+            "images_per_second": 20000.0,
+            "sgemm_gflops": 100.0,
+            "waited": 0.0,
+            "repeats": True,
+            "data_sha256": "d" * 64,
+            "bits_sha256": "b" * 64,
+        },
+        "machine": HERE,
+        "config": Config().to_dict(),
+    }
+    (tmp_path / "b.json").write_text(json.dumps(values))
+    old = {"curve_rise": 0.3, "slowdown": 0.2, "slowdown_busy": 0.3}
+    expected = replace(BASELINE, tolerances=replace(Tolerances(), **old))
+    assert read_baseline(tmp_path / "b.json") == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        (("schema_version",), 3, "this version reads 1 and 2"),
+        (("measurement", "accuracy"), "high", "measurement.accuracy"),
+        (("measurement", "curve"), 3, "measurement.curve"),
+        (("tolerances", "curve_rise"), None, "tolerances.curve_rise"),
+        (("config", "optimizer", "lr"), -1, "optimizer.lr"),
+        (("measurement",), [], "not a baseline"),
+        (("machine",), 3, "not a baseline"),
+    ],
+)
+def test_an_invalid_baseline_is_refused(path, value, words, tmp_path):
+    file = tmp_path / "b.json"
+    write_baseline(file, BASELINE)
+    values = json.loads(file.read_text())
+    place = values
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    file.write_text(json.dumps(values))
+    with pytest.raises(DataError, match=words) as caught:
+        read_baseline(file)
+    assert str(file) in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "3", "[" * 100_000])
+def test_a_file_that_is_not_a_baseline_is_refused(text, tmp_path):
+    file = tmp_path / "b.json"
+    file.write_text(text)
+    with pytest.raises(DataError):
+        read_baseline(file)
+
+
+def test_the_verdict_reads_the_same_in_every_form():
+    other = {**HERE, "processor": "two | three"}
+    checks = compare(Config(), replace(MEASURED, loss=0.4), BASELINE, other)
+    verdict = Verdict(checks, MEASURED, Tolerances(), other, 1.5)
+    assert verdict.failed == ["loss vs baseline"]
+
+    suite = ElementTree.fromstring(verdict.to_junit())
+    assert suite.attrib["tests"] == str(len(suite.findall("testcase"))) == str(len(checks))
+    assert (suite.attrib["failures"], suite.attrib["skipped"]) == ("1", "2")
+    failed = [case.attrib["name"] for case in suite if case.find("failure") is not None]
+    assert failed == verdict.failed
+
+    values = json.loads(verdict.to_json())
+    assert values["passed"] is False
+    assert [c["name"] for c in values["checks"] if c["passed"] is False] == verdict.failed
+
+    lines = verdict.to_markdown().splitlines()
+    assert lines[0] == f"### lenet regress: 1 of {len(checks)} checks failed"
+    assert len({line.replace(r"\|", "").count("|") for line in lines[2:]}) == 1
+    (row,) = [line for line in verdict.to_table().splitlines() if "FAIL" in line]
+    assert row.split("  ")[0] == "loss vs baseline"
+
+
+# --- The command --------------------------------------------------------------------------------
+
+
+def nested(values: dict) -> str:
+    """Settings of dotted keys as YAML."""
+    sections: dict = {}
+    for key, value in values.items():
+        section, name = key.split(".")
+        sections.setdefault(section, {})[name] = value
+    return json.dumps(sections)  # which YAML includes
+
+
+@pytest.fixture
+def few_runs(monkeypatch):
+    """A baseline is the fastest of three runs instead of thirty, which take their time."""
+    monkeypatch.setattr(measure, "MAX_RUNS", 3)
+
+
+def run(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as caught:
+        main(["regress", *map(str, arguments)])
+    return int(caught.value.code or 0)
+
+
+def test_the_command_from_first_baseline_to_failure(tmp_path, capsys, few_runs):
+    keys = {**write_bars(tmp_path), **TINY}
+    options = [part for key, value in keys.items() for part in ("--set", f"{key}={value}")]
+    baseline = tmp_path / "baseline.json"
+    assert run(*options, "--baseline", baseline) == 3
+    assert "--update" in capsys.readouterr().err
+    assert not baseline.exists()
+    write_baseline(baseline, replace(BASELINE, tolerances=LIMITS))
+
+    assert run(*options, "--baseline", baseline, "--update") == 0
+    assert read_baseline(baseline).tolerances == LIMITS  # which --update keeps
+    capsys.readouterr()
+
+    forms = ("--junit", tmp_path / "o" / "out.xml", "--markdown", tmp_path / "out.md", "--json")
+    assert run(*options, "--baseline", baseline, *forms) == 0
+    assert json.loads(capsys.readouterr().out)["passed"] is True
+    assert ElementTree.parse(tmp_path / "o" / "out.xml").getroot().attrib["failures"] == "0"
+    assert "checks passed" in (tmp_path / "out.md").read_text(encoding="utf-8")
+
+    before = baseline.read_bytes()
+    assert run(*options, "--baseline", baseline, "--set", "optimizer.lr=0.005") == 5
+    out, err = capsys.readouterr()
+    assert "FAIL" in out
+    assert "configuration" in err
+    assert err.count("\n") == 1
+    assert baseline.read_bytes() == before
+
+
+def test_a_baseline_is_not_updated_if_a_limit_is_exceeded(tmp_path, capsys, few_runs):
+    keys = {**write_bars(tmp_path), **TINY}
+    options = [part for key, value in keys.items() for part in ("--set", f"{key}={value}")]
+    baseline = tmp_path / "baseline.json"
+    write_baseline(baseline, replace(BASELINE, tolerances=replace(LIMITS, max_loss=1e-9)))
+    before = baseline.read_bytes()
+    assert run(*options, "--baseline", baseline, "--update") == 5
+    assert baseline.read_bytes() == before
+
+
+def test_a_first_baseline_of_any_task_is_written_and_passes(tmp_path, capsys, few_runs):
+    """One that learns next to nothing, with a history from the start."""
+    keys = {**write_bars(tmp_path), **TINY, "optimizer.lr": 1e-5}
+    options = [part for key, value in keys.items() for part in ("--set", f"{key}={value}")]
+    options += ["--baseline", tmp_path / "b.json", "--history", tmp_path / "h.jsonl"]
+    wide = ["--limit", "slowdown=0.95", "--limit", "slowdown_busy=0.95"]
+    assert run(*options, "--update", *wide) == 0
+    assert "b.json: written, with min_accuracy=0." in capsys.readouterr().err
+    limits = read_baseline(tmp_path / "b.json").tolerances
+    assert limits.min_accuracy < 0.85
+    assert (limits.slowdown, limits.slowdown_busy) == (0.95, 0.95)
+    assert run(*options, "--markdown", tmp_path / "out.md") == 0
+    assert "trend of the accuracy" in capsys.readouterr().out
+    assert "### Trend" in (tmp_path / "out.md").read_text(encoding="utf-8")
+    assert len(history.read_history(tmp_path / "h.jsonl")) == 2
+
+    assert run(*options, "--limit", "min_accuracy=0.99") == 5
+    assert ">= 0.99" in capsys.readouterr().out
+    (tmp_path / "b.json").unlink()
+    assert run(*options, "--update", "--limit", "min_accuracy=0.99") == 5
+    err = capsys.readouterr().err
+    assert "--limit NAME=VALUE" in err
+    assert "lenet regress --update" not in err
+    assert not (tmp_path / "b.json").exists()
+
+
+def test_limits_come_from_the_configuration_then_from_the_baseline(tmp_path, capsys, few_runs):
+    keys = {**write_bars(tmp_path), **TINY, "regress.min_accuracy": 0.2, "regress.slowdown": 0.9}
+    (tmp_path / "task.yaml").write_text(nested(keys), encoding="utf-8")
+    options = ["--config", tmp_path / "task.yaml", "--baseline", tmp_path / "b.json"]
+    write_baseline(tmp_path / "b.json", replace(BASELINE, tolerances=LIMITS))
+    assert run(*options, "--update") == 0
+    written = read_baseline(tmp_path / "b.json").tolerances
+    assert written == replace(LIMITS, min_accuracy=0.2, slowdown=0.9)
+
+    capsys.readouterr()
+    page = tmp_path / "page.html"
+    assert run(*options, "--limit", "max_loss=1e-9", "--html", page) == 5  # stated last
+    out, err = capsys.readouterr()
+    assert "<= 1e-09" in out
+    assert err.startswith(f"lenet: error: {tmp_path / 'b.json'}: 1 of 14 checks failed: loss;")
+    assert "1 of 14 checks failed" in page.read_text(encoding="utf-8")
