@@ -1,8 +1,10 @@
 """The command line: one file per command, which parses, calls the library and sets the exit code.
 
-A command's module is imported only when that command runs, and its numerical imports are inside
-its function, so ``lenet --help`` loads neither NumPy nor SciPy. Results go to stdout, everything
-else to stderr. An error is one line: ``lenet: error: <file>: <key>: <problem>; <what to do>``.
+A command is a module of this folder: its docstring is the command's help, and its ``command`` the
+click command. The module is imported only when the command runs, and its numerical imports are
+inside its functions, so ``lenet --help`` loads neither NumPy nor SciPy. Results go to stdout,
+everything else to stderr. An error is one line:
+``lenet: error: <file>: <key>: <problem>; <what to do>``.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import sys
 import warnings
 from contextlib import suppress
 from importlib import import_module
+from pkgutil import get_data, iter_modules
 from types import FrameType
 from typing import NoReturn, TextIO
 
@@ -25,24 +28,24 @@ from lenet.system.terminal import escape_unencodable
 from lenet.system.text import printable
 from lenet.version import __version__
 
-# The commands in the order in which a new user needs them, with their lines in ``lenet --help``.
-COMMANDS = {
-    "train": "Train a network.",
-    "sweep": "Train over a grid of settings and seeds and select the best.",
-    "eval": "Evaluate a checkpoint on a test set.",
-    "predict": "Recognise the digit in an image file.",
-    "summary": "Show the layers, shapes, patch matrices and weights of a network.",
-    "config": "Print the complete configuration.",
-    "inspect": "Plot filters, activations, patches, gradients and receptive fields.",
-    "export": "Export a network to ONNX or C.",
-    "import": "Import a network from ONNX.",
-    "play": "Write a page that shows a network at work, forward and backward.",
-    "gradcheck": "Check gradients numerically, and the identities of the derivation.",
-    "bench": "Measure training speed, by layer and overall; compare with PyTorch.",
-    "report": "Write an HTML report on one run, or on several side by side.",
-    "regress": "Compare a short training run with a baseline, for CI.",
-    "data": "List, download and show data sets.",
-}
+# The order in which a new user needs the commands; any others follow.
+ORDER = (
+    *("train", "sweep", "eval", "predict", "summary", "config", "inspect", "export", "import"),
+    *("play", "gradcheck", "bench", "report", "regress", "data"),
+)
+
+
+def _help_lines() -> dict[str, str]:
+    """Return the commands and the first line of each one's docstring, without importing them."""
+    lines = {}
+    names = {module.name for module in iter_modules(__path__)} - {"options"}
+    for name in sorted(names, key=lambda name: (*ORDER, name).index(name)):
+        source = (get_data(__name__, f"{name}.py") or b"").decode()
+        lines[name] = source.split('"""')[1].partition("\n")[0]
+    return lines
+
+
+COMMANDS = _help_lines()
 
 
 class Commands(click.Group):
@@ -54,10 +57,7 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module = "import_" if cmd_name == "import" else cmd_name  # a keyword of Python
-        command: click.Command = getattr(
-            import_module(f"lenet.cli.{module}"), module.replace("eval", "eval_")
-        )
+        command: click.Command = import_module(f"lenet.cli.{cmd_name}").command
         return command
 
     def invoke(self, ctx: click.Context) -> object:
@@ -81,7 +81,7 @@ def cli(debug: bool) -> None:
     lenet train                              built-in digits, no download
     lenet train --config mnist
     lenet eval runs/mnist/best.npz
-    """  # noqa: D301 - click's mark for lines to leave as they are
+    """
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

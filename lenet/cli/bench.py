@@ -1,4 +1,12 @@
-"""``lenet bench``: training speed on this machine, as Markdown tables or one JSON object."""
+"""Measure training speed and memory; compare with PyTorch or JAX.
+
+The images are generated.
+
+\b
+    lenet bench
+    lenet bench --against torch --batch 64,128
+    lenet bench --scale 6000000
+"""
 
 from __future__ import annotations
 
@@ -25,7 +33,7 @@ def _numbers(_: click.Context, param: click.Parameter, value: str) -> list[int |
     return [part if part == "auto" else int(part) for part in parts]
 
 
-@click.command()
+@click.command(help=__doc__)
 @CONFIG
 @SET
 @click.option(
@@ -72,7 +80,7 @@ def _numbers(_: click.Context, param: click.Parameter, value: str) -> list[int |
     "temporary directory. Batch size and workers come from the configuration.",
 )
 @JSON
-def bench(
+def command(
     file: Path | None,
     overrides: tuple[str, ...],
     batches: list[int],
@@ -83,13 +91,6 @@ def bench(
     scale: int | None,
     as_json: bool,
 ) -> None:
-    """Measure the speed and memory use of training, on generated images.
-
-    \b
-        lenet bench
-        lenet bench --against torch --batch 64,128
-        lenet bench --scale 6000000
-    """  # noqa: D301 - click's mark for lines to leave as they are
     if scale is not None and against is not None:
         raise click.UsageError("--scale and --against exclude each other")
     config = load_config(file, overrides if file else (*PLAIN_SGD, *overrides))

@@ -1,4 +1,14 @@
-"""``lenet config``: print the complete, commented configuration that a run would use."""
+"""Print the complete configuration, with a comment above each key.
+
+Without options, prints the defaults. Save the output, edit it and pass it to lenet train:
+
+\b
+    lenet config --set optimizer.lr=0.1 > mine.yaml
+    lenet train --config mine.yaml
+    lenet config --model caffe-lenet > mine.yaml
+    lenet config --list
+    lenet config --config mnist > mine.yaml
+"""
 
 from __future__ import annotations
 
@@ -14,7 +24,7 @@ from lenet.models.packaged import MODELS
 from lenet.system.text import table
 
 
-@click.command()
+@click.command(help=__doc__)
 @CONFIG
 @SET
 @click.option(
@@ -25,18 +35,9 @@ from lenet.system.text import table
 @click.option(
     "--list", "as_list", is_flag=True, help="List the packaged configurations, with their purpose."
 )
-def config(file: Path | None, overrides: tuple[str, ...], model: str | None, as_list: bool) -> None:
-    """Print the complete configuration, with a comment above each key.
-
-    Without options, prints the defaults. Save the output, edit it and pass it to lenet train:
-
-    \b
-        lenet config --set optimizer.lr=0.1 > mine.yaml
-        lenet train --config mine.yaml
-        lenet config --model caffe-lenet > mine.yaml
-        lenet config --list
-        lenet config --config mnist > mine.yaml
-    """  # noqa: D301 - click's mark for lines to leave as they are
+def command(
+    file: Path | None, overrides: tuple[str, ...], model: str | None, as_list: bool
+) -> None:
     if as_list:
         click.echo(table(descriptions().items()))
         return

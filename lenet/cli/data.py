@@ -1,4 +1,10 @@
-"""``lenet data``: list, download, show and check data sets."""
+"""List, download, show and check data sets.
+
+\b
+    lenet data list
+    lenet data fetch mnist
+    lenet data check pictures/
+"""
 
 from __future__ import annotations
 
@@ -23,18 +29,11 @@ DATA_SET = click.option(
 )
 
 
-@click.group()
-def data() -> None:
-    """List, download, show and check data sets.
-
-    \b
-        lenet data list
-        lenet data fetch mnist
-        lenet data check pictures/
-    """  # noqa: D301 - click's mark for lines to leave as they are
+@click.group(help=__doc__)
+def command() -> None: ...
 
 
-@data.command("list")
+@command.command("list")
 @DATA_DIR
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the table.")
 def list_(data_dir: Path | None, as_json: bool) -> None:
@@ -78,7 +77,7 @@ def _size(files: dict[str, Path | None]) -> int:
     return sum(path.stat().st_size for path in files.values() if path)
 
 
-@data.command()
+@command.command()
 @click.argument("name")
 @DATA_DIR
 def fetch(name: str, data_dir: Path | None) -> None:
@@ -89,7 +88,7 @@ def fetch(name: str, data_dir: Path | None) -> None:
         click.echo(f"{path}  {'fetched' if fetched else 'already present'}")
 
 
-@data.command()
+@command.command()
 @click.argument("name_or_path")
 @click.option(
     "--split",
@@ -130,7 +129,7 @@ def show(
         lenet data show strokes
         lenet data show mnist --split test --out mnist.png
         lenet data show pictures/ --set data.size=[32,32]
-    """  # noqa: D301 - click's mark for lines to leave as they are
+    """
     from lenet.data import check
     from lenet.inspect import figures, image_plots
 
@@ -144,7 +143,7 @@ def show(
     click.echo(path)
 
 
-@data.command("check")
+@command.command("check")
 @click.argument("name_or_path")
 @click.option(
     "--checkpoint",
@@ -170,7 +169,7 @@ def check_(
     \b
         lenet data check mnist
         lenet data check pictures/ --checkpoint runs/pictures/best.npz
-    """  # noqa: D301 - click's mark for lines to leave as they are
+    """
     from lenet.data import check
     from lenet.errors import ConfigError, DataError
 

@@ -1,4 +1,18 @@
-"""``lenet eval``: evaluate checkpoints on a data set; optionally require a minimum accuracy."""
+"""Evaluate a checkpoint, or several as an ensemble.
+
+An ensemble averages the probabilities of its networks. Prints loss, accuracy, precision, recall and
+the confusion matrix (for more than 20 classes, the most frequent mistakes). A checkpoint contains
+its network, preprocessing and data set; pretrained is the model that ships with the package. A
+sweep directory means the networks of its selected configuration, one per seed.
+
+\b
+    lenet eval runs/mnist/best.npz
+    lenet eval runs/mnist/best.npz --min-accuracy 0.99 --json
+    lenet eval runs/a/best.npz runs/b/best.npz --tta 8
+    lenet eval runs/sweep
+    lenet eval pretrained --data mnist
+    lenet eval runs/mine/best.npz --data moved/pictures
+"""
 
 from __future__ import annotations
 
@@ -15,7 +29,7 @@ if TYPE_CHECKING:
     from lenet.train.checkpoint import Checkpoint
 
 
-@click.command("eval")
+@click.command(help=__doc__)
 @click.argument(
     "checkpoints",
     type=click.Path(path_type=Path),
@@ -54,7 +68,7 @@ if TYPE_CHECKING:
     help="Plot the worst mistakes on the test images, as PNG or SVG (needs the extra viz).",
 )
 @JSON
-def eval_(
+def command(
     checkpoints: tuple[Path, ...],
     split: str,
     data: str | None,
@@ -64,21 +78,6 @@ def eval_(
     picture: Path | None,
     as_json: bool,
 ) -> None:
-    """Evaluate a checkpoint, or several as an ensemble that averages their probabilities.
-
-    Prints loss, accuracy, precision, recall and the confusion matrix (for more than 20 classes, the
-    most frequent mistakes). A checkpoint contains its
-    network, preprocessing and data set; pretrained is the model that ships with the package. A
-    sweep directory means the networks of its selected configuration, one per seed.
-
-    \b
-        lenet eval runs/mnist/best.npz
-        lenet eval runs/mnist/best.npz --min-accuracy 0.99 --json
-        lenet eval runs/a/best.npz runs/b/best.npz --tta 8
-        lenet eval runs/sweep
-        lenet eval pretrained --data mnist
-        lenet eval runs/mine/best.npz --data moved/pictures
-    """  # noqa: D301 - click's mark for lines to leave as they are
     from lenet.errors import GateFailed
     from lenet.train.build import with_data
     from lenet.train.ensemble import evaluate_checkpoints

@@ -1,4 +1,17 @@
-"""``lenet export``: write a network as an ONNX model or as C source."""
+"""Export a network to ONNX or C, for use without this package.
+
+Both formats take raw images with levels from 0 to 255, channels first; in greyscale, 0 is
+background and 255 ink. Scaling and padding are included. Levels from 0 to 1 are taken for a blank
+image, for which no class is certain. The ONNX model takes batches of any size. Before it is
+written, it is validated by ONNX's checker and its output is compared with this package's. The C
+code needs only the C library.
+
+\b
+    lenet export runs/mnist/best.npz --onnx lenet.onnx
+    lenet export pretrained --c firmware/
+    lenet export net.npz --c firmware/ --int8 --data mnist
+    lenet export --check lenet.onnx
+"""
 
 from __future__ import annotations
 
@@ -22,7 +35,7 @@ def _size(_ctx: click.Context, _param: click.Parameter, text: str | None) -> tup
     return int(found[1]), int(found[2] or found[1])
 
 
-@click.command()
+@click.command(help=__doc__)
 @click.argument(
     "checkpoint",
     type=click.Path(path_type=Path),
@@ -78,7 +91,7 @@ def _size(_ctx: click.Context, _param: click.Parameter, text: str | None) -> tup
     metavar="FILE",
     help="Run an exported ONNX file on the test image in it.",
 )
-def export(
+def command(
     checkpoint: Path | None,
     onnx_file: Path | None,
     c_directory: Path | None,
@@ -90,20 +103,6 @@ def export(
     data_dir: Path | None,
     check: Path | None,
 ) -> None:
-    """Export the network of CHECKPOINT for use without this package.
-
-    Both formats take raw images with levels from 0 to 255, channels first; in greyscale, 0 is
-    background and 255 ink. Scaling and padding are included. Levels from 0 to 1 are taken for a
-    blank image, for which no class is certain. The ONNX model takes batches of any size. Before it
-    is written, it is validated by ONNX's checker and its output is compared with this package's.
-    The C code needs only the C library.
-
-    \b
-        lenet export runs/mnist/best.npz --onnx lenet.onnx
-        lenet export pretrained --c firmware/
-        lenet export net.npz --c firmware/ --int8 --data mnist
-        lenet export --check lenet.onnx
-    """  # noqa: D301 - click's mark for lines to leave as they are
     if onnx_file is None and c_directory is None and check is None:
         raise click.UsageError("give --onnx FILE or --c DIR, or --check FILE")
     if checkpoint is None and (onnx_file or c_directory):

@@ -1,4 +1,14 @@
-"""``lenet gradcheck``: backward passes against central differences, and the identities."""
+"""Check gradients numerically, and the derivation's identities.
+
+Compares each layer, the fused layers, the loss and the whole network with central differences in
+float64; kinks are skipped. A second table checks the identities of the derivation: im2col and
+col2im are adjoint, the data gradient is a convolution with the rotated kernel, and the fused layer
+equals the plain layers. Exits with code 5 if a check fails.
+
+\b
+    lenet gradcheck
+    lenet gradcheck --config mnist --layer C3
+"""
 
 from __future__ import annotations
 
@@ -15,25 +25,14 @@ if TYPE_CHECKING:
     from lenet.nn.gradcheck import GradientCheck, IdentityCheck
 
 
-@click.command()
+@click.command(help=__doc__)
 @CONFIG
 @SET
 @click.option("--layer", metavar="NAME", help="Check only the layer with this name, e.g. C1.")
 @JSON
-def gradcheck(
+def command(
     file: Path | None, overrides: tuple[str, ...], layer: str | None, as_json: bool
 ) -> None:
-    """Check the gradients of a network numerically. Needs no data and no training.
-
-    Compares each layer, the fused layers, the loss and the whole network with central differences
-    in float64; kinks are skipped. A second table checks the identities of the derivation: im2col
-    and col2im are adjoint, the data gradient is a convolution with the rotated kernel, and the
-    fused layer equals the plain layers. Exits with code 5 if a check fails.
-
-    \b
-        lenet gradcheck
-        lenet gradcheck --config mnist --layer C3
-    """  # noqa: D301 - click's mark for lines to leave as they are
     from lenet.errors import GateFailed
     from lenet.nn.gradcheck import (
         ROUNDING,

@@ -1,4 +1,12 @@
-"""``lenet inspect``: plots of a network's filters, and of its passes for an image."""
+"""Plot what a network has learnt: filters, activations, gradients.
+
+Needs the extra viz.
+
+\b
+    lenet inspect runs/mnist/best.npz maps --digit 7
+    lenet inspect pretrained gradients --digit 7 --label 3
+    lenet inspect pretrained rotation photo.jpg --layer C3 --out rotation.svg
+"""
 
 from __future__ import annotations
 
@@ -16,22 +24,11 @@ from lenet.inspect.catalogue import IMAGE, LABEL, LAYER, PLOTS, UNIT, Plot
 def _lines(name: str, plot: Plot) -> str:
     """Return a plot's name, and beside it what it shows."""
     image = f"{IMAGE}: " if IMAGE in plot.takes else ""
-    return "\n".join(wrap(f"{name:<11}{image}{plot.shows}", 76, subsequent_indent=11 * " "))
+    return "\n".join(wrap(f"{name:<12}{image}{plot.shows}", 76, subsequent_indent=12 * " "))
 
 
 LINES: Final = "\n".join(_lines(name, plot) for name, plot in PLOTS.items())
-HELP: Final = f"""Plot what the network of CHECKPOINT has learnt. Needs the extra viz.
-
-WHAT is one of:
-
-\b
-{LINES}
-
-\b
-    lenet inspect runs/mnist/best.npz maps --digit 7
-    lenet inspect pretrained gradients --digit 7 --label 3
-    lenet inspect pretrained rotation photo.jpg --layer C3 --out rotation.svg
-"""
+HELP: Final = f"{__doc__}\nWHAT is one of:\n\n\b\n{LINES}"
 
 
 @click.command(help=HELP)
@@ -59,7 +56,7 @@ WHAT is one of:
 )
 @DATA
 @DATA_DIR
-def inspect(
+def command(
     checkpoint: Path,
     what: str,
     image: Path | None,
@@ -71,7 +68,6 @@ def inspect(
     data: str | None,
     data_dir: Path | None,
 ) -> None:
-    """Plot what the network of a checkpoint has learnt."""
     given = {
         IMAGE: image or digit is not None,
         LAYER: layer,

@@ -1,4 +1,12 @@
-"""``lenet play``: a page on which a network can be watched at work."""
+"""Write an interactive HTML page that shows a network at work.
+
+Draw a digit and follow every number, forward and backward: patches, matrix products, pooling,
+gradients and a step of gradient descent. The page is one file and uses no network connection.
+
+\b
+    lenet play pretrained
+    lenet play runs/mnist/best.npz --out lesson.html
+"""
 
 from __future__ import annotations
 
@@ -7,7 +15,7 @@ from pathlib import Path
 import click
 
 
-@click.command()
+@click.command(help=__doc__)
 @click.argument("checkpoint", type=click.Path(path_type=Path), metavar="CHECKPOINT|pretrained")
 @click.option(
     "--out",
@@ -17,16 +25,7 @@ import click
     metavar="FILE",
     help="HTML file to write.",
 )
-def play(checkpoint: Path, out: Path) -> None:
-    """Write an interactive HTML page that shows the network of CHECKPOINT at work.
-
-    Draw a digit and follow every number, forward and backward: patches, matrix products, pooling,
-    gradients and a step of gradient descent. The page is one file and uses no network connection.
-
-    \b
-        lenet play pretrained
-        lenet play runs/mnist/best.npz --out lesson.html
-    """  # noqa: D301 - click's mark for lines to leave as they are
+def command(checkpoint: Path, out: Path) -> None:
     from lenet.export.exported import exported_network
     from lenet.play.page import to_html
     from lenet.system.files import replacing

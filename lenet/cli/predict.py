@@ -1,4 +1,18 @@
-"""``lenet predict``: the class of an image file, with probabilities and warnings."""
+"""Predict the class of each IMAGE with the network of CHECKPOINT.
+
+IMAGE is a photo, scan or drawing of any size and colour, dark on light or light on dark, an array
+of images, a directory of image files, or - for names on standard input, one per line. PNG, JPEG and
+most other formats need the extra image; .npy, PGM and IDX files do not. Images in the form of the
+training images are used as they are; for a network of digits, the digit is found in the image and
+cut out.
+
+\b
+    lenet predict pretrained photo.jpg
+    lenet predict runs/mnist/best.npz *.png --show-input seen.png
+    lenet predict runs/mine/best.npz pictures/ --out predictions.csv
+
+Exits with code 3 if an image cannot be read; the remaining images are still processed.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +26,7 @@ import click
 from lenet.errors import LenetError
 
 
-@click.command()
+@click.command(help=__doc__)
 @click.argument("checkpoint", type=click.Path(path_type=Path), metavar="CHECKPOINT|pretrained")
 @click.argument(
     "images", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="IMAGE..."
@@ -43,7 +57,7 @@ from lenet.errors import LenetError
     metavar="FILE.png",
     help="Write a contact sheet of the images, each beside the network input made from it.",
 )
-def predict(
+def command(
     checkpoint: Path,
     images: tuple[Path, ...],
     way: str,
@@ -51,21 +65,6 @@ def predict(
     table: Path | None,
     sheet_file: Path | None,
 ) -> None:
-    """Predict the class of each IMAGE with the network of CHECKPOINT.
-
-    IMAGE is a photo, scan or drawing of any size and colour, dark on light or light on dark, an
-    array of images, a directory of image files, or - for names on standard input, one per line.
-    PNG, JPEG and most other formats need the extra image; .npy, PGM and IDX files do not. Images in
-    the form of the training images are used as they are; for a network of digits, the digit is
-    found in the image and cut out.
-
-    \b
-        lenet predict pretrained photo.jpg
-        lenet predict runs/mnist/best.npz *.png --show-input seen.png
-        lenet predict runs/mine/best.npz pictures/ --out predictions.csv
-
-    Exits with code 3 if an image cannot be read; the remaining images are still processed.
-    """  # noqa: D301 - click's mark for lines to leave as they are
     if sheet_file is not None and sheet_file.suffix.lower() != ".png":
         raise click.UsageError(f"--show-input writes a PNG, not {sheet_file}")
     if sheet_file in images:

@@ -1,4 +1,14 @@
-"""``lenet regress``: the regression gate for continuous integration."""
+"""Compare a short training run with a baseline, for CI.
+
+Checks accuracy, loss, bits, gradients and speed. Trains for a few seconds. Exits with code 5 if a
+check fails. The limits are those in the section regress of the configuration; where it has null,
+those in the baseline file.
+
+\b
+    lenet regress --config ci --baseline ci
+    lenet regress --config ci --baseline baseline.json --update
+    lenet regress --config ci --baseline baseline.json
+"""
 
 from __future__ import annotations
 
@@ -16,7 +26,7 @@ if TYPE_CHECKING:
     from lenet.gate.trend import Trend
 
 
-@click.command()
+@click.command(help=__doc__)
 @CONFIG
 @SET
 @click.option(
@@ -68,7 +78,7 @@ if TYPE_CHECKING:
 )
 @DATA_DIR
 @JSON
-def regress(
+def command(
     file: Path | None,
     overrides: tuple[str, ...],
     path: Path,
@@ -81,16 +91,6 @@ def regress(
     data_dir: Path | None,
     as_json: bool,
 ) -> None:
-    """Compare a short training run with a baseline: accuracy, loss, bits, gradients and speed.
-
-    Trains for a few seconds. Exits with code 5 if a check fails. The limits are those in the
-    section regress of the configuration; where it has null, those in the baseline file.
-
-    \b
-        lenet regress --config ci --baseline ci
-        lenet regress --config ci --baseline baseline.json --update
-        lenet regress --config ci --baseline baseline.json
-    """  # noqa: D301 - click's mark for lines to leave as they are
     from lenet.config.limits import Tolerances
     from lenet.errors import GateFailed
     from lenet.gate import baseline as files

@@ -1,4 +1,15 @@
-"""``lenet report``: an HTML page about one or several runs."""
+"""Write an HTML page about one RUN, or several side by side.
+
+RUN is an output directory of lenet train. The page contains everything that it shows: results,
+learning curves with the best epoch, the confusion matrix with the images behind its cells,
+per-class scores, the worst mistakes, filters, configuration and machine. It needs no network
+access.
+
+\b
+    lenet report runs/mnist
+    lenet report runs/mnist --curves curves.png
+    lenet report runs/plain runs/distorted --out compared.html
+"""
 
 from __future__ import annotations
 
@@ -14,7 +25,7 @@ if TYPE_CHECKING:
     from lenet.report.run_summary import RunSummary
 
 
-@click.command()
+@click.command(help=__doc__)
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN…")
 @click.option(
     "--out",
@@ -32,24 +43,13 @@ if TYPE_CHECKING:
 )
 @DATA
 @DATA_DIR
-def report(
+def command(
     runs: tuple[Path, ...],
     out: Path,
     curves: Path | None,
     data: str | None,
     data_dir: Path | None,
 ) -> None:
-    """Write a self-contained HTML page about one RUN, or several side by side.
-
-    RUN is an output directory of lenet train. The page sums the runs up and shows results, learning
-    curves with the best epoch, the confusion matrix with the images behind its cells, per-class
-    scores, the worst mistakes, filters, configuration and machine. It needs no network access.
-
-    \b
-        lenet report runs/mnist
-        lenet report runs/mnist --curves curves.png
-        lenet report runs/plain runs/distorted --out compared.html
-    """  # noqa: D301 - click's mark for lines to leave as they are
     from lenet.report.report import to_html
     from lenet.report.run_summary import read_run
     from lenet.system.files import replacing

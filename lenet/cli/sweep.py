@@ -1,4 +1,19 @@
-"""``lenet sweep``: train over a grid of settings and seeds, and choose the best."""
+"""Train over a grid of settings and seeds; select the best.
+
+Each run uses one core and writes its own run directory in DIR, as lenet train does. A failed run
+does not stop the others; its exit code becomes the sweep's. After an interruption, repeat the
+command with --resume, or give only --resume and --output, to do the missing runs. At the end the
+sweep prints a table and writes results.csv, results.json and best.yaml, which is the selected
+configuration. The sweep does not use the test images: lenet eval DIR evaluates the selected
+networks on them as an ensemble.
+
+\b
+    lenet sweep --grid optimizer.lr=0.01,0.03 --grid train.batch_size=64,128 \\
+        --seeds 3 --output runs/sweep
+    lenet sweep --grid optimizer.lr=log:0.001:0.1 --random 20 --output runs/drawn
+    lenet sweep --config mnist --seeds 5 --output runs/five
+    mpiexec -n 4 lenet sweep --resume --output runs/sweep --executor mpi
+"""
 
 from __future__ import annotations
 
@@ -17,7 +32,7 @@ if TYPE_CHECKING:
     from lenet.errors import ConfigError
 
 
-@click.command()
+@click.command(help=__doc__)
 @CONFIG
 @SET
 @click.option(
@@ -74,7 +89,7 @@ if TYPE_CHECKING:
 @DATA_DIR
 @click.option("--quiet", is_flag=True, help="Show no progress, only failed runs.")
 @JSON
-def sweep(
+def command(
     file: Path | None,
     overrides: tuple[str, ...],
     grid: tuple[str, ...],
@@ -90,22 +105,6 @@ def sweep(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Train over a grid of settings and seeds and select the best by validation.
-
-    Each run uses one core and writes its own run directory in DIR, as lenet train does. A failed
-    run does not stop the others; its exit code becomes the sweep's. After an interruption, repeat
-    the command with --resume, or give only --resume and --output, to do the missing runs. At the
-    end the sweep prints a table and writes results.csv, results.json and best.yaml, which is the
-    selected configuration. The sweep does not use the test images: lenet eval DIR evaluates the
-    selected networks on them as an ensemble.
-
-    \b
-        lenet sweep --grid optimizer.lr=0.01,0.03 --grid train.batch_size=64,128 \\
-            --seeds 3 --output runs/sweep
-        lenet sweep --grid optimizer.lr=log:0.001:0.1 --random 20 --output runs/drawn
-        lenet sweep --config mnist --seeds 5 --output runs/five
-        mpiexec -n 4 lenet sweep --resume --output runs/sweep --executor mpi
-    """  # noqa: D301 - click's mark for lines to leave as they are
     if resume and overwrite:
         raise click.UsageError("--resume and --overwrite exclude each other")
     if executor == "mpi" and jobs is not None:

@@ -1,4 +1,13 @@
-"""``lenet train``: train a network and write it to a run directory."""
+"""Train a network; without --config, on built-in digits.
+
+The built-in digits need no download. Writes config.yaml, log.jsonl, log.csv, last.npz and best.npz
+to the output directory; best.npz is the epoch with the best validation result.
+
+\b
+    lenet train --config mnist --set train.epochs=3 --output runs/short
+    lenet eval runs/short/best.npz
+    lenet train --data pictures/ --output runs/pictures
+"""
 
 from __future__ import annotations
 
@@ -19,7 +28,7 @@ if TYPE_CHECKING:
     from lenet.train.run import TrainingResult
 
 
-@click.command()
+@click.command(help=__doc__)
 @CONFIG
 @SET
 @click.option(
@@ -45,7 +54,7 @@ if TYPE_CHECKING:
 )
 @click.option("--quiet", is_flag=True, help="Show no progress during training.")
 @JSON
-def train(
+def command(
     file: Path | None,
     overrides: tuple[str, ...],
     output: Path | None,
@@ -59,16 +68,6 @@ def train(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Train a network. Without --config: on built-in digits, no download needed.
-
-    Writes config.yaml, log.jsonl, log.csv, last.npz and best.npz to the output directory; best.npz
-    is the epoch with the best validation result.
-
-    \b
-        lenet train --config mnist --set train.epochs=3 --output runs/short
-        lenet eval runs/short/best.npz
-        lenet train --data pictures/ --output runs/pictures
-    """  # noqa: D301 - click's mark for lines to leave as they are
     if resume and overwrite:
         raise click.UsageError("--resume and --overwrite exclude each other")
     _, ranks = mpi_rank_and_size() or (0, 1)

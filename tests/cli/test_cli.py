@@ -17,7 +17,7 @@ from command import ERROR, Ended
 from tiny import write_bars
 
 from lenet import __version__
-from lenet.cli import COMMANDS, main
+from lenet.cli import COMMANDS, cli, main
 from lenet.config.reader import load_config
 from lenet.train.checkpoint import save_checkpoint
 from lenet.train.restore import read_checkpoint
@@ -84,6 +84,13 @@ def test_help_has_an_example(lenet, command):
 def test_help_lists_the_commands_in_order_with_what_they_do(lenet):
     listed = lenet("--help").out.partition("Commands:\n")[2]
     assert re.findall(r"^  (\w+)  +\S", listed, re.M) == list(COMMANDS)
+
+
+def test_the_line_of_a_command_stands_once_and_fits_on_a_line():
+    for name, line in COMMANDS.items():
+        command = cli.get_command(None, name)  # type: ignore[arg-type]
+        assert command.help.splitlines()[0] == line
+        assert len(line) <= 80 - len("  gradcheck  "), name
 
 
 def test_version(lenet):

@@ -1,4 +1,15 @@
-"""``lenet import``: make a checkpoint of a network that another program has trained."""
+"""Import a network that another program has trained.
+
+FILE is an ONNX file (needs the extra onnx) or PyTorch's weights, a state_dict, in a .safetensors
+file. The network of an ONNX file must be a chain of layers, as PyTorch, Keras (by tf2onnx) and
+scikit-learn (by skl2onnx) write them. Its scores are compared with those of ONNX's reference
+evaluator before the checkpoint is written.
+
+\b
+    lenet import net.onnx --out net.npz
+    lenet import mnist.onnx --scale 0.012728 --shift -0.42421 --out mnist.npz
+    lenet import weights.safetensors --model net.yaml --out net.npz
+"""
 
 from __future__ import annotations
 
@@ -7,7 +18,7 @@ from pathlib import Path
 import click
 
 
-@click.command("import")
+@click.command(help=__doc__)
 @click.argument("source", type=click.Path(path_type=Path), metavar="FILE")
 @click.option(
     "--out",
@@ -31,7 +42,7 @@ import click
 )
 @click.option("--shift", type=float, help="See --scale.  [default: that of --model, else 0]")
 @click.option("--classes", metavar="A,B,…", help="The names of the classes.  [default: 0,1,…]")
-def import_(
+def command(
     source: Path,
     out: Path,
     model: Path | None,
@@ -39,18 +50,6 @@ def import_(
     shift: float | None,
     classes: str | None,
 ) -> None:
-    """Import a network that another program has trained, to evaluate, inspect and export it.
-
-    FILE is an ONNX file (needs the extra onnx) or PyTorch's weights, a state_dict, in a
-    .safetensors file. The network of an ONNX file must be a chain of layers, as PyTorch, Keras (by
-    tf2onnx) and scikit-learn (by skl2onnx) write them. Its scores are compared with those of ONNX's
-    reference evaluator before the checkpoint is written.
-
-    \b
-        lenet import net.onnx --out net.npz
-        lenet import mnist.onnx --scale 0.012728 --shift -0.42421 --out mnist.npz
-        lenet import weights.safetensors --model net.yaml --out net.npz
-    """  # noqa: D301 - click's mark for lines to leave as they are
     from lenet.train.checkpoint import save_checkpoint
 
     names = tuple(classes.split(",")) if classes is not None else None
