@@ -77,7 +77,7 @@ def quotations():
     for page in PAGES:
         for language, block in FENCED.findall(text(page)):
             first, *lines = block.splitlines()
-            if language == "python" and first.startswith("# lenet/"):
+            if language == "python" and first.startswith(("# lenet/", "# examples/")):
                 yield pytest.param(ROOT / first[2:], lines, id=f"{named(page)}: {lines[0].strip()}")
 
 
