@@ -2,7 +2,7 @@
 
 A network of ten digits has no class for a letter or a blot, and its probabilities do not tell:
 three letters in four get one above 80 %. The second network was trained on digits and on other
-images (``scripts/digit-or-not``). It takes images as MNIST's are, uint8 (N,28,28), and no others.
+images (``scripts/weights draw``). It takes images as MNIST's are, uint8 (N,28,28), and no others.
 """
 
 from __future__ import annotations

@@ -168,7 +168,7 @@ def test_the_figures_are_small_and_their_commands_are_on_a_page():
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_the_figures_of_the_derivation_have_the_numbers_of_the_package(name):
-    """`python scripts/derivation_figures.py` writes them again."""
+    """`python docs/derivation_figures.py` writes them again."""
     assert FIGURES[name]().svg() == text(ROOT / "docs" / "pictures" / name)
 
 

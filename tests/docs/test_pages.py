@@ -49,9 +49,8 @@ NOT_RUN = {
     "scripts/test": "the tests themselves",
     "scripts/bench": "takes minutes",
     "scripts/corruptions": "takes minutes, needs MNIST",
-    "scripts/regress-check": "takes minutes",
-    "scripts/predict-speed": "takes minutes",
-    "scripts/predict-trial": "takes minutes, needs fonts",
+    "scripts/mutants": "takes minutes",
+    "python tests/helpers/pictures.py": "takes minutes, needs fonts",
     "lenet data fetch": "downloads",
 }
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -184,19 +184,20 @@ def baseline(config: Config, split: Split) -> Baseline:
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    return load_script("regress-check")
+    return load_script("mutants")
 
 
 @pytest.fixture(scope="module")
 def sound(script, tmp_path_factory):
-    """The gate as a command, and a baseline made by the sound code."""
+    """A copy of the code, a configuration, and a baseline made by the sound code."""
     place = tmp_path_factory.mktemp("sound")
     keys = {**write_bars(place), **TINY, "train.epochs": 10, "optimizer.lr": 0.003}
-    (place / "tiny.yaml").write_text(nested(keys), encoding="utf-8")
-    gate, baseline = script.Gate(place / "tiny.yaml", None), place / "baseline.json"
+    config, baseline, copy = place / "tiny.yaml", place / "baseline.json", place / "copy"
+    config.write_text(nested(keys), encoding="utf-8")
+    shutil.copytree(script.ROOT / "lenet", copy / "lenet", ignore=script.IGNORED)
     write_baseline(baseline, replace(BASELINE, tolerances=LIMITS))
-    assert gate(baseline, "--update").failed == []
-    return gate, baseline
+    assert script.gate(copy, baseline, "--update", config=config).failed == []
+    return copy, config, baseline
 
 
 def test_sound_code_passes_its_own_baseline(config, split, baseline):
@@ -224,49 +225,14 @@ def test_the_measurement_is_that_of_the_training_run(config, split, baseline):
         ("running average a step late", "training checksum"),
     ],
 )
-def test_faults_in_the_code_are_caught(fault, name, script, sound, tmp_path):
-    gate, baseline = sound
-    code = script.with_fault(script.FAULTS[fault], tmp_path)
-    assert name in gate(baseline, code=code).failed
-
-
-def test_every_fault_fits_the_code(script, tmp_path):
-    for fault in script.FAULTS.values():
-        script.with_fault(fault, tmp_path)
-
-
-def test_the_table_of_loads_counts_wrong_verdicts(script, tmp_path, monkeypatch, capsys):
-    """A gate that fails what is slow, except beside the second load, where it fails sound code."""
-    loads = iter(["quiet", "busy"] * 2)
-    load, calls = "", []
-
-    @contextmanager
-    def begin():
-        nonlocal load
-        load = next(loads)
-        yield [load]
-
-    @contextmanager
-    def not_permitted():
-        raise PermissionError(1, "Operation not permitted")
-        yield
-
-    def gate(_path, *, code, prefix):
-        calls.append((load, code == script.ROOT))
-        assert prefix == [load]
-        failed = (code == script.ROOT) == (load == "busy")
-        return script.GateResult([script.SPEED] * failed, MEASURED, HERE, 3.2)
-
-    monkeypatch.setattr(script, "LOADS", {"a": begin, "b": begin, "c": not_permitted})
-    write_baseline(tmp_path / "b.json", BASELINE)
-    assert script.show_loads(gate, tmp_path / "b.json", tmp_path, 3) == 5
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split("|")[-2].strip() for line in lines[2:]] == [
-        *("1 of 1 failed", "1 of 1 failed", "0 of 3 failed"),
-        *("0 of 1 failed", "0 of 1 failed", "3 of 3 failed"),
-        "not tried: Operation not permitted",
-    ]
-    assert len(calls) == 10
+def test_faults_in_the_code_are_caught(fault, name, script, sound):
+    copy, config, baseline = sound
+    mutant = next(mutant for mutant in script.GATE_MUTANTS if mutant.what == fault)
+    text = script.break_line(mutant, copy)
+    try:
+        assert name in script.gate(copy, baseline, config=config).failed
+    finally:
+        (copy / "lenet" / mutant.file).write_text(text, encoding="utf-8")
 
 
 def test_the_first_alarm_of_a_history(script):

@@ -1,4 +1,4 @@
-"""The corruptions of scripts/corrupted.py on drawn digits, and the table of scripts/corruptions."""
+"""The twelve corruptions on drawn digits, and the table of scripts/corruptions."""
 
 from __future__ import annotations
 

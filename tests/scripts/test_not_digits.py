@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import sys
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
-from pathlib import Path
 
 import not_digits
 import numpy as np
@@ -13,11 +10,11 @@ import pytest
 from not_digits import DRAWN, MADE_OF_DIGITS, Digits, in_a_row, trimmed
 from numpy.testing import assert_array_equal
 from scipy import ndimage
+from scripted import load_script
 from signs import LETTERS, SIGNS
 
 from lenet.data.strokes import draw
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "digit-or-not"
 COUNT = 8  # images of each kind
 
 
@@ -73,15 +70,10 @@ def test_each_of_two_overlapping_digits_adds_ink(digits):
 
 
 def test_the_script_writes_a_data_set(few, tmp_path, monkeypatch, capsys):
-    loader = SourceFileLoader("digit_or_not", str(SCRIPT))
-    spec = spec_from_loader(loader.name, loader)
-    assert spec is not None
-    script = module_from_spec(spec)
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    loader.exec_module(script)
+    script = load_script("weights")
     monkeypatch.setattr(script, "DRAWN", 30)
     monkeypatch.delenv("LENET_DATA_DIR", raising=False)
-    monkeypatch.setattr(sys, "argv", ["digit-or-not", "--out", str(tmp_path / "images.npz")])
+    monkeypatch.setattr(sys, "argv", ["weights", "draw", "--out", str(tmp_path / "images.npz")])
     script.main()
     with np.load(tmp_path / "images.npz") as stored:
         images, labels = stored["x"], stored["y"]

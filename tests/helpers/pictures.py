@@ -1,11 +1,10 @@
-#!/usr/bin/env python3
-"""Draw digits that are not from MNIST, in many ways, and count the right answers of `lenet predict`.
+"""Digits that are not from MNIST, drawn in many ways, and how many `lenet predict` recognises.
 
-    scripts/predict-trial runs/mnist/best.npz
-    scripts/predict-trial runs/mnist/best.npz --fonts DIR --data-dir DIR --save DIR
+    python tests/helpers/pictures.py runs/mnist/best.npz
+    python tests/helpers/pictures.py runs/mnist/best.npz --fonts DIR --data-dir DIR --save DIR
 
-The fonts are those that come with Matplotlib; --fonts adds a row for every font file in a directory,
---data-dir rows with images of MNIST, and --save writes every picture beside what the network was
+The fonts are those that come with Matplotlib; --fonts adds a row for every font file in a
+directory, --data-dir rows with images of MNIST, and --save writes every picture beside what the network was
 given. The table in docs/predict.md is the output. Everything is drawn from one seed.
 """
 

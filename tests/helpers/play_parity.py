@@ -1,7 +1,6 @@
-#!/usr/bin/env python3
 """Compare the page of `lenet play` with this package on MNIST, in Node and in Chromium.
 
-    LENET_DATA_DIR=... scripts/play-parity [--images 10000] [--gradients 50]
+    LENET_DATA_DIR=... python tests/helpers/play_parity.py [--images 10000] [--gradients 50]
 
 Labels and probabilities of the test images, gradients for a wrong label, and the time of a forward
 pass. Gradients are compared for weights rounded as the page stores them. An engine that is not

@@ -1,6 +1,6 @@
 """Draw the figures of docs/derivation.md whose numbers are small enough to be read.
 
-    python scripts/derivation_figures.py [--out docs/pictures]
+    python docs/derivation_figures.py [--out docs/pictures]
 
 All numbers are computed by the package. The running example is that of the page: an image of 3×3, a
 kernel of 2×2, and a gradient dz of 2×2.

@@ -1,4 +1,4 @@
-"""Shared code of the trials: a small training run, started as a user starts it, and its results."""
+"""A small training run, started as a user starts it, and its results: for tests and trials."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-os.environ["OPENBLAS_NUM_THREADS"] = "1"
-
 from tiny import write_bars
 
 from lenet.config.schema import Config
 from lenet.config.writer import to_yaml
 from lenet.train.restore import read_checkpoint
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 CLOCK = ("seconds", "images_per_second")
 # Everything that carries state from step to step is in use.
 SETTINGS = {

@@ -1,4 +1,4 @@
-"""Images (N,28,28) that are no digits, drawn from a generator; scripts/digit-or-not trains on them.
+"""Images (N,28,28) that are no digits, drawn from a generator; scripts/weights draw trains on them.
 
 What could be meant as a digit is left out: rings, bars, a 6 or a 0 upside down.
 """

@@ -19,7 +19,7 @@ from scipy import fft, ndimage
 
 Images = NDArray[np.float64]
 Corruption = Callable[[Images, np.random.Generator, float], Images]
-# ruff: noqa: ARG001 - not all corruptions are random
+
 
 STRENGTHS = ("mild", "medium", "strong")
 FINE = 4  # a stroke's edges move by quarters of a pixel
