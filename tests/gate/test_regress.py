@@ -235,15 +235,6 @@ def test_faults_in_the_code_are_caught(fault, name, script, sound):
         (copy / "lenet" / mutant.file).write_text(text, encoding="utf-8")
 
 
-def test_the_first_alarm_of_a_history(script):
-    falling = [0.9] * 20 + [0.88] * 20
-    trend = Trend("accuracy", falling, -0.005, relative=False)
-    alarm = script.first_alarm(trend)
-    assert 20 < alarm < 40
-    assert replace(trend, values=falling[:alarm]).drift()
-    assert script.first_alarm(replace(trend, values=[0.9] * 40)) is None
-
-
 def test_a_slowdown_is_measured(config, split, monkeypatch):
     """Steps that take 30 % longer, by a clock that does not depend on the machine."""
     step, now = Trainer._step, 0.0

@@ -4,8 +4,8 @@
     python tests/helpers/pictures.py runs/mnist/best.npz --fonts DIR --data-dir DIR --save DIR
 
 The fonts are those that come with Matplotlib; --fonts adds a row for every font file in a
-directory, --data-dir rows with images of MNIST, and --save writes every picture beside what the network was
-given. The table in docs/predict.md is the output. Everything is drawn from one seed.
+directory, --data-dir rows with images of MNIST, and --save writes every picture beside what the
+network was given. The table in docs/predict.md is the output. Everything is drawn from one seed.
 """
 
 from __future__ import annotations
