@@ -34,7 +34,7 @@ from lenet.gate.gate import record, run_gate
 from lenet.gate.measure import Measurement
 from lenet.gate.page import to_html
 from lenet.gate.tolerances import TASK_LIMITS, adjusted
-from lenet.gate.trend import Trend, to_markdown, trends
+from lenet.gate.trend import to_markdown, trends
 from lenet.gate.verdict import Verdict
 from lenet.train.trainer import Trainer
 
