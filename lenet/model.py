@@ -20,9 +20,6 @@ from lenet.data.datasets import Split
 from lenet.data.loader import SLICE, Loader
 from lenet.data.preprocessing import Preprocessing
 from lenet.errors import ConfigError, DataError
-from lenet.export.c_source import c_source
-from lenet.export.exported import exported_network
-from lenet.export.onnx_model import checked_model
 from lenet.models.packaged import model_options
 from lenet.models.specification import (
     Entry,
@@ -38,6 +35,9 @@ from lenet.parallel.communicator import SingleProcess
 from lenet.system.blas import one_blas_thread
 from lenet.system.files import replacing
 from lenet.system.text import clipped
+from lenet.targets.c.float32 import c_source
+from lenet.targets.exported import exported_network
+from lenet.targets.onnx.export import checked_model
 from lenet.train.build import Images, build_network, build_preprocessing, initialize
 from lenet.train.callbacks import Display
 from lenet.train.checkpoint import Checkpoint, facts, save_checkpoint

@@ -16,7 +16,8 @@ PACKAGE = ROOT / "lenet"
 # From the ground up.
 FOLDERS = (
     *("system", "nn", "optim", "models", "data", "config", "parallel", "train"),
-    *("predict", "report", "inspect", "export", "importing", "play"),
+    *("predict", "report", "inspect"),
+    *("targets", "targets/c", "targets/onnx", "targets/page", "targets/torch"),
     *("bench", "gate", "sweep", "cli"),
 )
 # Beside the folders: GROUND may be imported by all, the others import what they want.

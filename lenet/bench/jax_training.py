@@ -1,6 +1,6 @@
 """The training of a configuration in JAX: a jitted step, for networks like LeNet-5.
 
-The network is that of :mod:`lenet.bench.torch_twin`, by the names of PyTorch's classes:
+The network is that of :mod:`lenet.targets.torch.twin`, by the names of PyTorch's classes:
 convolution, pooling without padding, affine layers and their activations, with SGD. As in PyTorch,
 the images are scaled, padded and stored as floats in advance, and neither loss nor accuracy is
 recorded.
@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from lenet.bench.processes import peak_memory
-from lenet.bench.torch_twin import TorchObject, Twin, load_twin
 from lenet.config.schema import Config
 from lenet.errors import ConfigError
 from lenet.system.extras import require
+from lenet.targets.torch.twin import TorchObject, Twin, load_twin
 
 Answer = Callable[[dict[str, Any]], None]
 

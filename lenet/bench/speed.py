@@ -25,10 +25,10 @@ from lenet.bench.competitors import COMPETITORS
 from lenet.bench.jax_training import check_jax
 from lenet.bench.processes import Program
 from lenet.bench.synthetic import ALL_IMAGES, benchmark_config, image_shape, write_images
-from lenet.bench.torch_twin import twin_of
 from lenet.config.schema import Config
 from lenet.parallel.launch import choose_workers
 from lenet.system.machine import describe_machine, usable_cores
+from lenet.targets.torch.twin import twin_of
 from lenet.train.build import build_trainer
 
 SCHEMA_VERSION = 2

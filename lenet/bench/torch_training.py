@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from lenet.bench.processes import peak_memory
-from lenet.bench.torch_twin import Twin, load_twin
 from lenet.config.schema import Config
 from lenet.system.extras import require
+from lenet.targets.torch.twin import Twin, load_twin
 
 Answer = Callable[[dict[str, Any]], None]
 

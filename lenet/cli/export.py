@@ -116,7 +116,7 @@ def command(
     elif checkpoint is not None and c_directory is not None:
         _export_c(checkpoint, c_directory, image_size)
     if check is not None:
-        from lenet.export.check import check_file
+        from lenet.targets.onnx.check import check_file
 
         found = check_file(check)
         click.echo(
@@ -132,9 +132,9 @@ def _export_onnx(
     input_type: Literal["bytes", "float"],
     opset: int | None,
 ) -> None:
-    from lenet.export.exported import exported_network
-    from lenet.export.onnx_model import OPSET, checked_model
     from lenet.system.files import replacing
+    from lenet.targets.exported import exported_network
+    from lenet.targets.onnx.export import OPSET, checked_model
     from lenet.train.restore import read_checkpoint
 
     exported = exported_network(read_checkpoint(checkpoint), image_size)
@@ -145,8 +145,8 @@ def _export_onnx(
 
 
 def _export_c(checkpoint: Path, c_directory: Path, image_size: tuple[int, int] | None) -> None:
-    from lenet.export.c_source import c_source
-    from lenet.export.exported import exported_network
+    from lenet.targets.c.float32 import c_source
+    from lenet.targets.exported import exported_network
     from lenet.train.restore import read_checkpoint
 
     _write_c(c_directory, c_source(exported_network(read_checkpoint(checkpoint), image_size)))
@@ -160,9 +160,9 @@ def _export_int8(
     data: str | None,
     data_dir: Path | None,
 ) -> None:
-    from lenet.export.c_int8 import int8_source
-    from lenet.export.exported import exported_network
-    from lenet.export.quantization import quantized
+    from lenet.targets.c.int8 import int8_source
+    from lenet.targets.c.quantization import quantized
+    from lenet.targets.exported import exported_network
     from lenet.train.build import load_split, with_data
     from lenet.train.restore import read_checkpoint
 

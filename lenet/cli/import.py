@@ -58,13 +58,13 @@ def command(
             "a .safetensors file contains no network: add --model NAME|FILE.yaml"
         )
     if model is None:
-        from lenet.importing.network import import_onnx
+        from lenet.targets.onnx.network import import_onnx
 
         checkpoint, difference, origin = import_onnx(source, scale, shift, names)
         types = ", ".join(entry["type"] for entry in checkpoint.model.layers)
         report = f"{types}; from {origin}; scores within {difference:.1e} of ONNX's"
     else:
-        from lenet.importing.state_dict import import_state_dict
+        from lenet.targets.torch.state_dict import import_state_dict
 
         checkpoint, modules = import_state_dict(source, model, scale, shift, names)
         pairs = ", ".join(f"{layer} from {module}" for layer, module in modules.items())

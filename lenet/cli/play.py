@@ -26,9 +26,9 @@ import click
     help="HTML file to write.",
 )
 def command(checkpoint: Path, out: Path) -> None:
-    from lenet.export.exported import exported_network
-    from lenet.play.page import to_html
     from lenet.system.files import replacing
+    from lenet.targets.exported import exported_network
+    from lenet.targets.page.html import to_html
     from lenet.train.restore import read_checkpoint
 
     page = to_html(exported_network(read_checkpoint(checkpoint))).encode()

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from lenet.bench import competitors, jax_training, processes, speed, synthetic, torch_twin
+from lenet.bench import competitors, jax_training, processes, speed, synthetic
 from lenet.bench.competitors import COMPETITORS, Competitor
 from lenet.bench.processes import Program
 from lenet.bench.speed import Case
@@ -36,6 +36,7 @@ from lenet.nn.pooling import AveragePooling, MaxPooling
 from lenet.nn.subsampling import Subsampling
 from lenet.nn.transposed import TransposedConvolution
 from lenet.nn.unpooling import RepeatUnpooling
+from lenet.targets.torch import twin as torch_twin
 from lenet.train.build import build_trainer
 
 PROJECT = Path(__file__).resolve().parents[2]

@@ -42,7 +42,7 @@ def in_node(code: str, **values: object) -> Value:
 
     The values are its ``input``.
     """
-    parts = [files("lenet.play").joinpath(name).read_text("utf-8") for name in SCRIPTS]
+    parts = [files("lenet.targets.page").joinpath(name).read_text("utf-8") for name in SCRIPTS]
     call = f"const input = {json.dumps(values)};\n"
     call += f"console.log(JSON.stringify((() => {{{code}}})()));"
     done = subprocess.run(

@@ -15,12 +15,12 @@ from lenet.config.schema import Config
 from lenet.data.idx import write_idx
 from lenet.data.preprocessing import Preprocessing
 from lenet.errors import ConfigError
-from lenet.export.exported import exported_network
-from lenet.export.onnx_model import compare, onnx_model
 from lenet.models.packaged import MODELS, packaged_model
 from lenet.models.specification import build_layers, expanded, specification_of
 from lenet.nn.activations import FUNCTIONS
 from lenet.nn.network import Network
+from lenet.targets.exported import exported_network
+from lenet.targets.onnx.export import compare, onnx_model
 from lenet.train.build import build_network, build_preprocessing, initialize
 from lenet.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from lenet.train.restore import restore_network

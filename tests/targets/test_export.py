@@ -31,17 +31,17 @@ from lenet.cli import cli
 from lenet.data.preprocessing import Preprocessing
 from lenet.data.strokes import draw
 from lenet.errors import ConfigError, DataError, GateFailed, SystemFailure
-from lenet.export import c_source as c
-from lenet.export import quantization
-from lenet.export.c_int8 import int8_source
-from lenet.export.exported import ExportedNetwork, exported_network
-from lenet.export.onnx_model import IR_VERSIONS, OPSET, compare, onnx_model
 from lenet.nn.activations import Activation, Identity
 from lenet.nn.linear import Linear
 from lenet.nn.network import Network
 from lenet.nn.pooling import MaxPooling
 from lenet.nn.rbf import RBF
 from lenet.nn.unpooling import MaxUnpooling
+from lenet.targets.c import float32 as c
+from lenet.targets.c import quantization
+from lenet.targets.c.int8 import int8_source
+from lenet.targets.exported import ExportedNetwork, exported_network
+from lenet.targets.onnx.export import IR_VERSIONS, OPSET, compare, onnx_model
 from lenet.train.build import load_split
 from lenet.train.checkpoint import save_checkpoint
 from lenet.train.restore import read_checkpoint, restore_network

@@ -16,10 +16,11 @@ from untrained import untrained, untrained_colour
 
 from lenet.cli import cli
 from lenet.errors import ConfigError, DataError
-from lenet.export.exported import exported_network
-from lenet.export.onnx_model import onnx_model
-from lenet.importing import onnx_graph, translation
-from lenet.importing.network import import_onnx
+from lenet.targets.exported import exported_network
+from lenet.targets.onnx import graph as onnx_graph
+from lenet.targets.onnx import translation
+from lenet.targets.onnx.export import onnx_model
+from lenet.targets.onnx.network import import_onnx
 from lenet.train.restore import read_checkpoint, restore_network
 
 onnx = pytest.importorskip("onnx")

@@ -19,9 +19,9 @@ from scripted import load_script
 from lenet.cli import cli
 from lenet.data.idx import write_idx
 from lenet.data.strokes import draw
-from lenet.export.exported import exported_network
-from lenet.importing.network import import_onnx
-from lenet.importing.state_dict import import_state_dict
+from lenet.targets.exported import exported_network
+from lenet.targets.onnx.network import import_onnx
+from lenet.targets.torch.state_dict import import_state_dict
 from lenet.train.restore import plain_network, read_checkpoint
 
 torch = pytest.importorskip("torch", reason="PyTorch is not here to train a network")

@@ -30,7 +30,6 @@ from lenet.cli import cli
 from lenet.data.preprocessing import Preprocessing
 from lenet.data.strokes import draw
 from lenet.errors import ConfigError
-from lenet.export.exported import ExportedNetwork, exported_network
 from lenet.nn.activations import Activation
 from lenet.nn.convolution import Convolution
 from lenet.nn.dropout import Dropout
@@ -40,8 +39,9 @@ from lenet.nn.network import Network
 from lenet.nn.pooling import AveragePooling, MaxPooling
 from lenet.nn.subsampling import Subsampling
 from lenet.nn.unpooling import MaxUnpooling
-from lenet.play.page import in_16_bits, page_data, to_html
 from lenet.predict import redraw
+from lenet.targets.exported import ExportedNetwork, exported_network
+from lenet.targets.page.html import in_16_bits, page_data, to_html
 from lenet.train.checkpoint import save_checkpoint
 from lenet.train.restore import read_checkpoint
 

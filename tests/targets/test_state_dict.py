@@ -12,9 +12,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from lenet.cli import cli
 from lenet.errors import ConfigError, DataError
-from lenet.importing import safetensors_file
-from lenet.importing.safetensors_file import open_safetensors
-from lenet.importing.state_dict import import_state_dict
+from lenet.targets.torch import safetensors_file
+from lenet.targets.torch.safetensors_file import open_safetensors
+from lenet.targets.torch.state_dict import import_state_dict
 from lenet.train.restore import plain_network, read_checkpoint
 
 RNG = np.random.default_rng(4)

@@ -7,7 +7,7 @@ Transposing and reshaping a value transposes and reshapes these; the weights of 
 layer are put in order accordingly.
 
 Products with constants and sums with constants become part of the preprocessing (before the first
-layer), of a layer (:mod:`lenet.importing.affine`), or a batch normalization.
+layer), of a layer (:mod:`lenet.targets.onnx.affine`), or a batch normalization.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from lenet.arrays import Array, Shape
 from lenet.errors import ConfigError, DataError
-from lenet.importing.onnx_graph import Chain, Node
 from lenet.models.specification import build_layers, entry_of
+from lenet.targets.onnx.graph import Chain, Node
 
 MAX_ACTIVATIONS: Final = 1 << 21  # numbers of a layer's output, for one image
 MAX_WEIGHTS: Final = 1 << 27

@@ -16,9 +16,9 @@ import numpy as np
 
 from lenet.arrays import Array
 from lenet.errors import DataError, GateFailed, LenetError, SystemFailure
-from lenet.export.onnx_file import read_onnx
-from lenet.export.onnx_model import DTYPES, TOLERANCE
 from lenet.system.extras import require
+from lenet.targets.onnx.export import DTYPES, TOLERANCE
+from lenet.targets.onnx.file import read_onnx
 
 
 @dataclass(frozen=True)

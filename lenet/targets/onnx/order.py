@@ -6,9 +6,9 @@ from math import prod
 
 import numpy as np
 
-from lenet.importing.integers import integers
-from lenet.importing.onnx_graph import Node
-from lenet.importing.translation import Translation
+from lenet.targets.onnx.graph import Node
+from lenet.targets.onnx.integers import integers
+from lenet.targets.onnx.translation import Translation
 
 
 def _reshaped(made: Translation, node: Node, target: list[int]) -> None:

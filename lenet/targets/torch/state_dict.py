@@ -23,14 +23,14 @@ from lenet.arrays import Array, Shape
 from lenet.config.reader import load_config
 from lenet.config.schema import Config
 from lenet.errors import DataError, LenetError
-from lenet.export.exported import is_one_patch
-from lenet.importing.checkpoint import imported_checkpoint
-from lenet.importing.safetensors_file import SafeTensors, Tensor, open_safetensors
 from lenet.models.specification import Specification, built_layers
 from lenet.nn.convolution import Convolution
 from lenet.nn.layer import Layer
 from lenet.nn.linear import Linear
 from lenet.system.text import clipped
+from lenet.targets.exported import is_one_patch
+from lenet.targets.imported import imported_checkpoint
+from lenet.targets.torch.safetensors_file import SafeTensors, Tensor, open_safetensors
 from lenet.train.checkpoint import Checkpoint
 
 Module = Mapping[str, Tensor]

@@ -10,13 +10,13 @@ import numpy as np
 
 from lenet.arrays import Array
 from lenet.errors import ConfigError, DataError, LenetError
-from lenet.export.onnx_file import read_onnx
-from lenet.importing.checkpoint import imported_checkpoint
-from lenet.importing.onnx_graph import chain_of
-from lenet.importing.operators import translated
-from lenet.importing.translation import Translation
 from lenet.models.specification import Specification, expanded
 from lenet.system.extras import require
+from lenet.targets.imported import imported_checkpoint
+from lenet.targets.onnx.file import read_onnx
+from lenet.targets.onnx.graph import chain_of
+from lenet.targets.onnx.operators import translated
+from lenet.targets.onnx.translation import Translation
 from lenet.train.checkpoint import Checkpoint
 from lenet.train.restore import plain_network
 
@@ -50,7 +50,7 @@ def import_onnx(
         The graph's input is scale·level + shift for levels from 0 to 255. By default 1 and 0 if it
         takes bytes or makes its input less than a tenth, otherwise 1/255 and 0.
     class_names
-        By default those in the metadata of :mod:`lenet.export.onnx_model`, otherwise 0, 1, 2 …
+        By default those in the metadata of :mod:`lenet.targets.onnx.export`, otherwise 0, 1, 2 …
 
     Raises
     ------

@@ -24,13 +24,6 @@ import numpy as np
 from lenet.arrays import Array
 from lenet.data.preprocessing import Preprocessing
 from lenet.errors import ConfigError, GateFailed
-from lenet.export.exported import (
-    ExportedNetwork,
-    average_factors,
-    batch_factors,
-    not_exported,
-    sample_image,
-)
 from lenet.nn.activations import Activation, Function, LeCunTanh, ReLU, Sigmoid, Tanh
 from lenet.nn.convolution import Convolution
 from lenet.nn.dropout import Dropout
@@ -44,6 +37,13 @@ from lenet.nn.subsampling import Subsampling
 from lenet.nn.transposed import TransposedConvolution
 from lenet.nn.unpooling import MaxUnpooling, RepeatUnpooling
 from lenet.system.extras import require
+from lenet.targets.exported import (
+    ExportedNetwork,
+    average_factors,
+    batch_factors,
+    not_exported,
+    sample_image,
+)
 from lenet.version import __version__
 
 Input: TypeAlias = Literal["bytes", "float"]

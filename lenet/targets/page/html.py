@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from lenet.arrays import Array
 from lenet.data.strokes import draw
 from lenet.errors import ConfigError
-from lenet.export.exported import ExportedNetwork, average_factors
 from lenet.nn.activations import FUNCTIONS, Activation
 from lenet.nn.convolution import Convolution
 from lenet.nn.dropout import Dropout
@@ -29,6 +28,7 @@ from lenet.nn.normalisation import BatchNormalization
 from lenet.nn.pooling import AveragePooling, MaxPooling
 from lenet.nn.subsampling import Subsampling
 from lenet.system.text import printable
+from lenet.targets.exported import ExportedNetwork, average_factors
 
 SCRIPTS: Final = (
     *("network.js", "prepare.js", "elements.js", "maps.js"),
@@ -202,7 +202,7 @@ def _not_shown(layer: Layer, what: str = "") -> ConfigError:
 
 
 def _part(name: str) -> str:
-    return files("lenet.play").joinpath(name).read_text(encoding="utf-8")
+    return files("lenet.targets.page").joinpath(name).read_text(encoding="utf-8")
 
 
 def _hash(text: str) -> str:

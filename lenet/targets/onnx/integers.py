@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.importing.translation import Translation
+from lenet.targets.onnx.translation import Translation
 
 Integers = NDArray[np.int64]
 

@@ -1,4 +1,4 @@
-"""C for microcontrollers: the network of :mod:`lenet.export.quantization`, in integers only.
+"""C for microcontrollers: the network of :mod:`lenet.targets.c.quantization`, in integers only.
 
 A layer becomes a call of a function in ``int8.c``.
 """
@@ -8,9 +8,9 @@ from __future__ import annotations
 from math import prod
 from typing import Final
 
-from lenet.export.c_frame import Code, c_files, c_rows, functions_of
-from lenet.export.exported import sample_image
-from lenet.export.quantization import Quantized, Stage
+from lenet.targets.c.frame import Code, c_files, c_rows, functions_of
+from lenet.targets.c.quantization import Quantized, Stage
+from lenet.targets.exported import sample_image
 
 FIELDS: Final = {"weight": "int8_t", "bias": "int32_t", "multiplier": "int32_t", "shift": "int8_t"}
 

@@ -1,7 +1,7 @@
 """C in float: one C99 file that contains the weights, and its header; it needs only the C library.
 
 A layer is translated by the function of its class in :data:`TRANSLATIONS`, to calls of the
-functions in ``layers.c``.
+functions in ``float32.c``.
 """
 
 from __future__ import annotations
@@ -14,15 +14,6 @@ import numpy as np
 
 from lenet.arrays import Array, Shape
 from lenet.errors import ConfigError
-from lenet.export.c_frame import Code, c_files, c_rows, functions_of
-from lenet.export.exported import (
-    ExportedNetwork,
-    average_factors,
-    batch_factors,
-    is_one_patch,
-    not_exported,
-    sample_image,
-)
 from lenet.nn.activations import Activation, Function, LeCunTanh, ReLU, Sigmoid, Tanh
 from lenet.nn.convolution import Convolution
 from lenet.nn.dropout import Dropout
@@ -34,6 +25,15 @@ from lenet.nn.rbf import RBF
 from lenet.nn.subsampling import Subsampling
 from lenet.nn.transposed import TransposedConvolution
 from lenet.nn.unpooling import RepeatUnpooling
+from lenet.targets.c.frame import Code, c_files, c_rows, functions_of
+from lenet.targets.exported import (
+    ExportedNetwork,
+    average_factors,
+    batch_factors,
+    is_one_patch,
+    not_exported,
+    sample_image,
+)
 
 MAX_WEIGHTS: Final = 4_000_000  # a C file of some 50 MB
 TOLERANCE: Final = 1e-4  # of scores in the self-test, relative to the largest if above 1
@@ -133,7 +133,7 @@ def c_source(exported: ExportedNetwork) -> dict[str, str]:
         "DIFFERS": f"!(fabsf(scores[c] - test_scores[c]) <= {tolerance})",
         "INPUT": f"{_float(preprocessing.scale)} * ({level}) + {_float(preprocessing.shift)}",
     }
-    return c_files(exported, code, functions_of("layers.c", used), FORM | form)
+    return c_files(exported, code, functions_of("float32.c", used), FORM | form)
 
 
 def _too_large(problem: str) -> ConfigError:

@@ -6,7 +6,7 @@ filter f and no zero; the sums of products are integers of 32 bits, and a produc
 m/2^shift makes them the next layer's q. After B. Jacob et al., "Quantization and training of neural
 networks for efficient integer-arithmetic-only inference" (2018), section 2.
 
-:meth:`Quantized.scores` computes in NumPy exactly what the C file of :mod:`lenet.export.c_int8`
+:meth:`Quantized.scores` computes in NumPy exactly what the C file of :mod:`lenet.targets.c.int8`
 computes.
 """
 
@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 from lenet.arrays import Array
 from lenet.data.preprocessing import image_shape
 from lenet.errors import ConfigError, DataError
-from lenet.export.exported import ExportedNetwork, is_one_patch, not_exported
 from lenet.nn.activations import Activation, ReLU
 from lenet.nn.convolution import Convolution
 from lenet.nn.dropout import Dropout
 from lenet.nn.layer import Layer
 from lenet.nn.linear import Linear
 from lenet.nn.pooling import AveragePooling, MaxPooling
+from lenet.targets.exported import ExportedNetwork, is_one_patch, not_exported
 
 Integers = NDArray[np.int64]
 Kind = Literal["weighted", "max_pooling", "average_pooling"]

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from lenet.arrays import Shape
-from lenet.importing.integers import integers
-from lenet.importing.onnx_graph import Node
-from lenet.importing.translation import MAX_ACTIVATIONS, Edges, Translation
+from lenet.targets.onnx.graph import Node
+from lenet.targets.onnx.integers import integers
+from lenet.targets.onnx.translation import MAX_ACTIVATIONS, Edges, Translation
 
 
 def edges_of(

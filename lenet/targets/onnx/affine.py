@@ -7,8 +7,8 @@ from typing import Final
 
 import numpy as np
 
-from lenet.importing.translation import Step
 from lenet.nn.activations import LeCunTanh
+from lenet.targets.onnx.translation import Step
 
 EPSILON: Final = 1e-5
 

@@ -11,11 +11,11 @@ from typing import Final
 import numpy as np
 
 from lenet.arrays import Array
-from lenet.importing.affine import EPSILON, simplified
-from lenet.importing.images import edges_of, global_pooling, pad, pooling, reduction
-from lenet.importing.onnx_graph import FLOATS, Chain, Node
-from lenet.importing.order import flatten, reshape, squeeze, transpose, unsqueeze
-from lenet.importing.translation import Translation, image_of
+from lenet.targets.onnx.affine import EPSILON, simplified
+from lenet.targets.onnx.graph import FLOATS, Chain, Node
+from lenet.targets.onnx.images import edges_of, global_pooling, pad, pooling, reduction
+from lenet.targets.onnx.order import flatten, reshape, squeeze, transpose, unsqueeze
+from lenet.targets.onnx.translation import Translation, image_of
 
 
 def translated(chain: Chain, scale: float | None, shift: float | None) -> Translation:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Final
 
-from lenet.export.exported import ExportedNetwork, sample_image
+from lenet.targets.exported import ExportedNetwork, sample_image
 from lenet.version import __version__
 
 HEADER: Final = """\
@@ -268,7 +268,7 @@ def c_files(
 
 def functions_of(file: str, used: set[str]) -> str:
     """Return the texts of functions in a file of this folder, in its order."""
-    text = files("lenet.export").joinpath(file).read_text(encoding="ascii")
+    text = files("lenet.targets.c").joinpath(file).read_text(encoding="ascii")
     _, *parts = re.split(r"^/\* \[(\w+)\] \*/\n", text, flags=re.MULTILINE)
     pairs = zip(parts[::2], parts[1::2], strict=True)
     return "\n\n".join(part.strip() for name, part in pairs if name in used)

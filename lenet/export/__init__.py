@@ -1,1 +1,0 @@
-"""Export of a network as an ONNX model or as C source."""
