@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lenet.config.reader import load_config as load_config
     from lenet.config.schema import Config as Config
     from lenet.errors import LenetError as LenetError
+    from lenet.evaluate.metrics import Evaluation as Evaluation
     from lenet.model import Model as Model
     from lenet.model import load as load
     from lenet.models.lenet5 import lenet5 as lenet5
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from lenet.nn.network import Network as Network
     from lenet.optim.optimizers import make_optimizer as make_optimizer
     from lenet.train.history import History as History
-    from lenet.train.metrics import Evaluation as Evaluation
     from lenet.train.run import run_training as run_training
 
 _MODULES = {
@@ -59,7 +59,7 @@ _MODULES = {
     "Model": "lenet.model",
     "History": "lenet.train.history",
     "load": "lenet.model",
-    "Evaluation": "lenet.train.metrics",
+    "Evaluation": "lenet.evaluate.metrics",
     "evaluate": "lenet.api",
     "LenetError": "lenet.errors",
 }

@@ -12,17 +12,17 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from lenet.arrays import Array
+from lenet.checkpoint.restore import read_checkpoint
 from lenet.data import datasets
 from lenet.data.arrays import image_array
 from lenet.data.datasets import Split
 from lenet.data.preprocessing import Preprocessing
+from lenet.evaluate.ensemble import evaluate_checkpoints
+from lenet.evaluate.metrics import Evaluation
 from lenet.nn.losses import SoftmaxCrossEntropy
 from lenet.nn.network import Network
 from lenet.optim.optimizers import Optimizer
 from lenet.system.blas import one_blas_thread
-from lenet.train.ensemble import evaluate_checkpoints
-from lenet.train.metrics import Evaluation
-from lenet.train.restore import read_checkpoint
 
 
 def load_data(

@@ -14,12 +14,18 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from lenet.arrays import Array
+from lenet.checkpoint.checkpoint import Checkpoint, facts, save_checkpoint
+from lenet.checkpoint.restore import build_network, read_checkpoint, restore_network
 from lenet.config.schema import Config
 from lenet.data.arrays import image_array, labelled_images
 from lenet.data.datasets import Split
 from lenet.data.loader import SLICE, Loader
 from lenet.data.preprocessing import Preprocessing
 from lenet.errors import ConfigError, DataError
+from lenet.evaluate.images import Images, build_preprocessing
+from lenet.evaluate.loop import evaluate as evaluate_network
+from lenet.evaluate.loop import predict
+from lenet.evaluate.metrics import Evaluation
 from lenet.models.packaged import model_options
 from lenet.models.specification import (
     Entry,
@@ -31,22 +37,17 @@ from lenet.models.specification import (
 )
 from lenet.nn.layer import Layer
 from lenet.nn.network import Network
-from lenet.parallel.communicator import SingleProcess
 from lenet.system.blas import one_blas_thread
 from lenet.system.files import replacing
 from lenet.system.text import clipped
 from lenet.targets.c.float32 import c_source
 from lenet.targets.exported import exported_network
 from lenet.targets.onnx.export import checked_model
-from lenet.train.build import Images, build_network, build_preprocessing, initialize
+from lenet.train.build import initialize
 from lenet.train.callbacks import Display
-from lenet.train.checkpoint import Checkpoint, facts, save_checkpoint
-from lenet.train.evaluation import evaluate as evaluate_network
 from lenet.train.events import Callback
 from lenet.train.history import History, Recorder
 from lenet.train.log import read_log
-from lenet.train.metrics import Evaluation
-from lenet.train.restore import read_checkpoint, restore_network
 from lenet.train.run import TrainingSet, train_network
 
 
@@ -319,7 +320,7 @@ class Model:
         return self.history
 
     @one_blas_thread()
-    def predict(self, images: NDArray[np.uint8], batch: int = SLICE) -> Array:
+    def predict(self, images: NDArray[np.uint8]) -> Array:
         """Return the probabilities (N, classes) of images, uint8 (N,H,W) or (N,C,H,W).
 
         Raises
@@ -329,11 +330,7 @@ class Model:
         """
         images = image_array(images, self.preprocessing.input_shape)
         self.preprocessing.check(images)
-        probabilities = np.empty((len(images), len(self.class_names)), self.network.dtype)
-        for start in range(0, len(images), batch):
-            x = self.preprocessing.prepare(images[start : start + batch], self.network.dtype)
-            probabilities[start : start + batch] = self.network.predict(x.transpose(3, 0, 1, 2))
-        return probabilities
+        return predict(self.network, self.preprocessing, images).astype(self.network.dtype)
 
     @one_blas_thread()
     def evaluate(self, images: NDArray[np.uint8], labels: NDArray[Any]) -> Evaluation:
@@ -350,7 +347,7 @@ class Model:
             preprocessing=self.preprocessing,
             dtype=self.network.dtype,
         )
-        return evaluate_network(self.network, loader, SingleProcess())
+        return evaluate_network(self.network, loader)
 
     def specification(self) -> Specification:
         """Return the network as data.

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 import lenet
+from lenet.checkpoint.restore import read_checkpoint
 from lenet.data.catalogue import ROLES
 from lenet.data.idx import write_idx
 from lenet.data.loader import held_out
@@ -29,7 +30,6 @@ from lenet.nn.convolution import Convolution
 from lenet.nn.linear import Linear
 from lenet.nn.pooling import MaxPooling
 from lenet.train.events import Callback
-from lenet.train.restore import read_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 EXTRAS = {"onnx": "onnx", "matplotlib": "plot"}

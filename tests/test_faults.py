@@ -36,6 +36,8 @@ from forged import Canary, forge, npy, zipped
 from runs import children
 from tiny import write_bars
 
+from lenet.checkpoint.checkpoint import save_checkpoint
+from lenet.checkpoint.restore import read_checkpoint
 from lenet.cli import main
 from lenet.config.reader import load_config
 from lenet.config.schema import Config
@@ -46,9 +48,7 @@ from lenet.data.idx import write_idx
 from lenet.parallel.communicator import Communicator
 from lenet.parallel.process_group import ProcessGroup
 from lenet.train.callbacks import Display
-from lenet.train.checkpoint import save_checkpoint
 from lenet.train.events import Callback
-from lenet.train.restore import read_checkpoint
 from lenet.train.run import run_training
 
 ROOT = Path(__file__).resolve().parent.parent

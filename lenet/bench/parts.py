@@ -12,9 +12,10 @@ import numpy as np
 from lenet.arrays import Array, small_buffer
 from lenet.config.schema import Config
 from lenet.data.loader import slice_size
+from lenet.evaluate.images import load_split
 from lenet.nn.fused import FusedConvolution
 from lenet.nn.layer import Layer
-from lenet.train.build import build_trainer, load_split
+from lenet.train.build import build_trainer
 from lenet.train.trainer import Trainer
 
 SGEMM_SIZE = 1024  # of the square matrices whose product measures the processor

@@ -26,7 +26,7 @@ import click
 from lenet.cli.options import DATA, DATA_DIR, JSON, warn
 
 if TYPE_CHECKING:
-    from lenet.train.checkpoint import Checkpoint
+    from lenet.checkpoint.checkpoint import Checkpoint
 
 
 @click.command(help=__doc__)
@@ -78,10 +78,10 @@ def command(
     picture: Path | None,
     as_json: bool,
 ) -> None:
+    from lenet.checkpoint.restore import read_checkpoint
     from lenet.errors import GateFailed
-    from lenet.train.build import with_data
-    from lenet.train.ensemble import evaluate_checkpoints
-    from lenet.train.restore import read_checkpoint
+    from lenet.evaluate.ensemble import evaluate_checkpoints
+    from lenet.evaluate.images import with_data
 
     checkpoints = tuple(path for given in checkpoints for path in _expand(given))
     if picture is not None and (len(checkpoints) > 1 or split != "test"):
@@ -109,7 +109,7 @@ def command(
 
 def _expand(path: Path) -> list[Path]:
     """Return the path itself or, for a sweep directory, the checkpoints it selected."""
-    from lenet.train.restore import PRETRAINED
+    from lenet.checkpoint.restore import PRETRAINED
 
     if str(path) == PRETRAINED or not path.is_dir():
         return [path]
@@ -119,8 +119,8 @@ def _expand(path: Path) -> list[Path]:
 
 
 def _draw_mistakes(picture: Path, checkpoint: Checkpoint, data_dir: Path | None) -> None:
+    from lenet.evaluate.mistakes import evaluate_with_mistakes
     from lenet.inspect import figures, image_plots
-    from lenet.train.mistakes import evaluate_with_mistakes
 
     worst = evaluate_with_mistakes(checkpoint, str(data_dir) if data_dir else None).worst
     title = f"The {len(worst)} worst mistakes on {checkpoint.config.data.title}"

@@ -132,10 +132,10 @@ def _export_onnx(
     input_type: Literal["bytes", "float"],
     opset: int | None,
 ) -> None:
+    from lenet.checkpoint.restore import read_checkpoint
     from lenet.system.files import replacing
     from lenet.targets.exported import exported_network
     from lenet.targets.onnx.export import OPSET, checked_model
-    from lenet.train.restore import read_checkpoint
 
     exported = exported_network(read_checkpoint(checkpoint), image_size)
     model, difference = checked_model(exported, input_type, OPSET if opset is None else opset)
@@ -145,9 +145,9 @@ def _export_onnx(
 
 
 def _export_c(checkpoint: Path, c_directory: Path, image_size: tuple[int, int] | None) -> None:
+    from lenet.checkpoint.restore import read_checkpoint
     from lenet.targets.c.float32 import c_source
     from lenet.targets.exported import exported_network
-    from lenet.train.restore import read_checkpoint
 
     _write_c(c_directory, c_source(exported_network(read_checkpoint(checkpoint), image_size)))
     click.echo(f"{c_directory / 'lenet.c'}: compile with cc -std=c99 -O2, link with -lm")
@@ -160,11 +160,11 @@ def _export_int8(
     data: str | None,
     data_dir: Path | None,
 ) -> None:
+    from lenet.checkpoint.restore import read_checkpoint
+    from lenet.evaluate.images import load_split, with_data
     from lenet.targets.c.int8 import int8_source
     from lenet.targets.c.quantization import quantized
     from lenet.targets.exported import exported_network
-    from lenet.train.build import load_split, with_data
-    from lenet.train.restore import read_checkpoint
 
     stored = read_checkpoint(checkpoint)
     exported = exported_network(stored, image_size)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 def command(
     file: Path | None, overrides: tuple[str, ...], layer: str | None, as_json: bool
 ) -> None:
+    from lenet.checkpoint.restore import build_network
     from lenet.errors import GateFailed
     from lenet.nn.gradcheck import (
         ROUNDING,
@@ -42,7 +43,7 @@ def command(
         to_dict,
         to_table,
     )
-    from lenet.train.build import build_loss, build_network, initialize
+    from lenet.train.build import build_loss, initialize
 
     config = load_config(file, overrides).for_named_data()
     network = build_network(config)

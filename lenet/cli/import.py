@@ -50,7 +50,7 @@ def command(
     shift: float | None,
     classes: str | None,
 ) -> None:
-    from lenet.train.checkpoint import save_checkpoint
+    from lenet.checkpoint.checkpoint import save_checkpoint
 
     names = tuple(classes.split(",")) if classes is not None else None
     if model is None and source.suffix == ".safetensors":

@@ -82,10 +82,10 @@ def command(
     if unit is not None and layer is None:
         raise click.UsageError("--unit is a unit of a --layer: give both")
 
+    from lenet.checkpoint.restore import read_checkpoint
+    from lenet.evaluate.images import with_data
     from lenet.inspect import inspection
     from lenet.inspect.figures import write_figure
-    from lenet.train.build import with_data
-    from lenet.train.restore import read_checkpoint
 
     stored = read_checkpoint(checkpoint)
     draw = inspection.inspect(

@@ -26,10 +26,10 @@ import click
     help="HTML file to write.",
 )
 def command(checkpoint: Path, out: Path) -> None:
+    from lenet.checkpoint.restore import read_checkpoint
     from lenet.system.files import replacing
     from lenet.targets.exported import exported_network
     from lenet.targets.page.html import to_html
-    from lenet.train.restore import read_checkpoint
 
     page = to_html(exported_network(read_checkpoint(checkpoint))).encode()
     with replacing(out) as file:

@@ -74,11 +74,11 @@ def command(
     if table in images:
         raise click.UsageError(f"--out would overwrite the image {table}")
 
+    from lenet.checkpoint.restore import read_checkpoint
     from lenet.predict.prediction import Predictor
     from lenet.predict.sheet import Sheet
     from lenet.predict.table import Table
     from lenet.system.text import printable
-    from lenet.train.restore import read_checkpoint
 
     sheet = None if sheet_file is None else Sheet(sheet_file)
     predictor = Predictor(read_checkpoint(checkpoint), way)

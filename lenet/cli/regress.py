@@ -93,6 +93,7 @@ def command(
 ) -> None:
     from lenet.config.limits import Tolerances
     from lenet.errors import GateFailed
+    from lenet.evaluate.images import for_split, load_split
     from lenet.gate import baseline as files
     from lenet.gate.gate import record, run_gate
     from lenet.gate.history import read_history
@@ -100,7 +101,6 @@ def command(
     from lenet.gate.tolerances import TASK_LIMITS, changed_limits
     from lenet.gate.trend import to_markdown
     from lenet.gate.verdict import write
-    from lenet.train.build import for_split, load_split
 
     if update and find_packaged(path, BASELINE):
         raise click.UsageError(f"--update does not replace the packaged baseline {path}")

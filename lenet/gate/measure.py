@@ -16,13 +16,14 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm import tqdm
 
+from lenet.checkpoint.restore import build_network
 from lenet.config.schema import Config
 from lenet.data.datasets import Split
 from lenet.errors import ConfigError
 from lenet.gate import clock
 from lenet.nn.gradcheck import check_gradients, check_identities
 from lenet.system.terminal import supports_progress_bar
-from lenet.train.build import build_loss, build_network, build_trainer, initialize
+from lenet.train.build import build_loss, build_trainer, initialize
 from lenet.train.events import Callback, EpochEvent, Snapshot, StepEvent
 
 FIRST_LOSSES = 10  # so few that rounding has not grown: the same losses on every machine

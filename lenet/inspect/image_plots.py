@@ -8,8 +8,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet.evaluate.mistakes import Mistake
 from lenet.inspect.figures import new_figure, plain_text, show_raw
-from lenet.train.mistakes import Mistake
 
 SAMPLES: Final = 14  # images in a row
 

@@ -12,8 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet.arrays import Array
+from lenet.checkpoint.checkpoint import Checkpoint
+from lenet.checkpoint.restore import plain_network
 from lenet.data.datasets import Split
 from lenet.errors import ConfigError, ImageError
+from lenet.evaluate.images import load_images
+from lenet.evaluate.loop import evaluate_probabilities
+from lenet.evaluate.mistakes import predict_split
 from lenet.inspect import (
     catalogue,
     gradient_plots,
@@ -29,10 +34,6 @@ from lenet.inspect import (
 from lenet.nn.network import Network
 from lenet.predict.preparation import Preparation
 from lenet.system.registry import lookup
-from lenet.train.checkpoint import Checkpoint
-from lenet.train.evaluation import evaluate_probabilities
-from lenet.train.mistakes import predict_split
-from lenet.train.restore import load_images, plain_network
 
 MAX_UNITS: Final = 4  # units of a layer in the plot of deconvolution
 MAX_FIELDS: Final = 7  # layers in the plot of receptive fields

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from lenet.arrays import Array
 from lenet.data.preprocessing import Preprocessing
+from lenet.evaluate.metrics import BINS, Evaluation
 from lenet.inspect.embedding import embedding as reduced
 from lenet.inspect.figures import (
     explain,
@@ -35,8 +36,6 @@ from lenet.nn.activations import Activation
 from lenet.nn.losses import softmax
 from lenet.nn.network import Network
 from lenet.system.colours import WORDS
-from lenet.train.calibration import BINS
-from lenet.train.metrics import Evaluation
 
 CLASS_COLOURS: Final = (
     *("#1f5fa8", "#c4500a", "#1b7f3b", "#b0358a", "#8a8400"),

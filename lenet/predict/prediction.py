@@ -18,17 +18,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet.checkpoint.checkpoint import Checkpoint
+from lenet.checkpoint.restore import restore_network
 from lenet.data.loader import SLICE
 from lenet.data.pixels import Pixels, for_display
 from lenet.errors import DataError, ImageError, LenetError
-from lenet.nn.losses import softmax
+from lenet.evaluate.loop import predict
 from lenet.predict.finder import MIN_SIZE, Digit
 from lenet.predict.preparation import Preparation, Prepared
 from lenet.predict.thumbnail import Thumbnail, thumbnail
 from lenet.predict.unknown import MIN_PROBABILITY, DigitOrNot, takes
 from lenet.system.text import printable
-from lenet.train.checkpoint import Checkpoint
-from lenet.train.restore import restore_network
 
 BATCH = SLICE  # the same products as in evaluation, to the last bit
 PATIENCE = 16  # images that take milliseconds each, before the first results are printed
@@ -178,17 +178,13 @@ class Predictor:
             unlike = self.digit_or_not(images) < MIN_PROBABILITY
         yield from zip(self._rows(images), unlike.tolist(), strict=True)
 
-    @np.errstate(over="ignore", invalid="ignore")  # weights may be arbitrary, as in evaluation
     def _rows(self, images: NDArray[np.uint8]) -> Iterator[tuple[tuple[str, float], ...]]:
         """Yield, for each image (N,H,W) or (N,C,H,W), the most probable classes."""
-        with self.network.evaluating():
-            z = self.network.forward(self.preprocessing.prepare(images, self.network.dtype))
-            scores = self.network.scores(z)
-        probabilities = softmax(scores.astype(np.float64))
-        order = np.argsort(-scores, axis=0, kind="stable")[:TOP]
-        top = np.take_along_axis(probabilities, order, axis=0).round(6)
+        probabilities = predict(self.network, self.preprocessing, images)
+        order = np.argsort(-probabilities, axis=1, kind="stable")[:, :TOP]
+        top = np.take_along_axis(probabilities, order, axis=1).round(6)
         names = self.class_names
-        for classes, values in zip(order.T.tolist(), top.T.tolist(), strict=True):
+        for classes, values in zip(order.tolist(), top.tolist(), strict=True):
             yield tuple([(names[c], p) for c, p in zip(classes, values, strict=True)])
 
 

@@ -31,6 +31,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet.checkpoint.checkpoint import Checkpoint
 from lenet.data.folder import on_border
 from lenet.data.imagefile import read_array, read_images
 from lenet.data.levels import BYTES, as_bytes, measured, pictures
@@ -40,7 +41,6 @@ from lenet.data.preprocessing import image_shape
 from lenet.errors import ConfigError, DataError, ImageError
 from lenet.predict.finder import Digit, find_digit
 from lenet.predict.redraw import SIZE
-from lenet.train.checkpoint import Checkpoint
 
 WAYS: Final = ("auto", "as-is", "fit", "digit")
 

@@ -12,13 +12,13 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet.checkpoint.checkpoint import Checkpoint, load_checkpoint
+from lenet.checkpoint.restore import packaged, restore_network
 from lenet.data.labels import numbers
-from lenet.nn.losses import softmax
+from lenet.evaluate.loop import predict
 from lenet.nn.network import Network
 from lenet.predict.preparation import Preparation
 from lenet.predict.redraw import SIZE
-from lenet.train.checkpoint import Checkpoint, load_checkpoint
-from lenet.train.restore import packaged, restore_network
 
 FILE = "digit-or-not.npz"
 MIN_PROBABILITY = 0.215
@@ -45,10 +45,8 @@ class DigitOrNot:
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Return the probability (N,) that each image (N,28,28) is a digit."""
         checkpoint, network = self._loaded
-        with network.evaluating():
-            z = network.forward(checkpoint.preprocessing.prepare(images, network.dtype))
-            probabilities = softmax(network.scores(z).astype(np.float64))
-        digit: NDArray[np.float64] = probabilities[checkpoint.class_names.index("digit")]
+        probabilities = predict(network, checkpoint.preprocessing, images)
+        digit: NDArray[np.float64] = probabilities[:, checkpoint.class_names.index("digit")]
         return digit
 
 

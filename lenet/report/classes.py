@@ -12,12 +12,12 @@ from html import escape
 import numpy as np
 
 from lenet.data.pixels import for_display
+from lenet.evaluate.metrics import ClassScores, Evaluation
+from lenet.evaluate.mistakes import Mistake
 from lenet.report.charts import png
 from lenet.report.page import scrolling
 from lenet.report.parts import note, percent
 from lenet.report.run_summary import RunSummary
-from lenet.train.metrics import ClassScores, Evaluation
-from lenet.train.mistakes import Mistake
 
 ABOUT_MISTAKES = "True class → predicted class, and the probability of the predicted class."
 MANY_CLASSES = 16  # from which the matrix takes the width of the page, with small cells

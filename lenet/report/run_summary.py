@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lenet.checkpoint.checkpoint import Checkpoint
+from lenet.checkpoint.restore import read_checkpoint
 from lenet.errors import LenetError
+from lenet.evaluate.images import with_data
+from lenet.evaluate.mistakes import EvaluationWithMistakes, evaluate_with_mistakes
 from lenet.system.text import printable
-from lenet.train.build import with_data
-from lenet.train.checkpoint import Checkpoint
 from lenet.train.events import EpochEvent
 from lenet.train.log import read_log
-from lenet.train.mistakes import EvaluationWithMistakes, evaluate_with_mistakes
-from lenet.train.restore import read_checkpoint
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,11 +8,12 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 
 from lenet.errors import ConfigError
+from lenet.evaluate.images import for_split, load_split
 from lenet.sweep.executors import Submit
 from lenet.sweep.plan import Plan, SweepRun
 from lenet.sweep.progress import SweepProgress
 from lenet.sweep.task import POLL_SECONDS, Result, SweepTask
-from lenet.train.build import build_trainer, for_split, load_split
+from lenet.train.build import build_trainer
 from lenet.train.run import signals_to
 
 

@@ -13,6 +13,8 @@ from typing import Final
 import numpy as np
 
 from lenet.arrays import Array
+from lenet.checkpoint.checkpoint import Checkpoint
+from lenet.checkpoint.restore import plain_network
 from lenet.data.preprocessing import Preprocessing
 from lenet.data.strokes import draw
 from lenet.errors import ConfigError
@@ -21,8 +23,6 @@ from lenet.nn.layer import Layer
 from lenet.nn.network import Network
 from lenet.nn.normalisation import BatchNormalization
 from lenet.nn.pooling import AveragePooling
-from lenet.train.checkpoint import Checkpoint
-from lenet.train.restore import plain_network
 
 GREY_SIZE: Final = 28  # of MNIST and its relatives
 DIGITS: Final = tuple("0123456789")

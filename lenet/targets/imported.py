@@ -7,11 +7,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from lenet.arrays import Array
+from lenet.checkpoint.checkpoint import Checkpoint, facts
 from lenet.config.schema import Config
 from lenet.data.preprocessing import Preprocessing
 from lenet.errors import ConfigError, DataError
 from lenet.models.specification import Specification
-from lenet.train.checkpoint import Checkpoint, facts
 
 
 def imported_checkpoint(

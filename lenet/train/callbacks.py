@@ -22,12 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from lenet.checkpoint.checkpoint import Checkpoint, save_checkpoint
 from lenet.config.schema import Config
 from lenet.data.loader import validation_count
 from lenet.errors import DataError, SystemFailure
 from lenet.system.files import keep_as, replacing
 from lenet.system.terminal import supports_progress_bar
-from lenet.train.checkpoint import Checkpoint, save_checkpoint
 from lenet.train.events import Callback, EpochEvent, Snapshot, StepEvent
 
 COLUMNS = tuple(field.name for field in fields(EpochEvent))

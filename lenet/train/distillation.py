@@ -27,6 +27,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet.checkpoint.checkpoint import Checkpoint
+from lenet.checkpoint.restore import read_checkpoint, restore_network
 from lenet.config.schema import Config
 from lenet.config.sections import Augment
 from lenet.data.cache import cached
@@ -35,9 +37,8 @@ from lenet.data.loader import Loader
 from lenet.data.pool import Pool
 from lenet.data.preprocessing import Preprocessing
 from lenet.errors import CheckpointError, DataError, LenetError
-from lenet.train.build import Images, build_distorter
-from lenet.train.checkpoint import Checkpoint
-from lenet.train.restore import read_checkpoint, restore_network
+from lenet.evaluate.images import Images, build_distorter
+from lenet.evaluate.loop import batches, scores
 from lenet.version import __version__
 
 BATCH = 128  # images that a teacher evaluates at once
@@ -95,9 +96,7 @@ class Teachers:
         for checkpoint, network in zip(self.checkpoints, self.networks, strict=True):
             preprocessing = checkpoint.preprocessing
             middle = _middle(images, *preprocessing.input_shape[1:])
-            with network.evaluating():
-                z = network.forward(preprocessing.prepare(middle, network.dtype))
-                total += network.scores(z).T
+            total += scores(network, batches(middle, preprocessing, network.dtype, BATCH))
         return (total / len(self.networks)).astype(np.float32)
 
 

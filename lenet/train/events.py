@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.train.checkpoint import Checkpoint
+from lenet.checkpoint.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet.arrays import Array
+from lenet.checkpoint.checkpoint import Checkpoint, facts
+from lenet.checkpoint.restore import read_checkpoint
 from lenet.config.schema import Config
 from lenet.data.datasets import fingerprint
 from lenet.data.levels import BYTES, Levels
@@ -30,6 +32,13 @@ from lenet.data.measure import ImageFacts, TrainingImages, image_facts, training
 from lenet.data.pool import Pool
 from lenet.data.preprocessing import Preprocessing, image_shape
 from lenet.errors import CheckpointError, ConfigError
+from lenet.evaluate.images import (
+    Images,
+    for_split,
+    load_split,
+    training_preprocessing,
+    validation_indices,
+)
 from lenet.models.registry import register_layer, registered_layers
 from lenet.models.specification import specification_of
 from lenet.nn.layer import Layer
@@ -40,20 +49,11 @@ from lenet.parallel.launch import choose_workers
 from lenet.parallel.mpi import MPIGroup
 from lenet.parallel.process_group import ProcessGroup, receive_signals
 from lenet.system.blas import one_blas_thread
-from lenet.train.build import (
-    Images,
-    build_trainer,
-    for_split,
-    load_split,
-    training_preprocessing,
-    validation_indices,
-)
+from lenet.train.build import build_trainer
 from lenet.train.callbacks import Checkpoints, Log
-from lenet.train.checkpoint import Checkpoint, facts
 from lenet.train.distillation import Teachers, build_pool
 from lenet.train.events import Callback, EpochEvent, Snapshot
 from lenet.train.remarks import remarks_on_test, remarks_on_training
-from lenet.train.restore import read_checkpoint
 from lenet.train.run_directory import RunDirectory
 from lenet.train.trainer import Trainer
 

@@ -12,14 +12,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from lenet.checkpoint.checkpoint import Checkpoint
+from lenet.checkpoint.restore import read_checkpoint
 from lenet.config.schema import SETTINGS, Config, differences
 from lenet.config.writer import to_yaml
 from lenet.data.catalogue import ROLES
 from lenet.errors import CheckpointError, ConfigError
 from lenet.system.files import replacing
 from lenet.system.lock import lock_directory
-from lenet.train.checkpoint import Checkpoint
-from lenet.train.restore import read_checkpoint
 
 # In the order of removal: if that is interrupted, the remaining files are a complete run or none
 # that can be resumed.

@@ -6,13 +6,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from lenet.checkpoint.restore import read_checkpoint
 from lenet.config.reader import load_config
 from lenet.config.schema import Config
 from lenet.config.sections import Model
 from lenet.models.packaged import MODELS
 from lenet.models.specification import Specification, built_layers
 from lenet.nn.summary import LayerSummary, summarize, to_table
-from lenet.train.restore import read_checkpoint
 
 
 class Summary:

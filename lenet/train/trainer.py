@@ -19,8 +19,11 @@ from typing import NoReturn
 import numpy as np
 
 from lenet.arrays import Array, small_buffer
+from lenet.checkpoint.checkpoint import Training
 from lenet.data.loader import Batch, Loader
 from lenet.errors import CheckpointError, GateFailed
+from lenet.evaluate.loop import evaluate
+from lenet.evaluate.metrics import Evaluation
 from lenet.nn.distillation import Distillation
 from lenet.nn.losses import Loss
 from lenet.nn.network import Network
@@ -29,10 +32,7 @@ from lenet.optim.averaging import Average
 from lenet.optim.optimizers import Optimizer
 from lenet.optim.schedules import Schedule
 from lenet.parallel.communicator import SIGNALS, Communicator, SingleProcess
-from lenet.train.checkpoint import Training
-from lenet.train.evaluation import evaluate
 from lenet.train.events import Callback, EpochEvent, Snapshot, StepEvent
-from lenet.train.metrics import Evaluation
 
 
 @dataclass

@@ -17,10 +17,10 @@ from command import ERROR, Ended
 from tiny import write_bars
 
 from lenet import __version__
+from lenet.checkpoint.checkpoint import save_checkpoint
+from lenet.checkpoint.restore import read_checkpoint
 from lenet.cli import COMMANDS, cli, main
 from lenet.config.reader import load_config
-from lenet.train.checkpoint import save_checkpoint
-from lenet.train.restore import read_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 COLUMNS = [

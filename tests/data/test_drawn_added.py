@@ -9,7 +9,8 @@ from lenet import evaluate, run_training
 from lenet.config.schema import Config
 from lenet.data.strokes import draw
 from lenet.errors import ConfigError
-from lenet.train.build import build_trainer, load_split, validation_indices
+from lenet.evaluate.images import load_split, validation_indices
+from lenet.train.build import build_trainer
 
 OWN, DRAWN = 60, 40
 

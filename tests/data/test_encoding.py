@@ -14,13 +14,13 @@ from tiny import write_bars
 from untrained import untrained
 
 from lenet import cli
+from lenet.checkpoint.checkpoint import save_checkpoint
 from lenet.cli import COMMANDS
 from lenet.config.schema import Config
 from lenet.config.writer import to_yaml
 from lenet.gate.compare import Check
 from lenet.gate.tolerances import Tolerances
 from lenet.gate.verdict import Verdict
-from lenet.train.checkpoint import save_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN, GREEK, KANJI = "学習", "Ωμέγα.npy", "数字🙂.npy"

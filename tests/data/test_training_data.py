@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lenet.checkpoint.restore import read_checkpoint
 from lenet.config.reader import load_config
 from lenet.config.schema import Config
 from lenet.data.catalogue import CATALOGUE
@@ -19,20 +20,14 @@ from lenet.data.measure import fit_preprocessing, image_facts
 from lenet.data.preprocessing import Preprocessing
 from lenet.data.strokes import draw
 from lenet.errors import ConfigError, DataError
+from lenet.evaluate.images import build_distorter, load_split, training_preprocessing, with_data
 from lenet.parallel.communicator import Communicator
 from lenet.parallel.errors import WorkersUnavailable
 from lenet.parallel.process_group import ProcessGroup
 from lenet.train import run as run_module
-from lenet.train.build import (
-    build_distorter,
-    build_trainer,
-    load_split,
-    training_preprocessing,
-    with_data,
-)
+from lenet.train.build import build_trainer
 from lenet.train.callbacks import ChanceWarning
 from lenet.train.events import Callback, EpochEvent, Snapshot, StepEvent
-from lenet.train.restore import read_checkpoint
 from lenet.train.run import run_training
 
 OPTIONS = (

@@ -29,7 +29,7 @@ result.workers, result.last.epoch
     """
 %matplotlib inline
 from lenet.inspect import plots
-from lenet.train.restore import read_checkpoint, restore_network
+from lenet.checkpoint.restore import read_checkpoint, restore_network
 network = restore_network(read_checkpoint(Path("run") / "best.npz"))
 plots.filters(network, ["C5"])
 """,

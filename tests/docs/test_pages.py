@@ -24,6 +24,8 @@ import pytest
 from tiny import bars
 from untrained import untrained
 
+from lenet.checkpoint.checkpoint import save_checkpoint
+from lenet.checkpoint.restore import read_checkpoint, restore_network
 from lenet.cli import main
 from lenet.config import reader, schema
 from lenet.data import datasets
@@ -32,8 +34,6 @@ from lenet.gate import measure
 from lenet.nn.network import Network
 from lenet.sweep import executors
 from lenet.sweep.task import train_task
-from lenet.train.checkpoint import save_checkpoint
-from lenet.train.restore import read_checkpoint, restore_network
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from tiny import bars, write_bars
 
+from lenet.checkpoint.restore import read_checkpoint, restore_network
 from lenet.cli import main
 from lenet.config.schema import Config
 from lenet.data.idx import write_idx
 from lenet.errors import ConfigError
+from lenet.evaluate.ensemble import evaluate_checkpoints
+from lenet.evaluate.loop import evaluate_probabilities
 from lenet.nn.losses import SoftmaxCrossEntropy
-from lenet.train.ensemble import evaluate_checkpoints
-from lenet.train.evaluation import evaluate_probabilities
-from lenet.train.restore import read_checkpoint, restore_network
 from lenet.train.run import run_training
 
 

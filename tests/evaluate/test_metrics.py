@@ -8,8 +8,13 @@ import numpy as np
 import pytest
 
 from lenet.errors import DataError
-from lenet.train.calibration import BINS, calibration_error, reliability_bins
-from lenet.train.metrics import Evaluation, confusion_matrix
+from lenet.evaluate.metrics import (
+    BINS,
+    Evaluation,
+    calibration_error,
+    confusion_matrix,
+    reliability_bins,
+)
 
 # Four classes, the last never occurs and is never predicted; class 2 is never predicted.
 LABELS = np.array([0, 0, 0, 0, 1, 1, 1, 2, 2, 0], np.uint8)

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lenet.checkpoint.checkpoint import Checkpoint, Training, facts, save_checkpoint
 from lenet.config.schema import Config
 from lenet.data.preprocessing import Preprocessing
 from lenet.models.specification import Specification, expanded
-from lenet.train.checkpoint import Checkpoint, Training, facts, save_checkpoint
 
 
 def network(size: int = 4, filters: int = 2, units: int = 2, state: bool = True) -> Specification:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lenet.train.checkpoint import Checkpoint
+from lenet.checkpoint.checkpoint import Checkpoint
 
 
 class Canary:

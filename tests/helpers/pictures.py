@@ -21,11 +21,11 @@ import numpy as np
 from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
+from lenet.checkpoint.restore import read_checkpoint
 from lenet.data.imagefile import read_images
 from lenet.predict.prediction import Predictor
 from lenet.predict.sheet import Sheet
 from lenet.predict.thumbnail import thumbnail
-from lenet.train.restore import read_checkpoint
 
 # Ways to write every digit, as strokes through points of a box 60 wide and 100 high.
 STYLES = {

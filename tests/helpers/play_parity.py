@@ -20,10 +20,10 @@ import numpy as np
 from engines import CHROMIUM, NODE, Browser, in_node
 
 from lenet import load_data
+from lenet.checkpoint.restore import read_checkpoint
 from lenet.nn.losses import SoftmaxCrossEntropy
 from lenet.targets.exported import ExportedNetwork, exported_network
 from lenet.targets.page.html import in_16_bits, page_data, to_html
-from lenet.train.restore import read_checkpoint
 
 Run = Callable[..., Any]
 TOLERANCE = 1e-3

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from lenet.checkpoint.checkpoint import Checkpoint
+from lenet.checkpoint.restore import read_checkpoint
 from lenet.config.schema import Config
-from lenet.train.checkpoint import Checkpoint
 from lenet.train.events import Callback, EpochEvent, Snapshot, StepEvent
-from lenet.train.restore import read_checkpoint
 
 # Everything that carries state from step to step is in use.
 STATEFUL = {

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from lenet.checkpoint.checkpoint import Checkpoint
+from lenet.checkpoint.restore import build_network
 from lenet.config.schema import Config
-from lenet.train.build import build_network, build_preprocessing
-from lenet.train.checkpoint import Checkpoint
+from lenet.evaluate.images import build_preprocessing
 
 
 def untrained(seed: int = 0, class_names: tuple[str, ...] = (), **settings: object) -> Checkpoint:

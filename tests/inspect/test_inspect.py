@@ -28,9 +28,13 @@ from scipy.signal import convolve2d, correlate2d
 from tiny import bars, write_bars
 from untrained import untrained, untrained_colour
 
+from lenet.checkpoint import restore
+from lenet.checkpoint.checkpoint import save_checkpoint
+from lenet.checkpoint.restore import restore_network
 from lenet.cli import cli
 from lenet.data.preprocessing import Preprocessing
 from lenet.errors import ConfigError, ImageError, SystemFailure
+from lenet.evaluate.metrics import Evaluation, reliability_bins
 from lenet.inspect import (
     figures,
     image_plots,
@@ -49,11 +53,6 @@ from lenet.nn.convolution import Convolution
 from lenet.nn.linear import Linear
 from lenet.nn.network import Network
 from lenet.nn.pooling import MaxPooling
-from lenet.train import restore
-from lenet.train.calibration import reliability_bins
-from lenet.train.checkpoint import save_checkpoint
-from lenet.train.metrics import Evaluation
-from lenet.train.restore import restore_network
 
 
 def network(**options):

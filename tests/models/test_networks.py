@@ -11,19 +11,20 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from runs import StopAfter, assert_same_state, checkpoint, log, timeless
 
+from lenet.checkpoint.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from lenet.checkpoint.restore import build_network, restore_network
 from lenet.config.schema import Config
 from lenet.data.idx import write_idx
 from lenet.data.preprocessing import Preprocessing
 from lenet.errors import ConfigError
+from lenet.evaluate.images import build_preprocessing
 from lenet.models.packaged import MODELS, packaged_model
 from lenet.models.specification import build_layers, expanded, specification_of
 from lenet.nn.activations import FUNCTIONS
 from lenet.nn.network import Network
 from lenet.targets.exported import exported_network
 from lenet.targets.onnx.export import compare, onnx_model
-from lenet.train.build import build_network, build_preprocessing, initialize
-from lenet.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from lenet.train.restore import restore_network
+from lenet.train.build import initialize
 from lenet.train.run import run_training
 
 # --- Random specifications ------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from oracles import EXAMPLES
 from untrained import untrained
 
+from lenet.checkpoint.checkpoint import save_checkpoint
 from lenet.cli import cli
 from lenet.config.schema import Config
 from lenet.config.writer import to_yaml
@@ -24,7 +25,6 @@ from lenet.nn.subsampling import Subsampling
 from lenet.nn.summary import receptive_field, summarize, to_table
 from lenet.nn.transposed import TransposedConvolution
 from lenet.nn.unpooling import RepeatUnpooling
-from lenet.train.checkpoint import save_checkpoint
 
 SLIDES = EXAMPLES["receptive_field"]
 

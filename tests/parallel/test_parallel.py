@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from tiny import write_bars
 
+from lenet.checkpoint.restore import read_checkpoint
 from lenet.config.schema import Config
 from lenet.config.writer import to_yaml
 from lenet.errors import ConfigError, SystemFailure
@@ -25,7 +26,6 @@ from lenet.parallel.communicator import Communicator, SingleProcess
 from lenet.parallel.errors import WorkersUnavailable
 from lenet.parallel.process_group import ProcessGroup
 from lenet.train.events import Callback
-from lenet.train.restore import read_checkpoint
 from lenet.train.run import run_training
 
 SHM = Path("/dev/shm")

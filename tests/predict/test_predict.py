@@ -14,6 +14,8 @@ import pytest
 from drawn import drawn, inked
 from untrained import untrained, untrained_colour
 
+from lenet.checkpoint.checkpoint import save_checkpoint
+from lenet.checkpoint.restore import read_checkpoint
 from lenet.cli import main
 from lenet.data.idx import write_idx
 from lenet.errors import ConfigError
@@ -21,8 +23,6 @@ from lenet.predict.finder import Digit
 from lenet.predict.prediction import Predictor, warning_of
 from lenet.predict.sheet import Sheet, sheet_row
 from lenet.predict.thumbnail import thumbnail
-from lenet.train.checkpoint import save_checkpoint
-from lenet.train.restore import read_checkpoint
 
 
 @pytest.fixture(scope="module")

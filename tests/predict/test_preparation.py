@@ -12,19 +12,19 @@ import pytest
 from drawn import drawn, inked
 from untrained import untrained, untrained_colour
 
+from lenet.checkpoint.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from lenet.checkpoint.restore import read_checkpoint, restore_network
 from lenet.config.schema import Config
 from lenet.data.idx import write_idx
 from lenet.data.loader import Loader
 from lenet.data.measure import TrainingImages, training_images
 from lenet.data.strokes import draw
 from lenet.errors import CheckpointError, ConfigError, ImageError, LenetError
+from lenet.evaluate.images import load_split
+from lenet.evaluate.loop import probabilities
 from lenet.inspect.inspection import _image_in
 from lenet.predict.prediction import Predictor
 from lenet.predict.preparation import Preparation
-from lenet.train.build import load_split
-from lenet.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from lenet.train.evaluation import probabilities
-from lenet.train.restore import read_checkpoint, restore_network
 from lenet.train.run import run_training
 
 TRAIN, TEST = 500, 150

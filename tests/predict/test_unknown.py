@@ -9,6 +9,8 @@ import pytest
 from drawn import drawn, inked
 from untrained import untrained
 
+from lenet.checkpoint.checkpoint import load_checkpoint
+from lenet.checkpoint.restore import packaged, plain_network, read_checkpoint
 from lenet.data import datasets
 from lenet.data.loader import held_out
 from lenet.data.measure import TrainingImages
@@ -16,8 +18,6 @@ from lenet.data.strokes import draw
 from lenet.nn.losses import softmax
 from lenet.predict.prediction import Predictor
 from lenet.predict.unknown import FILE, DigitOrNot
-from lenet.train.checkpoint import load_checkpoint
-from lenet.train.restore import packaged, plain_network, read_checkpoint
 
 MNIST = TrainingImages((1, 28, 28))
 WARNING = "not like a digit"

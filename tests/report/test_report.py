@@ -21,6 +21,8 @@ from tiny import bars, write_bars
 
 from lenet.cli import main
 from lenet.config.schema import Config
+from lenet.evaluate.metrics import Evaluation
+from lenet.evaluate.mistakes import MAX_MISTAKES, EvaluationWithMistakes, Mistake
 from lenet.inspect import curve_plot
 from lenet.model import load
 from lenet.report import charts, curves, report
@@ -30,8 +32,6 @@ from lenet.report.filters import mosaic
 from lenet.report.results import summary
 from lenet.report.run_summary import RunSummary, read_run
 from lenet.system.colours import NEGATIVE, POSITIVE, ZERO
-from lenet.train.metrics import Evaluation
-from lenet.train.mistakes import MAX_MISTAKES, EvaluationWithMistakes, Mistake
 from lenet.train.run import run_training
 
 

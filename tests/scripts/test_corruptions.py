@@ -15,8 +15,8 @@ from scipy import ndimage
 from tiny import write_bars
 from untrained import untrained
 
+from lenet.checkpoint.checkpoint import save_checkpoint
 from lenet.data.strokes import draw
-from lenet.train.checkpoint import save_checkpoint
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "corruptions"
 

@@ -23,19 +23,19 @@ from command import ERROR, Ended
 from runs import assert_same_state, children, timeless
 from tiny import write_bars
 
+from lenet.checkpoint.checkpoint import Checkpoint
+from lenet.checkpoint.restore import read_checkpoint
 from lenet.config.reader import load_config
 from lenet.config.schema import Config
 from lenet.config.writer import to_yaml
 from lenet.errors import CheckpointError, GateFailed, SystemFailure
+from lenet.evaluate.ensemble import evaluate_checkpoints
 from lenet.sweep import executors, task
 from lenet.sweep.directory import SweepDirectory, members, read_plan
 from lenet.sweep.grid import make_plan
 from lenet.sweep.plan import Plan, Range
 from lenet.sweep.results import Results
 from lenet.sweep.task import Result, SweepTask, train_task, write_json
-from lenet.train.checkpoint import Checkpoint
-from lenet.train.ensemble import evaluate_checkpoints
-from lenet.train.restore import read_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -27,10 +27,13 @@ from random_stacks import stacks
 from tiny import bars, write_bars
 from untrained import untrained, untrained_colour
 
+from lenet.checkpoint.checkpoint import save_checkpoint
+from lenet.checkpoint.restore import read_checkpoint, restore_network
 from lenet.cli import cli
 from lenet.data.preprocessing import Preprocessing
 from lenet.data.strokes import draw
 from lenet.errors import ConfigError, DataError, GateFailed, SystemFailure
+from lenet.evaluate.images import load_split
 from lenet.nn.activations import Activation, Identity
 from lenet.nn.linear import Linear
 from lenet.nn.network import Network
@@ -42,9 +45,6 @@ from lenet.targets.c import quantization
 from lenet.targets.c.int8 import int8_source
 from lenet.targets.exported import ExportedNetwork, exported_network
 from lenet.targets.onnx.export import IR_VERSIONS, OPSET, compare, onnx_model
-from lenet.train.build import load_split
-from lenet.train.checkpoint import save_checkpoint
-from lenet.train.restore import read_checkpoint, restore_network
 
 NETWORKS = {
     "relu, max": {},

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from numpy.testing import assert_allclose
 from untrained import untrained, untrained_colour
 
+from lenet.checkpoint.restore import read_checkpoint, restore_network
 from lenet.cli import cli
 from lenet.errors import ConfigError, DataError
 from lenet.targets.exported import exported_network
@@ -21,7 +22,6 @@ from lenet.targets.onnx import graph as onnx_graph
 from lenet.targets.onnx import translation
 from lenet.targets.onnx.export import onnx_model
 from lenet.targets.onnx.network import import_onnx
-from lenet.train.restore import read_checkpoint, restore_network
 
 onnx = pytest.importorskip("onnx")
 helper, numpy_helper = onnx.helper, onnx.numpy_helper

@@ -16,13 +16,13 @@ from click.testing import CliRunner
 from numpy.testing import assert_allclose, assert_array_equal
 from scripted import load_script
 
+from lenet.checkpoint.restore import plain_network, read_checkpoint
 from lenet.cli import cli
 from lenet.data.idx import write_idx
 from lenet.data.strokes import draw
 from lenet.targets.exported import exported_network
 from lenet.targets.onnx.network import import_onnx
 from lenet.targets.torch.state_dict import import_state_dict
-from lenet.train.restore import plain_network, read_checkpoint
 
 torch = pytest.importorskip("torch", reason="PyTorch is not here to train a network")
 nn, functional = torch.nn, torch.nn.functional

@@ -26,6 +26,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from untrained import untrained, untrained_colour
 
 from lenet import load_data
+from lenet.checkpoint.checkpoint import save_checkpoint
+from lenet.checkpoint.restore import read_checkpoint
 from lenet.cli import cli
 from lenet.data.preprocessing import Preprocessing
 from lenet.data.strokes import draw
@@ -42,8 +44,6 @@ from lenet.nn.unpooling import MaxUnpooling
 from lenet.predict import redraw
 from lenet.targets.exported import ExportedNetwork, exported_network
 from lenet.targets.page.html import in_16_bits, page_data, to_html
-from lenet.train.checkpoint import save_checkpoint
-from lenet.train.restore import read_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 needs_node = pytest.mark.skipif(NODE is None, reason="Node is not installed")

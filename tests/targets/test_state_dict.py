@@ -10,12 +10,12 @@ import pytest
 from click.testing import CliRunner
 from numpy.testing import assert_allclose, assert_array_equal
 
+from lenet.checkpoint.restore import plain_network, read_checkpoint
 from lenet.cli import cli
 from lenet.errors import ConfigError, DataError
 from lenet.targets.torch import safetensors_file
 from lenet.targets.torch.safetensors_file import open_safetensors
 from lenet.targets.torch.state_dict import import_state_dict
-from lenet.train.restore import plain_network, read_checkpoint
 
 RNG = np.random.default_rng(4)
 NAMES = {"float16": "F16", "float32": "F32", "float64": "F64", "int64": "I64", "uint16": "BF16"}

@@ -13,6 +13,8 @@ from scipy.special import log_softmax, rel_entr, softmax
 from tiny import CLASSES, write_bars
 from untrained import untrained
 
+from lenet.checkpoint.checkpoint import save_checkpoint
+from lenet.checkpoint.restore import read_checkpoint, restore_network
 from lenet.config.schema import Config
 from lenet.data.augmentation import Distorter
 from lenet.data.idx import read_idx
@@ -23,10 +25,8 @@ from lenet.errors import CheckpointError, ConfigError, LenetError
 from lenet.nn.distillation import Distillation
 from lenet.nn.losses import SoftmaxCrossEntropy
 from lenet.train.build import build_trainer
-from lenet.train.checkpoint import save_checkpoint
 from lenet.train.distillation import Teachers, build_pool, mixed
 from lenet.train.events import Callback
-from lenet.train.restore import read_checkpoint, restore_network
 from lenet.train.run import run_training
 
 # --- The loss -----------------------------------------------------------------------------------

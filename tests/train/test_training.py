@@ -22,11 +22,11 @@ from lenet.config.schema import Config
 from lenet.config.writer import to_yaml
 from lenet.data.idx import read_idx
 from lenet.errors import ConfigError, GateFailed
+from lenet.evaluate.ensemble import evaluate_checkpoints
 from lenet.models.lenet5 import lenet5
 from lenet.nn.losses import SoftmaxCrossEntropy
 from lenet.nn.scores import SCORES
 from lenet.train.build import build_trainer
-from lenet.train.ensemble import evaluate_checkpoints
 from lenet.train.events import Callback, EpochEvent, Snapshot, StepEvent
 from lenet.train.log import best_epoch
 from lenet.train.run import TrainingResult, run_training
@@ -431,7 +431,7 @@ def test_two_workers_give_the_same_bits_every_time_and_after_a_stop(configured, 
     )
     (tmp_path / "c.yaml").write_text(to_yaml(parts))
     (tmp_path / "stop.py").write_text(script)
-    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "helpers")])
     subprocess.run(
         [sys.executable, str(tmp_path / "stop.py")],
         env={**os.environ, "PYTHONPATH": path},

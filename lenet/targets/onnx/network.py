@@ -9,6 +9,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from lenet.arrays import Array
+from lenet.checkpoint.checkpoint import Checkpoint
+from lenet.checkpoint.restore import plain_network
 from lenet.errors import ConfigError, DataError, LenetError
 from lenet.models.specification import Specification, expanded
 from lenet.system.extras import require
@@ -17,8 +19,6 @@ from lenet.targets.onnx.file import read_onnx
 from lenet.targets.onnx.graph import chain_of
 from lenet.targets.onnx.operators import translated
 from lenet.targets.onnx.translation import Translation
-from lenet.train.checkpoint import Checkpoint
-from lenet.train.restore import plain_network
 
 IMAGES: Final = 3  # of noise, for the comparison
 TOLERANCE: Final = 1e-4  # of scores, relative to the largest where that is above 1

@@ -20,6 +20,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from lenet.arrays import Array, Shape
+from lenet.checkpoint.checkpoint import Checkpoint
 from lenet.config.reader import load_config
 from lenet.config.schema import Config
 from lenet.errors import DataError, LenetError
@@ -31,7 +32,6 @@ from lenet.system.text import clipped
 from lenet.targets.exported import is_one_patch
 from lenet.targets.imported import imported_checkpoint
 from lenet.targets.torch.safetensors_file import SafeTensors, Tensor, open_safetensors
-from lenet.train.checkpoint import Checkpoint
 
 Module = Mapping[str, Tensor]
 

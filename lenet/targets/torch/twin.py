@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from lenet.arrays import Array
 from lenet.config.schema import Config
 from lenet.errors import ConfigError
+from lenet.evaluate.images import build_preprocessing, load_split
 from lenet.nn.activations import Activation, ReLU, Sigmoid, Tanh
 from lenet.nn.convolution import Convolution
 from lenet.nn.dropout import Dropout
@@ -29,7 +30,7 @@ from lenet.nn.pooling import AveragePooling, MaxPooling, Pooling
 from lenet.nn.transposed import TransposedConvolution
 from lenet.nn.unpooling import RepeatUnpooling
 from lenet.optim.optimizers import SGD, Adam, AdamW, Nesterov, Optimizer
-from lenet.train.build import build_preprocessing, build_trainer, load_split
+from lenet.train.build import build_trainer
 from lenet.train.trainer import Trainer
 
 

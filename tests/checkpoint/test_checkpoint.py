@@ -40,12 +40,12 @@ from forged import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lenet.checkpoint import archive
+from lenet.checkpoint import checkpoint as module
+from lenet.checkpoint.checkpoint import Checkpoint, facts, load_checkpoint, save_checkpoint
 from lenet.errors import CheckpointError, GateFailed, SystemFailure
 from lenet.models import lenet5
 from lenet.system.files import clean_leftovers
-from lenet.train import archive
-from lenet.train import checkpoint as module
-from lenet.train.checkpoint import Checkpoint, facts, load_checkpoint, save_checkpoint
 
 MIB = 2**20
 # Without measuring coverage: its file would be what does not fit on the disk.
@@ -914,7 +914,7 @@ sys.path.insert(0, {str(Path(__file__).resolve().parents[1] / "helpers")!r})
 from pathlib import Path
 from checkpoints import fails, make, names, network, same, saved
 from lenet.errors import SystemFailure
-from lenet.train.checkpoint import load_checkpoint, save_checkpoint
+from lenet.checkpoint.checkpoint import load_checkpoint, save_checkpoint
 """
 
 

@@ -2,7 +2,7 @@
 
 The file is described in docs/checkpoint.md. Its first member is a JSON text. The specification of
 the network in it determines the names, types and shapes of all arrays;
-:mod:`lenet.train.archive` reads and writes the bytes.
+:mod:`lenet.checkpoint.archive` reads and writes the bytes.
 
 In order: what a checkpoint contains, saving, loading, the arrays, the JSON text, where it was made.
 """
@@ -23,6 +23,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet.checkpoint.archive import Array, Member, read_arrays, read_text, refuse, write_archive
 from lenet.config.schema import Config
 from lenet.data.measure import TrainingImages
 from lenet.data.preprocessing import Preprocessing
@@ -30,7 +31,6 @@ from lenet.errors import CheckpointError, ConfigError, GateFailed, LenetError
 from lenet.models.specification import Specification, expanded
 from lenet.system.files import open_regular, reading, replacing
 from lenet.system.machine import describe_machine
-from lenet.train.archive import Array, Member, read_arrays, read_text, refuse, write_archive
 
 Number: TypeAlias = float | None
 

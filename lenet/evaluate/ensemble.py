@@ -8,18 +8,19 @@ from dataclasses import replace
 from os import PathLike
 
 import numpy as np
+from numpy.typing import NDArray
 
+from lenet.checkpoint.checkpoint import Checkpoint
+from lenet.checkpoint.restore import restore_network
 from lenet.config.schema import Config
 from lenet.data.augmentation import Distorter
 from lenet.data.degradation import DEGRADATIONS
 from lenet.data.loader import SLICE, Loader
 from lenet.errors import ConfigError
-from lenet.parallel.communicator import SingleProcess
-from lenet.train.build import build_distorter, split_indices
-from lenet.train.checkpoint import Checkpoint
-from lenet.train.evaluation import evaluate, evaluate_probabilities, probabilities
-from lenet.train.metrics import Evaluation
-from lenet.train.restore import load_images, restore_network
+from lenet.evaluate.images import build_distorter, load_images, split_indices
+from lenet.evaluate.loop import evaluate, evaluate_probabilities, probabilities
+from lenet.evaluate.metrics import Evaluation
+from lenet.nn.network import Network
 
 
 def evaluate_checkpoints(
@@ -84,15 +85,19 @@ def evaluate_checkpoints(
 
     if len(checkpoints) == 1 and not views:
         network = restore_network(checkpoints[0])
-        return evaluate(network, loader(checkpoints[0]), SingleProcess()), found.class_names
+        return evaluate(network, loader(checkpoints[0])), found.class_names
+
+    def predicted_by(network: Network, images: Loader, epoch: int = 0) -> NDArray[np.float64]:
+        return probabilities(network, (batch.x for batch in images.epoch(epoch)))
+
     predicted = []
     for checkpoint in checkpoints:
         network = restore_network(checkpoint)
-        predicted.append(probabilities(network, loader(checkpoint)))
+        predicted.append(predicted_by(network, loader(checkpoint)))
         if views:
             distorted = loader(checkpoint, _view(checkpoint))
             # Each epoch has different distortions.
-            predicted += [probabilities(network, distorted, epoch) for epoch in range(views)]
+            predicted += [predicted_by(network, distorted, epoch) for epoch in range(views)]
     labels = np.concatenate([batch.labels.copy() for batch in loader(checkpoints[0]).epoch()])
     return evaluate_probabilities(np.mean(predicted, axis=0), labels), found.class_names
 

@@ -1,0 +1,90 @@
+"""Images that a network assigned to another class than their label's.
+
+Either the network is wrong (the mistakes on the test images, the highest loss first), or the label
+may be (images of any split for which the network is confident of another class).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lenet.checkpoint.checkpoint import Checkpoint
+from lenet.checkpoint.restore import restore_network
+from lenet.data.datasets import Split
+from lenet.evaluate.images import load_images
+from lenet.evaluate.loop import evaluate_probabilities, predict
+from lenet.evaluate.metrics import Evaluation
+
+MAX_MISTAKES = 24
+MIN_PROBABILITY = 0.95
+"""Of the predicted class, for a label to be suspect."""
+
+
+@dataclass(frozen=True, eq=False)
+class Mistake:
+    """An image that the network assigned to a wrong class."""
+
+    index: int
+    """Its number in the split."""
+    image: NDArray[np.uint8]
+    """As in the data set."""
+    label: int
+    """Its class."""
+    predicted: int
+    """The class that the network assigned."""
+    probability: float
+    """Of the class ``predicted``."""
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationWithMistakes:
+    """The evaluation on all test images, and all mistakes, the highest loss first."""
+
+    evaluation: Evaluation
+    mistakes: Sequence[Mistake]
+
+    @property
+    def worst(self) -> Sequence[Mistake]:
+        """Up to :data:`MAX_MISTAKES` mistakes with the highest loss."""
+        return self.mistakes[:MAX_MISTAKES]
+
+
+def evaluate_with_mistakes(
+    checkpoint: Checkpoint, data_dir: str | None = None
+) -> EvaluationWithMistakes:
+    """Evaluate a checkpoint on the test images of its data set, searched in ``data_dir`` first."""
+    test = load_images(checkpoint, "test", directory=data_dir)
+    p = predict_split(checkpoint, test)
+    p_of_label = np.take_along_axis(p, test.labels[:, None].astype(np.int64), axis=1)[:, 0]
+    wrong = np.flatnonzero(p.argmax(axis=1) != test.labels)
+    worst = wrong[np.argsort(p_of_label[wrong], kind="stable")]
+    return EvaluationWithMistakes(evaluate_probabilities(p, test.labels), _mistakes(test, p, worst))
+
+
+def suspect_labels(checkpoint: Checkpoint, split: Split) -> list[Mistake]:
+    """Return the images whose label may be wrong, the most confident prediction first.
+
+    ``split`` has images and labels that fit the network, as those of
+    :func:`lenet.evaluate.images.for_network` do.
+    """
+    p = predict_split(checkpoint, split)
+    highest = p.max(axis=1)
+    suspects = np.flatnonzero((p.argmax(axis=1) != split.labels) & (highest >= MIN_PROBABILITY))
+    return _mistakes(split, p, suspects[np.argsort(-highest[suspects], kind="stable")])
+
+
+def predict_split(checkpoint: Checkpoint, split: Split) -> NDArray[np.float64]:
+    """Return the probabilities (count, classes) of all images of a split."""
+    return predict(restore_network(checkpoint), checkpoint.preprocessing, split.images)
+
+
+def _mistakes(split: Split, p: NDArray[np.float64], rows: NDArray[np.int64]) -> list[Mistake]:
+    predicted, highest = p.argmax(axis=1), p.max(axis=1)
+    return [
+        Mistake(int(i), split.images[i], int(split.labels[i]), int(predicted[i]), float(highest[i]))
+        for i in rows
+    ]
