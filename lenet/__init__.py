@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lenet.config.reader import load_config as load_config
     from lenet.config.schema import Config as Config
     from lenet.errors import LenetError as LenetError
-    from lenet.evaluate.metrics import Evaluation as Evaluation
+    from lenet.evaluation.metrics import Evaluation as Evaluation
     from lenet.model import Model as Model
     from lenet.model import load as load
     from lenet.models.lenet5 import lenet5 as lenet5
@@ -59,7 +59,7 @@ _MODULES = {
     "Model": "lenet.model",
     "History": "lenet.train.history",
     "load": "lenet.model",
-    "Evaluation": "lenet.evaluate.metrics",
+    "Evaluation": "lenet.evaluation.metrics",
     "evaluate": "lenet.api",
     "LenetError": "lenet.errors",
 }

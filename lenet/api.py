@@ -17,8 +17,8 @@ from lenet.data import datasets
 from lenet.data.arrays import image_array
 from lenet.data.datasets import Split
 from lenet.data.preprocessing import Preprocessing
-from lenet.evaluate.ensemble import evaluate_checkpoints
-from lenet.evaluate.metrics import Evaluation
+from lenet.evaluation.ensemble import evaluate_checkpoints
+from lenet.evaluation.metrics import Evaluation
 from lenet.nn.losses import SoftmaxCrossEntropy
 from lenet.nn.network import Network
 from lenet.optim.optimizers import Optimizer

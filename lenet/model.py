@@ -22,10 +22,10 @@ from lenet.data.datasets import Split
 from lenet.data.loader import SLICE, Loader
 from lenet.data.preprocessing import Preprocessing
 from lenet.errors import ConfigError, DataError
-from lenet.evaluate.images import Images, build_preprocessing
-from lenet.evaluate.loop import evaluate as evaluate_network
-from lenet.evaluate.loop import predict
-from lenet.evaluate.metrics import Evaluation
+from lenet.evaluation.images import Images, build_preprocessing
+from lenet.evaluation.loop import evaluate as evaluate_network
+from lenet.evaluation.loop import predict
+from lenet.evaluation.metrics import Evaluation
 from lenet.models.packaged import model_options
 from lenet.models.specification import (
     Entry,

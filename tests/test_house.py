@@ -16,7 +16,7 @@ PACKAGE = ROOT / "lenet"
 # From the ground up.
 FOLDERS = (
     *("system", "nn", "optim", "models", "data", "config", "parallel"),
-    *("checkpoint", "evaluate", "train"),
+    *("checkpoint", "evaluation", "train"),
     *("predict", "report", "inspect"),
     *("targets", "targets/c", "targets/onnx", "targets/page", "targets/torch"),
     *("bench", "gate", "sweep", "cli"),
@@ -106,7 +106,7 @@ def test_a_folder_has_no_code_of_its_own(folder):
 
 
 def test_imports_in_functions_are_seen():
-    assert "evaluate.ensemble.evaluate_checkpoints" in lenet_imports(PACKAGE / "cli" / "eval.py")
+    assert "evaluation.ensemble.evaluate_checkpoints" in lenet_imports(PACKAGE / "cli" / "eval.py")
 
 
 def test_the_architecture_page_draws_the_house_as_it_is():

@@ -12,7 +12,7 @@ import numpy as np
 from lenet.arrays import Array, small_buffer
 from lenet.config.schema import Config
 from lenet.data.loader import slice_size
-from lenet.evaluate.images import load_split
+from lenet.evaluation.images import load_split
 from lenet.nn.fused import FusedConvolution
 from lenet.nn.layer import Layer
 from lenet.train.build import build_trainer

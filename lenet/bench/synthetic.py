@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lenet.config.schema import Config
 from lenet.data.idx import header
 from lenet.errors import SystemFailure
-from lenet.evaluate.images import build_preprocessing
+from lenet.evaluation.images import build_preprocessing
 
 CHUNK = 8192  # images that are generated at once
 MARGIN = 4  # pixels of background around the noise, as in MNIST

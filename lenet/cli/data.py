@@ -191,8 +191,8 @@ def _suspects(
     checkpoint: str, splits: dict[str, Split], file: str
 ) -> dict[str, list[dict[str, Any]]]:
     from lenet.checkpoint.restore import read_checkpoint
-    from lenet.evaluate.images import for_network
-    from lenet.evaluate.mistakes import suspect_labels
+    from lenet.evaluation.images import for_network
+    from lenet.evaluation.mistakes import suspect_labels
 
     network = read_checkpoint(checkpoint)
     return {
@@ -211,7 +211,7 @@ def _suspects(
 
 def _load(target: str, split: str, data_dir: Path | None, overrides: tuple[str, ...]) -> Split:
     from lenet.config.reader import load_config
-    from lenet.evaluate.images import load_dataset
+    from lenet.evaluation.images import load_dataset
 
     config = load_config(None, (*data_overrides(target, data_dir), *overrides))
     return load_dataset(config, split, data_dir, warn=warn)

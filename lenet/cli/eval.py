@@ -80,8 +80,8 @@ def command(
 ) -> None:
     from lenet.checkpoint.restore import read_checkpoint
     from lenet.errors import GateFailed
-    from lenet.evaluate.ensemble import evaluate_checkpoints
-    from lenet.evaluate.images import with_data
+    from lenet.evaluation.ensemble import evaluate_checkpoints
+    from lenet.evaluation.images import with_data
 
     checkpoints = tuple(path for given in checkpoints for path in _expand(given))
     if picture is not None and (len(checkpoints) > 1 or split != "test"):
@@ -119,7 +119,7 @@ def _expand(path: Path) -> list[Path]:
 
 
 def _draw_mistakes(picture: Path, checkpoint: Checkpoint, data_dir: Path | None) -> None:
-    from lenet.evaluate.mistakes import evaluate_with_mistakes
+    from lenet.evaluation.mistakes import evaluate_with_mistakes
     from lenet.inspect import figures, image_plots
 
     worst = evaluate_with_mistakes(checkpoint, str(data_dir) if data_dir else None).worst

@@ -161,7 +161,7 @@ def _export_int8(
     data_dir: Path | None,
 ) -> None:
     from lenet.checkpoint.restore import read_checkpoint
-    from lenet.evaluate.images import load_split, with_data
+    from lenet.evaluation.images import load_split, with_data
     from lenet.targets.c.int8 import int8_source
     from lenet.targets.c.quantization import quantized
     from lenet.targets.exported import exported_network

@@ -83,7 +83,7 @@ def command(
         raise click.UsageError("--unit is a unit of a --layer: give both")
 
     from lenet.checkpoint.restore import read_checkpoint
-    from lenet.evaluate.images import with_data
+    from lenet.evaluation.images import with_data
     from lenet.inspect import inspection
     from lenet.inspect.figures import write_figure
 

@@ -39,7 +39,7 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON obje
 def data_overrides(data: str, data_dir: Path | None) -> tuple[str, ...]:
     """Return the overrides that name a data set: its name, or the path of the user's own data."""
     from lenet.config.rules import as_yaml
-    from lenet.evaluate.images import data_keys
+    from lenet.evaluation.images import data_keys
 
     return tuple(f"{key}={as_yaml(value)}" for key, value in data_keys(data, data_dir).items())
 

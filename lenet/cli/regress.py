@@ -93,7 +93,7 @@ def command(
 ) -> None:
     from lenet.config.limits import Tolerances
     from lenet.errors import GateFailed
-    from lenet.evaluate.images import for_split, load_split
+    from lenet.evaluation.images import for_split, load_split
     from lenet.gate import baseline as files
     from lenet.gate.gate import record, run_gate
     from lenet.gate.history import read_history

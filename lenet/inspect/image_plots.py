@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.evaluate.mistakes import Mistake
+from lenet.evaluation.mistakes import Mistake
 from lenet.inspect.figures import new_figure, plain_text, show_raw
 
 SAMPLES: Final = 14  # images in a row

@@ -16,9 +16,9 @@ from lenet.checkpoint.checkpoint import Checkpoint
 from lenet.checkpoint.restore import plain_network
 from lenet.data.datasets import Split
 from lenet.errors import ConfigError, ImageError
-from lenet.evaluate.images import load_images
-from lenet.evaluate.loop import evaluate_probabilities
-from lenet.evaluate.mistakes import predict_split
+from lenet.evaluation.images import load_images
+from lenet.evaluation.loop import evaluate_probabilities
+from lenet.evaluation.mistakes import predict_split
 from lenet.inspect import (
     catalogue,
     gradient_plots,

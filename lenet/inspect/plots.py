@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lenet.arrays import Array
 from lenet.data.preprocessing import Preprocessing
-from lenet.evaluate.metrics import BINS, Evaluation
+from lenet.evaluation.metrics import BINS, Evaluation
 from lenet.inspect.embedding import embedding as reduced
 from lenet.inspect.figures import (
     explain,

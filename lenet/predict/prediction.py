@@ -23,7 +23,7 @@ from lenet.checkpoint.restore import restore_network
 from lenet.data.loader import SLICE
 from lenet.data.pixels import Pixels, for_display
 from lenet.errors import DataError, ImageError, LenetError
-from lenet.evaluate.loop import predict
+from lenet.evaluation.loop import predict
 from lenet.predict.finder import MIN_SIZE, Digit
 from lenet.predict.preparation import Preparation, Prepared
 from lenet.predict.thumbnail import Thumbnail, thumbnail

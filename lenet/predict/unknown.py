@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lenet.checkpoint.checkpoint import Checkpoint, load_checkpoint
 from lenet.checkpoint.restore import packaged, restore_network
 from lenet.data.labels import numbers
-from lenet.evaluate.loop import predict
+from lenet.evaluation.loop import predict
 from lenet.nn.network import Network
 from lenet.predict.preparation import Preparation
 from lenet.predict.redraw import SIZE

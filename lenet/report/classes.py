@@ -12,8 +12,8 @@ from html import escape
 import numpy as np
 
 from lenet.data.pixels import for_display
-from lenet.evaluate.metrics import ClassScores, Evaluation
-from lenet.evaluate.mistakes import Mistake
+from lenet.evaluation.metrics import ClassScores, Evaluation
+from lenet.evaluation.mistakes import Mistake
 from lenet.report.charts import png
 from lenet.report.page import scrolling
 from lenet.report.parts import note, percent

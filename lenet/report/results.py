@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from math import sqrt
 from statistics import median
 
-from lenet.evaluate.metrics import Evaluation
+from lenet.evaluation.metrics import Evaluation
 from lenet.report.parts import note, percent, table
 from lenet.report.run_summary import RunSummary
 from lenet.train.events import EpochEvent

@@ -9,8 +9,8 @@ from pathlib import Path
 from lenet.checkpoint.checkpoint import Checkpoint
 from lenet.checkpoint.restore import read_checkpoint
 from lenet.errors import LenetError
-from lenet.evaluate.images import with_data
-from lenet.evaluate.mistakes import EvaluationWithMistakes, evaluate_with_mistakes
+from lenet.evaluation.images import with_data
+from lenet.evaluation.mistakes import EvaluationWithMistakes, evaluate_with_mistakes
 from lenet.system.text import printable
 from lenet.train.events import EpochEvent
 from lenet.train.log import read_log

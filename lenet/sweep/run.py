@@ -8,7 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 
 from lenet.errors import ConfigError
-from lenet.evaluate.images import for_split, load_split
+from lenet.evaluation.images import for_split, load_split
 from lenet.sweep.executors import Submit
 from lenet.sweep.plan import Plan, SweepRun
 from lenet.sweep.progress import SweepProgress

@@ -15,7 +15,7 @@ from lenet.data.loader import Loader
 from lenet.data.pool import Pool
 from lenet.data.preprocessing import Preprocessing
 from lenet.errors import ConfigError
-from lenet.evaluate.images import (
+from lenet.evaluation.images import (
     Images,
     build_distorter,
     training_preprocessing,

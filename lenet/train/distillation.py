@@ -37,8 +37,8 @@ from lenet.data.loader import Loader
 from lenet.data.pool import Pool
 from lenet.data.preprocessing import Preprocessing
 from lenet.errors import CheckpointError, DataError, LenetError
-from lenet.evaluate.images import Images, build_distorter
-from lenet.evaluate.loop import batches, scores
+from lenet.evaluation.images import Images, build_distorter
+from lenet.evaluation.loop import batches, scores
 from lenet.version import __version__
 
 BATCH = 128  # images that a teacher evaluates at once

@@ -12,7 +12,7 @@ from lenet.data.datasets import Split
 from lenet.data.labels import first_names, remark_on_missing
 from lenet.data.measure import ImageFacts, disagreements, image_facts
 from lenet.errors import LenetError
-from lenet.evaluate.images import load_split
+from lenet.evaluation.images import load_split
 
 
 def remarks_on_training(config: Config, found: Split, facts: ImageFacts) -> list[str]:

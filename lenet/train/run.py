@@ -32,7 +32,7 @@ from lenet.data.measure import ImageFacts, TrainingImages, image_facts, training
 from lenet.data.pool import Pool
 from lenet.data.preprocessing import Preprocessing, image_shape
 from lenet.errors import CheckpointError, ConfigError
-from lenet.evaluate.images import (
+from lenet.evaluation.images import (
     Images,
     for_split,
     load_split,

@@ -22,8 +22,8 @@ from lenet.arrays import Array, small_buffer
 from lenet.checkpoint.checkpoint import Training
 from lenet.data.loader import Batch, Loader
 from lenet.errors import CheckpointError, GateFailed
-from lenet.evaluate.loop import evaluate
-from lenet.evaluate.metrics import Evaluation
+from lenet.evaluation.loop import evaluate
+from lenet.evaluation.metrics import Evaluation
 from lenet.nn.distillation import Distillation
 from lenet.nn.losses import Loss
 from lenet.nn.network import Network

@@ -984,7 +984,7 @@ def test_killed_before_every_line_of_a_save(tmp_path):
 import os, signal, zipfile
 import lenet.system.files
 from lenet.system.files import clean_leftovers
-from lenet.train import archive, checkpoint
+from lenet.checkpoint import archive, checkpoint
 folder, path = Path(sys.argv[1]), Path(sys.argv[1]) / "a.npz"
 old, new = (make(network(state=False), seed=seed) for seed in (1, 2))
 files = {checkpoint.__file__, archive.__file__, zipfile.__file__, lenet.system.files.__file__}

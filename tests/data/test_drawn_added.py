@@ -9,7 +9,7 @@ from lenet import evaluate, run_training
 from lenet.config.schema import Config
 from lenet.data.strokes import draw
 from lenet.errors import ConfigError
-from lenet.evaluate.images import load_split, validation_indices
+from lenet.evaluation.images import load_split, validation_indices
 from lenet.train.build import build_trainer
 
 OWN, DRAWN = 60, 40

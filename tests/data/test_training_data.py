@@ -20,7 +20,7 @@ from lenet.data.measure import fit_preprocessing, image_facts
 from lenet.data.preprocessing import Preprocessing
 from lenet.data.strokes import draw
 from lenet.errors import ConfigError, DataError
-from lenet.evaluate.images import build_distorter, load_split, training_preprocessing, with_data
+from lenet.evaluation.images import build_distorter, load_split, training_preprocessing, with_data
 from lenet.parallel.communicator import Communicator
 from lenet.parallel.errors import WorkersUnavailable
 from lenet.parallel.process_group import ProcessGroup

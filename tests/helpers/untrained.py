@@ -7,7 +7,7 @@ import numpy as np
 from lenet.checkpoint.checkpoint import Checkpoint
 from lenet.checkpoint.restore import build_network
 from lenet.config.schema import Config
-from lenet.evaluate.images import build_preprocessing
+from lenet.evaluation.images import build_preprocessing
 
 
 def untrained(seed: int = 0, class_names: tuple[str, ...] = (), **settings: object) -> Checkpoint:

@@ -34,7 +34,7 @@ from lenet.checkpoint.restore import restore_network
 from lenet.cli import cli
 from lenet.data.preprocessing import Preprocessing
 from lenet.errors import ConfigError, ImageError, SystemFailure
-from lenet.evaluate.metrics import Evaluation, reliability_bins
+from lenet.evaluation.metrics import Evaluation, reliability_bins
 from lenet.inspect import (
     figures,
     image_plots,

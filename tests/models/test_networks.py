@@ -17,7 +17,7 @@ from lenet.config.schema import Config
 from lenet.data.idx import write_idx
 from lenet.data.preprocessing import Preprocessing
 from lenet.errors import ConfigError
-from lenet.evaluate.images import build_preprocessing
+from lenet.evaluation.images import build_preprocessing
 from lenet.models.packaged import MODELS, packaged_model
 from lenet.models.specification import build_layers, expanded, specification_of
 from lenet.nn.activations import FUNCTIONS

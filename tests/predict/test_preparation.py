@@ -20,8 +20,8 @@ from lenet.data.loader import Loader
 from lenet.data.measure import TrainingImages, training_images
 from lenet.data.strokes import draw
 from lenet.errors import CheckpointError, ConfigError, ImageError, LenetError
-from lenet.evaluate.images import load_split
-from lenet.evaluate.loop import probabilities
+from lenet.evaluation.images import load_split
+from lenet.evaluation.loop import probabilities
 from lenet.inspect.inspection import _image_in
 from lenet.predict.prediction import Predictor
 from lenet.predict.preparation import Preparation

@@ -21,8 +21,8 @@ from tiny import bars, write_bars
 
 from lenet.cli import main
 from lenet.config.schema import Config
-from lenet.evaluate.metrics import Evaluation
-from lenet.evaluate.mistakes import MAX_MISTAKES, EvaluationWithMistakes, Mistake
+from lenet.evaluation.metrics import Evaluation
+from lenet.evaluation.mistakes import MAX_MISTAKES, EvaluationWithMistakes, Mistake
 from lenet.inspect import curve_plot
 from lenet.model import load
 from lenet.report import charts, curves, report

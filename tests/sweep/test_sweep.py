@@ -29,7 +29,7 @@ from lenet.config.reader import load_config
 from lenet.config.schema import Config
 from lenet.config.writer import to_yaml
 from lenet.errors import CheckpointError, GateFailed, SystemFailure
-from lenet.evaluate.ensemble import evaluate_checkpoints
+from lenet.evaluation.ensemble import evaluate_checkpoints
 from lenet.sweep import executors, task
 from lenet.sweep.directory import SweepDirectory, members, read_plan
 from lenet.sweep.grid import make_plan

@@ -33,7 +33,7 @@ from lenet.cli import cli
 from lenet.data.preprocessing import Preprocessing
 from lenet.data.strokes import draw
 from lenet.errors import ConfigError, DataError, GateFailed, SystemFailure
-from lenet.evaluate.images import load_split
+from lenet.evaluation.images import load_split
 from lenet.nn.activations import Activation, Identity
 from lenet.nn.linear import Linear
 from lenet.nn.network import Network

@@ -22,7 +22,7 @@ from lenet.config.schema import Config
 from lenet.config.writer import to_yaml
 from lenet.data.idx import read_idx
 from lenet.errors import ConfigError, GateFailed
-from lenet.evaluate.ensemble import evaluate_checkpoints
+from lenet.evaluation.ensemble import evaluate_checkpoints
 from lenet.models.lenet5 import lenet5
 from lenet.nn.losses import SoftmaxCrossEntropy
 from lenet.nn.scores import SCORES

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from lenet.arrays import Array
 from lenet.config.schema import Config
 from lenet.errors import ConfigError
-from lenet.evaluate.images import build_preprocessing, load_split
+from lenet.evaluation.images import build_preprocessing, load_split
 from lenet.nn.activations import Activation, ReLU, Sigmoid, Tanh
 from lenet.nn.convolution import Convolution
 from lenet.nn.dropout import Dropout

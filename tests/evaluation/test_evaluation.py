@@ -14,8 +14,8 @@ from lenet.cli import main
 from lenet.config.schema import Config
 from lenet.data.idx import write_idx
 from lenet.errors import ConfigError
-from lenet.evaluate.ensemble import evaluate_checkpoints
-from lenet.evaluate.loop import evaluate_probabilities
+from lenet.evaluation.ensemble import evaluate_checkpoints
+from lenet.evaluation.loop import evaluate_probabilities
 from lenet.nn.losses import SoftmaxCrossEntropy
 from lenet.train.run import run_training
 

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from lenet.checkpoint.checkpoint import Checkpoint
 from lenet.checkpoint.restore import restore_network
 from lenet.data.datasets import Split
-from lenet.evaluate.images import load_images
-from lenet.evaluate.loop import evaluate_probabilities, predict
-from lenet.evaluate.metrics import Evaluation
+from lenet.evaluation.images import load_images
+from lenet.evaluation.loop import evaluate_probabilities, predict
+from lenet.evaluation.metrics import Evaluation
 
 MAX_MISTAKES = 24
 MIN_PROBABILITY = 0.95
@@ -69,7 +69,7 @@ def suspect_labels(checkpoint: Checkpoint, split: Split) -> list[Mistake]:
     """Return the images whose label may be wrong, the most confident prediction first.
 
     ``split`` has images and labels that fit the network, as those of
-    :func:`lenet.evaluate.images.for_network` do.
+    :func:`lenet.evaluation.images.for_network` do.
     """
     p = predict_split(checkpoint, split)
     highest = p.max(axis=1)

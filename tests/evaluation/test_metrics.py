@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lenet.errors import DataError
-from lenet.evaluate.metrics import (
+from lenet.evaluation.metrics import (
     BINS,
     Evaluation,
     calibration_error,

@@ -17,9 +17,9 @@ from lenet.data.augmentation import Distorter
 from lenet.data.degradation import DEGRADATIONS
 from lenet.data.loader import SLICE, Loader
 from lenet.errors import ConfigError
-from lenet.evaluate.images import build_distorter, load_images, split_indices
-from lenet.evaluate.loop import evaluate, evaluate_probabilities, probabilities
-from lenet.evaluate.metrics import Evaluation
+from lenet.evaluation.images import build_distorter, load_images, split_indices
+from lenet.evaluation.loop import evaluate, evaluate_probabilities, probabilities
+from lenet.evaluation.metrics import Evaluation
 from lenet.nn.network import Network
 
 

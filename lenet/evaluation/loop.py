@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike, NDArray
 from lenet.arrays import Array, small_buffer
 from lenet.data.loader import SLICE, Loader
 from lenet.data.preprocessing import Preprocessing
-from lenet.evaluate.metrics import BINS, Evaluation, confusion_matrix, reliability_bins
+from lenet.evaluation.metrics import BINS, Evaluation, confusion_matrix, reliability_bins
 from lenet.nn.losses import softmax
 from lenet.nn.network import Network
 from lenet.parallel.communicator import Communicator, SingleProcess
