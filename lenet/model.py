@@ -42,7 +42,7 @@ from lenet.system.files import replacing
 from lenet.system.text import clipped
 from lenet.targets.c.float32 import c_source
 from lenet.targets.exported import exported_network
-from lenet.targets.onnx.export import checked_model
+from lenet.targets.onnx.check import checked_model
 from lenet.train.build import initialize
 from lenet.train.callbacks import Display
 from lenet.train.events import Callback

@@ -135,7 +135,8 @@ def _export_onnx(
     from lenet.checkpoint.restore import read_checkpoint
     from lenet.system.files import replacing
     from lenet.targets.exported import exported_network
-    from lenet.targets.onnx.export import OPSET, checked_model
+    from lenet.targets.onnx.check import checked_model
+    from lenet.targets.onnx.export import OPSET
 
     exported = exported_network(read_checkpoint(checkpoint), image_size)
     model, difference = checked_model(exported, input_type, OPSET if opset is None else opset)

@@ -8,6 +8,7 @@ are classes of their own because the fused layers apply them too.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -18,7 +19,22 @@ from lenet.system.registry import lookup
 
 
 class Function(ABC):
-    """A pointwise function for arrays of one shape, for which it keeps its scratch memory."""
+    """A pointwise function for arrays of one shape, for which it keeps its scratch memory.
+
+    Attributes
+    ----------
+    expression, slope
+        f(x) as a formula in x, and f′(x) as one in y = f(x), in Python's notation with numbers,
+        ``+ - * / >`` and the functions of :mod:`lenet.targets.expressions`. C, ONNX and the page of
+        ``lenet play`` are derived from them; without them each refuses the function.
+    torch, onnx
+        The class of ``torch.nn`` and the operator of ONNX that compute it, if there are any.
+    """
+
+    expression: ClassVar[str] = ""
+    slope: ClassVar[str] = ""
+    torch: ClassVar[str] = ""
+    onnx: ClassVar[str] = ""
 
     def __init__(self, shape: Shape, dtype: DTypeLike) -> None:
         self.shape, self.dtype = shape, dtype
@@ -34,6 +50,9 @@ class Function(ABC):
 
 class ReLU(Function):
     """f(x) = max(x, 0); its derivative is 1 above zero and 0 at zero and below."""
+
+    expression, slope = "max(x, 0)", "y > 0"
+    torch, onnx = "ReLU", "Relu"
 
     def __init__(self, shape: Shape, dtype: DTypeLike) -> None:
         super().__init__(shape, dtype)
@@ -52,6 +71,9 @@ class ReLU(Function):
 class Sigmoid(Function):
     """f(x) = 1/(1 + exp(−x)) = (1 + tanh(x/2))/2, which cannot overflow; f′ = y(1 − y)."""
 
+    expression, slope = "1 / (1 + exp(-x))", "y * (1 - y)"
+    torch = onnx = "Sigmoid"
+
     def apply(self, x: Array, out: Array) -> None:
         np.multiply(x, 0.5, out=out)
         np.tanh(out, out=out)
@@ -66,6 +88,9 @@ class Sigmoid(Function):
 
 class Tanh(Function):
     """f(x) = tanh(x); f′ = 1 − y²."""
+
+    expression, slope = "tanh(x)", "1 - y * y"
+    torch = onnx = "Tanh"
 
     def apply(self, x: Array, out: Array) -> None:
         np.tanh(x, out=out)
@@ -85,6 +110,7 @@ class LeCunTanh(Function):
 
     A = 1.7159
     S = 2.0 / 3.0
+    expression, slope = f"{A} * tanh(2 / 3 * x)", f"2 / 3 * ({A} - y * y / {A})"
 
     def apply(self, x: Array, out: Array) -> None:
         np.multiply(x, self.S, out=out)

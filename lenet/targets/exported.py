@@ -6,7 +6,6 @@ are part of what is exported.
 
 from __future__ import annotations
 
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,11 +17,7 @@ from lenet.checkpoint.restore import plain_network
 from lenet.data.preprocessing import Preprocessing
 from lenet.data.strokes import draw
 from lenet.errors import ConfigError
-from lenet.nn.convolution import Convolution
-from lenet.nn.layer import Layer
 from lenet.nn.network import Network
-from lenet.nn.normalisation import BatchNormalization
-from lenet.nn.pooling import AveragePooling
 
 GREY_SIZE: Final = 28  # of MNIST and its relatives
 DIGITS: Final = tuple("0123456789")
@@ -127,34 +122,5 @@ def sample_image(exported: ExportedNetwork) -> Array:
     return noise.astype(np.uint8)
 
 
-def is_one_patch(layer: Convolution) -> bool:
-    """Return whether the only patch is the input: the product is that of a linear layer."""
-    return layer.direct and (layer.Ho, layer.Wo, layer.groups) == (1, 1, 1)
-
-
-def average_factors(layer: AveragePooling) -> Array:
-    """Return the factors (Ho,Wo) by which the sums of the windows are multiplied."""
-    allocated = deepcopy(layer)  # the buffers of the network stay as they are
-    allocated.allocate(1, np.float32)
-    factor = np.asarray(allocated.factor, np.float32)
-    return np.broadcast_to(factor.reshape(factor.shape[:2]), layer.output_shape[1:])
-
-
-def batch_factors(layer: BatchNormalization) -> tuple[Array, Array]:
-    """Return factor and offset (C) of a batch normalization outside of training, in float32."""
-    factor = layer.weight.value / np.sqrt(layer.variance + layer.epsilon)
-    offset = layer.bias.value - layer.mean * factor
-    return factor.astype(np.float32), offset.astype(np.float32)
-
-
 def _side(height: int, width: int) -> str:
     return str(height) if height == width else f"{height}×{width}"
-
-
-def not_exported(layer: Layer, form: str, what: str = "") -> ConfigError:
-    """Return the error for a layer, or one of its options, that cannot be written in a format."""
-    return ConfigError(
-        f"{type(layer).__name__}{what and f' with {what}'} cannot be exported to {form}",
-        remedy="export to the other format, or train a network without it",
-        key=f"layer {layer.name}",
-    )

@@ -14,10 +14,11 @@ import select
 import shutil
 import subprocess
 import time
-from importlib.resources import files
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeAlias
+
+from lenet.targets.page.html import scripts
 
 Value: TypeAlias = Any  # what JSON can express
 NODE = shutil.which("node")
@@ -42,12 +43,11 @@ def in_node(code: str, **values: object) -> Value:
 
     The values are its ``input``.
     """
-    parts = [files("lenet.targets.page").joinpath(name).read_text("utf-8") for name in SCRIPTS]
     call = f"const input = {json.dumps(values)};\n"
     call += f"console.log(JSON.stringify((() => {{{code}}})()));"
     done = subprocess.run(
         [str(NODE), "-"],
-        input="\n".join([*parts, call]),
+        input=f"{scripts(SCRIPTS)}\n{call}",
         capture_output=True,
         encoding="utf-8",
         check=False,

@@ -23,7 +23,8 @@ from lenet.models.specification import build_layers, expanded, specification_of
 from lenet.nn.activations import FUNCTIONS
 from lenet.nn.network import Network
 from lenet.targets.exported import exported_network
-from lenet.targets.onnx.export import compare, onnx_model
+from lenet.targets.onnx.check import compare
+from lenet.targets.onnx.export import onnx_model
 from lenet.train.build import initialize
 from lenet.train.run import run_training
 

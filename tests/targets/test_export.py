@@ -34,7 +34,6 @@ from lenet.data.preprocessing import Preprocessing
 from lenet.data.strokes import draw
 from lenet.errors import ConfigError, DataError, GateFailed, SystemFailure
 from lenet.evaluation.images import load_split
-from lenet.nn.activations import Activation, Identity
 from lenet.nn.linear import Linear
 from lenet.nn.network import Network
 from lenet.nn.pooling import MaxPooling
@@ -44,7 +43,8 @@ from lenet.targets.c import float32 as c
 from lenet.targets.c import quantization
 from lenet.targets.c.int8 import int8_source
 from lenet.targets.exported import ExportedNetwork, exported_network
-from lenet.targets.onnx.export import IR_VERSIONS, OPSET, compare, onnx_model
+from lenet.targets.onnx.check import compare
+from lenet.targets.onnx.export import IR_VERSIONS, OPSET, onnx_model
 
 NETWORKS = {
     "relu, max": {},
@@ -178,34 +178,6 @@ def test_onnx_of_random_stacks(stack):
     images, expected = raw_images_and_scores(exported)
     assert_scores(exported.scores(images), expected)
     compare(onnx_model(exported), exported, images)
-
-
-class Unknown(Activation):
-    """A layer that no exporter knows."""
-
-
-def with_identity() -> Activation:
-    layer = Activation("strange", "relu")
-    layer.function = Identity
-    return layer
-
-
-@pytest.mark.parametrize(
-    ("make", "what"),
-    [
-        (lambda: Unknown("strange", "relu"), "Unknown"),
-        (with_identity, "Activation with Identity"),
-    ],
-)
-def test_a_layer_without_a_translation_is_named(make, what):
-    network = Network([make(), Linear("class", 2)], (1, 4, 4))
-    made = ExportedNetwork(network, (4, 4), Preprocessing((1, 4, 4)), ("a", "b"), "of a test")
-    problem = f"layer strange: {what} cannot be exported to"
-    with pytest.raises(ConfigError, match=f"{problem} C; "):
-        c.c_source(made)
-    pytest.importorskip("onnx")
-    with pytest.raises(ConfigError, match=f"{problem} ONNX; "):
-        onnx_model(made)
 
 
 @pytest.mark.parametrize("options", [{"stride": 1}, {"padding": 1}, {"dilation": 2}, {"stride": 3}])

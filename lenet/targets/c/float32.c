@@ -180,31 +180,3 @@ static void negate(float *x, int count)
     for (int i = 0; i < count; i++)
         x[i] = -x[i];
 }
-
-/* [relu] */
-static void relu(float *x, int count)
-{
-    for (int i = 0; i < count; i++)
-        x[i] = x[i] > 0.0f ? x[i] : 0.0f;
-}
-
-/* [sigmoid] */
-static void sigmoid(float *x, int count)
-{
-    for (int i = 0; i < count; i++)
-        x[i] = 0.5f * (1.0f + tanhf(0.5f * x[i]));
-}
-
-/* [hyperbolic_tangent] */
-static void hyperbolic_tangent(float *x, int count)
-{
-    for (int i = 0; i < count; i++)
-        x[i] = tanhf(x[i]);
-}
-
-/* [lecun_tanh] */
-static void lecun_tanh(float *x, int count)
-{
-    for (int i = 0; i < count; i++)
-        x[i] = 1.7159f * tanhf(2.0f / 3.0f * x[i]);
-}

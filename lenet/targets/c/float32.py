@@ -1,7 +1,7 @@
 """C in float: one C99 file that contains the weights, and its header; it needs only the C library.
 
-A layer is translated by the function of its class in :data:`TRANSLATIONS`, to calls of the
-functions in ``float32.c``.
+An operation of a layer becomes calls of the functions in ``float32.c`` by :data:`TRANSLATIONS`; the
+function of an activation is written from its formula.
 """
 
 from __future__ import annotations
@@ -12,29 +12,29 @@ from typing import Any, Final
 
 import numpy as np
 
-from lenet.arrays import Array, Shape
+from lenet.arrays import Array
 from lenet.errors import ConfigError
-from lenet.nn.activations import Activation, Function, LeCunTanh, ReLU, Sigmoid, Tanh
-from lenet.nn.convolution import Convolution
-from lenet.nn.dropout import Dropout
-from lenet.nn.layer import Layer
-from lenet.nn.linear import Linear
-from lenet.nn.normalisation import BatchNormalization
-from lenet.nn.pooling import AveragePooling, MaxPooling
-from lenet.nn.rbf import RBF
-from lenet.nn.subsampling import Subsampling
-from lenet.nn.transposed import TransposedConvolution
-from lenet.nn.unpooling import RepeatUnpooling
 from lenet.targets.c.frame import Code, c_files, c_rows, functions_of
-from lenet.targets.exported import (
-    ExportedNetwork,
-    average_factors,
-    batch_factors,
-    is_one_patch,
-    not_exported,
-    sample_image,
+from lenet.targets.exported import ExportedNetwork, sample_image
+from lenet.targets.expressions import C, formulas, written
+from lenet.targets.operations import (
+    Affine,
+    Distances,
+    Maximum,
+    Operation,
+    Pointwise,
+    Product,
+    Repeat,
+    Scale,
+    Sum,
+    Transposed,
+    Window,
+    dispatched,
+    operations_of,
+    refused,
 )
 
+PROBLEM, REMEDY = "cannot be exported to C", "export it with --onnx, or train a network without it"
 MAX_WEIGHTS: Final = 4_000_000  # a C file of some 50 MB
 TOLERANCE: Final = 1e-4  # of scores in the self-test, relative to the largest if above 1
 MAX_STACK: Final = 256 * 1024  # bytes: a thread may have as little as 512 KiB
@@ -99,14 +99,21 @@ int lenet_probabilities(const float image[LENET_PIXELS], float probabilities[LEN
 }
 
 
-def c_source(exported: ExportedNetwork) -> dict[str, str]:
+def c_source(exported: ExportedNetwork, prefix: str = "lenet") -> dict[str, str]:
     """Return the two files by name, ``lenet.h`` and ``lenet.c``.
+
+    Parameters
+    ----------
+    exported
+        The network.
+    prefix
+        Begins the names of the files and of all that they define.
 
     Raises
     ------
     ConfigError
         A layer has no translation, or the network is too large for a C file, or its activations
-        for the stack.
+        for the stack; or the prefix is no identifier.
     """
     network, preprocessing = exported.network, exported.preprocessing
     size = network.parameters.size
@@ -114,9 +121,8 @@ def c_source(exported: ExportedNetwork) -> dict[str, str]:
         raise _too_large(f"{size} weights are more than the {MAX_WEIGHTS} that a C file may have")
     code = Code()
     for layer in network.layers:
-        if type(layer) not in TRANSLATIONS:
-            raise not_exported(layer, "C")
-        TRANSLATIONS[type(layer)](code, layer)
+        for operation in operations_of(layer):
+            dispatched(TRANSLATIONS, operation, PROBLEM, REMEDY)(code, operation)
     if network.layers[-1].outputs_are_distances:
         code.in_place("negate", len(exported.class_names))
     stack = 4 * sum(code.calls(prod(network.input_shape))[1].values())
@@ -133,29 +139,25 @@ def c_source(exported: ExportedNetwork) -> dict[str, str]:
         "DIFFERS": f"!(fabsf(scores[c] - test_scores[c]) <= {tolerance})",
         "INPUT": f"{_float(preprocessing.scale)} * ({level}) + {_float(preprocessing.shift)}",
     }
-    return c_files(exported, code, functions_of("float32.c", used), FORM | form)
+    functions = "\n\n".join([functions_of("float32.c", used), *code.functions.values()])
+    return c_files(exported, code, functions, FORM | form, prefix)
 
 
 def _too_large(problem: str) -> ConfigError:
     return ConfigError(problem, remedy="export it with --onnx", key="--c")
 
 
-def _array(code: Code, name: str, values: Array) -> str:
+def _array(code: Code, operation: Operation, part: str, values: Array) -> str:
     """Declare an array and return its name in C."""
-    return code.array(name, "float", _floats(values), " x ".join(map(str, values.shape)))
+    name, shape = f"{operation.layer}.{part}", " x ".join(map(str, values.shape))
+    return code.array(name, "float", _floats(values), shape)
 
 
-def _window(
-    code: Code,
-    layer: Any,  # noqa: ANN401 - any layer with a kernel
-    output: Shape,
-    edges: tuple[int, ...],
-    groups: int = 1,
-) -> str:
+def _window(code: Code, operation: Operation, window: Window, groups: int = 1) -> str:
     """Declare the window of a layer and return its address in C."""
-    (F, Ho, Wo), (top, left, *_) = output, edges
-    numbers = (*layer.shape, F, Ho, Wo, *layer.kernel, *layer.stride, top, left)
-    return code.structure(f"{layer.name}.window", "window", (*numbers, *layer.dilation, groups))
+    sizes = (*operation.shape, *operation.output, *window.kernel, *window.stride)
+    numbers = (*sizes, *window.edges[:2], *window.dilation, groups)
+    return code.structure(f"{operation.layer}.window", "window", numbers)
 
 
 def _floats(values: Array) -> list[str]:
@@ -167,105 +169,81 @@ def _float(number: float | np.floating[Any]) -> str:
     return f"{np.float32(number)!s}f"
 
 
-# --- Layers ---------------------------------------------------------------------------------------
+# --- Operations -----------------------------------------------------------------------------------
 
 
-def _convolution(code: Code, layer: Convolution) -> None:
-    kernels = layer.kernels[:, :, ::-1, ::-1] if layer.flip else layer.kernels
-    weight = _array(code, layer.weight.name, kernels)
-    bias = _array(code, layer.bias.name, layer.bias.value)
-    if is_one_patch(layer):  # the loops of a convolution would be of length one
-        code.call("linear", layer.F, layer.K, weight, bias, layer.F)
+def _product(code: Code, operation: Product) -> None:
+    weight = _array(code, operation, "weight", operation.weight)
+    bias = _array(code, operation, "bias", operation.bias)
+    F = len(operation.bias)
+    if operation.is_one_patch:  # the loops of a convolution would be of length one
+        code.call("linear", F, operation.weight.size // F, weight, bias, F)
         return
-    output = layer.F, layer.Ho, layer.Wo
-    window = _window(code, layer, output, layer.edges, layer.groups)
-    code.call("convolution", prod(output), window, weight, bias)
+    window = _window(code, operation, operation.window, operation.groups)
+    code.call("convolution", prod(operation.output), window, weight, bias)
 
 
-def _transposed_convolution(code: Code, layer: TransposedConvolution) -> None:
-    weight = _array(code, layer.weight.name, layer.weight.value)
-    bias = _array(code, layer.bias.name, layer.bias.value)
-    output = layer.F, layer.Ho, layer.Wo
-    window = _window(code, layer, output, layer.edges, layer.groups)
-    code.call("transposed_convolution", prod(output), window, weight, bias)
+def _affine(code: Code, operation: Affine) -> None:
+    weight = _array(code, operation, "weight", operation.weight)
+    bias = _array(code, operation, "bias", operation.bias)
+    F, D = operation.weight.shape
+    code.call("linear", F, D, weight, bias, F)
 
 
-def _max_pooling(code: Code, layer: MaxPooling) -> None:
-    window = _window(code, layer, layer.output_shape, layer.edges)
-    code.call("max_pooling", prod(layer.output_shape), window)
+def _transposed(code: Code, operation: Transposed) -> None:
+    weight = _array(code, operation, "weight", operation.weight)
+    bias = _array(code, operation, "bias", operation.bias)
+    window = _window(code, operation, operation.window, operation.groups)
+    code.call("transposed_convolution", prod(operation.output), window, weight, bias)
 
 
-def _average_pooling(code: Code, layer: AveragePooling) -> None:
-    window = _window(code, layer, layer.output_shape, layer.edges)
-    factors = average_factors(layer)
-    if (factors == factors[0, 0]).all():
-        one = _float(np.float32(factors[0, 0]))
-        code.call("sum_pooling", prod(layer.output_shape), window, one)
-        return
-    code.call("sum_pooling", prod(layer.output_shape), window, "1.0f")
-    weights = _array(code, f"{layer.name}.factors", factors)
-    code.in_place("scale_places", layer.shape[0], factors.size, weights)
+def _maximum(code: Code, operation: Maximum) -> None:
+    window = _window(code, operation, operation.window)
+    code.call("max_pooling", prod(operation.output), window)
 
 
-def _subsampling(code: Code, layer: Subsampling) -> None:
-    output = layer.shape[0], layer.Ho, layer.Wo
-    window = _window(code, layer, output, (0, 0, 0, 0))
-    code.call("sum_pooling", prod(output), window, "1.0f")
-    weight = _array(code, layer.weight.name, layer.weight.value)
-    bias = _array(code, layer.bias.name, layer.bias.value)
-    code.in_place("scale_channels", layer.shape[0], layer.Ho * layer.Wo, weight, bias)
+def _sum(code: Code, operation: Sum) -> None:
+    window, factor = _window(code, operation, operation.window), operation.factor
+    one = _float(1 if factor is None else factor)
+    code.call("sum_pooling", prod(operation.output), window, one)
+    if factor is None:
+        weights = _array(code, operation, "factors", operation.factors)
+        code.in_place("scale_places", operation.output[0], operation.factors.size, weights)
 
 
-def _batch_normalization(code: Code, layer: BatchNormalization) -> None:
-    factor, offset = batch_factors(layer)
-    weights = _array(code, f"{layer.name}.factor", factor)
-    biases = _array(code, f"{layer.name}.offset", offset)
-    code.in_place("scale_channels", layer.C, prod(layer.shape) // layer.C, weights, biases)
+def _scale(code: Code, operation: Scale) -> None:
+    weights = _array(code, operation, "factor", operation.factor)
+    biases = _array(code, operation, "offset", operation.offset)
+    C = len(operation.factor)
+    code.in_place("scale_channels", C, prod(operation.shape) // C, weights, biases)
 
 
-def _repeat(code: Code, layer: RepeatUnpooling) -> None:
-    count = prod(layer.shape) * prod(layer.factor)
-    code.call("repeat", count, *layer.shape, *layer.factor)
+def _repeat(code: Code, operation: Repeat) -> None:
+    code.call("repeat", prod(operation.output), *operation.shape, *operation.factor)
 
 
-def _linear(code: Code, layer: Linear) -> None:
-    weight = _array(code, layer.weight.name, layer.weight.value)
-    bias = _array(code, layer.bias.name, layer.bias.value)
-    code.call("linear", layer.F, layer.D, weight, bias, layer.F)
-
-
-def _rbf(code: Code, layer: RBF) -> None:
-    classes, D = layer.centres.shape
-    centres = _array(code, f"{layer.name}.centres", layer.centres)
+def _distances(code: Code, operation: Distances) -> None:
+    classes, D = operation.centres.shape
+    centres = _array(code, operation, "centres", operation.centres)
     code.call("squared_distances", classes, D, centres, classes)
 
 
-def _activation(code: Code, layer: Activation) -> None:
-    if layer.function not in ACTIVATIONS:
-        raise not_exported(layer, "C", layer.function.__name__)
-    code.in_place(ACTIVATIONS[layer.function], prod(layer.shape))
+def _pointwise(code: Code, operation: Pointwise) -> None:
+    formula = formulas(operation.function)
+    if formula is None:
+        raise refused(operation, f"with {operation.function.__name__} {PROBLEM}", REMEDY)
+    value = written(formula[0], C, "x[i]")
+    code.in_place(code.pointwise(operation.function.__name__, value), prod(operation.shape))
 
 
-def _nothing(code: Code, layer: Layer) -> None:
-    """Dropout does nothing outside of training."""
-
-
-ACTIVATIONS: Final[dict[type[Function], str]] = {
-    ReLU: "relu",
-    Sigmoid: "sigmoid",
-    Tanh: "hyperbolic_tangent",
-    LeCunTanh: "lecun_tanh",
-}
-TRANSLATIONS: Final[dict[type[Layer], Callable[[Code, Any], None]]] = {
-    Convolution: _convolution,
-    TransposedConvolution: _transposed_convolution,
-    MaxPooling: _max_pooling,
-    AveragePooling: _average_pooling,
-    Subsampling: _subsampling,
-    RepeatUnpooling: _repeat,
-    BatchNormalization: _batch_normalization,
-    Linear: _linear,
-    RBF: _rbf,
-    Activation: _activation,
-    Dropout: _nothing,
+TRANSLATIONS: Final[dict[type[Operation], Callable[[Code, Any], None]]] = {
+    Product: _product,
+    Affine: _affine,
+    Transposed: _transposed,
+    Maximum: _maximum,
+    Sum: _sum,
+    Scale: _scale,
+    Repeat: _repeat,
+    Distances: _distances,
+    Pointwise: _pointwise,
 }

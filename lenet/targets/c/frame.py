@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Final
 
+from lenet.errors import ConfigError
 from lenet.targets.exported import ExportedNetwork, sample_image
 from lenet.version import __version__
 
@@ -153,6 +154,8 @@ class Code:
     ----------
     steps, constants
         In the order of the layers.
+    functions
+        Of activations, by name.
     names
         The constants' names.
     nbytes
@@ -161,6 +164,7 @@ class Code:
 
     steps: list[Step] = field(default_factory=list)
     constants: list[str] = field(default_factory=list)
+    functions: dict[str, str] = field(default_factory=dict)
     names: set[str] = field(default_factory=set)
     nbytes: int = 0
 
@@ -171,6 +175,18 @@ class Code:
     def in_place(self, function: str, *arguments: object) -> None:
         """Append a call that changes the numbers of its buffer."""
         self.steps.append(Step(function, arguments, None))
+
+    def pointwise(self, name: str, value: str) -> str:
+        """Define a function that sets every ``x[i]`` to a value, and return its name in C."""
+        name = f"apply_{re.sub(r'[^A-Za-z0-9_]', '_', name)}"
+        while True:
+            text = (
+                f"static void {name}(float *x, int count)\n{{\n"
+                f"    for (int i = 0; i < count; i++)\n        x[i] = {value};\n}}"
+            )
+            if self.functions.setdefault(name, text) == text:
+                return name
+            name += "_"
 
     def array(self, name: str, kind: str, numbers: Sequence[str], note: str = "") -> str:
         """Declare an array of the type ``kind`` and return its name in C."""
@@ -217,9 +233,9 @@ class Code:
 
 
 def c_files(
-    exported: ExportedNetwork, code: Code, functions: str, form: Mapping[str, object]
+    exported: ExportedNetwork, code: Code, functions: str, form: Mapping[str, object], prefix: str
 ) -> dict[str, str]:
-    """Return the two files by name, ``lenet.h`` and ``lenet.c``.
+    """Return the two files by name, such as ``lenet.h`` and ``lenet.c``.
 
     Parameters
     ----------
@@ -232,7 +248,20 @@ def c_files(
     form
         What goes into the frame for numbers of this type: ``SCORE``, the type of the scores, and
         so on.
+    prefix
+        Begins the names of the files and of all that they define.
+
+    Raises
+    ------
+    ConfigError
+        The prefix is no identifier.
     """
+    if not re.fullmatch("[A-Za-z][A-Za-z0-9_]*", prefix):
+        raise ConfigError(
+            f"{prefix!r} cannot begin the names of C",
+            remedy="give a letter, then letters, digits and _",
+            key="--prefix",
+        )
     C, H, W = exported.network.input_shape
     _, height, width = exported.image_shape
     top, left, _, _ = exported.padding
@@ -263,7 +292,19 @@ def c_files(
         "CALLS": "\n".join(f"    {call};" for call in calls),
         **form,
     }
-    return {"lenet.h": _filled(HEADER, values), "lenet.c": _filled(SOURCE, values)}
+    named = {
+        k: _named(v, prefix) if isinstance(v, str) and k in form else v for k, v in values.items()
+    }
+    return {
+        f"{prefix}.h": _filled(_named(HEADER, prefix), named),
+        f"{prefix}.c": _filled(_named(SOURCE, prefix), named),
+    }
+
+
+def _named(text: str, prefix: str) -> str:
+    """Return a part of the frame with another prefix."""
+    text = re.sub(r"\blenet(?=_|\.[ch]\b)", prefix, text)
+    return re.sub(r"\bLENET(?=_)", prefix.upper(), text)
 
 
 def functions_of(file: str, used: set[str]) -> str:

@@ -46,8 +46,8 @@ void lenet_scores(const unsigned char image[LENET_PIXELS], int32_t scores[LENET_
 }
 
 
-def int8_source(network: Quantized) -> dict[str, str]:
-    """Return the two files by name, ``lenet.h`` and ``lenet.c``."""
+def int8_source(network: Quantized, prefix: str = "lenet") -> dict[str, str]:
+    """Return the two files by name, as :func:`lenet.targets.c.float32.c_source` does."""
     exported, code = network.exported, Code()
     *stages, last = network.stages
     for number, stage in enumerate(stages, start=1):
@@ -64,7 +64,7 @@ def int8_source(network: Quantized) -> dict[str, str]:
 /* The scores of all classes, in units of {network.unit:.6g}. */
 void lenet_scores(const unsigned char image[LENET_PIXELS], int32_t scores[LENET_CLASSES]);""",
     }
-    return c_files(exported, code, functions_of("int8.c", used), FORM | form)
+    return c_files(exported, code, functions_of("int8.c", used), FORM | form, prefix)
 
 
 def _constants(code: Code, stage: Stage, number: int) -> list[str]:

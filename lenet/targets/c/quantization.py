@@ -12,9 +12,10 @@ computes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import frexp, prod
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,19 +23,26 @@ from numpy.typing import NDArray
 from lenet.arrays import Array
 from lenet.data.preprocessing import image_shape
 from lenet.errors import ConfigError, DataError
-from lenet.nn.activations import Activation, ReLU
-from lenet.nn.convolution import Convolution
-from lenet.nn.dropout import Dropout
-from lenet.nn.layer import Layer
-from lenet.nn.linear import Linear
-from lenet.nn.pooling import AveragePooling, MaxPooling
-from lenet.targets.exported import ExportedNetwork, is_one_patch, not_exported
+from lenet.nn.activations import ReLU
+from lenet.targets.exported import ExportedNetwork
+from lenet.targets.operations import (
+    Affine,
+    Maximum,
+    Operation,
+    Pointwise,
+    Product,
+    Sum,
+    Window,
+    dispatched,
+    operations_of,
+    refused,
+)
 
 Integers = NDArray[np.int64]
 Kind = Literal["weighted", "max_pooling", "average_pooling"]
 
 CALIBRATION: Final = 1000  # images whose activations give the ranges, at most
-FORM: Final = "C of 8 bits"
+PROBLEM, REMEDY = "cannot be exported to C of 8 bits", "export it without --int8, or with --onnx"
 
 
 @dataclass(frozen=True)
@@ -161,29 +169,33 @@ def quantized(exported: ExportedNetwork, calibration: NDArray[np.uint8]) -> Quan
     exact = -128 - preprocessing.shift / preprocessing.scale
     range_in = Range(preprocessing.scale, round(exact))
     rest = preprocessing.scale * (range_in.zero - exact)  # x = scale·(q − zero) + rest
-    layers = [layer for layer in exported.network.layers if not isinstance(layer, Dropout)]
     exported.network.allocate(x.shape[-1])
-    stages: list[Stage] = []
-    unit = 1.0
-    for place, layer in enumerate(layers):
+    # Operations with what comes out of them; ReLU becomes a limit of the product before it.
+    steps: list[tuple[Operation, Array, bool]] = []
+    for layer in exported.network.layers:
         x = layer.forward(x)
-        following = layers[place + 1] if place + 1 < len(layers) else None
-        if isinstance(layer, Activation):
-            after_weights = place > 0 and isinstance(layers[place - 1], Convolution | Linear)
-            if layer.function is not ReLU or not after_weights:
-                raise not_exported(layer, FORM)
-            continue
-        relu = isinstance(following, Activation) and following.function is ReLU
-        measured = np.maximum(x, 0) if relu else x
-        range_out = range_in if isinstance(layer, MaxPooling) else _range(measured)
-        if following is None:
-            if not isinstance(layer, Linear):
-                raise not_exported(layer, FORM, "no linear layer after it")
-            stages.append(_last(layer, range_in, rest))
-            unit = range_in.scale * float(np.abs(layer.weight.value).max() or 1) / 127
-        else:
-            stages.append(_stage(layer, range_in, range_out, rest, relu=relu))
-        range_in, rest = range_out, 0.0 if not isinstance(layer, MaxPooling) else rest
+        for operation in operations_of(layer):
+            if isinstance(operation, Pointwise):
+                after = steps.pop() if steps else None
+                if (
+                    operation.function is not ReLU
+                    or after is None
+                    or type(after[0]) not in WEIGHTED
+                ):
+                    raise refused(operation, PROBLEM, REMEDY)
+                steps.append((after[0], x, True))
+            else:
+                steps.append((operation, x, False))
+    stages: list[Stage] = []
+    for operation, y, relu in steps[:-1]:
+        range_out = range_in if type(operation) is Maximum else _range(y)
+        stages.append(_stage(operation, range_in, range_out, rest, relu=relu))
+        range_in, rest = range_out, rest if type(operation) is Maximum else 0.0
+    last, _, relu = steps[-1]
+    if type(last) is not Affine or relu:
+        raise refused(last, f"with no linear layer after it {PROBLEM}", REMEDY)
+    stages.append(_last(last, range_in, rest))
+    unit = range_in.scale * float(np.abs(last.weight).max() or 1) / 127
     return Quantized(exported, tuple(stages), unit)
 
 
@@ -212,77 +224,91 @@ def _multiplier(factors: Array) -> tuple[Integers, Integers]:
     return m_array, shifts
 
 
-def _weights(layer: Convolution | Linear) -> tuple[Array, Array]:
-    """Return weights (F,K) and biases (F) in float64."""
-    if isinstance(layer, Linear):
-        return layer.weight.value.astype(np.float64), layer.bias.value.astype(np.float64)
-    kernels = layer.kernels[:, :, ::-1, ::-1] if layer.flip else layer.kernels
-    return kernels.reshape(layer.F, -1).astype(np.float64), layer.bias.value.astype(np.float64)
-
-
 def _integers(
-    layer: Layer, weight: Array, bias: Array, scale: Array, range_in: Range, rest: float
+    operation: Product | Affine, scale: Array, range_in: Range, rest: float
 ) -> tuple[Integers, Integers]:
     """Return weights and biases as integers; a constant in the input becomes part of the bias."""
+    weight, bias = _weights(operation), operation.bias.astype(np.float64)
     q = np.rint(weight / scale[:, None]).astype(np.int64)
     b = np.rint((bias + rest * weight.sum(axis=1)) / (scale * range_in.scale))
     largest = max(127 - range_in.zero, range_in.zero + 128)  # of q − zero
     if (np.abs(b) + 127 * largest * q.shape[1]).max() >= 2**31:
-        raise not_exported(layer, FORM, "sums of more than 31 bits")
+        raise refused(operation, f"with sums of more than 31 bits {PROBLEM}", REMEDY)
     return q, b.astype(np.int64)
 
 
-def _last(layer: Linear, range_in: Range, rest: float) -> Stage:
+def _weights(operation: Product | Affine) -> Array:
+    """Return the weights (F,K) in float64."""
+    return operation.weight.reshape(len(operation.bias), -1).astype(np.float64)
+
+
+def _last(operation: Affine, range_in: Range, rest: float) -> Stage:
     """Return the last layer, with one scale for all classes: the sums can be compared."""
-    weight, bias = _weights(layer)
-    scale = np.full(layer.F, (np.abs(weight).max() or 1) / 127)
-    q, b = _integers(layer, weight, bias, scale, range_in, rest)
-    return Stage("weighted", _geometry(layer), range_in.zero, 0, weight=q, bias=b)
+    largest = float(np.abs(_weights(operation)).max() or 1)
+    scale = np.full(len(operation.bias), largest / 127)
+    q, b = _integers(operation, scale, range_in, rest)
+    return Stage("weighted", _row(operation), range_in.zero, 0, weight=q, bias=b)
 
 
-def _stage(layer: Layer, range_in: Range, range_out: Range, rest: float, *, relu: bool) -> Stage:
-    geometry, zero = _geometry(layer), range_in.zero
-    if isinstance(layer, MaxPooling):
-        return Stage("max_pooling", geometry, zero, zero)
-    if isinstance(layer, AveragePooling):
-        factors = np.array([range_in.scale / (prod(layer.kernel) * range_out.scale)])
-        multiplier, shift = _multiplier(factors)
-        return Stage(
-            "average_pooling", geometry, zero, range_out.zero, multiplier=multiplier, shift=shift
-        )
-    assert isinstance(layer, Convolution | Linear)  # noqa: S101 - others have no geometry
-    weights, biases = _weights(layer)
-    largest = np.abs(weights).max(axis=1)
+def _stage(
+    operation: Operation, range_in: Range, range_out: Range, rest: float, *, relu: bool
+) -> Stage:
+    kind, geometry_of = dispatched(STAGES, operation, PROBLEM, REMEDY)
+    geometry, zero = geometry_of(operation), range_in.zero
+    if type(operation) is Sum:
+        factors = np.array([operation.factor]) * range_in.scale / range_out.scale
+        m, shift = _multiplier(factors)
+        return Stage(kind, geometry, zero, range_out.zero, multiplier=m, shift=shift)
+    if not isinstance(operation, Product | Affine):
+        return Stage(kind, geometry, zero, zero)
+    largest = np.abs(_weights(operation)).max(axis=1)
     scale = np.where(largest > 0, largest, 1) / 127
-    weight, bias = _integers(layer, weights, biases, scale, range_in, rest)
-    multiplier, shift = _multiplier(scale * range_in.scale / range_out.scale)
+    weight, bias = _integers(operation, scale, range_in, rest)
+    m, shift = _multiplier(scale * range_in.scale / range_out.scale)
     lowest = max(-128, range_out.zero) if relu else -128
-    return Stage(
-        "weighted", geometry, zero, range_out.zero, lowest, weight, bias, multiplier, shift
+    return Stage(kind, geometry, zero, range_out.zero, lowest, weight, bias, m, shift)
+
+
+# --- Windows --------------------------------------------------------------------------------------
+
+
+def _row(operation: Product | Affine) -> Geometry:
+    """Return the window of a product over all inputs: they are a row."""
+    D = prod(operation.shape)
+    return Geometry((1, 1, D), (len(operation.bias), 1, 1), (1, D))
+
+
+def _product(operation: Product) -> Geometry:
+    if operation.is_one_patch:
+        return _row(operation)
+    window = operation.window
+    if operation.groups > 1 or window.dilation != (1, 1):
+        raise refused(operation, f"with groups or dilation {PROBLEM}", REMEDY)
+    return _geometry(operation, window)
+
+
+def _pooling(operation: Maximum | Sum) -> Geometry:
+    window = operation.window
+    inside = all(
+        (n - 1) * s + k <= size
+        for n, s, k, size in zip(
+            operation.output[1:], window.stride, window.kernel, operation.shape[1:], strict=True
+        )
     )
+    if any(window.edges) or window.dilation != (1, 1) or not inside:
+        raise refused(operation, f"with windows beyond the image {PROBLEM}", REMEDY)
+    return _geometry(operation, window)
 
 
-def _geometry(layer: Layer) -> Geometry:
-    """Return the window of a layer; that of a linear layer is its input, as a row.
+def _geometry(operation: Operation, window: Window) -> Geometry:
+    (C, H, W), (F, Ho, Wo) = operation.shape, operation.output
+    return Geometry((C, H, W), (F, Ho, Wo), window.kernel, window.stride, window.edges)
 
-    Raises
-    ------
-    ConfigError
-        The layer has no form in integers.
-    """
-    match layer:
-        case Linear():
-            return Geometry((1, 1, layer.D), (layer.F, 1, 1), (1, layer.D))
-        case Convolution() if is_one_patch(layer):
-            return Geometry((1, 1, layer.K), (layer.F, 1, 1), (1, layer.K))
-        case Convolution() if layer.groups == 1 and layer.dilation == (1, 1):
-            output = layer.F, layer.Ho, layer.Wo
-            return Geometry(layer.shape, output, layer.kernel, layer.stride, layer.edges)
-        case MaxPooling() | AveragePooling():
-            (C, H, W), (kh, kw), (sh, sw) = layer.shape, layer.kernel, layer.stride
-            _, Ho, Wo = layer.output_shape
-            inside = (Ho - 1) * sh + kh <= H and (Wo - 1) * sw + kw <= W
-            if any(layer.edges) or layer.dilation != (1, 1) or not inside:
-                raise not_exported(layer, FORM, "windows beyond the image")
-            return Geometry((C, H, W), (C, Ho, Wo), (kh, kw), (sh, sw))
-    raise not_exported(layer, FORM)
+
+STAGES: Final[dict[type[Operation], tuple[Kind, Callable[[Any], Geometry]]]] = {
+    Product: ("weighted", _product),
+    Affine: ("weighted", _row),
+    Maximum: ("max_pooling", _pooling),
+    Sum: ("average_pooling", _pooling),
+}
+WEIGHTED: Final = (Product, Affine)

@@ -1,6 +1,6 @@
-"""Running an exported ONNX file on the test image in its own metadata.
+"""Running exported ONNX: before it is written, and later on the test image in its own metadata.
 
-Uses onnxruntime if it is installed, otherwise the reference evaluator of the extra ``onnx``.
+The latter uses onnxruntime if it is installed, otherwise ONNX's reference evaluator.
 """
 
 from __future__ import annotations
@@ -17,8 +17,66 @@ import numpy as np
 from lenet.arrays import Array
 from lenet.errors import DataError, GateFailed, LenetError, SystemFailure
 from lenet.system.extras import require
-from lenet.targets.onnx.export import DTYPES, TOLERANCE
+from lenet.targets.exported import ExportedNetwork
+from lenet.targets.onnx.export import DTYPES, OPSET, TOLERANCE, Input, onnx_model
 from lenet.targets.onnx.file import read_onnx
+
+
+def checked_model(
+    exported: ExportedNetwork, input_type: Input = "bytes", opset: int = OPSET
+) -> tuple[bytes, float]:
+    """Return the ONNX file, and how far its scores are from this package's on 16 images of noise.
+
+    Raises
+    ------
+    ConfigError, GateFailed, SystemFailure
+        As for :func:`onnx_model` and :func:`compare`.
+    """
+    model = onnx_model(exported, input_type, opset)
+    noise = np.random.default_rng(0).integers(256, size=(16, *exported.image_shape))
+    return model, compare(model, exported, noise.astype(np.uint8))
+
+
+def compare(model: bytes, exported: ExportedNetwork, images: Array) -> float:
+    """Return the largest difference of ONNX's reference evaluator from this package's scores.
+
+    Parameters
+    ----------
+    model
+        What :func:`onnx_model` returned for ``exported``.
+    exported
+        The network.
+    images
+        Raw images, uint8 (N,C,H,W).
+
+    Raises
+    ------
+    GateFailed
+        It is larger than rounding explains, or the evaluator fails.
+    """
+    reference = require("onnx.reference", extra="onnx")
+    onnx = require("onnx", extra="onnx")
+    read = onnx.load_from_string(model)
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(read.graph.input[0].type.tensor_type.elem_type)
+    try:
+        (scores,) = reference.ReferenceEvaluator(read).run(
+            ["scores"], {"images": images.astype(dtype)}
+        )
+    except Exception as error:  # it raises errors of many classes
+        raise GateFailed(
+            f"the exported network cannot be run by the evaluator of onnx {onnx.__version__}",
+            remedy="pip install --upgrade onnx",
+            key="scores",
+        ) from error
+    own = exported.scores(images)
+    difference = float(np.max(np.abs(scores - own)))
+    if not difference <= TOLERANCE * max(1, float(np.max(np.abs(own)))):
+        raise GateFailed(
+            f"the exported network's scores are off by {difference:.1e}",
+            remedy="do not use it, and report this with the versions of onnx and NumPy",
+            key="scores",
+        )
+    return difference
 
 
 @dataclass(frozen=True)
@@ -36,7 +94,7 @@ def check_file(path: Path) -> Check:
     Raises
     ------
     DataError
-        It is no ONNX file that ``lenet export`` wrote.
+        It is not an ONNX file that ``lenet export`` wrote.
     GateFailed
         It cannot be run, or its scores are others.
     SystemFailure

@@ -8,7 +8,7 @@ layer that computes it; the last layer's is ``scores``.
 
 All operators mean the same in opsets 11 to 17. The default, 11, is what runtimes load since 2020.
 
-A layer is translated by the function of its class in :data:`TRANSLATIONS`.
+An operation of a layer is translated by :data:`TRANSLATIONS`.
 """
 
 from __future__ import annotations
@@ -21,28 +21,30 @@ from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 
-from lenet.arrays import Array
+from lenet.arrays import Array, Edges
 from lenet.data.preprocessing import Preprocessing
-from lenet.errors import ConfigError, GateFailed
-from lenet.nn.activations import Activation, Function, LeCunTanh, ReLU, Sigmoid, Tanh
-from lenet.nn.convolution import Convolution
-from lenet.nn.dropout import Dropout
+from lenet.errors import ConfigError
 from lenet.nn.im2col import extent
-from lenet.nn.layer import Layer
-from lenet.nn.linear import Linear
-from lenet.nn.normalisation import BatchNormalization
-from lenet.nn.pooling import AveragePooling, MaxPooling, Pooling
-from lenet.nn.rbf import RBF
-from lenet.nn.subsampling import Subsampling
-from lenet.nn.transposed import TransposedConvolution
-from lenet.nn.unpooling import MaxUnpooling, RepeatUnpooling
+from lenet.nn.unpooling import MaxUnpooling
 from lenet.system.extras import require
-from lenet.targets.exported import (
-    ExportedNetwork,
-    average_factors,
-    batch_factors,
-    not_exported,
-    sample_image,
+from lenet.targets.exported import ExportedNetwork, sample_image
+from lenet.targets.expressions import Writer, formulas, written
+from lenet.targets.operations import (
+    Affine,
+    Distances,
+    Maximum,
+    Operation,
+    Pointwise,
+    Product,
+    Repeat,
+    Scale,
+    Sum,
+    Transposed,
+    Unpool,
+    Window,
+    dispatched,
+    operations_of,
+    refused,
 )
 from lenet.version import __version__
 
@@ -54,6 +56,7 @@ OPSET: Final = 11
 DTYPES: Final[dict[Input, str]] = {"bytes": "uint8", "float": "float32"}
 MIN_CONTRAST: Final = 1.0  # of the levels of an image that is not blank: more than this
 TOLERANCE: Final = 1e-4  # of scores, relative to the largest where that is above 1
+PROBLEM, REMEDY = "cannot be exported to ONNX", "train a network without it"
 RESERVED: Final = ("images", "scores", "probabilities")  # names of the graph's input and outputs
 
 
@@ -87,9 +90,8 @@ def onnx_model(exported: ExportedNetwork, input_type: Input = "bytes", opset: in
     graph = Graph(onnx, unpooled)
     levels = _preprocess(graph, exported, input_type)
     for layer in exported.network.layers:
-        if type(layer) not in TRANSLATIONS:
-            raise not_exported(layer, "ONNX")
-        TRANSLATIONS[type(layer)](graph, layer)
+        for operation in operations_of(layer):
+            dispatched(TRANSLATIONS, operation, PROBLEM, REMEDY)(graph, operation)
     if exported.network.layers[-1].outputs_are_distances:  # the smallest is the answer
         graph.node("Neg", "negated")
     graph.rename_last("scores")
@@ -105,63 +107,6 @@ def onnx_model(exported: ExportedNetwork, input_type: Input = "bytes", opset: in
     onnx.helper.set_model_props(model, _metadata(exported, input_type))
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString(deterministic=True))
-
-
-def checked_model(
-    exported: ExportedNetwork, input_type: Input = "bytes", opset: int = OPSET
-) -> tuple[bytes, float]:
-    """Return the ONNX file, and how far its scores are from this package's on 16 images of noise.
-
-    Raises
-    ------
-    ConfigError, GateFailed, SystemFailure
-        As for :func:`onnx_model` and :func:`compare`.
-    """
-    model = onnx_model(exported, input_type, opset)
-    noise = np.random.default_rng(0).integers(256, size=(16, *exported.image_shape))
-    return model, compare(model, exported, noise.astype(np.uint8))
-
-
-def compare(model: bytes, exported: ExportedNetwork, images: Array) -> float:
-    """Return the largest difference of ONNX's reference evaluator from this package's scores.
-
-    Parameters
-    ----------
-    model
-        What :func:`onnx_model` returned for ``exported``.
-    exported
-        The network.
-    images
-        Raw images, uint8 (N,C,H,W).
-
-    Raises
-    ------
-    GateFailed
-        It is larger than rounding explains, or the evaluator fails.
-    """
-    reference = require("onnx.reference", extra="onnx")
-    onnx = require("onnx", extra="onnx")
-    read = onnx.load_from_string(model)
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(read.graph.input[0].type.tensor_type.elem_type)
-    try:
-        (scores,) = reference.ReferenceEvaluator(read).run(
-            ["scores"], {"images": images.astype(dtype)}
-        )
-    except Exception as error:  # it raises errors of many classes
-        raise GateFailed(
-            f"the exported network cannot be run by the evaluator of onnx {onnx.__version__}",
-            remedy="pip install --upgrade onnx",
-            key="scores",
-        ) from error
-    own = exported.scores(images)
-    difference = float(np.max(np.abs(scores - own)))
-    if not difference <= TOLERANCE * max(1, float(np.max(np.abs(own)))):
-        raise GateFailed(
-            f"the exported network's scores are off by {difference:.1e}",
-            remedy="do not use it, and report this with the versions of onnx and NumPy",
-            key="scores",
-        )
-    return difference
 
 
 def _size(preprocessing: Preprocessing) -> dict[str, object]:
@@ -232,12 +177,19 @@ class Graph:
         self, operator: str, name: str, *others: str, second: str = "", **attributes: object
     ) -> None:
         """Append a node that takes the last value and others; it may have a second output."""
+        self.append(operator, name, [self.value, *others], second, **attributes)
+
+    def append(
+        self, operator: str, name: str, inputs: list[str], second: str = "", **attributes: object
+    ) -> str:
+        """Append a node with these inputs and return the name of its value."""
         name = self.unique(name)
-        inputs, outputs = [self.value, *others], [name, second] if second else [name]
+        outputs = [name, second] if second else [name]
         self.nodes.append(
             self.onnx.helper.make_node(operator, inputs, outputs, name=name, **attributes)
         )
         self.value = name
+        return name
 
     def rename_last(self, name: str) -> None:
         """Give the last value another name."""
@@ -258,8 +210,10 @@ class Graph:
         """Append a node that surrounds images with ``value``: above, left, below, right."""
         top, left, bottom, right = edges
         pads = np.array([0, 0, top, left, 0, 0, bottom, right], np.int64)
-        pads_name = self.constant(f"{name}.pads", pads)
-        self.node("Pad", name, pads_name, self.number(f"{name}.value", value))
+        inputs = [self.constant(f"{name}.pads", pads)]
+        if value:  # 0 is the default; TensorFlow Lite cannot convert a value that is given
+            inputs.append(self.number(f"{name}.value", value))
+        self.node("Pad", name, *inputs)
 
     def finish(self, exported: ExportedNetwork, input_type: Input) -> Any:  # noqa: ANN401
         """Return the graph with its input and outputs."""
@@ -312,215 +266,186 @@ def _probabilities(graph: Graph, levels: str) -> None:
     graph.rename_last("probabilities")
 
 
-# --- Layers ---------------------------------------------------------------------------------------
+# --- Operations -----------------------------------------------------------------------------------
 
 
-def _convolution(graph: Graph, layer: Convolution) -> None:
-    kernels = layer.kernels[:, :, ::-1, ::-1] if layer.flip else layer.kernels
-    graph.node(
-        "Conv",
-        layer.name,
-        graph.constant(layer.weight.name, kernels),
-        graph.constant(layer.bias.name, layer.bias.value),
-        kernel_shape=layer.kernel,
-        strides=layer.stride,
-        pads=layer.edges,
-        dilations=layer.dilation,
-        group=layer.groups,
-    )
+def _window(window: Window, edges: Edges | None = None) -> dict[str, Any]:
+    return {
+        "kernel_shape": window.kernel,
+        "strides": window.stride,
+        "pads": window.edges if edges is None else edges,
+        "dilations": window.dilation,
+    }
 
 
-def _transposed_convolution(graph: Graph, layer: TransposedConvolution) -> None:
+def _product(graph: Graph, operation: Product) -> None:
+    weight = graph.constant(f"{operation.layer}.weight", operation.weight)
+    bias = graph.constant(f"{operation.layer}.bias", operation.bias)
+    options = _window(operation.window)
+    graph.node("Conv", operation.layer, weight, bias, **options, group=operation.groups)
+
+
+def _affine(graph: Graph, operation: Affine) -> None:
+    if len(operation.shape) > 1:
+        graph.node("Flatten", f"{operation.layer}.input")
+    weight = graph.constant(f"{operation.layer}.weight", operation.weight)
+    bias = graph.constant(f"{operation.layer}.bias", operation.bias)
+    graph.node("Gemm", operation.layer, weight, bias, transB=1)
+
+
+def _transposed(graph: Graph, operation: Transposed) -> None:
     """Translate groups as zeros: onnx 1.23's evaluator gives every group the first one's bias."""
-    C, g = layer.shape[0], layer.groups
-    kernels = np.zeros((g, C // g, g, *layer.weight.shape[1:]), np.float32)
-    for group, part in enumerate(np.split(layer.weight.value, g)):
+    C, g = operation.shape[0], operation.groups
+    kernels = np.zeros((g, C // g, g, *operation.weight.shape[1:]), np.float32)
+    for group, part in enumerate(np.split(operation.weight, g)):
         kernels[group, :, group] = part
-    graph.node(
-        "ConvTranspose",
-        layer.name,
-        graph.constant(layer.weight.name, kernels.reshape(C, layer.F, *layer.kernel)),
-        graph.constant(layer.bias.name, layer.bias.value),
-        kernel_shape=layer.kernel,
-        strides=layer.stride,
-        pads=layer.edges,
-        dilations=layer.dilation,
-        output_padding=layer.output_padding,
-    )
+    dense = kernels.reshape(C, operation.output[0], *operation.window.kernel)
+    weight = graph.constant(f"{operation.layer}.weight", dense)
+    bias = graph.constant(f"{operation.layer}.bias", operation.bias)
+    options = {**_window(operation.window), "output_padding": operation.output_padding}
+    graph.node("ConvTranspose", operation.layer, weight, bias, **options)
 
 
-def _pads(layer: Pooling) -> tuple[int, int, int, int]:
+def _pads(operation: Maximum | Sum) -> Edges:
     """Return padding that gives the layer's windows without ``ceil_mode``.
 
     Runtimes differ in the number of windows under that option, and in what they count as padding.
     """
-    (_, H, W), (_, Ho, Wo), (top, left, _, _) = layer.shape, layer.output_shape, layer.edges
-    (sh, sw), (eh, ew) = layer.stride, extent(layer.kernel, layer.dilation)
+    (_, H, W), (_, Ho, Wo), window = operation.shape, operation.output, operation.window
+    (sh, sw), (eh, ew) = window.stride, extent(window.kernel, window.dilation)
+    top, left, _, _ = window.edges
     below, right = (Ho - 1) * sh + eh - top - H, (Wo - 1) * sw + ew - left - W
     return top, left, max(below, 0), max(right, 0)
 
 
-def _are_small(pads: tuple[int, int, int, int], layer: Pooling) -> bool:
+def _are_small(pads: Edges, window: Window) -> bool:
     """Return whether the padding is smaller than the kernel, as runtimes require of poolings."""
-    return all(p < k for p, k in zip(pads, 2 * layer.kernel, strict=True))
+    return all(p < k for p, k in zip(pads, 2 * window.kernel, strict=True))
 
 
-def _max_pooling(graph: Graph, layer: MaxPooling) -> None:
-    pads = _pads(layer)
-    if not _are_small(pads, layer):
-        graph.pad(f"{layer.name}.padded", pads, -np.inf)
+def _maximum(graph: Graph, operation: Maximum) -> None:
+    pads = _pads(operation)
+    if not _are_small(pads, operation.window):
+        graph.pad(f"{operation.layer}.padded", pads, -np.inf)
         pads = (0, 0, 0, 0)
     places = ""
-    if layer.name in graph.unpooled:
-        places = graph.unique(f"{layer.name}.places")
-        graph.switches[layer.name] = places
-    graph.node(
-        "MaxPool",
-        layer.name,
-        second=places,
-        kernel_shape=layer.kernel,
-        strides=layer.stride,
-        pads=pads,
-        dilations=layer.dilation,
-    )
+    if operation.layer in graph.unpooled:
+        places = graph.unique(f"{operation.layer}.places")
+        graph.switches[operation.layer] = places
+    graph.node("MaxPool", operation.layer, second=places, **_window(operation.window, pads))
 
 
-def _max_unpooling(graph: Graph, layer: MaxUnpooling) -> None:
+def _unpool(graph: Graph, operation: Unpool) -> None:
     """Translate unpooling where the windows cover the image and do not overlap.
 
     The operator does not add numbers, and runtimes differ in the place of the rest of an image.
     """
-    pooling = layer.pooling
+    pooling = operation.pooling
     covered = extent(pooling.kernel, pooling.dilation)
     (_, *size), (_, *count), stride = pooling.shape, pooling.output_shape, pooling.stride
     separate = all(s >= e for s, e in zip(stride, covered, strict=True))
     reached = [(n - 1) * s + e for n, s, e in zip(count, stride, covered, strict=True)]
     if pooling.padded or not separate or reached != size:
-        raise not_exported(layer, "ONNX", "windows that do not divide the image")
-    graph.node(
-        "MaxUnpool",
-        layer.name,
-        graph.switches[pooling.name],
-        kernel_shape=pooling.kernel,
-        strides=stride,
-    )
+        raise refused(operation, f"with windows that do not divide the image {PROBLEM}", REMEDY)
+    places = graph.switches[pooling.name]
+    options: dict[str, Any] = {"kernel_shape": pooling.kernel, "strides": stride}
+    graph.node("MaxUnpool", operation.layer, places, **options)
 
 
-def _average_pooling(graph: Graph, layer: AveragePooling) -> None:
-    pads, (_, _, bottom, right) = _pads(layer), layer.edges
-    within_padding = pads[2] <= bottom and pads[3] <= right
-    if layer.dilation == (1, 1) and within_padding and _are_small(pads, layer):
-        graph.node(
-            "AveragePool",
-            layer.name,
-            kernel_shape=layer.kernel,
-            strides=layer.stride,
-            pads=pads,
-            count_include_pad=int(layer.count_padding),
-        )
+def _sum(graph: Graph, operation: Sum) -> None:
+    """Translate to a mean where the factors are those of a mean, otherwise to sums and factors."""
+    window, pads, factors = operation.window, _pads(operation), operation.factors
+    area, on_image = prod(window.kernel), _places_on_image(operation)
+    counts_padding = int(operation.factor is not None)
+    is_mean = counts_padding or np.allclose(factors * on_image, 1)
+    if is_mean and window.dilation == (1, 1) and _are_small(pads, window):
+        options = {k: v for k, v in _window(window, pads).items() if k != "dilations"}
+        graph.node("AveragePool", operation.layer, **options, count_include_pad=counts_padding)
+        if counts_padding and not np.isclose(float(factors[0, 0]) * area, 1):
+            factor = graph.number(f"{operation.layer}.factor", float(factors[0, 0]) * area)
+            graph.node("Mul", f"{operation.layer}.sums", factor)
         return
-    # This operator has no dilation, and no window that reaches beyond the padding: the sums are a
+    # AveragePool has no dilation, and no window that reaches beyond the padding: the sums are a
     # convolution of every channel by itself with a kernel of ones.
-    C = layer.shape[0]
-    graph.node(
-        "Conv",
-        f"{layer.name}.sums",
-        graph.constant(f"{layer.name}.ones", np.ones((C, 1, *layer.kernel), np.float32)),
-        kernel_shape=layer.kernel,
-        strides=layer.stride,
-        pads=pads,
-        dilations=layer.dilation,
-        group=C,
-    )
-    graph.node("Mul", layer.name, graph.constant(f"{layer.name}.factors", average_factors(layer)))
+    C = operation.shape[0]
+    ones = np.ones((C, 1, *window.kernel), np.float32)
+    kernels = graph.constant(f"{operation.layer}.ones", ones)
+    graph.node("Conv", f"{operation.layer}.sums", kernels, **_window(window, pads), group=C)
+    graph.node("Mul", operation.layer, graph.constant(f"{operation.layer}.factors", factors))
 
 
-def _subsampling(graph: Graph, layer: Subsampling) -> None:
-    """Translate w · Σ x + b: the mean times w · kh·kw, plus b."""
-    weight = layer.weight.value * np.float32(prod(layer.kernel))
-    columns = (-1, 1, 1)
-    name = layer.name
-    graph.node("AveragePool", f"{name}.means", kernel_shape=layer.kernel, strides=layer.stride)
-    graph.node("Mul", f"{name}.scaled", graph.constant(layer.weight.name, weight.reshape(columns)))
-    graph.node("Add", name, graph.constant(layer.bias.name, layer.bias.value.reshape(columns)))
+def _places_on_image(operation: Sum) -> Array:
+    """Return how many places of each window (Ho,Wo) are on the image."""
+    window, counts = operation.window, []
+    for axis in (0, 1):
+        starts = window.stride[axis] * np.arange(operation.output[1 + axis]) - window.edges[axis]
+        places = starts[:, None] + window.dilation[axis] * np.arange(window.kernel[axis])
+        counts.append(((places >= 0) & (places < operation.shape[1 + axis])).sum(axis=1))
+    return np.outer(*counts)
 
 
-def _batch_normalization(graph: Graph, layer: BatchNormalization) -> None:
-    """Translate as a product and a sum: the operator is another one in every few opsets."""
-    factor, offset = batch_factors(layer)
-    columns = (layer.C, 1, 1) if len(layer.shape) > 1 else (layer.C,)
-    name = layer.name
-    graph.node("Mul", f"{name}.scaled", graph.constant(f"{name}.factor", factor.reshape(columns)))
-    graph.node("Add", name, graph.constant(f"{name}.offset", offset.reshape(columns)))
+def _scale(graph: Graph, operation: Scale) -> None:
+    """Translate as a product and a sum: BatchNormalization is another one in every few opsets."""
+    columns = (-1, *[1] * (len(operation.shape) - 1))
+    factor = graph.constant(f"{operation.layer}.factor", operation.factor.reshape(columns))
+    offset = graph.constant(f"{operation.layer}.offset", operation.offset.reshape(columns))
+    graph.node("Mul", f"{operation.layer}.scaled", factor)
+    graph.node("Add", operation.layer, offset)
 
 
-def _repeat(graph: Graph, layer: RepeatUnpooling) -> None:
+def _repeat(graph: Graph, operation: Repeat) -> None:
     # Only another mode uses the region; but onnx up to 1.19 fails on an empty one.
-    region = graph.constant(f"{layer.name}.region", np.array([0] * 4 + [1] * 4, np.float32))
-    scales = graph.constant(f"{layer.name}.scales", np.array([1, 1, *layer.factor], np.float32))
-    graph.node(
-        "Resize",
-        layer.name,
-        region,
-        scales,
-        mode="nearest",
-        nearest_mode="floor",
-        coordinate_transformation_mode="asymmetric",
-    )
+    name, sizes = operation.layer, (1, 1, *operation.factor)
+    region = graph.constant(f"{name}.region", np.array([0] * 4 + [1] * 4, np.float32))
+    scales = graph.constant(f"{name}.scales", np.array(sizes, np.float32))
+    places: dict[str, Any] = {"coordinate_transformation_mode": "asymmetric"}
+    graph.node("Resize", name, region, scales, mode="nearest", nearest_mode="floor", **places)
 
 
-def _linear(graph: Graph, layer: Linear) -> None:
-    if len(layer.shape) > 1:
-        graph.node("Flatten", f"{layer.name}.input")
-    weight = graph.constant(layer.weight.name, layer.weight.value)
-    bias = graph.constant(layer.bias.name, layer.bias.value)
-    graph.node("Gemm", layer.name, weight, bias, transB=1)
-
-
-def _rbf(graph: Graph, layer: RBF) -> None:
+def _distances(graph: Graph, operation: Distances) -> None:
     """Translate Σ (x − w)², over x of (N,1,D) and w of (classes,D)."""
-    if len(layer.shape) > 1:
-        graph.node("Flatten", f"{layer.name}.input")
-    row = graph.constant(f"{layer.name}.shape", np.array([-1, 1, prod(layer.shape)], np.int64))
-    graph.node("Reshape", f"{layer.name}.row", row)
-    centres = graph.constant(f"{layer.name}.centres", layer.centres.astype(np.float32))
-    graph.node("Sub", f"{layer.name}.difference", centres)
-    graph.node("ReduceSumSquare", layer.name, axes=[2], keepdims=0)
+    name = operation.layer
+    if len(operation.shape) > 1:
+        graph.node("Flatten", f"{name}.input")
+    row = graph.constant(f"{name}.shape", np.array([-1, 1, prod(operation.shape)], np.int64))
+    graph.node("Reshape", f"{name}.row", row)
+    graph.node("Sub", f"{name}.difference", graph.constant(f"{name}.centres", operation.centres))
+    graph.node("ReduceSumSquare", name, axes=[2], keepdims=0)
 
 
-def _nothing(graph: Graph, layer: Layer) -> None:
-    """Dropout does nothing outside of training."""
+def _pointwise(graph: Graph, operation: Pointwise) -> None:
+    function, name = operation.function, operation.layer
+    formula = formulas(function)
+    if "onnx" in vars(function):
+        graph.node(function.onnx, name)
+    elif formula is None:
+        raise refused(operation, f"with {function.__name__} {PROBLEM}", REMEDY)
+    else:
+        graph.value = written(formula[0], _writer(graph, name), graph.value)
 
 
-def _activation(graph: Graph, layer: Activation) -> None:
-    if layer.function not in ACTIVATIONS:
-        raise not_exported(layer, "ONNX", layer.function.__name__)
-    ACTIVATIONS[layer.function](graph, layer.name)
+def _writer(graph: Graph, name: str) -> Writer:
+    """Return formulas as nodes: their values are names of values."""
+
+    def combine(operator: str, inputs: list[str]) -> str:
+        if operator == ">":
+            graph.append("Greater", f"{name}.positive", inputs)
+            return graph.append("Cast", name, [graph.value], to=graph.onnx.TensorProto.FLOAT)
+        return graph.append(OPERATORS.get(operator, operator.capitalize()), name, inputs)
+
+    return Writer(lambda number: graph.number(f"{name}.number", number), combine)
 
 
-def _lecun_tanh(graph: Graph, name: str) -> None:
-    graph.node("Mul", f"{name}.inner", graph.number(f"{name}.S", LeCunTanh.S))
-    graph.node("Tanh", f"{name}.tanh")
-    graph.node("Mul", name, graph.number(f"{name}.A", LeCunTanh.A))
-
-
-ACTIVATIONS: Final[dict[type[Function], Callable[[Graph, str], None]]] = {
-    ReLU: lambda graph, name: graph.node("Relu", name),
-    Sigmoid: lambda graph, name: graph.node("Sigmoid", name),
-    Tanh: lambda graph, name: graph.node("Tanh", name),
-    LeCunTanh: _lecun_tanh,
-}
-TRANSLATIONS: Final[dict[type[Layer], Callable[[Graph, Any], None]]] = {
-    Convolution: _convolution,
-    TransposedConvolution: _transposed_convolution,
-    MaxPooling: _max_pooling,
-    AveragePooling: _average_pooling,
-    Subsampling: _subsampling,
-    MaxUnpooling: _max_unpooling,
-    RepeatUnpooling: _repeat,
-    BatchNormalization: _batch_normalization,
-    Linear: _linear,
-    RBF: _rbf,
-    Activation: _activation,
-    Dropout: _nothing,
+OPERATORS: Final = {"+": "Add", "-": "Sub", "*": "Mul", "/": "Div"}
+TRANSLATIONS: Final[dict[type[Operation], Callable[[Graph, Any], None]]] = {
+    Product: _product,
+    Affine: _affine,
+    Transposed: _transposed,
+    Maximum: _maximum,
+    Unpool: _unpool,
+    Sum: _sum,
+    Scale: _scale,
+    Repeat: _repeat,
+    Distances: _distances,
+    Pointwise: _pointwise,
 }

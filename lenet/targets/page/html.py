@@ -9,9 +9,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
+from collections.abc import Callable, Sequence
 from html import escape
 from importlib.resources import files
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,12 +30,16 @@ from lenet.nn.normalisation import BatchNormalization
 from lenet.nn.pooling import AveragePooling, MaxPooling
 from lenet.nn.subsampling import Subsampling
 from lenet.system.text import printable
-from lenet.targets.exported import ExportedNetwork, average_factors
+from lenet.targets.exported import ExportedNetwork
+from lenet.targets.expressions import JAVASCRIPT, formulas, written
+from lenet.targets.operations import Product, Sum, operations_of
 
 SCRIPTS: Final = (
     *("network.js", "prepare.js", "elements.js", "maps.js"),
     *("draw.js", "forward.js", "backward.js", "im2col.js", "page.js"),
 )
+Shown: TypeAlias = tuple[dict[str, Any], Array | None]
+"""The type and the options of a layer as the scripts know them, and its weights (F, …)."""
 EXAMPLES: Final = 10
 EXAMPLE_SEED: Final = 77  # LeNet-5 recognises all ten
 
@@ -47,7 +53,7 @@ def to_html(exported: ExportedNetwork) -> str:
         The page cannot show a layer.
     """
     style, page = _part("style.css"), _part("page.html")
-    script = "\n".join(map(_part, SCRIPTS))
+    script = scripts()
     data = json.dumps(page_data(exported), ensure_ascii=False, separators=(",", ":"))
     policy = (
         f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; "
@@ -77,10 +83,13 @@ def page_data(exported: ExportedNetwork) -> dict[str, Any]:
     layers, weights = [], []
     shape = network.input_shape
     for layer, output in zip(network.layers, network.output_shapes, strict=True):
-        layers.append({"name": layer.name, "input": shape, "output": output, **_entry(layer)})
-        if isinstance(layer, Convolution | Linear | Subsampling | BatchNormalization):
-            levels, scales = in_16_bits(_weights(layer))
-            bias = [_short(b) for b in layer.bias.value]
+        if type(layer) not in SHOWN:
+            raise _not_shown(layer)
+        entry, weight = SHOWN[type(layer)](layer)
+        layers.append({"name": layer.name, "input": shape, "output": output, **entry})
+        if weight is not None:
+            bias = [_short(b) for b in layer.parameters[1].value]
+            levels, scales = in_16_bits(weight.reshape(len(bias), -1))
             layers[-1].update(K=levels.shape[1], scales=scales.tolist(), b=bias)
             weights.append(levels)
         shape = output
@@ -104,71 +113,91 @@ def page_data(exported: ExportedNetwork) -> dict[str, Any]:
     }
 
 
-def _entry(layer: Layer) -> dict[str, Any]:
-    """Return the type and the options of a layer as the scripts know them."""
-    match layer:
-        case Convolution():
-            entry = {"type": "convolution", **_window(layer), "padding": layer.edges[:2]}
-            if layer.table is not None or layer.groups > 1:
-                entry["channels"] = _channels(layer)
-            return entry
-        case MaxPooling():
-            return {"type": "max_pooling", **_window(layer), "padding": layer.edges[:2]}
-        case AveragePooling():
-            factors = average_factors(layer)
-            same = bool((factors == factors[0, 0]).all())
-            factor = float(factors[0, 0]) if same else factors.ravel().tolist()
-            window = _window(layer)
-            return {
-                "type": "average_pooling",
-                **window,
-                "padding": layer.edges[:2],
-                "factor": factor,
-            }
-        case Subsampling():
-            window = {"kernel": layer.kernel, "stride": layer.stride, "dilation": (1, 1)}
-            return {"type": "subsampling", **window, "padding": (0, 0)}
-        case Linear():
-            return {"type": "linear"}
-        case BatchNormalization():
-            inverse = 1 / np.sqrt(layer.variance + layer.epsilon)
-            entry = {"type": "batch_normalization", "mean": layer.mean.tolist()}
-            return {**entry, "inverse": inverse.tolist()}
-        case Activation():
-            names = [name for name, f in FUNCTIONS.items() if f is layer.function]
-            if names:
-                return {"type": names[0]}
-        case Dropout():
-            return {"type": "dropout"}
-    raise _not_shown(layer)
+# --- Layers ---------------------------------------------------------------------------------------
+
+
+def _convolution(layer: Convolution) -> Shown:
+    (product,) = operations_of(layer)
+    assert isinstance(product, Product)  # noqa: S101 - what operations_of makes of a convolution
+    entry = {"type": "convolution", **_window(layer)}
+    if layer.table is None and layer.groups == 1:
+        return entry, product.weight
+    C, per_group = layer.shape[0] // layer.groups, layer.F // layer.groups
+    channels = layer.table or [
+        range(f // per_group * C, (f // per_group + 1) * C) for f in range(layer.F)
+    ]
+    weight = product.weight
+    if layer.groups > 1:
+        weight = np.zeros((layer.F, layer.shape[0], *layer.kernel), product.weight.dtype)
+        for f, connected in enumerate(channels):
+            weight[f, connected] = product.weight[f]
+    return entry | {"channels": [list(map(int, connected)) for connected in channels]}, weight
+
+
+def _average_pooling(layer: AveragePooling) -> Shown:
+    (mean,) = operations_of(layer)
+    assert isinstance(mean, Sum)  # noqa: S101 - what operations_of makes of an average pooling
+    factor = mean.factors.ravel().tolist() if mean.factor is None else mean.factor
+    return {"type": "average_pooling", **_window(layer), "factor": factor}, None
+
+
+def _subsampling(layer: Subsampling) -> Shown:
+    window = {"kernel": layer.kernel, "stride": layer.stride, "dilation": (1, 1)}
+    return {"type": "subsampling", **window, "padding": (0, 0)}, layer.weight.value
+
+
+def _batch_normalization(layer: BatchNormalization) -> Shown:
+    inverse = 1 / np.sqrt(layer.variance + layer.epsilon)
+    numbers = {"mean": layer.mean.tolist(), "inverse": inverse.tolist()}
+    return {"type": "batch_normalization", **numbers}, layer.weight.value
+
+
+def _activation(layer: Activation) -> Shown:
+    names = [name for name, function in FUNCTIONS.items() if function is layer.function]
+    if not names or formulas(layer.function) is None:
+        remedy = "give it expression and slope, or show a network without it"
+        problem = f"the page cannot show {layer.function.__name__}"
+        raise ConfigError(problem, remedy=remedy, key=f"layer {layer.name}")
+    return {"type": names[0]}, None
 
 
 def _window(layer: Convolution | MaxPooling | AveragePooling) -> dict[str, Any]:
-    return {"kernel": layer.kernel, "stride": layer.stride, "dilation": layer.dilation}
+    window = {"kernel": layer.kernel, "stride": layer.stride, "dilation": layer.dilation}
+    return window | {"padding": layer.edges[:2]}
 
 
-def _channels(layer: Convolution) -> list[list[int]]:
-    """Return the channels that each filter is connected to."""
-    if layer.table is not None:
-        return [list(map(int, channels)) for channels in layer.table]
-    C, per_group = layer.shape[0] // layer.groups, layer.F // layer.groups
-    return [list(range(f // per_group * C, (f // per_group + 1) * C)) for f in range(layer.F)]
+SHOWN: Final[dict[type[Layer], Callable[[Any], Shown]]] = {
+    Convolution: _convolution,
+    MaxPooling: lambda layer: ({"type": "max_pooling", **_window(layer)}, None),
+    AveragePooling: _average_pooling,
+    Subsampling: _subsampling,
+    Linear: lambda layer: ({"type": "linear"}, layer.weight.value),
+    BatchNormalization: _batch_normalization,
+    Activation: _activation,
+    Dropout: lambda _: ({"type": "dropout"}, None),
+}
 
 
-def _weights(layer: Convolution | Linear | Subsampling | BatchNormalization) -> Array:
-    """Return W (F × K) as it is multiplied: kernels turned, 0 where nothing is connected.
+def activations() -> str:
+    """Return the activations in JavaScript: function, slope as a function of y, and formula."""
+    entries = []
+    for name, function in FUNCTIONS.items():
+        stated = formulas(function)
+        if stated is not None:
+            f, slope = written(stated[0], JAVASCRIPT, "x"), written(stated[1], JAVASCRIPT, "y")
+            shown = re.sub(r" ?([*/]) ?", lambda m: "·" if m[1] == "*" else "/", stated[0])
+            formula = json.dumps(re.sub(r"\bx\b", "z", shown), ensure_ascii=False)
+            parts = f"f: (x) => {f}, slope: (y) => {slope}, formula: {formula}"
+            entries.append(f"  {json.dumps(name)}: {{ {parts} }},")
+    return "\n".join(["const ACTIVATIONS = {", *entries, "};"])
 
-    Subsampling and batch normalisation have one number for each channel, K = 1.
-    """
-    if not isinstance(layer, Convolution):
-        return layer.weight.value.reshape(layer.bias.value.size, -1)
-    kernels = layer.kernels[:, :, ::-1, ::-1] if layer.flip else layer.kernels
-    if layer.groups == 1:
-        return kernels.reshape(layer.F, -1)
-    dense = np.zeros((layer.F, layer.shape[0], *layer.kernel), kernels.dtype)
-    for f, channels in enumerate(_channels(layer)):
-        dense[f, channels] = kernels[f]
-    return dense.reshape(layer.F, -1)
+
+def scripts(names: Sequence[str] = SCRIPTS) -> str:
+    """Return the page's script, or that of some of its parts, with the activations before it."""
+    return "\n".join([activations(), *map(_part, names)])
+
+
+# --- Numbers --------------------------------------------------------------------------------------
 
 
 def in_16_bits(W: Array) -> tuple[NDArray[np.int16], NDArray[np.float64]]:

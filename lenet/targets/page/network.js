@@ -123,16 +123,8 @@ function fullConvolution(dZ, layer) {
 // Each has forward(layer, x), which returns { y, … }, and backward(layer, x, pass, dy), which
 // returns { dx, … } given what forward returned.
 
-const ACTIVATIONS = {
-  relu: { f: (x) => Math.max(x, 0), slope: (y) => (y > 0 ? 1 : 0), formula: "max(z, 0)" },
-  sigmoid: { f: (x) => 1 / (1 + Math.exp(-x)), slope: (y) => y * (1 - y), formula: "1/(1 + e⁻ᶻ)" },
-  tanh: { f: Math.tanh, slope: (y) => 1 - y * y, formula: "tanh z" },
-  lecun_tanh: {
-    f: (x) => 1.7159 * Math.tanh((2 / 3) * x),
-    slope: (y) => (2 / 3) * (1.7159 - (y * y) / 1.7159),
-    formula: "1.7159·tanh(2z/3)",
-  },
-};
+// ACTIVATIONS, by type { f, slope of y, formula }, stands before this file: html.py writes it from
+// the formulas in lenet/nn/activations.py.
 
 function addBias(Z, b, F, P) {
   for (let f = 0; f < F; f++) for (let p = 0; p < P; p++) Z[f * P + p] += b[f];
@@ -298,7 +290,7 @@ const dropout = { forward: (layer, x) => ({ y: x }), backward: (layer, x, pass, 
 const OPERATIONS = {
   convolution, linear, dropout, subsampling, batch_normalization: batchNormalization,
   max_pooling: maxPooling, average_pooling: averagePooling,
-  relu: activation, sigmoid: activation, tanh: activation, lecun_tanh: activation,
+  ...Object.fromEntries(Object.keys(ACTIVATIONS).map((type) => [type, activation])),
 };
 
 // --- The network ----------------------------------------------------------------------------

@@ -29,8 +29,8 @@ from lenet.nn.convolution import Convolution
 from lenet.nn.layer import Layer
 from lenet.nn.linear import Linear
 from lenet.system.text import clipped
-from lenet.targets.exported import is_one_patch
 from lenet.targets.imported import imported_checkpoint
+from lenet.targets.operations import DESCRIPTIONS, dispatched, is_one_patch
 from lenet.targets.torch.safetensors_file import SafeTensors, Tensor, open_safetensors
 
 Module = Mapping[str, Tensor]
@@ -117,6 +117,8 @@ def _imported(
         for layer in built_layers(model.layers, model.input_shape)
         if layer.parameters or layer.state
     ]
+    for layer in layers:
+        dispatched(DESCRIPTIONS, layer, "has no counterpart in PyTorch", "use another --model")
     modules = _modules(file.tensors)
     places = _places(layers, modules)
     left = [name for name in modules if name not in places.values()]
@@ -213,9 +215,9 @@ def _fits(layer: Layer, module: Module) -> bool:
 def _accepted(layer: Layer, shape: Shape) -> Iterator[Shape]:
     """Yield the shapes that a tensor may have: also the other form of the same product."""
     yield shape
-    if isinstance(layer, Linear) and len(shape) == 2:
+    if type(layer) is Linear and len(shape) == 2:
         yield (layer.F, *layer.shape)
-    if isinstance(layer, Convolution) and len(shape) == 4 and is_one_patch(layer):
+    if type(layer) is Convolution and len(shape) == 4 and is_one_patch(layer):
         yield (layer.F, layer.K)
 
 
@@ -224,7 +226,7 @@ def _array(file: SafeTensors, layer: Layer, part: str, shape: Shape, module: Mod
     if part not in module:
         return np.full(shape, _defaults(layer)[part])
     array = file.array(module[part].name).reshape(shape)
-    if part == "weight" and isinstance(layer, Convolution) and layer.flip:
+    if part == "weight" and type(layer) is Convolution and layer.flip:
         return array[..., ::-1, ::-1]  # PyTorch computes cross-correlations
     return array
 

@@ -19,7 +19,7 @@ from lenet.arrays import Array
 from lenet.config.schema import Config
 from lenet.errors import ConfigError
 from lenet.evaluation.images import build_preprocessing, load_split
-from lenet.nn.activations import Activation, ReLU, Sigmoid, Tanh
+from lenet.nn.activations import Activation
 from lenet.nn.convolution import Convolution
 from lenet.nn.dropout import Dropout
 from lenet.nn.layer import Layer
@@ -116,7 +116,7 @@ def torch_modules(layers: Sequence[Layer]) -> list[TorchObject]:
     flat = False
     for layer in layers:
         if type(layer) not in LAYERS:
-            raise no_counterpart(f"layer {layer.name}", layer)
+            raise no_counterpart(f"layer {layer.name}", type(layer))
         module = LAYERS[type(layer)](layer)
         if module.name == "Linear" and not flat:
             modules.append(TorchObject("Flatten"))
@@ -129,10 +129,10 @@ def torch_modules(layers: Sequence[Layer]) -> list[TorchObject]:
     return modules
 
 
-def no_counterpart(key: str, instance: object) -> ConfigError:
-    """Return the error for an object that PyTorch has no class for."""
+def no_counterpart(key: str, kind: type) -> ConfigError:
+    """Return the error for a class that PyTorch has none for."""
     return ConfigError(
-        f"{type(instance).__name__} has no counterpart in PyTorch",
+        f"{kind.__name__} has no counterpart in PyTorch",
         remedy="choose another, or leave out --against",
         key=key,
     )
@@ -141,7 +141,7 @@ def no_counterpart(key: str, instance: object) -> ConfigError:
 def _convolution(layer: Convolution) -> TorchObject:
     C, H, W = layer.shape
     if layer.flip or layer.table is not None:
-        raise no_counterpart(f"layer {layer.name}", layer)
+        raise no_counterpart(f"layer {layer.name}", type(layer))
     if layer.direct and layer.groups == 1 and layer.kernel == (H, W):
         return _affine(layer.shape, layer.F)  # which is how users of PyTorch write it
     options = {"in_channels": C, "out_channels": layer.F, "groups": layer.groups}
@@ -163,7 +163,7 @@ def _padding(layer: Convolution | TransposedConvolution | Pooling) -> tuple[int,
     """Return the padding (vertical, horizontal); PyTorch pads opposite sides alike."""
     top, left, bottom, right = layer.edges
     if (top, left) != (bottom, right):
-        raise no_counterpart(f"layer {layer.name}: padding", layer)
+        raise no_counterpart(f"layer {layer.name}: padding", type(layer))
     return top, left
 
 
@@ -181,14 +181,16 @@ def _max_pooling(layer: MaxPooling) -> TorchObject:
 
 def _average_pooling(layer: AveragePooling) -> TorchObject:
     if layer.dilation != (1, 1):
-        raise no_counterpart(f"layer {layer.name}: dilation", layer)
+        raise no_counterpart(f"layer {layer.name}: dilation", type(layer))
     return TorchObject("AvgPool2d", _pooling(layer) | {"count_include_pad": layer.count_padding})
 
 
 def _pooling(layer: Pooling) -> dict[str, Any]:
     padding = _padding(layer)
     if any(2 * p > k for p, k in zip(padding, layer.kernel, strict=True)):
-        raise no_counterpart(f"layer {layer.name}: padding", layer)  # at most half of the kernel
+        raise no_counterpart(
+            f"layer {layer.name}: padding", type(layer)
+        )  # at most half of the kernel
     return _windows(layer) | {"padding": padding, "ceil_mode": layer.round_up}
 
 
@@ -201,14 +203,10 @@ def _windows(layer: Layer) -> dict[str, Any]:
 
 
 def _activation(layer: Activation) -> TorchObject:
-    names = {ReLU: "ReLU", Sigmoid: "Sigmoid", Tanh: "Tanh"}
-    if layer.function not in names:
-        raise ConfigError(
-            f"{layer.function.__name__} has no counterpart in PyTorch",
-            remedy="choose another activation, or leave out --against",
-            key=f"layer {layer.name}",
-        )
-    return TorchObject(names[layer.function])
+    name = vars(layer.function).get("torch", "")
+    if not name:
+        raise no_counterpart(f"layer {layer.name}", layer.function)
+    return TorchObject(name)
 
 
 def _dropout(layer: Dropout) -> TorchObject:
@@ -236,20 +234,26 @@ LAYERS: dict[type[Layer], Callable[[Any], TorchObject]] = {
 
 
 def _loss(loss: Loss) -> TorchObject:
-    if not isinstance(loss, SoftmaxCrossEntropy):
-        raise no_counterpart("loss", loss)
+    if type(loss) is not SoftmaxCrossEntropy:
+        raise no_counterpart("loss", type(loss))
     return TorchObject("CrossEntropyLoss", {"label_smoothing": loss.smoothing})
 
 
 def _optimizer(optimizer: Optimizer, lr: float) -> TorchObject:
-    options: dict[str, Any] = {"lr": lr, "weight_decay": optimizer.weight_decay}
-    match optimizer:
-        case SGD():
-            return TorchObject("SGD", options | {"momentum": optimizer.momentum})
-        case Nesterov():
-            own = {"momentum": optimizer.momentum, "nesterov": True}
-            return TorchObject("SGD", options | own)
-        case Adam():
-            betas = {"betas": (optimizer.beta1, optimizer.beta2), "eps": optimizer.epsilon}
-            return TorchObject("AdamW" if isinstance(optimizer, AdamW) else "Adam", options | betas)
-    raise no_counterpart("optimizer.name", optimizer)
+    if type(optimizer) not in OPTIMIZERS:
+        raise no_counterpart("optimizer.name", type(optimizer))
+    name, own = OPTIMIZERS[type(optimizer)]
+    decay = optimizer.weight_decay
+    return TorchObject(name, {"lr": lr, "weight_decay": decay} | own(optimizer))
+
+
+def _adam(optimizer: Adam) -> dict[str, Any]:
+    return {"betas": (optimizer.beta1, optimizer.beta2), "eps": optimizer.epsilon}
+
+
+OPTIMIZERS: dict[type[Optimizer], tuple[str, Callable[[Any], dict[str, Any]]]] = {
+    SGD: ("SGD", lambda sgd: {"momentum": sgd.momentum}),
+    Nesterov: ("SGD", lambda sgd: {"momentum": sgd.momentum, "nesterov": True}),
+    Adam: ("Adam", _adam),
+    AdamW: ("AdamW", _adam),
+}
