@@ -31,6 +31,7 @@ from lenet.config.rules import (
     sequence,
     setting,
 )
+from lenet.data.augmentation import MAX_CROP
 from lenet.data.catalogue import CATALOGUE
 from lenet.data.degradation import DEGRADATIONS
 from lenet.data.loader import MAX_VALIDATION
@@ -179,6 +180,17 @@ class Augment(Checked):
         number(at_least=0, at_most=1),
         "Probability with which the box of an image's ink is stretched to a square",
     )
+    flip: float = setting(
+        0.0,
+        number(at_least=0, at_most=1),
+        "Probability with which an image is mirrored, left to right",
+    )
+    crop: float = setting(
+        0.0,
+        number(at_least=0, at_most=MAX_CROP),
+        "Maximum fraction of each side that is left out: a window at a random place is enlarged to "
+        "the whole image",
+    )
     stroke: float = setting(
         0.0,
         _amount("stroke"),
@@ -194,13 +206,18 @@ class Augment(Checked):
     faint: float = setting(
         0.0, _amount("faint"), "Maximum fraction of the difference from the background that is lost"
     )
+    brightness: float = setting(
+        0.0, _amount("brightness"), "Maximum change of brightness, as a fraction of all levels"
+    )
+    contrast: float = setting(0.0, _amount("contrast"), "Maximum change of contrast, as a fraction")
     noise: float = setting(
         0.0, _amount("noise"), "Maximum standard deviation of added noise, in levels from 0 to 255"
     )
     chance: float = setting(
         0.3,
         number(above=0, at_most=1),
-        "Probability with which an image gets each of stroke, gaps, line, blur, faint and noise",
+        "Probability with which an image gets each of stroke, gaps, line, blur, faint, brightness, "
+        "contrast and noise",
     )
 
 

@@ -47,6 +47,9 @@ INK = 64
 MAX_STRETCH = 3
 """A box is stretched no further: an upright stroke would become a blot."""
 
+MAX_CROP = 0.9
+"""Fraction of an image's side that a crop may leave out."""
+
 PIXEL = 256
 """Coordinates are counted in 1/256 pixels: the fraction is a byte."""
 
@@ -307,6 +310,11 @@ class Distorter:
         alpha pixels. A pixel moves by about alpha / (6.1·sigma) (standard deviation, each way).
     stretch
         Probability with which the digit's box is stretched to a square, see :func:`stretching`.
+    flip
+        Probability with which an image is mirrored, left to right.
+    crop
+        A window at a random place is enlarged to the whole image: its sides are shorter than the
+        image's by a fraction up to this.
     degrader
         Changes the distorted images in other ways than by moving pixels.
     background
@@ -342,6 +350,8 @@ class Distorter:
         elastic_alpha: float = 0.0,
         elastic_sigma: float = 4.0,
         stretch: float = 0.0,
+        flip: float = 0.0,
+        crop: float = 0.0,
         degrader: Degrader | None = None,
         background: int = 0,
         gain: float = 1.0,
@@ -349,6 +359,8 @@ class Distorter:
     ) -> None:
         half = min(height, width) / 2
         _check_range("stretch", stretch, 1)
+        _check_range("flip", flip, 1)
+        _check_range("crop", crop, MAX_CROP)
         _check_range("rotation", rotation, 180)
         _check_range("scale", scale, 0.5)
         _check_range("shear", shear, 1)
@@ -358,6 +370,7 @@ class Distorter:
 
         self._images = (height, width, background, gain, offset)
         self._stretch, self._degrader = stretch, degrader
+        self._flip, self._crop = flip, crop
         self._ranges = np.array(
             [[np.radians(rotation)], [scale], [scale], [shear], [shift], [shift]]
         )
@@ -440,6 +453,7 @@ class Distorter:
         """
         affine = affine_coefficients(rng.uniform(-1, 1, (6, BLOCK)) * self._ranges)
         factors = self._stretch_boxes(affine, rng, images, places, corner)
+        self._crop_and_flip(affine, rng)
         affine *= PIXEL
         affine[:, 0] += self._origin
         coefficients, by_column = self._coefficients, self._by_column
@@ -478,6 +492,16 @@ class Distorter:
             affine[:, :, place] *= factors[:, place, None]
             affine[:, 0, place] += shift + margins
         return factors.astype(np.float32)
+
+    def _crop_and_flip(self, affine: NDArray[np.float64], rng: np.random.Generator) -> None:
+        """Let ``affine`` (2, 3, BLOCK) read a window of each image, and mirror some of them."""
+        if self._crop:
+            side = rng.uniform(1 - self._crop, 1, BLOCK)
+            places = rng.uniform(-0.5, 0.5, (2, BLOCK)) * (1 - side)
+            affine *= side
+            affine[:, 0] += places * np.array([self._images[:2]]).T
+        if self._flip:
+            affine[:, 2, rng.random(BLOCK) < self._flip] *= -1
 
     def _resampler(self, shape: tuple[int, ...], corner: tuple[int, int]) -> Resampler:
         """Return the resampler for images of this shape in this place, whose frames it owns."""

@@ -1,4 +1,4 @@
-"""Random degradations of images: other pens, gaps, stray lines, blurred, faint and noisy scans.
+"""Random degradations of images: other pens, gaps, stray lines, other light, poor scans.
 
 Each image gets each of them with the same probability, with a random amount. The random numbers are
 drawn for a complete block of images, so that a worker with a part of it gets the same bits.
@@ -121,15 +121,28 @@ def _noise(x: Float, amount: Float, normal: Float) -> Float:
     return x + amount * normal
 
 
+def _brightness(x: Float, amount: Float, side: Float) -> Float:
+    """Make an image lighter or darker by this fraction of all levels."""
+    return x + np.where(side[0] < 0.5, -255, 255).astype(np.float32) * amount
+
+
+def _contrast(x: Float, amount: Float, side: Float) -> Float:
+    """Increase or decrease the differences from the mean level by this fraction."""
+    mean = x.mean(axis=(0, 1, 2), dtype=np.float64).astype(np.float32)  # of any part alike
+    return mean + (x - mean) * (1 + np.where(side[0] < 0.5, -amount, amount))
+
+
 DEGRADATIONS: Final[Mapping[str, Degradation]] = {
     "stroke": Degradation(1, _uniform(1), _stroke),
     "gaps": Degradation(MAX_GAPS, _uniform(MAX_GAPS), _gaps),
     "line": Degradation(8, _uniform(3), _lines),
     "blur": Degradation(5, _nothing, _blur),
     "faint": Degradation(0.95, _nothing, _faint),
+    "brightness": Degradation(1, _uniform(1), _brightness),
+    "contrast": Degradation(1, _uniform(1), _contrast),
     "noise": Degradation(255, _normal, _noise),
 }
-"""The degradations by name, in the order in which they are applied: pen, then paper, then scan."""
+"""The degradations by name, in the order in which they are applied: pen, paper, light, scan."""
 
 
 class Degrader:

@@ -286,9 +286,10 @@ def build_distorter(
     """
     ranges = {
         name: strength * getattr(augment, name)
-        for name in ("rotation", "scale", "shear", "shift", "elastic_alpha", "stretch")
+        for name in ("rotation", "scale", "shear", "shift", "elastic_alpha", "stretch", "crop")
     }
     amounts = {name: strength * getattr(augment, name) for name in DEGRADATIONS}
+    ranges["flip"] = augment.flip
     if not any(ranges.values()) and not any(amounts.values()):
         return None
     levels: dict[str, Any] = {

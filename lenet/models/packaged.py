@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from lenet.errors import ConfigError
-from lenet.models import caffe_lenet, lenet5, lenet5_1998
+from lenet.models import caffe_lenet, lenet5, lenet5_1998, mini_vgg
 from lenet.models.specification import Specification
 from lenet.system.registry import lookup
 from lenet.system.text import listed
@@ -16,6 +16,7 @@ MODELS: Final[dict[str, Callable[..., Specification]]] = {
     "lenet5": lenet5.specification,
     "lenet5-1998": lenet5_1998.specification,
     "caffe-lenet": caffe_lenet.specification,
+    "mini-vgg": mini_vgg.specification,
 }
 
 

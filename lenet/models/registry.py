@@ -22,7 +22,7 @@ from lenet.nn.dropout import Dropout
 from lenet.nn.layer import Layer
 from lenet.nn.linear import Linear
 from lenet.nn.normalisation import BatchNormalization
-from lenet.nn.pooling import AveragePooling, MaxPooling
+from lenet.nn.pooling import AveragePooling, GlobalAveragePooling, MaxPooling
 from lenet.nn.rbf import CENTRES, RBF
 from lenet.nn.subsampling import Subsampling
 from lenet.nn.transposed import TransposedConvolution
@@ -128,6 +128,7 @@ LAYERS: Final[dict[str, LayerType]] = {
     "convolution": LayerType(Convolution, "C", _FILTERS, attributes=_EDGES),
     "max_pooling": LayerType(MaxPooling, "S", attributes=_POOLING),
     "average_pooling": LayerType(AveragePooling, "S", attributes=_POOLING),
+    "global_average_pooling": LayerType(GlobalAveragePooling, "S"),
     "subsampling": LayerType(Subsampling, "S", attributes={"stride": _own_stride}),
     "linear": LayerType(Linear, "F", {"units": "F"}),
     "rbf": LayerType(RBF, "R", attributes={"centres": _centres}),

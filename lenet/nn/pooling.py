@@ -224,3 +224,19 @@ class AveragePooling(Pooling):
         for place in self.places(self.dpadded):
             place += self.share
         return self.uncover()
+
+
+class GlobalAveragePooling(AveragePooling):
+    """The mean of every channel: average pooling with one window, the whole image.
+
+    M. Lin, Q. Chen, S. Yan (2014), Network in network, section 3.2. The layers after it do not
+    depend on the size of the image.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+
+    def build(self, shape: Shape) -> Shape:
+        _, H, W = self.image_shape(shape)
+        self.kernel = self.stride = H, W
+        return super().build(shape)

@@ -22,7 +22,7 @@ from lenet.nn.dropout import Dropout
 from lenet.nn.layer import Layer
 from lenet.nn.linear import Linear
 from lenet.nn.normalisation import BatchNormalization
-from lenet.nn.pooling import AveragePooling, MaxPooling, Pooling
+from lenet.nn.pooling import AveragePooling, GlobalAveragePooling, MaxPooling, Pooling
 from lenet.nn.rbf import RBF
 from lenet.nn.subsampling import Subsampling
 from lenet.nn.transposed import TransposedConvolution
@@ -246,6 +246,7 @@ DESCRIPTIONS: Final[dict[type[Layer], Callable[[Any], list[Operation]]]] = {
     TransposedConvolution: _transposed,
     MaxPooling: _max_pooling,
     AveragePooling: _average_pooling,
+    GlobalAveragePooling: _average_pooling,
     Subsampling: _subsampling,
     MaxUnpooling: lambda layer: [Unpool(*_head(layer, layer.pooling.shape), layer.pooling)],
     RepeatUnpooling: _repeat,

@@ -22,7 +22,9 @@ from lenet.data.augmentation import (
 from lenet.errors import ConfigError
 
 MILD = {"rotation": 12, "scale": 0.12, "shear": 0.15, "shift": 2, "elastic_alpha": 12}
-WITH_STRETCHING = pytest.mark.parametrize("ranges", [MILD, MILD | {"stretch": 0.5}])
+WITH_STRETCHING = pytest.mark.parametrize(
+    "ranges", [MILD, MILD | {"stretch": 0.5}, MILD | {"flip": 0.5, "crop": 0.3}]
+)
 
 
 def noise_images(n, height=28, width=28, seed=0):
@@ -273,6 +275,31 @@ def test_the_chance_of_stretching_is_the_one_that_was_asked_for():
     assert abs(share - 0.3) < 4 * sqrt(0.3 * 0.7 / 4000)
 
 
+def test_a_flip_mirrors_left_to_right_with_its_probability():
+    images = noise_images(1000, 10, 11)
+    ours = distorted(Distorter(10, 11, flip=0.25), images, key=(3,))
+    expected = images.transpose(1, 2, 0)
+    plain = (ours == expected).all(axis=(0, 1))
+    np.testing.assert_array_equal(ours[..., ~plain], expected[:, ::-1][..., ~plain])
+    assert abs((~plain).mean() - 0.25) < 4 * sqrt(0.25 * 0.75 / 1000)
+
+
+def test_a_crop_is_a_window_of_the_image_enlarged_to_all_of_it():
+    # Of a ramp, the window is a ramp too: its slope is the side of the window, 1 - crop at least.
+    row, column = np.mgrid[0:32, 0:32]
+    for ramp, axis in ((row * 6 + 20, 0), (column * 6 + 20, 1)):
+        images = np.repeat(ramp[None].astype(np.uint8), 500, axis=0)
+        ours = distorted(Distorter(32, 32, crop=0.4), images, key=(5,)).mean(axis=1 - axis)
+        slope = (ours[-3] - ours[2]) / (27 * 6)
+        assert 0.59 < slope.min() < 0.62
+        assert 0.98 < slope.max() < 1.01
+        centre = (ours[15] + ours[16]) / 2
+        aside = (centre - centre.mean()) / 6 / 32
+        assert (np.abs(aside) <= (1 - slope) / 2 + 0.01).all()
+        assert aside.min() < -0.1
+        assert aside.max() > 0.1
+
+
 # Batches, slices, random numbers
 
 
@@ -348,6 +375,8 @@ def test_gain_offset_and_strided_output():
         ("elastic_sigma", 15),
         ("elastic_alpha", -1),
         ("elastic_alpha", nan),
+        ("flip", 1.1),
+        ("crop", 0.95),
     ],
 )
 def test_senseless_ranges_are_refused_by_name(key, value):

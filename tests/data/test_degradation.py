@@ -13,7 +13,8 @@ from lenet.data.strokes import draw
 from lenet.errors import ConfigError
 
 CROSS = ndimage.generate_binary_structure(2, 1)
-EVERYTHING = {"stroke": 1.0, "gaps": 3.0, "line": 2.0, "blur": 1.5, "faint": 0.7, "noise": 60.0}
+PAPER = {"stroke": 1.0, "gaps": 3.0, "line": 2.0, "blur": 1.5, "faint": 0.7}
+EVERYTHING = PAPER | {"brightness": 0.2, "contrast": 0.3, "noise": 60.0}
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +82,19 @@ def test_faint_and_noise(digits):
     noise = applied("noise", digits, 20.0) - digits
     assert noise.std() == pytest.approx(20, rel=0.02)
     assert noise.mean() == pytest.approx(0, abs=0.5)
+
+
+def test_brightness_and_contrast():
+    x = np.random.default_rng(0).uniform(0, 255, (3, 5, 6, 400)).astype(np.float32)
+    moved = applied("brightness", x, 0.1) - x
+    assert_allclose(np.abs(moved), 25.5, atol=1e-3)
+    assert 0.4 < (moved[0, 0, 0] > 0).mean() < 0.6
+    mean = x.mean(axis=(0, 1, 2))
+    changed = applied("contrast", x, 0.3)
+    factor = (changed - mean).std(axis=(0, 1, 2)) / x.std(axis=(0, 1, 2))
+    assert_allclose(changed.mean(axis=(0, 1, 2)), mean, rtol=1e-4)
+    assert_allclose(np.sort(factor)[[0, -1]], [0.7, 1.3], atol=1e-3)
+    assert_allclose(changed, mean + factor * (x - mean), atol=1e-2)
 
 
 def test_each_image_gets_each_degradation_with_the_same_probability():

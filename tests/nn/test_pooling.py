@@ -17,7 +17,7 @@ from oracles import (
 
 from lenet.errors import ConfigError
 from lenet.nn.network import Network
-from lenet.nn.pooling import AveragePooling, MaxPooling
+from lenet.nn.pooling import AveragePooling, GlobalAveragePooling, MaxPooling
 from lenet.nn.unpooling import MaxUnpooling, RepeatUnpooling
 
 WINDOWS = [
@@ -218,3 +218,21 @@ def test_what_does_not_fit_is_refused_by_name():
         MaxUnpooling("U", pooling).build((4, 6, 6))
     with pytest.raises(ConfigError, match=r"^layer U: takes images"):
         RepeatUnpooling("U", 2).build((84,))
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 1), (2, 5, 7), (4, 8, 8)])
+def test_global_average_pooling_is_the_mean_of_every_channel(shape):
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=(6, *shape))
+    layer = ready(GlobalAveragePooling("S"), shape, N=6)
+    y = batch_first(layer.forward(batch_last(x)))
+    assert_allclose(y, x.mean(axis=(2, 3), keepdims=True), rtol=1e-12)
+    dy = rng.normal(size=y.shape)
+    dx = batch_first(layer.backward(batch_last(dy)))
+    assert_allclose(dx, np.broadcast_to(dy / (shape[1] * shape[2]), x.shape), rtol=1e-12)
+    assert layer.output_shape == (shape[0], 1, 1)
+
+
+def test_a_vector_has_no_global_average():
+    with pytest.raises(ConfigError, match="S"):
+        GlobalAveragePooling("S").build((10,))

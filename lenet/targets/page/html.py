@@ -27,7 +27,7 @@ from lenet.nn.dropout import Dropout
 from lenet.nn.layer import Layer
 from lenet.nn.linear import Linear
 from lenet.nn.normalisation import BatchNormalization
-from lenet.nn.pooling import AveragePooling, MaxPooling
+from lenet.nn.pooling import AveragePooling, GlobalAveragePooling, MaxPooling
 from lenet.nn.subsampling import Subsampling
 from lenet.system.text import printable
 from lenet.targets.exported import ExportedNetwork
@@ -170,6 +170,7 @@ SHOWN: Final[dict[type[Layer], Callable[[Any], Shown]]] = {
     Convolution: _convolution,
     MaxPooling: lambda layer: ({"type": "max_pooling", **_window(layer)}, None),
     AveragePooling: _average_pooling,
+    GlobalAveragePooling: _average_pooling,
     Subsampling: _subsampling,
     Linear: lambda layer: ({"type": "linear"}, layer.weight.value),
     BatchNormalization: _batch_normalization,

@@ -26,7 +26,7 @@ from lenet.nn.layer import Layer
 from lenet.nn.linear import Linear
 from lenet.nn.losses import Loss, SoftmaxCrossEntropy
 from lenet.nn.normalisation import BatchNormalization
-from lenet.nn.pooling import AveragePooling, MaxPooling, Pooling
+from lenet.nn.pooling import AveragePooling, GlobalAveragePooling, MaxPooling, Pooling
 from lenet.nn.transposed import TransposedConvolution
 from lenet.nn.unpooling import RepeatUnpooling
 from lenet.optim.optimizers import SGD, Adam, AdamW, Nesterov, Optimizer
@@ -224,6 +224,7 @@ LAYERS: dict[type[Layer], Callable[[Any], TorchObject]] = {
     Linear: _linear,
     MaxPooling: _max_pooling,
     AveragePooling: _average_pooling,
+    GlobalAveragePooling: _average_pooling,
     RepeatUnpooling: _repeat_unpooling,
     Activation: _activation,
     Dropout: _dropout,
