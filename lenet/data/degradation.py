@@ -129,7 +129,8 @@ def _brightness(x: Float, amount: Float, side: Float) -> Float:
 def _contrast(x: Float, amount: Float, side: Float) -> Float:
     """Increase or decrease the differences from the mean level by this fraction."""
     mean = x.mean(axis=(0, 1, 2), dtype=np.float64).astype(np.float32)  # of any part alike
-    return mean + (x - mean) * (1 + np.where(side[0] < 0.5, -amount, amount))
+    factor = 1 + np.where(side[0] < 0.5, -amount, amount)
+    return np.asarray(mean + (x - mean) * factor)
 
 
 DEGRADATIONS: Final[Mapping[str, Degradation]] = {
