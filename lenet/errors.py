@@ -71,7 +71,7 @@ class OrderError(ConfigError, AttributeError):
     """A network or a layer was called in the wrong order, such as backward before forward."""
 
 
-class DataError(LenetError):
+class DataError(LenetError, ValueError):
     """A data file is missing, damaged or not what it should be (exit code 3)."""
 
     exit_code = 3

@@ -8,8 +8,6 @@ from importlib.resources import as_file, files
 from os import PathLike, fspath
 from pathlib import Path
 
-import numpy as np
-
 from lenet.checkpoint.checkpoint import Checkpoint, load_checkpoint
 from lenet.config.schema import Config
 from lenet.models.specification import Specification
@@ -55,10 +53,7 @@ def gemm_block(config: Config) -> int:
 def restore_network(checkpoint: Checkpoint) -> Network:
     """Return the network stored in a checkpoint."""
     network = build_network(checkpoint.config, checkpoint.model)
-    for p in network.parameter_list:
-        np.copyto(p.value, checkpoint.parameters[p.name])
-    for name, array in network.state_arrays().items():
-        np.copyto(array, checkpoint.state[name])
+    network.load_state_dict({**checkpoint.parameters, **checkpoint.state})
     return network
 
 

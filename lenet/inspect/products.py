@@ -130,7 +130,7 @@ def backward_product(network: Network, x: Array, name: str, label: int) -> Backw
 def _filter_rows(conv: Convolution) -> Array:
     """Return the filters as rows (F, C·kh·kw), zero for the channels of the other groups."""
     C, g = conv.shape[0], conv.groups
-    w = conv.kernels[:, :, ::-1, ::-1] if conv.flip else conv.kernels
+    w = conv.multiplied
     rows = np.zeros((g, conv.F // g, g, C // g, *conv.kernel), w.dtype)
     for group, part in enumerate(np.split(w, g)):
         rows[group, :, group] = part

@@ -42,27 +42,22 @@ class LayerType:
     letter
         Begins the default name of a layer of this type: ``C1``, ``S2``; empty for layers that
         are named after the one before them: ``C1.dropout``.
-    renamed
-        Options that have another name than the constructor's parameter: option → parameter.
     fixed
         Arguments of the constructor that the type decides.
     attributes
-        Where the built layer keeps an argument, if not under the parameter's name, as a function
-        of the layer.
+        How a built layer is asked for an option that it does not keep under the option's name.
     """
 
     layer: type[Layer]
     letter: str = ""
-    renamed: Mapping[str, str] = field(default_factory=dict)
     fixed: Mapping[str, object] = field(default_factory=dict)
     attributes: Mapping[str, Callable[[Any], object]] = field(default_factory=dict)
 
     @cached_property
     def options(self) -> dict[str, inspect.Parameter]:
         """The options by name, in the order of the constructor."""
-        names = {parameter: option for option, parameter in self.renamed.items()}
         return {
-            names.get(name, name): parameter
+            name: parameter
             for name, parameter in inspect.signature(self.layer.__init__).parameters.items()
             if name not in NOT_OPTIONS and name not in self.fixed
         }
@@ -82,7 +77,7 @@ class LayerType:
         """Return the options of a layer that differ from their defaults, as plain data."""
         found = {}
         for option, parameter in self.options.items():
-            value = _plain(self._stored(layer, self.renamed.get(option, option)))
+            value = _plain(self._stored(layer, option))
             if not _same(value, parameter.default):
                 found[option] = value
         return found
@@ -120,19 +115,19 @@ def _own_stride(layer: Any) -> object:  # noqa: ANN401 - any layer with a kernel
     return None if layer.stride == layer.kernel else layer.stride
 
 
-_FILTERS: Final = {"filters": "F"}
 _EDGES: Final = {"padding": lambda layer: layer.edges}
+_FILTERS: Final = {"filters": lambda layer: layer.F, **_EDGES}
 _POOLING: Final = {"stride": _own_stride, **_EDGES}
 
 LAYERS: Final[dict[str, LayerType]] = {
-    "convolution": LayerType(Convolution, "C", _FILTERS, attributes=_EDGES),
+    "convolution": LayerType(Convolution, "C", attributes=_FILTERS),
     "max_pooling": LayerType(MaxPooling, "S", attributes=_POOLING),
     "average_pooling": LayerType(AveragePooling, "S", attributes=_POOLING),
     "global_average_pooling": LayerType(GlobalAveragePooling, "S"),
     "subsampling": LayerType(Subsampling, "S", attributes={"stride": _own_stride}),
-    "linear": LayerType(Linear, "F", {"units": "F"}),
+    "linear": LayerType(Linear, "F", attributes={"units": lambda layer: layer.F}),
     "rbf": LayerType(RBF, "R", attributes={"centres": _centres}),
-    "transposed_convolution": LayerType(TransposedConvolution, "T", _FILTERS, attributes=_EDGES),
+    "transposed_convolution": LayerType(TransposedConvolution, "T", attributes=_FILTERS),
     "max_unpooling": LayerType(
         MaxUnpooling, "U", attributes={"pooling": lambda layer: layer.pooling.name}
     ),
@@ -172,7 +167,7 @@ def register_layer(name: str, layer: type[Layer], letter: str = "") -> None:
     ...     pass
     >>> register_layer("head", Head)
     >>> list(LAYERS.pop("head").options)[0]
-    'F'
+    'units'
     """
     LAYERS[name] = LayerType(layer, letter)
 

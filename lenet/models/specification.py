@@ -182,16 +182,11 @@ def build_layers(entries: Sequence[Entry], block: int = DEFAULT_BLOCK) -> list[L
         options = {k: v for k, v in entry.items() if k not in ("type", "name")}
         if "pooling" in options:
             options["pooling"] = _max_pooling(options["pooling"], layers, name)
-        arguments = {kind.renamed.get(k, k): _tuples(v) for k, v in options.items()}
+        arguments = {k: _tuples(v) for k, v in options.items()}
         if kind.takes_block:
             arguments["block"] = block
         try:
             layers[name] = kind.layer(name, **arguments, **kind.fixed)
-        except ConfigError as error:
-            for option, parameter in kind.renamed.items():
-                if error.key == f"layer {name}: {parameter}":
-                    error.key = f"layer {name}: {option}"
-            raise
         except (TypeError, ValueError) as error:
             raise ConfigError(
                 str(error),

@@ -42,8 +42,8 @@ class Convolution(TrainedLayer):
     ----------
     name
         The name used in parameters, summaries and messages.
-    F
-        The number of filters.
+    filters
+        F, the number of filters.
     kernel, stride, dilation
         A number, or a pair (vertical, horizontal). With a dilation d the kernel's pixels are d
         apart on the image, and it covers d·(k − 1) + 1.
@@ -67,7 +67,7 @@ class Convolution(TrainedLayer):
     def __init__(
         self,
         name: str,
-        F: int,
+        filters: int,
         kernel: Pair,
         stride: Pair = 1,
         padding: Padding = 0,
@@ -82,7 +82,7 @@ class Convolution(TrainedLayer):
         decay_mult: Multipliers = (1.0, 0.0),
     ) -> None:
         super().__init__(name, initializer, lr_mult, decay_mult)
-        self.F, self.groups = self.count("F", F), self.count("groups", groups)
+        self.F, self.groups = self.count("filters", filters), self.count("groups", groups)
         self.flip, self.block, self.table = flip, block, table
         self.kernel, self.stride = self.pair("kernel", kernel), self.pair("stride", stride)
         self.dilation, self.edges = self.pair("dilation", dilation), self.padding_edges(padding)
@@ -224,6 +224,11 @@ class Convolution(TrainedLayer):
         kernels = np.zeros((self.F, self.shape[0], *self.kernel), self.weight.value.dtype)
         kernels[self.filters, self.maps] = self.weight.value
         return kernels
+
+    @property
+    def multiplied(self) -> Array:
+        """The weights as they are multiplied with patches: :attr:`kernels`, turned if ``flip``."""
+        return self._turned(self.kernels)
 
     @property
     def padding(self) -> tuple[int, ...]:

@@ -28,8 +28,8 @@ class Linear(TrainedLayer):
     ----------
     name
         The name used in parameters, summaries and messages.
-    F
-        The number of outputs.
+    units
+        F, the number of outputs.
     initializer, lr_mult, decay_mult
         See :class:`~lenet.nn.layer.TrainedLayer`.
     """
@@ -37,14 +37,14 @@ class Linear(TrainedLayer):
     def __init__(
         self,
         name: str,
-        F: int,
+        units: int,
         *,
         initializer: str | None = None,
         lr_mult: Multipliers = 1.0,
         decay_mult: Multipliers = (1.0, 0.0),
     ) -> None:
         super().__init__(name, initializer, lr_mult, decay_mult)
-        self.F = self.count("F", F)
+        self.F = self.count("units", units)
 
     def build(self, shape: Shape) -> Shape:
         self.shape, self.D = shape, prod(shape)

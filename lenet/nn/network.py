@@ -7,7 +7,7 @@ a checkpoint or a sum over workers works on one array, whatever the layers.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
@@ -86,11 +86,12 @@ class Network:
         self.parameter_list: list[Parameter] = [
             p for layer in self.layers for p in layer.parameters
         ]
-        _refuse_equal_names("parameters", (p.name for p in self.parameter_list))
         size = sum(p.size for p in self.parameter_list)
         self.bind(np.zeros(size, self.dtype), np.zeros(size, self.dtype))
         for layer in self.plain:
             layer.own_state()
+        names = [p.name for p in self.parameter_list]
+        _refuse_equal_names("parameters", [*names, *self.state_arrays()])
         # No gradient is needed below the first layer with parameters.
         trained = [i for i, layer in enumerate(self.layers) if layer.parameters]
         self.first_trained = trained[0] if trained else 0
@@ -161,6 +162,44 @@ class Network:
 
     def _by_parameter(self, values: Sequence[float]) -> NDArray[Any]:
         return np.repeat(values, np.array([p.size for p in self.parameter_list], np.intp))
+
+    def state_dict(self) -> dict[str, Array]:
+        """Return all that is stored of the network, by name: the parameters, then the state.
+
+        The arrays are the network's, not copies; a name is that of the layer and of the array in
+        it: ``C1.weight``, ``B2.running_mean``.
+        """
+        return {p.name: p.value for p in self.parameter_list} | self.state_arrays()
+
+    def load_state_dict(self, arrays: Mapping[str, Array]) -> None:
+        """Copy parameters and state, by name, as :meth:`state_dict` returns them.
+
+        Raises
+        ------
+        ConfigError
+            An array is missing, of another shape, or of no layer; nothing has been copied.
+
+        Examples
+        --------
+        >>> from lenet.nn import Linear
+        >>> network = Network([Linear("F1", 3)], input_shape=(1, 2, 2))
+        >>> network.load_state_dict({"F1.weight": np.ones((3, 4)), "F1.bias": np.zeros(3)})
+        >>> float(network.parameters.sum())
+        12.0
+        """
+        own = self.state_dict()
+        for name in own.keys() ^ arrays.keys():
+            problem = "is missing" if name in own else "is of no layer"
+            raise ConfigError(problem, remedy="give the arrays of this network", key=name)
+        for name, array in own.items():
+            if np.shape(arrays[name]) != array.shape:
+                raise ConfigError(
+                    f"has the shape {np.shape(arrays[name])}, the network's is {array.shape}",
+                    remedy="give the arrays of this network",
+                    key=name,
+                )
+        for name, array in own.items():
+            np.copyto(array, arrays[name])
 
     def state_arrays(self) -> dict[str, Array]:
         """Return the arrays that are stored but not trained, by name: themselves, not copies."""
@@ -293,10 +332,7 @@ class Network:
             self.dtype if dtype is None else dtype,
             fused=self.fused if fused is None else fused,
         )
-        np.copyto(other.parameters, self.parameters)
-        state = self.state_arrays()
-        for name, array in other.state_arrays().items():
-            np.copyto(array, state[name])
+        other.load_state_dict(self.state_dict())
         other.training = self.training
         for layer, original in zip(other.plain, self.plain, strict=True):
             layer.random = original.random
@@ -324,6 +360,6 @@ def _refuse_equal_names(what: str, names: Iterable[str]) -> None:
     if times > 1:
         raise ConfigError(
             f"{times} {what} have this name",
-            remedy="give every layer a name of its own",
+            remedy="layer names must be unique",
             key=f"{what.removesuffix('s')} {name}",
         )

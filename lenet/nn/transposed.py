@@ -31,7 +31,7 @@ class TransposedConvolution(TrainedLayer):
     ----------
     name
         The name used in parameters, summaries and messages.
-    F
+    filters
         The number of output channels.
     kernel, stride, dilation
         A number, or a pair (vertical, horizontal).
@@ -51,7 +51,7 @@ class TransposedConvolution(TrainedLayer):
     def __init__(
         self,
         name: str,
-        F: int,
+        filters: int,
         kernel: Pair,
         stride: Pair = 1,
         padding: Padding = 0,
@@ -64,7 +64,7 @@ class TransposedConvolution(TrainedLayer):
         decay_mult: Multipliers = (1.0, 0.0),
     ) -> None:
         super().__init__(name, initializer, lr_mult, decay_mult)
-        self.F, self.groups = self.count("F", F), self.count("groups", groups)
+        self.F, self.groups = self.count("filters", filters), self.count("groups", groups)
         self.kernel, self.stride = self.pair("kernel", kernel), self.pair("stride", stride)
         self.dilation, self.edges = self.pair("dilation", dilation), self.padding_edges(padding)
         self.output_padding = self.pair("output_padding", output_padding, least=0)

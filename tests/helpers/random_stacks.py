@@ -43,18 +43,20 @@ def of(kind, strategy):
 
 block = st.one_of(
     st.tuples(
-        st.tuples(st.just(Convolution), convolutions.map(lambda v: {"F": 3, **v})),
+        st.tuples(st.just(Convolution), convolutions.map(lambda v: {"filters": 3, **v})),
         layer(Activation, function=functions),
         st.tuples(st.sampled_from([MaxPooling, AveragePooling]), st.just({})),
     ),
     st.tuples(
-        st.tuples(st.just(Convolution), convolutions.map(lambda v: {"F": 2, **v})),
+        st.tuples(st.just(Convolution), convolutions.map(lambda v: {"filters": 2, **v})),
         st.tuples(st.sampled_from([MaxPooling, AveragePooling]), poolings),
     ),
     st.tuples(layer(BatchNormalization), layer(Activation, function=functions)),
     st.tuples(layer(Dropout, rate=st.sampled_from([0.0, 0.25, 0.5]))),
     st.tuples(layer(Subsampling, kernel=st.just(2))),
-    st.tuples(of(TransposedConvolution, st.builds(dict, F=small, kernel=pairs, stride=pairs))),
+    st.tuples(
+        of(TransposedConvolution, st.builds(dict, filters=small, kernel=pairs, stride=pairs))
+    ),
     st.tuples(layer(RepeatUnpooling, kernel=pairs)),
 )
 

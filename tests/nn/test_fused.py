@@ -277,10 +277,10 @@ def test_what_does_not_fit_is_refused_by_name():
 
 
 AVERAGED = [
-    {"F": 4, "kernel": 3},
-    {"F": 4, "kernel": (2, 5), "padding": (1, 2)},
-    {"F": 4, "kernel": 1},
-    {"F": 4, "kernel": 5, "padding": 2, "groups": 2},
+    {"filters": 4, "kernel": 3},
+    {"filters": 4, "kernel": (2, 5), "padding": (1, 2)},
+    {"filters": 4, "kernel": 1},
+    {"filters": 4, "kernel": 5, "padding": 2, "groups": 2},
 ]
 
 

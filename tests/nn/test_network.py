@@ -20,6 +20,7 @@ from lenet.nn.fused import fuse
 from lenet.nn.linear import Linear
 from lenet.nn.losses import SoftmaxCrossEntropy, weight_penalty
 from lenet.nn.network import Network
+from lenet.nn.normalisation import BatchNormalization
 from lenet.nn.pooling import AveragePooling, MaxPooling
 from lenet.nn.unpooling import MaxUnpooling
 
@@ -373,9 +374,10 @@ def test_multipliers_that_are_none(options):
 
 @pytest.mark.parametrize("F", [0, -1, 2.5, True, "3"])
 def test_numbers_of_outputs_that_are_none(F):
-    for make in (lambda: Linear("L", F), lambda: Convolution("L", F, 3)):
-        with pytest.raises(ConfigError, match=r"^layer L: F: must be an integer of 1 or more"):
-            make()
+    with pytest.raises(ConfigError, match=r"^layer L: units: must be an integer of 1 or more"):
+        Linear("L", F)
+    with pytest.raises(ConfigError, match=r"^layer L: filters: must be an integer of 1 or more"):
+        Convolution("L", F, 3)
 
 
 # --- Training and evaluation mode ---------------------------------------------------------------
@@ -442,7 +444,9 @@ def test_what_does_not_fit_is_refused_by_name():
 
 
 def test_two_layers_or_parameters_of_one_name_are_refused():
-    with pytest.raises(ConfigError, match=r"^layer F: 2 layers have this name; give every layer"):
+    with pytest.raises(
+        ConfigError, match=r"^layer F: 2 layers have this name; layer names must be unique"
+    ):
         Network([Linear("F", 3), Linear("G", 2), Linear("F", 3)], (2, 6, 6))
     layer = Linear("F", 3)
     with pytest.raises(ConfigError, match=r"^layer F: 2 layers"):
@@ -474,3 +478,36 @@ def test_an_unknown_initializer():
     message = r"^initializer: must be lecun, .* or he, is 'glorott'; did you mean glorot\?$"
     with pytest.raises(ConfigError, match=message):
         small().initialize(np.random.default_rng(0), "glorott")
+
+
+def test_the_state_dict_is_the_network():
+    layers = [Convolution("C", 3, 3), BatchNormalization("B"), Linear("F", 2)]
+    network = Network(layers, (2, 6, 6))
+    network.initialize(np.random.default_rng(0))
+    other = network.rebuilt()
+    other.parameters[:] = 0
+    own = network.state_dict()
+    assert list(own)[:3] == ["C.weight", "C.bias", "B.weight"]
+    assert own["C.weight"] is network.parameter_list[0].value
+    assert "B.mean" in own
+    own["B.mean"][:] = 7
+    other.load_state_dict(own)
+    assert_array_equal(other.parameters, network.parameters)
+    assert (other.state_dict()["B.mean"] == 7).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"F.bias": None}, "^F.bias: is missing"),
+        ({"G.bias": np.zeros(2)}, "^G.bias: is of no layer"),
+        ({"F.bias": np.zeros(3)}, r"^F.bias: has the shape \(3,\), the network's is \(2,\)"),
+    ],
+)
+def test_another_state_dict_is_refused_whole(change, message):
+    network = Network([Linear("F", 2)], (3,))
+    arrays = {"F.weight": np.ones((2, 3)), "F.bias": np.zeros(2)} | change
+    arrays = {name: array for name, array in arrays.items() if array is not None}
+    with pytest.raises(ConfigError, match=message):
+        network.load_state_dict(arrays)
+    assert not network.parameters.any()
