@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from lenet.nn.losses import SoftmaxCrossEntropy as SoftmaxCrossEntropy
     from lenet.nn.network import Network as Network
     from lenet.optim.optimizers import make_optimizer as make_optimizer
-    from lenet.train.history import History as History
+    from lenet.train.log import History as History
     from lenet.train.run import run_training as run_training
 
 _MODULES = {
@@ -57,7 +57,7 @@ _MODULES = {
     "run_training": "lenet.train.run",
     # a network with its preprocessing and class names
     "Model": "lenet.model",
-    "History": "lenet.train.history",
+    "History": "lenet.train.log",
     "load": "lenet.model",
     "Evaluation": "lenet.evaluation.metrics",
     "evaluate": "lenet.api",

@@ -46,8 +46,7 @@ from lenet.targets.onnx.check import checked_model
 from lenet.train.build import initialize
 from lenet.train.callbacks import Display
 from lenet.train.events import Callback
-from lenet.train.history import History, Recorder
-from lenet.train.log import read_log
+from lenet.train.log import History, Recorder, read_log
 from lenet.train.run import TrainingSet, train_network
 
 

@@ -94,7 +94,7 @@ def command(
         callbacks.append(Display(epochs, partial(_opening, config), metric=metric))
     callbacks.append(ChanceWarning(config, warn))
     if tensorboard:
-        from lenet.train.tensorboard import TensorBoard
+        from lenet.train.callbacks import TensorBoard
 
         callbacks.append(TensorBoard(Path(config.output.dir) / "tensorboard"))
     outcome = run_training(

@@ -1,4 +1,4 @@
-"""The callbacks of a training run: progress on the terminal, the log, the checkpoints.
+"""Callbacks of a training run: progress on the terminal, a warning at chance, checkpoints.
 
 All callbacks receive the same events (:class:`lenet.train.events.Callback`). They are
 independent of each other, and the training loop is independent of all of them.
@@ -6,15 +6,10 @@ independent of each other, and the training loop is independent of all of them.
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
-import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -25,12 +20,11 @@ from tqdm import tqdm
 from lenet.checkpoint.checkpoint import Checkpoint, save_checkpoint
 from lenet.config.schema import Config
 from lenet.data.loader import validation_count
-from lenet.errors import DataError, SystemFailure
-from lenet.system.files import keep_as, replacing
+from lenet.system.extras import require
+from lenet.system.files import keep_as
 from lenet.system.terminal import supports_progress_bar
 from lenet.train.events import Callback, EpochEvent, Snapshot, StepEvent
 
-COLUMNS = tuple(field.name for field in fields(EpochEvent))
 MIN_STEPS = 50
 STRONG_DECAY = 0.1
 LOW_RATE = 1e-4
@@ -176,64 +170,6 @@ class ChanceWarning(Callback):
         return "train longer, change optimizer.lr, or check that images and labels belong together"
 
 
-class Log(Callback):
-    """Writes ``log.jsonl`` and ``log.csv``, one row per epoch.
-
-    When a run is resumed, the rows after its checkpoint are removed: those epochs are repeated.
-    """
-
-    def __init__(self, directory: Path, complete_epochs: int = 0) -> None:
-        self.jsonl, self.csv = directory / "log.jsonl", directory / "log.csv"
-        events = self._read(complete_epochs) if complete_epochs else []
-        with replacing(self.jsonl) as file:
-            file.write("".join(map(_json_row, events)).encode())
-        with replacing(self.csv) as file:
-            file.write((",".join(COLUMNS) + "\n" + "".join(map(_csv_row, events))).encode())
-
-    def on_epoch(self, event: EpochEvent, best: bool, snapshot: Snapshot) -> None:
-        self._append(self.jsonl, _json_row(event))
-        self._append(self.csv, _csv_row(event))
-
-    def _read(self, count: int) -> list[EpochEvent]:
-        """Return the first ``count`` rows, those of the epochs that the checkpoint includes."""
-        try:
-            rows = self.jsonl.read_bytes().splitlines()[:count]
-            events = [EpochEvent(**json.loads(row)) for row in rows]
-        except (FileNotFoundError, ValueError, TypeError):
-            events = []
-        if len(events) < count:
-            raise DataError(
-                f"does not contain the first {count} epochs",
-                remedy="restore it, or start a new run with --overwrite",
-                file=self.jsonl,
-            )
-        return events
-
-    @staticmethod
-    def _append(path: Path, text: str) -> None:
-        try:
-            with path.open("a", encoding="utf-8", newline="") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())  # before the checkpoint that relies on it
-        except OSError as error:
-            raise SystemFailure(
-                f"cannot be written: {error.strerror}",
-                remedy="make room or choose another --output",
-                file=path,
-            ) from error
-
-
-def _json_row(event: EpochEvent) -> str:
-    return json.dumps(asdict(event)) + "\n"
-
-
-def _csv_row(event: EpochEvent) -> str:
-    row = io.StringIO()
-    csv.writer(row, lineterminator="\n").writerow(asdict(event).values())
-    return row.getvalue()
-
-
 class Checkpoints(Callback):
     """Writes ``last.npz`` after each epoch, at intervals and on a signal; and ``best.npz``.
 
@@ -274,3 +210,45 @@ class Checkpoints(Callback):
             keep_as(self.last, self.previous)
         save_checkpoint(self.last, checkpoint)
         self.saved = time.monotonic()
+
+
+class TensorBoard(Callback):
+    """Writes the results of each epoch, at its last step, to ``directory`` (extra tensorboard).
+
+    The files of an old run are removed when the new run completes its first epoch.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._writer: Any = None
+        _part("")  # first, so that an error names the package itself
+        self._event = _part(".compat.proto.event_pb2").Event
+        self._summary = _part(".compat.proto.summary_pb2").Summary
+        self._make_writer = _part(".summary.writer.event_file_writer").EventFileWriter
+
+    def on_epoch(self, event: EpochEvent, best: bool, snapshot: Snapshot) -> None:
+        scalars = {
+            "loss/train": event.train_loss,
+            "loss/validation": event.val_loss,
+            "accuracy/train": event.train_accuracy,
+            "accuracy/validation": event.val_accuracy,
+            "best_metric/validation": event.val_score,
+            "learning_rate": event.lr,
+            "images_per_second": event.images_per_second,
+        }
+        values = [
+            self._summary.Value(tag=tag, simple_value=value)
+            for tag, value in scalars.items()
+            if value is not None
+        ]
+        if self._writer is None:
+            for old in self._directory.glob("events.out.*") if event.epoch == 1 else ():
+                old.unlink()
+            self._writer = self._make_writer(str(self._directory))
+        summary = self._summary(value=values)
+        self._writer.add_event(self._event(wall_time=time.time(), step=event.step, summary=summary))
+        self._writer.flush()
+
+
+def _part(name: str) -> Any:  # noqa: ANN401 - TensorBoard has no types
+    return require(f"tensorboard{name}", extra="tensorboard")

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet.arrays import Array
-from lenet.checkpoint.checkpoint import Checkpoint, facts
+from lenet.checkpoint.checkpoint import Checkpoint, check_storable, facts
 from lenet.checkpoint.restore import read_checkpoint
 from lenet.config.schema import Config
 from lenet.data.datasets import fingerprint
@@ -50,9 +50,10 @@ from lenet.parallel.mpi import MPIGroup
 from lenet.parallel.process_group import ProcessGroup, receive_signals
 from lenet.system.blas import one_blas_thread
 from lenet.train.build import build_trainer
-from lenet.train.callbacks import Checkpoints, Log
+from lenet.train.callbacks import Checkpoints
 from lenet.train.distillation import Teachers, build_pool
 from lenet.train.events import Callback, EpochEvent, Snapshot
+from lenet.train.log import History, Log, Recorder
 from lenet.train.remarks import remarks_on_test, remarks_on_training
 from lenet.train.run_directory import RunDirectory
 from lenet.train.trainer import Trainer
@@ -60,12 +61,21 @@ from lenet.train.trainer import Trainer
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """The result of a run: its best and last epoch, and the signal that stopped it, if any."""
+    """The result of a run: its epochs, and the signal that stopped it, if any."""
 
-    best: EpochEvent | None
-    last: EpochEvent | None
+    history: History
     workers: int
     signal: int | None
+
+    @property
+    def best(self) -> EpochEvent | None:
+        """The best epoch since the start or the resumption of the run."""
+        return self.history.best
+
+    @property
+    def last(self) -> EpochEvent | None:
+        """The last epoch."""
+        return self.history.last
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +172,7 @@ def run_training(
     mpi = MPIGroup() if config.train.workers == "mpi" else None
     if mpi and mpi.rank:
         mpi.run_worker()
-        return TrainingResult(None, None, workers, None)
+        return TrainingResult(History(), workers, None)
 
     warned: set[str] = set()
 
@@ -287,11 +297,12 @@ def _train(
         def snapshot() -> Checkpoint:
             return _checkpoint_of(trainer, job, about)
 
-        best_and_last = _BestAndLast()
-        first: list[Callback] = [best_and_last, *([best(trainer)] if best else [])]
+        recorder = Recorder()
+        first: list[Callback] = [recorder, *([best(trainer)] if best else [])]
         checkpoints: Callback = Callback()
         with signals_to(trainer.signals.append):
             if run is not None:
+                check_storable(snapshot())
                 if start is None:
                     run.begin(about.config)
                 checkpoints = Checkpoints(run.path, config.train.checkpoint_every)
@@ -306,19 +317,7 @@ def _train(
                 raise
         group.finish()
         stopped = trainer.stopped_by
-    return TrainingResult(best_and_last.best, best_and_last.last, workers, stopped)
-
-
-class _BestAndLast(Callback):
-    """Stores the best and the last epoch."""
-
-    def __init__(self) -> None:
-        self.best: EpochEvent | None = None
-        self.last: EpochEvent | None = None
-
-    def on_epoch(self, event: EpochEvent, best: bool, snapshot: Snapshot) -> None:
-        self.last = event
-        self.best = event if best else self.best
+    return TrainingResult(recorder.history, workers, stopped)
 
 
 class _BestWeights(Callback):

@@ -262,6 +262,10 @@ class Trainer:
         result = self._validate()
         best, score = True, None
         if result is not None:
+            if not math.isfinite(result.loss):
+                raise _diverged(
+                    f"the validation loss is {result.loss} after epoch {progress.epoch + 1}"
+                )
             score = self.score.value(result.confusion, result.loss)
             rank = self.score.rank(score, result.loss)
             best = rank > (progress.best_score, -progress.best_loss)

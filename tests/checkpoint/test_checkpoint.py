@@ -41,9 +41,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lenet.checkpoint import archive
-from lenet.checkpoint import checkpoint as module
+from lenet.checkpoint import metadata as module
 from lenet.checkpoint.checkpoint import Checkpoint, facts, load_checkpoint, save_checkpoint
-from lenet.errors import CheckpointError, GateFailed, SystemFailure
+from lenet.errors import CheckpointError, DataError, GateFailed, SystemFailure
 from lenet.models import lenet5
 from lenet.system.files import clean_leftovers
 
@@ -575,7 +575,7 @@ def test_text_that_is_not_canonical_json(tmp_path, text):
 
 
 def test_long_text(tmp_path):
-    refuse_meta(tmp_path, {**meta_of(make()), "dataset": "x" * 70_000}, "meta: ")
+    refuse_meta(tmp_path, {**meta_of(make()), "dataset": "x" * 2**20}, "meta: ")
 
 
 @pytest.mark.parametrize("name", meta_of(make()))
@@ -876,7 +876,7 @@ def test_what_would_be_refused_is_not_saved(tmp_path, monkeypatch):
     path = tmp_path / "a.npz"
     saved(path)
     fails(path, replace(make(), dataset=""), CheckpointError)
-    fails(path, replace(make(), facts={str(i): "x" * 200 for i in range(400)}), CheckpointError)
+    fails(path, replace(make(), facts={str(i): "x" * 200 for i in range(6000)}), CheckpointError)
     monkeypatch.setattr(module, "MAX_BYTES", 100)
     assert "meta.model" in fails(path, make(), CheckpointError)
 
@@ -1036,3 +1036,10 @@ def test_leftovers_are_ours_alone(tmp_path):
     expected = [*kept, ".dir.npz.0123456789abcdef.part", ".link.npz.0123456789abcdef.part"]
     assert names(tmp_path) == sorted(expected)
     clean_leftovers(tmp_path / "none")
+
+
+@pytest.mark.parametrize("name", ["", "b" * 201])
+def test_a_class_name_that_cannot_be_stored_is_named(tmp_path, name):
+    names = (name, *make().class_names[1:])
+    message = fails(tmp_path / "a.npz", replace(make(), class_names=names), DataError)
+    assert "class_names: the name of class 0 has" in message

@@ -21,7 +21,7 @@ from tiny import CLASSES, bars, write_bars
 from lenet.config.schema import Config
 from lenet.config.writer import to_yaml
 from lenet.data.idx import read_idx
-from lenet.errors import ConfigError, GateFailed
+from lenet.errors import ConfigError, DataError, GateFailed
 from lenet.evaluation.ensemble import evaluate_checkpoints
 from lenet.models.lenet5 import lenet5
 from lenet.nn.losses import SoftmaxCrossEntropy
@@ -534,3 +534,12 @@ def test_one_epoch_of_a_small_run_on_mnist(mnist_dir, tmp_path):
     assert result.count == 10_000
     assert result.accuracy > 0.96
     assert outcome.best.val_accuracy == pytest.approx(result.accuracy, abs=0.02)
+
+
+def test_what_a_checkpoint_cannot_store_is_refused_before_training(configured, tmp_path):
+    config = configured(data__class_names=["a", "b", "c" * 201])
+    steps = Recorder()
+    with pytest.raises(DataError, match="class 2 has 201 characters"):
+        run_training(config, callbacks=[steps])
+    assert not steps.steps
+    assert not [path for path in (tmp_path / "run").iterdir() if path.name != ".lock"]
