@@ -1,6 +1,6 @@
 """The pages are correct: examples run, quotations match the code, links and commands are valid.
 
-test_api.py runs docs/api.md; test_config.py and test_house.py compare configuration.md and
+test_api.py runs docs/api.md; test_config.py and test_architecture.py compare configuration.md and
 architecture.md with the code.
 """
 
