@@ -17,6 +17,8 @@ from pathlib import Path
 
 import click
 
+from lenet.cli.options import warn
+
 
 @click.command(help=__doc__)
 @click.argument("source", type=click.Path(path_type=Path), metavar="FILE")
@@ -58,11 +60,18 @@ def command(
             "a .safetensors file contains no network: add --model NAME|FILE.yaml"
         )
     if model is None:
-        from lenet.targets.onnx.network import import_onnx
+        from lenet.targets.onnx.importer import import_onnx
 
-        checkpoint, difference, origin = import_onnx(source, scale, shift, names)
+        imported = import_onnx(source, scale, shift, names)
+        checkpoint = imported.checkpoint
         types = ", ".join(entry["type"] for entry in checkpoint.model.layers)
-        report = f"{types}; from {origin}; scores within {difference:.1e} of ONNX's"
+        left_out = f" ({imported.left_out} at the end left out)" if imported.left_out else ""
+        report = (
+            f"{types}{left_out}; from {imported.origin}; scores within {imported.difference:.1e} "
+            f"of ONNX's; its input is {imported.scale} (--scale and --shift give another)"
+        )
+        if imported.warning:
+            warn(imported.warning)
     else:
         from lenet.targets.torch.state_dict import import_state_dict
 

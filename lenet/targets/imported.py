@@ -1,8 +1,9 @@
-"""From a specification and its arrays to a checkpoint, with the same checks for every format."""
+"""From a network of another program to a checkpoint, with the same checks for every format."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 import numpy as np
 
@@ -12,6 +13,20 @@ from lenet.config.schema import Config
 from lenet.data.preprocessing import Preprocessing
 from lenet.errors import ConfigError, DataError
 from lenet.models.specification import Specification
+
+POINTER: Final = b"version https://git-lfs"
+
+
+def refuse_pointer(content: bytes) -> None:
+    """Refuse what Git LFS leaves in the place of a large file that was not fetched.
+
+    Raises
+    ------
+    DataError
+        The content begins as such a pointer does.
+    """
+    if content.startswith(POINTER):
+        raise DataError("is a pointer of Git LFS, not the file itself", remedy="git lfs pull")
 
 
 def imported_checkpoint(
@@ -36,7 +51,7 @@ def imported_checkpoint(
     Raises
     ------
     ConfigError
-        The class names are not as many as the classes, or the last layer's output is no vector.
+        The class names are not as many as the classes, or the last layer's output is not a vector.
     DataError
         A number is not finite in float32.
     """

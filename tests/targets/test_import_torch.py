@@ -21,7 +21,7 @@ from lenet.cli import cli
 from lenet.data.idx import write_idx
 from lenet.data.strokes import draw
 from lenet.targets.exported import exported_network
-from lenet.targets.onnx.network import import_onnx
+from lenet.targets.onnx.importer import import_onnx
 from lenet.targets.torch.state_dict import import_state_dict
 
 torch = pytest.importorskip("torch", reason="PyTorch is not here to train a network")

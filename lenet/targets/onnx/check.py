@@ -19,7 +19,7 @@ from lenet.errors import DataError, GateFailed, LenetError, SystemFailure
 from lenet.system.extras import require
 from lenet.targets.exported import ExportedNetwork
 from lenet.targets.onnx.export import DTYPES, OPSET, TOLERANCE, Input, onnx_model
-from lenet.targets.onnx.file import read_onnx
+from lenet.targets.onnx.graph import read_onnx
 
 
 def checked_model(

@@ -1,12 +1,15 @@
-"""The nodes of an ONNX file that lie one behind the other, and the constants that they take.
+"""ONNX files as they are stored: their nodes in the order of computation, and their constants.
 
-Nothing in the file is trusted: a constant's dimensions must agree with its bytes before an array is
-made, and what a file beside it may contain is determined by the tensor that refers to it.
+Nothing in a file is trusted. A constant's dimensions must agree with its bytes before an array is
+made; what a file beside it may contain is determined by the tensor that refers to it. Constants are
+computed from constants one node at a time, by :data:`FOLDED` operators only, after the size of the
+result has been limited: no loop, no random number, no subgraph of a file is ever run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -17,22 +20,66 @@ import numpy as np
 from lenet.arrays import Array
 from lenet.errors import DataError
 from lenet.system.extras import require
-from lenet.system.files import open_regular
+from lenet.system.files import open_regular, reading
 from lenet.system.text import clipped
+from lenet.targets.imported import refuse_pointer
 
+MAX_BYTES: Final = 1 << 30  # of a file, and of all constants together
 MAX_NODES: Final = 10_000
 MAX_CONSTANT: Final = 1 << 28  # numbers
-FLOATS: Final = ("FLOAT", "DOUBLE", "FLOAT16")
+MAX_COMPUTED: Final = 1 << 24  # numbers of a constant that is computed without being as large
+FLOATS: Final = ("FLOAT", "DOUBLE", "FLOAT16", "BFLOAT16")
+TYPES: Final = (*FLOATS, "INT8", "INT16", "INT32", "INT64", "UINT8", "BOOL")
+AGAIN: Final = "export the network to ONNX again"
+
+# Operators that compute constants from constants: those that make no more numbers than they take,
+# and those whose result is as large as is computed before.
+REARRANGING: Final = frozenset(
+    (
+        *("Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Concat"),
+        *("Slice", "Neg", "Sqrt", "Reciprocal", "Floor", "Shape", "ReduceProd"),
+    )
+)
+BROADCASTING: Final = frozenset(["Add", "Sub", "Mul", "Div", "Pow", "Max", "Min"])
+FOLDED: Final = REARRANGING | BROADCASTING | {"Gather", "ConstantOfShape", "Expand"}
+
+
+def read_onnx(path: Path, remedy: str = AGAIN) -> Any:  # noqa: ANN401 - protobuf's own type
+    """Return an ONNX file of at most 1 GiB; other files to which it refers are not read.
+
+    Raises
+    ------
+    DataError
+        There is no such file, or it is not an ONNX file, for which there is the ``remedy``.
+    SystemFailure
+        The extra ``onnx`` is not installed, or the file cannot be read.
+    """
+    onnx = require("onnx", extra="onnx")
+    message = require("google.protobuf.message", extra="onnx")
+    with (
+        reading(path, DataError),
+        open_regular(path, DataError, remedy="name an ONNX file") as file,
+    ):
+        if os.fstat(file.fileno()).st_size > MAX_BYTES:
+            raise DataError("is larger than 1 GiB", remedy="give a smaller network")
+        content = file.read()
+    refuse_pointer(content)
+    try:
+        model = onnx.ModelProto.FromString(content)
+    except (message.DecodeError, ValueError, RecursionError):
+        model = None
+    if model is None or not model.graph.node or not model.opset_import:
+        raise DataError("is not an ONNX file", remedy=remedy)
+    return model
 
 
 @dataclass
 class Node:
-    """A node of the graph: what it takes besides the value before it, and its attributes."""
+    """A node of the graph: its attributes, and the input that is not a constant."""
 
     proto: Any
     attributes: dict[str, Any]
-    value: str
-    """The input that is not a constant."""
+    value: str = ""
 
     @property
     def operator(self) -> str:
@@ -48,6 +95,10 @@ class Node:
             remedy="import a network of layers that follow each other, of those in docs/export.md",
             key=f"node {clipped(name)}",
         )
+
+    def input(self, place: int) -> str:
+        """Return the name of an input, empty if it is left out."""
+        return self.proto.input[place] if place < len(self.proto.input) else ""
 
     def numbers(self, name: str, default: Sequence[int]) -> list[int]:
         """Return an attribute that is a list of integers, as long as its default."""
@@ -66,73 +117,79 @@ class Node:
         return value
 
 
+def _node(proto: Any) -> Node:  # noqa: ANN401
+    onnx = require("onnx", extra="onnx")
+    try:
+        attributes = {a.name: onnx.helper.get_attribute_value(a) for a in proto.attribute}
+    except ValueError:
+        attributes = {}
+    # Lists in protobuf are of types of their own.
+    lists = {k: list(v) for k, v in attributes.items() if hasattr(v, "__len__")}
+    texts = {k: v for k, v in attributes.items() if isinstance(v, str | bytes)}
+    return Node(proto, attributes | lists | texts)
+
+
+# --- Constants ------------------------------------------------------------------------------------
+
+
 @dataclass
-class Chain:
-    """The nodes from the graph's input to its scores, in order.
+class Constants:
+    """The constants of a file by name; a tensor becomes an array when it is asked for."""
 
-    Attributes
-    ----------
-    model
-        The file.
-    input_name, input_dims, input_type
-        The graph's input: its name, its dimensions (0 for one of any size) and its ONNX type.
-    nodes
-        The nodes that take the input to the output.
-    folder
-        Where files to which the model refers may be.
-    constants
-        Tensors by name.
-    """
-
-    model: Any
     folder: Path
-    input_name: str = ""
-    input_dims: list[int] = field(default_factory=list)
-    input_type: str = ""
-    nodes: list[Node] = field(default_factory=list)
-    constants: dict[str, Any] = field(default_factory=dict)
-    producers: dict[str, Any] = field(default_factory=dict)
+    opset: int
+    tensors: dict[str, Any]
+    arrays: dict[str, Array] = field(default_factory=dict)
+    nbytes: int = 0
 
-    def constant(self, name: str) -> Array | None:
+    def __contains__(self, name: str) -> bool:
+        return name in self.arrays or name in self.tensors
+
+    def get(self, name: str) -> Array | None:
         """Return a constant, or None if there is none of that name."""
-        for _ in range(MAX_NODES):
-            if name in self.constants:
-                return self._array(self.constants[name])
-            producer = self.producers.get(name)
-            if producer is None or producer.op_type != "Identity" or len(producer.input) != 1:
-                return None
-            name = producer.input[0]
-        return None
+        if name not in self.arrays and name in self.tensors:
+            self.put(name, self._array(self.tensors[name]))
+        return self.arrays.get(name)
 
-    def is_constant(self, name: str) -> bool:
-        """Return whether a value does not depend on the graph's input."""
-        waiting, seen = [name], set[str]()
-        while waiting:
-            name = waiting.pop()
-            if name == self.input_name:
-                return False
-            if name in seen or name in self.constants or not name:
-                continue
-            seen.add(name)
-            producer = self.producers.get(name)
-            if producer is None:
-                return False
-            waiting += producer.input
-        return True
+    def put(self, name: str, array: Array) -> None:
+        """Add an array, if all are not too large together."""
+        self.nbytes += array.nbytes
+        if self.nbytes > MAX_BYTES:
+            raise DataError("has more than 1 GiB of constants", remedy="give a smaller network")
+        self.arrays[name] = array
+
+    def fold(self, node: Node) -> None:
+        """Compute a node of constants by ONNX's own implementation of this one operator."""
+        if node.operator == "Constant":
+            self.put(node.proto.output[0], self._array(_tensor(node)))
+            return
+        inputs = {name: self.get(name) for name in node.proto.input if name}
+        values = [inputs[name] for name in node.proto.input if name]
+        arrays = [array for array in values if array is not None]
+        if node.operator not in FOLDED or not arrays or len(node.proto.input) > 64:
+            raise node.refuse("of constants cannot be imported")
+        try:
+            with np.errstate(all="ignore"):
+                if _size(node.operator, arrays) > MAX_COMPUTED:
+                    raise ValueError("too large")
+                array = evaluated([node.proto], node.proto.output[0], inputs, {"": self.opset})
+        except Exception:
+            raise node.refuse("of these constants cannot be imported") from None
+        if array.dtype.kind not in "fiub":
+            raise node.refuse(f"to {array.dtype} cannot be imported")
+        self.put(node.proto.output[0], array)
 
     def _array(self, tensor: Any) -> Array:  # noqa: ANN401 - protobuf's own type
         """Return a tensor as an array, its sizes compared with its bytes first."""
         onnx = require("onnx", extra="onnx")
-        name, dims = clipped(tensor.name), list(tensor.dims)
-        try:
-            dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
-        except (KeyError, ValueError, TypeError):
-            raise _wrong(name, "has a type that is unknown") from None
-        if dtype.kind not in "fiub" or dtype.hasobject:
-            raise _wrong(name, f"is of the type {dtype}")
+        name, dims, kinds = clipped(tensor.name), list(tensor.dims), onnx.TensorProto.DataType
+        kind = kinds.Name(tensor.data_type) if tensor.data_type in kinds.values() else "unknown"
+        if kind not in TYPES:
+            raise _wrong(name, f"is of the type {kind}")
         if any(n < 0 for n in dims) or len(dims) > 8 or prod(dims) > MAX_CONSTANT:
             raise _wrong(name, f"has {len(dims)} dimensions of {prod(dims):,} numbers in all")
-        size = prod(dims) * dtype.itemsize
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+        size = prod(dims) * (2 if kind == "BFLOAT16" else dtype.itemsize)
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             tensor.raw_data = self._external(tensor, size)
             tensor.data_location = onnx.TensorProto.DEFAULT
@@ -143,6 +200,7 @@ class Chain:
             array = np.asarray(onnx.numpy_helper.to_array(tensor))
         except (ValueError, TypeError, OverflowError):
             raise _wrong(name, "has another number of values than its dimensions") from None
+        array = array.astype(np.float32) if kind in ("FLOAT16", "BFLOAT16") else array
         if list(array.shape) != dims or not np.isfinite(array[array != -np.inf]).all():
             raise _wrong(name, "has numbers that are not finite, or too few")
         return array
@@ -153,123 +211,164 @@ class Chain:
         location, name = entries.get("location", ""), clipped(tensor.name)
         plain = location not in ("", ".", "..") and not set(location) & set("/\\:\0")
         path = self.folder / location if plain else self.folder
+        shown = clipped(location)
         if not plain or path.is_symlink():
-            raise _wrong(name, f"is in {clipped(repr(location))}, not in a file beside the model")
+            raise _wrong(name, f"is in {shown!r}, not in a file beside the model")
+        if not path.exists():
+            raise _wrong(name, f"is in {shown}, which is not here", f"put {shown} beside the file")
         try:
             offset, length = int(entries.get("offset", 0)), int(entries.get("length", size))
             with open_regular(path, DataError) as file:
+                refuse_pointer(file.read(64))
                 if offset < 0 or length != size or path.stat().st_size < offset + size:
-                    raise _wrong(name, f"is not in {clipped(location)} completely")
+                    remedy = f"put the {shown} that belongs to the file beside it"
+                    raise _wrong(name, f"is not in {shown} completely", remedy)
                 file.seek(offset)
                 return file.read(size)
         except (OSError, ValueError):
-            raise _wrong(name, f"cannot be read from {clipped(repr(location))}") from None
+            raise _wrong(name, f"cannot be read from {shown}") from None
 
 
-def _wrong(name: str, problem: str) -> DataError:
-    return DataError(problem, remedy="export the network to ONNX again", key=f"tensor {name}")
+def evaluated(
+    nodes: Sequence[Any], output: str, inputs: Mapping[str, Array | None], opsets: Mapping[str, int]
+) -> Array:
+    """Return a value that ONNX's reference evaluator computes of nodes; it raises any error."""
+    onnx = require("onnx", extra="onnx")
+    reference, helper = require("onnx.reference", extra="onnx"), onnx.helper
+    values = [helper.make_empty_tensor_value_info(name) for name in inputs]
+    result = helper.make_empty_tensor_value_info(output)
+    model = helper.make_model(
+        helper.make_graph(nodes, "part", values, [result]),
+        opset_imports=[helper.make_opsetid(*opset) for opset in opsets.items()],
+    )
+    return np.asarray(reference.ReferenceEvaluator(model).run([output], dict(inputs))[0])
 
 
-def chain_of(model: Any, folder: Path) -> Chain:  # noqa: ANN401 - protobuf's own type
-    """Return the nodes between the graph's one input and its scores.
+def _wrong(name: str, problem: str, remedy: str = AGAIN) -> DataError:
+    return DataError(problem, remedy=remedy, key=f"tensor {name}")
 
-    The scores are the output of that name, otherwise the first output of floats.
+
+def _size(operator: str, arrays: list[Array]) -> int:
+    """Return how many numbers an operator makes, at most."""
+    first, last = arrays[0], arrays[-1]
+    if operator == "Concat":
+        return sum(array.size for array in arrays)
+    if operator in REARRANGING:
+        return 0  # no more than it takes
+    if operator in BROADCASTING:
+        return prod(np.broadcast_shapes(*(array.shape for array in arrays)))
+    if operator == "Gather":
+        return first.size * last.size
+    lengths = [int(n) for n in last.ravel()[:9]]
+    if len(lengths) > 8 or min(lengths, default=0) < 0:
+        raise ValueError("a wrong shape")
+    return prod(lengths) * (first.size if operator == "Expand" else 1)
+
+
+def _tensor(node: Node) -> Any:  # noqa: ANN401
+    """Return the tensor of a node Constant."""
+    onnx = require("onnx", extra="onnx")
+    dtypes = {"value_float": "<f4", "value_floats": "<f4", "value_int": "<i8", "value_ints": "<i8"}
+    for name, value in node.attributes.items():
+        if name == "value" and isinstance(value, onnx.TensorProto):
+            return value
+        if name in dtypes:
+            return onnx.numpy_helper.from_array(np.array(value, dtypes[name]))
+    raise node.refuse("of another kind than numbers cannot be imported")
+
+
+# --- Graphs ---------------------------------------------------------------------------------------
+
+
+@dataclass
+class Graph:
+    """A graph between its one input and its scores.
+
+    Attributes
+    ----------
+    model
+        The file.
+    constants
+        What it contains, and what has been computed.
+    input_name, input_dims, input_type
+        The graph's input: its name, its dimensions (0 for one of any size) and its ONNX type.
+    nodes
+        Those that the scores depend on, each after the nodes that compute its inputs.
+    """
+
+    model: Any
+    constants: Constants
+    input_name: str
+    input_dims: list[int]
+    input_type: str
+    nodes: list[Node]
+
+
+def graph_of(model: Any, folder: Path) -> Graph:  # noqa: ANN401 - protobuf's own type
+    """Return the graph of a file; other files to which it refers are in ``folder``.
 
     Raises
     ------
     DataError
-        The graph is not of this kind.
+        It does not have one input and scores that depend on it.
     """
-    onnx = require("onnx", extra="onnx")
-    graph = model.graph
+    onnx, graph = require("onnx", extra="onnx"), model.graph
     if len(graph.node) > MAX_NODES:
         raise DataError(f"has {len(graph.node):,} nodes", remedy=f"use at most {MAX_NODES:,}")
-    made = Chain(model, folder)
-    made.constants = {tensor.name: tensor for tensor in graph.initializer}
-    for node in graph.node:
-        if node.op_type == "Constant" and len(node.output) == 1:
-            tensor = _constant(onnx, node)
-            if tensor is not None:
-                made.constants[node.output[0]] = tensor
-        made.producers.update((output, node) for output in node.output if output)
-    inputs = [value for value in graph.input if value.name not in made.constants]
+    opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=1)
+    constants = Constants(folder, opset, {tensor.name: tensor for tensor in graph.initializer})
+    inputs = [value for value in graph.input if value.name not in constants]
     if len(inputs) != 1:
         raise DataError(
             f"has {len(inputs)} inputs", remedy="export a network with one, the images", key="graph"
         )
-    made.input_name = inputs[0].name
-    tensor_type = inputs[0].type.tensor_type
-    made.input_dims = [max(0, d.dim_value) for d in tensor_type.shape.dim]
-    known = onnx.TensorProto.DataType
-    made.input_type = (
-        known.Name(tensor_type.elem_type) if tensor_type.elem_type in known.values() else "unknown"
-    )
-    _walk(made, _scores(made))
-    return made
+    (images,) = inputs
+    tensor_type, known = images.type.tensor_type, onnx.TensorProto.DataType
+    dims = [max(0, d.dim_value) for d in tensor_type.shape.dim]
+    is_known = tensor_type.elem_type in known.values()
+    kind = known.Name(tensor_type.elem_type) if is_known else "unknown"
+    producers = {output: node for node in graph.node for output in node.output if output}
+    scores = _scores(graph, producers)
+    nodes = _sorted(producers, scores, {images.name, *constants.tensors})
+    return Graph(model, constants, images.name, dims, kind, nodes)
 
 
-def _constant(onnx: Any, node: Any) -> Any:  # noqa: ANN401
-    """Return the tensor of a node Constant, or None for another kind of value."""
-    for attribute in node.attribute:
-        match attribute.name:
-            case "value":
-                return attribute.t
-            case "value_float":
-                return onnx.numpy_helper.from_array(np.array(attribute.f, np.float32))
-            case "value_int":
-                return onnx.numpy_helper.from_array(np.array(attribute.i, np.int64))
-            case "value_ints":
-                return onnx.numpy_helper.from_array(np.array(attribute.ints, np.int64))
-            case "value_floats":
-                return onnx.numpy_helper.from_array(np.array(attribute.floats, np.float32))
-    return None
-
-
-def _scores(chain: Chain) -> str:
-    """Return the name of the output to import."""
+def _scores(graph: Any, producers: dict[str, Any]) -> str:  # noqa: ANN401
+    """Return the output named scores, otherwise the first of floats, or what an ArgMax takes."""
     onnx = require("onnx", extra="onnx")
-    outputs = list(chain.model.graph.output)
-    for output in outputs:
-        if output.name == "scores":
-            return "scores"
     floats = {getattr(onnx.TensorProto, name) for name in FLOATS}
-    for output in outputs:
-        if output.type.tensor_type.elem_type in floats:
-            return str(output.name)
-        producer = chain.producers.get(output.name)
-        if producer is not None and producer.op_type == "ZipMap" and producer.input:
-            return str(producer.input[0])  # scikit-learn's probabilities, before they get names
+    outputs = {output.name: output.type.tensor_type.elem_type for output in graph.output}
+    if "scores" in outputs:
+        return "scores"
+    for name, kind in outputs.items():
+        if kind in floats:
+            return str(name)
+        producer = producers.get(name)  # scikit-learn's probabilities, before they get names
+        if producer is not None and producer.op_type in ("ZipMap", "ArgMax") and producer.input:
+            return str(producer.input[0])
     raise DataError("has no output of floats", remedy="export a network of scores", key="graph")
 
 
-def _walk(chain: Chain, value: str) -> None:
-    """Collect the nodes back from a value to the input."""
-    onnx = require("onnx", extra="onnx")
-    while value != chain.input_name:
-        proto = chain.producers.get(value)
-        if proto is None or len(chain.nodes) >= len(chain.producers):
+def _sorted(producers: dict[str, Any], scores: str, known: set[str]) -> list[Node]:
+    """Return the nodes that the scores depend on, each after those that compute its inputs."""
+    ready, nodes, waiting = set(known), list[Node](), [(scores, False)]
+    begun = set[str]()
+    while waiting:
+        name, inputs_done = waiting.pop()
+        proto = producers.get(name)
+        if name in ready or not name:
+            continue
+        if proto is None or (name in begun and not inputs_done):
             raise DataError(
-                f"its value {clipped(repr(value))} does not come from the input",
-                remedy="export the network to ONNX again",
+                f"its value {clipped(repr(name))} does not come from the input",
+                remedy=AGAIN,
                 key="graph",
             )
-        try:
-            attributes = {a.name: onnx.helper.get_attribute_value(a) for a in proto.attribute}
-        except ValueError:
-            attributes = {}
-        node = Node(proto, attributes, "")
-        data = list(proto.input)
-        if proto.op_type == "Reshape":  # its second input may be computed from a shape
-            data = data[:1]
-        depends = [name for name in data if name and not chain.is_constant(name)]
-        if len(depends) != 1 or proto.output[0] != value:
-            raise node.refuse("does not take one value and constants: the network is no chain")
-        node.value = value = depends[0]
-        # Lists in protobuf are of types of their own.
-        node.attributes = {k: list(v) if _is_list(v) else v for k, v in attributes.items()}
-        chain.nodes.append(node)
-    chain.nodes.reverse()
-
-
-def _is_list(value: object) -> bool:
-    return hasattr(value, "__len__") and not isinstance(value, str | bytes)
+        if inputs_done:
+            nodes.append(_node(proto))
+            ready |= set(proto.output)
+        else:
+            begun.add(name)
+            waiting.append((name, True))
+            waiting += [(other, False) for other in reversed(proto.input) if other not in ready]
+    return nodes

@@ -11,19 +11,28 @@ from typing import Final
 import numpy as np
 
 from lenet.arrays import Array
-from lenet.targets.onnx.affine import EPSILON, simplified
-from lenet.targets.onnx.graph import FLOATS, Chain, Node
-from lenet.targets.onnx.images import edges_of, global_pooling, pad, pooling, reduction
-from lenet.targets.onnx.order import flatten, reshape, squeeze, transpose, unsqueeze
-from lenet.targets.onnx.translation import Translation, image_of
+from lenet.targets.onnx.graph import FLOATS, Graph, Node
+from lenet.targets.onnx.shapes import (
+    edges_of,
+    flatten,
+    global_pooling,
+    pad,
+    pooling,
+    reduction,
+    reshape,
+    squeeze,
+    transpose,
+    unsqueeze,
+)
+from lenet.targets.onnx.translation import BATCH, EPSILON, Translation, image_of, simplified
 
 
-def translated(chain: Chain, scale: float | None, shift: float | None) -> Translation:
-    """Translate the nodes of a chain.
+def translated(graph: Graph, scale: float | None, shift: float | None) -> Translation:
+    """Translate the nodes of a graph; each takes constants and the value of the one before it.
 
     Parameters
     ----------
-    chain
+    graph
         The nodes.
     scale, shift
         What makes the graph's input of levels from 0 to 255. By default the graph takes levels if
@@ -34,23 +43,14 @@ def translated(chain: Chain, scale: float | None, shift: float | None) -> Transl
     DataError
         A node cannot be expressed; it is named with its operator.
     """
-    image, places = image_of(chain)
-    made = Translation(chain, image, places, 1.0, 0.0)
-    for node in chain.nodes:
-        translate = TRANSLATIONS.get(node.operator)
-        if translate is None:
-            raise node.refuse()
-        if made.is_softmax and node.operator not in ("Identity", "Cast"):
-            raise node.refuse("after Softmax cannot be imported")
-        if made.margins and node.operator not in (*POOLINGS, "Conv", "Identity"):
-            raise node.refuse("after Pad cannot be imported")
-        if made.pixels and node.operator not in AFTER_PIXELS:
-            raise made.pixels.node.refuse("with a number for each pixel cannot be imported")
-        translate(made, node)
-        made.dims[node.proto.output[0]] = made.places.shape
+    image, places = image_of(graph)
+    made = Translation(graph, image, places, 1.0, 0.0)
+    for node in graph.nodes:
+        _translate(made, node)
     if made.margins or made.pixels:
-        raise chain.nodes[-1].refuse("at the end cannot be imported")
-    levels = chain.input_type == "UINT8" or abs(made.scale) < 0.1
+        raise made.chain[-1].refuse("at the end cannot be imported")
+    _end(made)
+    levels = graph.input_type == "UINT8" or abs(made.scale) < 0.1
     scale = scale if scale is not None else 1.0 if levels else 1 / 255
     shift = 0.0 if shift is None else shift
     background = (made.background - shift) / scale if scale else -1.0
@@ -59,13 +59,53 @@ def translated(chain: Chain, scale: float | None, shift: float | None) -> Transl
     elif np.isfinite(background) and 0 <= round(background) <= 255:
         made.background = round(background)
         if abs(background - made.background) > 1e-3:
-            raise made.padded.refuse(f"with {made.background:g}, no level of an image")
+            raise made.padded.refuse(f"with {made.background:g}, not a level of an image,")
     else:
-        raise made.padded.refuse("with what is no level of an image")
+        raise made.padded.refuse("with what is not a level of an image")
     made.levels = (scale, shift)
     made.scale, made.shift = made.scale * scale, made.scale * shift + made.shift
     made.steps = simplified(made.steps)
     return made
+
+
+def _translate(made: Translation, node: Node) -> None:
+    """Translate a node of the chain, or compute one that depends on constants and shapes only."""
+    constants, output = made.graph.constants, node.proto.output[0]
+    values = [name for name in node.proto.input if name and name not in constants]
+    if not values:
+        constants.fold(node)
+        return
+    if node.operator == "Shape" and values[0] in made.dims:
+        dims = (made.graph.input_dims[0] or BATCH, *made.dims[values[0]])
+        start, end = int(node.number("start", 0)), int(node.number("end", len(dims)))
+        constants.put(output, np.array(dims[start:end], np.int64))
+        return
+    if values != [made.value]:
+        raise node.refuse("does not take one value and constants: the network is not a chain")
+    node.value = made.value
+    translate = TRANSLATIONS.get(node.operator)
+    if translate is None:
+        raise node.refuse()
+    if made.left_out and node.operator not in AT_THE_END:
+        raise node.refuse(f"after {made.left_out.operator} cannot be imported")
+    if made.margins and node.operator not in (*POOLINGS, "Conv", "Identity"):
+        raise node.refuse("after Pad cannot be imported")
+    if made.pixels and node.operator not in AFTER_PIXELS:
+        raise made.pixels.node.refuse("with a number for each pixel cannot be imported")
+    translate(made, node)
+    made.chain.append(node)
+    made.value = output
+    made.dims[output] = made.places.shape
+
+
+def _end(made: Translation) -> None:
+    """Leave out a sigmoid of the scores, and make a vector of scores that are an image of 1×1."""
+    if made.left_out is None and made.steps and made.steps[-1].entry.get("type") == "sigmoid":
+        made.steps.pop()
+        made.left_out = next(n for n in reversed(made.chain) if n.operator == "Sigmoid")
+    C = made.shape[0]
+    if made.steps and len(made.shape) == 3 and made.shape == (C, 1, 1):
+        made.layer(made.chain[-1], "linear", {"weight": np.eye(C), "bias": np.zeros(C)}, units=C)
 
 
 # --- Operators with weights -----------------------------------------------------------------------
@@ -73,12 +113,14 @@ def translated(chain: Chain, scale: float | None, shift: float | None) -> Transl
 
 def _weights(made: Translation, node: Node, place: int, ndim: int | None = None) -> Array | None:
     """Return an input that must be a constant of floats, or None if it is left out."""
-    name = node.proto.input[place] if place < len(node.proto.input) else ""
+    name = node.input(place)
     if not name:
         return None
-    array = made.chain.constant(name)
+    array = made.graph.constants.get(name)
     if array is None or array.dtype.kind != "f" or ndim not in (None, array.ndim):
-        raise node.refuse(f"whose input {place + 1} is no constant of {ndim or 'any'} dimensions")
+        raise node.refuse(
+            f"whose input {place + 1} is not a constant of {ndim or 'any'} dimensions"
+        )
     if not np.isfinite(array).all():
         raise node.refuse(f"whose input {place + 1} is not finite")
     return array
@@ -148,14 +190,14 @@ def _matmul(made: Translation, node: Node) -> None:
 def _batch_normalization(made: Translation, node: Node) -> None:
     if node.number("training_mode", 0):
         raise node.refuse("in training mode cannot be imported")
-    made.require_order(node)
+    made.require_channels(node)
     weight, bias, mean, variance = (_needed(made, node, k, 1) for k in (1, 2, 3, 4))
     if {len(weight), len(mean), len(variance)} != {made.shape[0]} or variance.min() < 0:
         raise node.refuse("has a wrong mean or variance")
     arrays = {"weight": weight, "bias": bias, "mean": mean, "variance": variance}
     epsilon = float(np.float32(node.number("epsilon", EPSILON)))
     factor = weight / np.sqrt(variance.astype(np.float64) + epsilon)
-    columns = (-1, *[1] * (len(made.shape) - 1))
+    columns = (-1, *[1] * (made.places.ndim - 1))
     offset = bias - mean * factor
     made.normalizations[node.proto.output[0]] = factor.reshape(columns), offset.reshape(columns)
     made.layer(node, "batch_normalization", arrays, epsilon=epsilon)
@@ -166,8 +208,8 @@ def _batch_normalization(made: Translation, node: Node) -> None:
 
 def _arithmetic(made: Translation, node: Node) -> None:
     first = node.proto.input[0] == node.value
-    other = node.proto.input[1 if first else 0] if len(node.proto.input) == 2 else ""
-    constant = made.chain.constant(other)
+    other = node.input(1 if first else 0)
+    constant = made.graph.constants.get(other)
     if constant is None or constant.size == 0 or not np.isfinite(constant).all():
         raise node.refuse("without a constant cannot be imported")
     constant = constant.astype(np.float64)
@@ -208,7 +250,7 @@ def _activation(made: Translation, node: Node) -> None:
 
 def _dropout(made: Translation, node: Node) -> None:
     rate = node.attributes.get("ratio", 0.5)
-    given = made.chain.constant(node.proto.input[1]) if len(node.proto.input) > 1 else None
+    given = made.graph.constants.get(node.input(1))
     if given is not None and given.size == 1:
         rate = float(given.reshape(()))
     made.layer(node, "dropout", rate=rate)
@@ -216,13 +258,14 @@ def _dropout(made: Translation, node: Node) -> None:
 
 def _softmax(made: Translation, node: Node) -> None:
     """Leave it out: this package's networks end with the scores."""
-    if made.places.ndim != 1 or node.number("axis", 1) not in (1, -1):
+    is_flat = made.places.size == len(made.places)
+    if not is_flat or node.number("axis", 1) not in (1, -made.places.ndim):
         raise node.refuse("of these axes cannot be imported")
-    made.is_softmax, made.softmax_input = True, node.value
+    made.left_out = node
 
 
 def _cast(_made: Translation, node: Node) -> None:
-    names = {1: "FLOAT", 10: "FLOAT16", 11: "DOUBLE"}
+    names = {1: "FLOAT", 10: "FLOAT16", 11: "DOUBLE", 16: "BFLOAT16"}
     if names.get(int(node.number("to", 0))) not in FLOATS:
         raise node.refuse("to another type than float cannot be imported")
 
@@ -231,6 +274,7 @@ def _nothing(_made: Translation, _node: Node) -> None:
     """Translate what changes nothing."""
 
 
+AT_THE_END: Final = ("Identity", "Cast", "Flatten", "Reshape", "Squeeze")
 POOLINGS: Final = ("MaxPool", "AveragePool")
 AFTER_PIXELS: Final = (
     *("MatMul", "Gemm", "Add", "Sub", "Mul", "Div", "Cast", "Identity"),

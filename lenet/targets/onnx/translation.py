@@ -7,28 +7,29 @@ Transposing and reshaping a value transposes and reshapes these; the weights of 
 layer are put in order accordingly.
 
 Products with constants and sums with constants become part of the preprocessing (before the first
-layer), of a layer (:mod:`lenet.targets.onnx.affine`), or a batch normalization.
+layer), of the layer before them (:func:`simplified`), or a batch normalization.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isqrt, prod
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.arrays import Array, Shape
+from lenet.arrays import Array, Edges, Shape
 from lenet.errors import ConfigError, DataError
 from lenet.models.specification import build_layers, entry_of
-from lenet.targets.onnx.graph import Chain, Node
+from lenet.nn.activations import LeCunTanh
+from lenet.targets.onnx.graph import Graph, Node
 
 MAX_ACTIVATIONS: Final = 1 << 21  # numbers of a layer's output, for one image
 MAX_WEIGHTS: Final = 1 << 27
 MAX_PRODUCTS: Final = 1 << 31  # multiply-adds for one image
-
-Edges = tuple[int, int, int, int]
+BATCH: Final = 2**31 - 1  # stands for the number of images, in shapes that are computed: a prime
+EPSILON: Final = 1e-5
 
 
 @dataclass
@@ -58,26 +59,28 @@ class Translation:
     ----------
     image
         The shape (C,H,W) of a raw image.
-    input_shape
-        The shape (C,H,W) of the network's input: with the padding of the preprocessing.
-    shape
-        The shape of the activation so far in this package.
     places
         See the head of this file.
     scale, shift, background
         The preprocessing so far, of the graph's input.
     padded
         The node that pads images with the background.
-    steps
-        The layers so far.
+    steps, chain
+        The layers so far, and the nodes that were translated to them.
     margins
         Zeros or the like that the next layer is to be given as padding, and their value.
     pixels
         Products and sums that the next layer is to include.
     products
         The multiply-adds so far, about.
-    is_softmax, softmax_input
-        Whether there was a softmax, which is left out, and the value that it takes.
+    left_out
+        The node of the last activation, Softmax or Sigmoid, which is not imported.
+    value
+        The name of the last value.
+    input_shape
+        The shape (C,H,W) of the network's input: with the padding of the preprocessing.
+    shape
+        The shape of the activation so far in this package.
     levels
         Scale and shift from levels to the graph's input.
     input_places
@@ -85,10 +88,10 @@ class Translation:
     normalizations
         Factor and offset of batch normalizations, by the names of their outputs.
     dims
-        The dimensions of the chain's values without the first, by name.
+        The dimensions of the values without the first, by name.
     """
 
-    chain: Chain
+    graph: Graph
     image: Shape
     places: NDArray[np.intp]
     scale: float
@@ -99,16 +102,17 @@ class Translation:
     margins: tuple[Edges, float] | None = None
     pixels: Pixels | None = None
     products: int = 0
-    is_softmax: bool = False
-    softmax_input: str = ""
+    left_out: Node | None = None
+    chain: list[Node] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.value = self.graph.input_name
         self.input_shape: Shape = self.image
         self.shape: Shape = self.image
         self.input_places = self.places
         self.levels = (1.0, 0.0)
         self.normalizations: dict[str, tuple[Array, Array]] = {}
-        self.dims: dict[str, Shape] = {self.chain.input_name: self.places.shape}
+        self.dims: dict[str, Shape] = {self.value: self.places.shape}
 
     def layer(
         self, node: Node, kind: str, arrays: dict[str, Array] | None = None, **options: object
@@ -171,6 +175,11 @@ class Translation:
             self.image = self.input_shape = self.shape = self.places.shape
         self.require_order(node)
 
+    def require_channels(self, node: Node) -> None:
+        """Refuse a value whose first axis is not the channels of this package's activation."""
+        if self.places.shape[0] != self.shape[0] or not self._in_order(self.places):
+            raise self.refuse_shape(node)
+
     def require_order(self, node: Node) -> None:
         """Refuse a value that is not this package's activation with the batch first."""
         if self.places.shape != self.shape or not self._in_order(self.places):
@@ -193,12 +202,12 @@ class Translation:
         return edges
 
 
-def image_of(chain: Chain) -> tuple[Shape, NDArray[np.intp]]:
+def image_of(graph: Graph) -> tuple[Shape, NDArray[np.intp]]:
     """Return the shape (C,H,W) of the images and the order of the graph's input."""
-    dims = chain.input_dims[1:]
+    dims = graph.input_dims[1:]
     if not 1 <= len(dims) <= 3 or not all(0 < n < 2**20 for n in dims):
         raise DataError(
-            f"its input has the dimensions {chain.input_dims}",
+            f"its input has the dimensions {graph.input_dims}",
             remedy="export it with an input (N,C,H,W), (N,H,W,C) or (N,D), all known but N",
             key="graph",
         )
@@ -219,3 +228,57 @@ def image_of(chain: Chain) -> tuple[Shape, NDArray[np.intp]]:
         image = (dims[2], dims[0], dims[1])
         return image, np.arange(prod(dims)).reshape(image).transpose(1, 2, 0)
     return (dims[0], dims[1], dims[2]), np.arange(prod(dims)).reshape(dims)
+
+
+# --- Products and sums of constants, made part of the layers before them -------------------------
+
+
+def simplified(steps: list[Step]) -> list[Step]:
+    """Make layers of all products and sums of constants."""
+    result: list[Step] = []
+    for step in _with_lecun_tanh(steps):
+        before = result[-1] if result else None
+        if step.entry or before is None:
+            result.append(step)
+            continue
+        a, b = step.arrays["factor"], step.arrays["offset"]
+        if not before.entry:
+            factor, offset = a * before.arrays["factor"], a * before.arrays["offset"] + b
+            result[-1] = replace(before, arrays={"factor": factor, "offset": offset})
+        elif before.entry["type"] in ("linear", "convolution"):
+            columns = (-1, *[1] * (before.arrays["weight"].ndim - 1))
+            weight = before.arrays["weight"] * a.reshape(columns)
+            bias = before.arrays["bias"] * a + b
+            result[-1] = replace(before, arrays={"weight": weight, "bias": bias})
+        else:
+            result.append(step)
+    return [step if step.entry else _as_normalization(step) for step in result]
+
+
+def _with_lecun_tanh(steps: list[Step]) -> list[Step]:
+    """Put this layer in the place of tanh between its two products."""
+    result: list[Step] = []
+    for step in steps:
+        result.append(step)
+        if len(result) >= 3 and result[-2].entry.get("type") == "tanh":
+            inner, outer = result[-3], result[-1]
+            if all(
+                not one.entry
+                and not one.arrays["offset"].any()
+                and np.allclose(one.arrays["factor"], number, rtol=1e-6)
+                for one, number in ((inner, LeCunTanh.S), (outer, LeCunTanh.A))
+            ):
+                result[-3:] = [Step({"type": "lecun_tanh"}, {}, inner.shape)]
+    return result
+
+
+def _as_normalization(step: Step) -> Step:
+    """Return factors and offsets as a batch normalization whose mean is 0 and variance 1."""
+    C = step.shape[0]
+    arrays = {
+        "weight": step.arrays["factor"],
+        "bias": step.arrays["offset"],
+        "mean": np.zeros(C),
+        "variance": np.full(C, 1 - EPSILON),
+    }
+    return replace(step, entry={"type": "batch_normalization", "epsilon": EPSILON}, arrays=arrays)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -11,17 +12,25 @@ import numpy as np
 from lenet.arrays import Array
 from lenet.checkpoint.checkpoint import Checkpoint
 from lenet.checkpoint.restore import plain_network
+from lenet.data.strokes import draw
 from lenet.errors import ConfigError, DataError, LenetError
 from lenet.models.specification import Specification, expanded
 from lenet.system.extras import require
 from lenet.targets.imported import imported_checkpoint
-from lenet.targets.onnx.file import read_onnx
-from lenet.targets.onnx.graph import chain_of
+from lenet.targets.onnx.graph import AGAIN, evaluated, graph_of, read_onnx
 from lenet.targets.onnx.operators import translated
-from lenet.targets.onnx.translation import Translation
+from lenet.targets.onnx.translation import BATCH, Translation
 
 IMAGES: Final = 3  # of noise, for the comparison
 TOLERANCE: Final = 1e-4  # of scores, relative to the largest where that is above 1
+DIGITS: Final = 300  # drawn, to try scales
+BETTER: Final = 0.1  # of the drawn digits: by so much another scale must be better to be named
+
+# What other programs make of a level from 0 to 255: scale and shift.
+SCALES: Final = (
+    *((1 / 255, 0.0), (1.0, 0.0), (1 / 255 / 0.3081, -0.1307 / 0.3081), (2 / 255, -1.0)),
+    *((-1 / 255, 1.0), (-1.0, 255.0), (-2 / 255, 1.0)),
+)
 
 
 class Imported(NamedTuple):
@@ -32,6 +41,12 @@ class Imported(NamedTuple):
     """Of its scores from those of ONNX's reference evaluator, at most."""
     origin: str
     """The program that wrote the file."""
+    scale: str
+    """How the graph's input is made of levels, and how that is known."""
+    left_out: str
+    """The operator at the end that was not imported, or nothing."""
+    warning: str
+    """What the drawn digits say against the scale, or nothing."""
 
 
 def import_onnx(
@@ -55,7 +70,7 @@ def import_onnx(
     Raises
     ------
     DataError
-        It is no ONNX file, a node cannot be imported, or the scores are others than ONNX's.
+        It is not an ONNX file, a node cannot be imported, or the scores are others than ONNX's.
     ConfigError
         The class names are not as many as the classes.
     SystemFailure
@@ -73,9 +88,8 @@ def _imported(
     path: Path, scale: float | None, shift: float | None, class_names: tuple[str, ...] | None
 ) -> Imported:
     model = read_onnx(path, "export the network to ONNX, or its weights to a .safetensors file")
-    chain = chain_of(model, path.parent)
     with np.errstate(all="ignore"):
-        made = translated(chain, scale, shift)
+        made = translated(graph_of(model, path.parent), scale, shift)
     if not made.steps:
         raise DataError("has no layers", remedy="export a network to ONNX", key="graph")
     specification, arrays = _network(made)
@@ -83,7 +97,48 @@ def _imported(
     checkpoint = imported_checkpoint(specification, arrays, names, int(made.background))
     difference = _difference(made, checkpoint)
     writer = " ".join(str(part) for part in (model.producer_name, model.producer_version) if part)
-    return Imported(checkpoint, difference, writer[:100] or "an unknown program")
+    given = scale is not None or shift is not None
+    is_in_graph = made.levels == (1.0, 0.0)
+    known = "as given" if given else "found in the graph" if is_in_graph else "assumed"
+    return Imported(
+        checkpoint,
+        difference,
+        writer[:100] or "an unknown program",
+        f"{_line(*made.levels)}, {known}",
+        made.left_out.operator if made.left_out else "",
+        _tried_scales(made, checkpoint),
+    )
+
+
+def _line(scale: float, shift: float) -> str:
+    return f"{scale:.6g} × level {'-' if shift < 0 else '+'} {abs(shift):.6g}"
+
+
+def _tried_scales(made: Translation, checkpoint: Checkpoint) -> str:
+    """Return a warning if the network recognises drawn digits far better at another scale."""
+    digits = tuple("0123456789")
+    if made.image != (1, 28, 28) or checkpoint.class_names != digits or not made.levels[0]:
+        return ""
+    images, labels = draw(DIGITS, seed=0)
+    network, (scale, shift) = plain_network(checkpoint), made.levels
+    # The preprocessing is that of the graph after the levels' scale and shift.
+    inner = checkpoint.preprocessing.scale / scale
+    rest = checkpoint.preprocessing.shift - inner * shift
+
+    def accuracy(candidate: tuple[float, float]) -> float:
+        a, b = candidate
+        levels = replace(checkpoint.preprocessing, scale=inner * a, shift=inner * b + rest)
+        with np.errstate(all="ignore"):
+            scores = network.scores(network.forward(levels.prepare(images)))
+        return float(np.mean(scores.argmax(axis=0) == labels))
+
+    found, best = accuracy(made.levels), max(SCALES, key=accuracy)
+    if accuracy(best) < found + BETTER:
+        return ""
+    return (
+        f"it recognises {found:.0%} of {DIGITS} drawn digits, and {accuracy(best):.0%} if its "
+        f"input is {_line(*best)}: import it again with --scale {best[0]:.6g} --shift {best[1]:.6g}"
+    )
 
 
 def _class_names(model: Any, classes: int) -> tuple[str, ...] | None:  # noqa: ANN401
@@ -132,12 +187,12 @@ def _difference(made: Translation, checkpoint: Checkpoint) -> float:
     DataError
         It is larger than rounding explains, or the file cannot be evaluated.
     """
-    network, chain = plain_network(checkpoint), made.chain
-    N = chain.input_dims[0] or IMAGES
+    network, graph = plain_network(checkpoint), made.graph
+    N = graph.input_dims[0] or IMAGES
     images = np.random.default_rng(0).integers(256, size=(N, *made.image)).astype(np.uint8)
     scale, shift = made.levels
-    is_bytes = chain.input_type == "UINT8"
-    dtype = {"UINT8": np.uint8, "DOUBLE": np.float64}.get(chain.input_type, np.float32)
+    is_bytes = graph.input_type == "UINT8"
+    dtype = np.uint8 if is_bytes else np.float32
     levels = images if is_bytes and made.levels == (1, 0) else images * np.float64(scale) + shift
     given = levels.reshape(N, -1)[:, made.input_places].astype(dtype)
     with np.errstate(all="ignore"):
@@ -157,61 +212,38 @@ def _not_equal(problem: str) -> DataError:
 
 
 def _evaluated(made: Translation, images: Array) -> Array:
-    """Return the scores by ONNX's reference evaluator; only the nodes of the chain are run."""
-    onnx, chain = require("onnx", extra="onnx"), made.chain
-    reference = require("onnx.reference", extra="onnx")
-    last = made.softmax_input or chain.nodes[-1].proto.output[0]
-    nodes = [node.proto for node in chain.nodes]
-    if made.softmax_input:
-        nodes = nodes[: [node.value for node in chain.nodes].index(last)]
-    wanted, waiting = {id(node) for node in nodes}, [name for node in nodes for name in node.input]
-    while waiting:
-        producer = chain.producers.get(waiting.pop())
-        if producer is not None and id(producer) not in wanted:
-            wanted.add(id(producer))
-            waiting += producer.input
-    graph = onnx.helper.make_graph(
-        [node for node in chain.model.graph.node if id(node) in wanted],
-        "chain",
-        [value for value in chain.model.graph.input if value.name == chain.input_name],
-        [onnx.helper.make_empty_tensor_value_info(last)],
-        initializer=list(chain.model.graph.initializer),
-    )
-    opsets = [onnx.helper.make_opsetid(o.domain, o.version) for o in chain.model.opset_import]
-    if any(opset.domain in ("", "ai.onnx") and opset.version < 14 for opset in opsets):
-        _rewrite_normalizations(graph, made)
-    model = onnx.helper.make_model(graph, opset_imports=opsets)
+    """Return the scores by ONNX's reference evaluator, which runs the translated nodes only.
+
+    Numbers of other types than float32 become float32: with 16 bits, rounding would be all that is
+    compared.
+    """
+    onnx, graph = require("onnx", extra="onnx"), made.graph
+    helper, float32 = onnx.helper, onnx.TensorProto.FLOAT
+    stop = made.chain.index(made.left_out) if made.left_out else len(made.chain)
+    nodes, inputs = [], {graph.input_name: images}
+    for node in made.chain[:stop]:
+        proto = node.proto
+        if node.operator == "Cast":
+            proto = helper.make_node("Cast", proto.input, proto.output, to=float32)
+        if node.operator == "BatchNormalization":
+            # Before opset 14, onnx 1.23's evaluator takes this operator for that of training.
+            result, arrays = proto.output[0], made.normalizations[proto.output[0]]
+            names = [f"{result}/product", f"{result}/factor", f"{result}/offset"]
+            inputs |= {k: a.astype(np.float32) for k, a in zip(names[1:], arrays, strict=True)}
+            nodes.append(helper.make_node("Mul", [node.value, names[1]], [names[0]]))
+            proto = helper.make_node("Add", [names[0], names[2]], [result])
+        for name in proto.input:
+            array = graph.constants.get(name)
+            if array is not None and array.dtype.kind == "f":
+                inputs[name] = array.astype(np.float32)
+            elif array is not None:
+                inputs[name] = np.where(array == BATCH, len(images), array).astype(array.dtype)
+        nodes.append(proto)
+    last = made.left_out.value if made.left_out else made.value
+    opsets = {opset.domain: opset.version for opset in graph.model.opset_import}
     try:
-        return np.asarray(
-            reference.ReferenceEvaluator(model).run([last], {chain.input_name: images})[0],
-            np.float64,
-        )
+        return evaluated(nodes, last, inputs, opsets).astype(np.float64)
     except Exception as error:  # the evaluator raises errors of many classes
         raise DataError(
-            "cannot be evaluated by ONNX's reference evaluator",
-            remedy="export the network to ONNX again",
-            key="graph",
+            "cannot be evaluated by ONNX's reference evaluator", remedy=AGAIN, key="graph"
         ) from error
-
-
-def _rewrite_normalizations(graph: Any, made: Translation) -> None:  # noqa: ANN401
-    """Put a product and a sum in the place of each batch normalization.
-
-    Before opset 14, onnx 1.23's evaluator takes this operator for that of training.
-    """
-    onnx = require("onnx", extra="onnx")
-    nodes = []
-    for node in graph.node:
-        if node.op_type != "BatchNormalization":
-            nodes.append(node)
-            continue
-        value = node.input[0]
-        constants = made.normalizations[node.output[0]]
-        for operator, array in zip(("Mul", "Add"), constants, strict=True):
-            name, shaped = f"{node.output[0]}/{operator}", array.astype(np.float32)
-            graph.initializer.append(onnx.numpy_helper.from_array(shaped, name))
-            result = node.output[0] if operator == "Add" else f"{name}/result"
-            nodes.append(onnx.helper.make_node(operator, [value, name], [result]))
-            value = result
-    del graph.node[:]
-    graph.node.extend(nodes)

@@ -1,4 +1,4 @@
-"""Operators on images that have no weights: pooling and padding."""
+"""Operators without weights: pooling, padding, and those that change a value's shape or order."""
 
 from __future__ import annotations
 
@@ -7,10 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from lenet.arrays import Shape
+from lenet.arrays import Edges, Shape
 from lenet.targets.onnx.graph import Node
-from lenet.targets.onnx.integers import integers
-from lenet.targets.onnx.translation import MAX_ACTIVATIONS, Edges, Translation
+from lenet.targets.onnx.translation import BATCH, MAX_ACTIVATIONS, Translation
+
+
+def integers(made: Translation, name: str) -> list[int] | None:
+    """Return constant integers, or None if the value is something else."""
+    array = made.graph.constants.get(name) if name else None
+    if array is None or array.dtype.kind != "i" or array.size > 64:
+        return None
+    return [int(n) for n in array.ravel()]
+
+
+# --- Pooling and padding --------------------------------------------------------------------------
 
 
 def edges_of(
@@ -71,9 +81,8 @@ def global_pooling(made: Translation, node: Node) -> None:
 def reduction(made: Translation, node: Node) -> None:
     """Translate the mean or maximum of each channel, as a pooling over the complete image."""
     axes = node.attributes.get("axes")
-    if len(node.proto.input) > 1:  # since opset 18
-        given = made.chain.constant(node.proto.input[1])
-        axes = None if given is None else given.tolist()
+    if node.input(1):  # since opset 18
+        axes = integers(made, node.input(1))
     if made.places.ndim != 3 or len(made.shape) != 3 or not isinstance(axes, list):
         raise node.refuse("of these axes cannot be imported")
     left = {0, 1, 2} - {axis % 4 - 1 for axis in axes if type(axis) is int}
@@ -92,12 +101,11 @@ def pad(made: Translation, node: Node) -> None:
     """Pad raw images as the preprocessing does, or leave the padding for the next layer."""
     pads, value = node.attributes.get("pads"), node.attributes.get("value", 0.0)
     if pads is None:
-        given = integers(made, node.proto.input[1]) if len(node.proto.input) > 1 else None
-        pads = None if given is None else given.tolist()
-        if len(node.proto.input) > 3 and node.proto.input[3]:
+        pads = integers(made, node.input(1))
+        if node.input(3):
             raise node.refuse("with axes cannot be imported")
-        if len(node.proto.input) > 2 and node.proto.input[2]:
-            fill = made.chain.constant(node.proto.input[2])
+        if node.input(2):
+            fill = made.graph.constants.get(node.input(2))
             value = None if fill is None or fill.size != 1 else float(fill.reshape(()))
     constant = node.attributes.get("mode", b"constant") == b"constant"
     if not isinstance(pads, list) or not isinstance(value, int | float) or not constant:
@@ -129,3 +137,74 @@ def pad(made: Translation, node: Node) -> None:
         made.margins = (top, left, bottom, right), value
     else:
         raise node.refuse("of these axes cannot be imported")
+
+
+# --- Shape and order ------------------------------------------------------------------------------
+
+
+def _reshaped(made: Translation, node: Node, target: list[int]) -> None:
+    """Reshape to dimensions in which 0 is the one before, and -1 what is left."""
+    batch, places = made.graph.input_dims[0], made.places
+    dims = [
+        places.shape[k - 1] if n == 0 and 0 < k <= places.ndim else n for k, n in enumerate(target)
+    ]
+    if not dims or dims[0] not in {0, -1, batch, BATCH} or len(dims) > 6:
+        raise node.refuse(f"to {target[:8]} does not keep the images apart")
+    rest = dims[1:]
+    if rest.count(-1) == 1 and dims[0] != -1:
+        others = -prod(rest)
+        rest = [places.size // others if n == -1 and others > 0 else n for n in rest]
+    if any(n < 1 for n in rest) or prod(rest) != places.size:
+        raise node.refuse(f"to {target[:8]} does not fit {places.size} numbers")
+    made.places = places.reshape(rest)
+
+
+def reshape(made: Translation, node: Node) -> None:
+    """Reshape to a constant, or to what is computed from shapes."""
+    target = node.attributes.get("shape") or integers(made, node.input(1))  # until opset 5
+    if not isinstance(target, list) or not all(type(n) is int for n in target):
+        raise node.refuse("to a shape that is not constant cannot be imported")
+    if node.number("allowzero", 0) and not all(target):
+        raise node.refuse("to no numbers cannot be imported")
+    _reshaped(made, node, target)
+
+
+def flatten(made: Translation, node: Node) -> None:
+    """Make a vector of each image."""
+    if node.number("axis", 1) not in (1, -made.places.ndim):
+        raise node.refuse("of these axes cannot be imported")
+    made.places = made.places.reshape(-1)
+
+
+def transpose(made: Translation, node: Node) -> None:
+    """Permute the axes, apart from the first."""
+    order = node.numbers("perm", range(made.places.ndim, -1, -1))
+    if order[0] != 0 or sorted(order) != list(range(made.places.ndim + 1)):
+        raise node.refuse("of the first axis cannot be imported")
+    made.places = made.places.transpose([axis - 1 for axis in order[1:]])
+
+
+def squeeze(made: Translation, node: Node) -> None:
+    """Leave out dimensions of 1, apart from the first."""
+    axes = {axis % (made.places.ndim + 1) for axis in _axes(made, node)}
+    if 0 in axes or any(made.places.shape[axis - 1] != 1 for axis in axes):
+        raise node.refuse("of these axes cannot be imported")
+    made.places = made.places.squeeze(tuple(axis - 1 for axis in axes))
+
+
+def unsqueeze(made: Translation, node: Node) -> None:
+    """Add a dimension of 1, apart from the first."""
+    axes = _axes(made, node)
+    if len(axes) != 1 or not 0 < axes[0] % (made.places.ndim + 2) < 6:
+        raise node.refuse("of these axes cannot be imported")
+    made.places = np.expand_dims(made.places, axes[0] % (made.places.ndim + 2) - 1)
+
+
+def _axes(made: Translation, node: Node) -> list[int]:
+    """Return the axes, an attribute before opset 13 and an input since; they differ."""
+    axes = node.attributes.get("axes")
+    if node.input(1):
+        axes = integers(made, node.input(1))
+    if not isinstance(axes, list) or not all(type(n) is int for n in axes) or not axes:
+        raise node.refuse("of these axes cannot be imported")
+    return axes
