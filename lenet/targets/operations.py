@@ -188,9 +188,10 @@ def _window(layer: Convolution | TransposedConvolution | Pooling) -> Window:
 
 
 def _convolution(layer: Convolution) -> list[Operation]:
-    kernels = layer.kernels[:, :, ::-1, ::-1] if layer.flip else layer.kernels
     head, bias = _head(layer, (layer.F, layer.Ho, layer.Wo)), layer.bias.value
-    return [Product(*head, kernels, bias, _window(layer), layer.groups, is_one_patch(layer))]
+    return [
+        Product(*head, layer.multiplied, bias, _window(layer), layer.groups, is_one_patch(layer))
+    ]
 
 
 def _linear(layer: Linear) -> list[Operation]:

@@ -34,6 +34,7 @@ BASES = {
     "linear": lambda kind: [kind("odd", 2)],
     "max_pooling": lambda kind: [kind("odd", 2), Linear("class", 2)],
     "average_pooling": lambda kind: [kind("odd", 2), Linear("class", 2)],
+    "global_average_pooling": lambda kind: [kind("odd"), Linear("class", 2)],
     "subsampling": lambda kind: [kind("odd", 2), Linear("class", 2)],
     "transposed_convolution": lambda kind: [kind("odd", 2, 3), Linear("class", 2)],
     "repeat_unpooling": lambda kind: [kind("odd", 2), Linear("class", 2)],
