@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import click
+
+Command = TypeVar("Command", bound=Callable[..., object])
 
 CONFIG = click.option(
     "--config",
@@ -47,3 +51,53 @@ def data_overrides(data: str, data_dir: Path | None) -> tuple[str, ...]:
 def warn(line: str) -> None:
     """Print a warning of one line."""
     click.echo(f"lenet: warning: {line}", err=True)
+
+
+# --- Files that a command writes ----------------------------------------------------------------
+
+
+def output_file(option: str, help_text: str) -> Callable[[Command], Command]:
+    """Return an option for a file to write."""
+    return click.option(option, type=click.Path(path_type=Path), metavar="FILE", help=help_text)
+
+
+def refuse_inputs(
+    outputs: Mapping[str, Path | None], inputs: Mapping[str, Path | None] | Iterable[Path]
+) -> None:
+    """Refuse an output that is one of the inputs, or another output, under whatever name.
+
+    Parameters
+    ----------
+    outputs, inputs
+        Paths by their option or argument; None for those not given. An input that is a directory
+        stands for the files in it.
+
+    Raises
+    ------
+    click.UsageError
+        The message names both.
+    """
+    if not isinstance(inputs, Mapping):
+        inputs = {str(path): path for path in inputs}
+    written: dict[str, Path] = {}
+    for option, path in outputs.items():
+        if path is None:
+            continue
+        for name, other in [*inputs.items(), *written.items()]:
+            if other is not None and _overwrites(path, other):
+                what = "written" if name in written else "read"
+                raise click.UsageError(
+                    f"{option} would overwrite {path}, which is {what} as {name}"
+                )
+        written[option] = path
+
+
+def _overwrites(output: Path, other: Path) -> bool:
+    """Return whether both are one file, or the output is an existing file in a directory."""
+    try:
+        if output.exists() and other.exists() and output.samefile(other):
+            return True
+        one, two = output.resolve(), other.resolve()
+    except (OSError, RuntimeError):  # such as a loop of links
+        return False
+    return one == two or (output.is_file() and two.is_dir() and two in one.parents)

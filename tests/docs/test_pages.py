@@ -30,7 +30,7 @@ from lenet.cli import main
 from lenet.config import reader, schema
 from lenet.data import datasets
 from lenet.data.reader import Stored
-from lenet.gate import measure
+from lenet.gate import measurement
 from lenet.nn.network import Network
 from lenet.sweep import executors
 from lenet.sweep.task import train_task
@@ -50,7 +50,7 @@ NOT_RUN = {
     "scripts/bench": "takes minutes",
     "scripts/corruptions": "takes minutes, needs MNIST",
     "scripts/mutants": "takes minutes",
-    "python tests/helpers/pictures.py": "takes minutes, needs fonts",
+    "lenet regress --config ci --against": "trains with two revisions in turn: tests/gate",
     "lenet data fetch": "downloads",
 }
 
@@ -131,7 +131,7 @@ def reader_at(tmp_path, monkeypatch):
         datasets, "load_strokes", lambda split, **_: (few(split).images, few(split).labels)
     )
     monkeypatch.setattr(executors, "local_processes", one_process)
-    monkeypatch.setattr(measure, "MAX_RUNS", 2)
+    monkeypatch.setattr(measurement, "MAX_RUNS", 2)
     layers = [{"type": "convolution", "filters": 2, "kernel": 5}, {"type": "linear", "units": 10}]
     save_checkpoint("other.npz", untrained(model__layers=layers, model__input=[1, 28, 28]))
     with pytest.raises(SystemExit):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -26,16 +27,23 @@ from lenet.config.limits import Tolerances
 from lenet.config.reader import load_config
 from lenet.config.schema import SETTINGS, Config, differences
 from lenet.data.datasets import Split
-from lenet.errors import ConfigError, DataError
-from lenet.gate import clock, history, measure
-from lenet.gate.baseline import Baseline, find_baseline, machine, read_baseline, write_baseline
-from lenet.gate.compare import Check, check_limits, compare, fast_enough
-from lenet.gate.gate import record, run_gate
-from lenet.gate.measure import Measurement
-from lenet.gate.page import to_html
-from lenet.gate.tolerances import TASK_LIMITS, adjusted
-from lenet.gate.trend import to_markdown, trends
-from lenet.gate.verdict import Verdict
+from lenet.errors import ConfigError, DataError, SystemFailure
+from lenet.gate import history, measurement
+from lenet.gate.against import Turn, comparison
+from lenet.gate.baseline import (
+    TASK_LIMITS,
+    Baseline,
+    adjusted,
+    find_baseline,
+    machine,
+    read_baseline,
+    write_baseline,
+)
+from lenet.gate.change_points import change_points
+from lenet.gate.checks import Check, check_limits, compare, fast_enough, notes
+from lenet.gate.history import trends, trends_markdown
+from lenet.gate.measurement import Measurement
+from lenet.gate.verdict import Verdict, run_gate
 from lenet.train.trainer import Trainer
 
 LIMITS = Tolerances(
@@ -251,16 +259,16 @@ def test_a_slowdown_is_measured(config, split, monkeypatch):
             return step(self, batch)
 
         monkeypatch.setattr(Trainer, "_step", timed)
-        return measure._train(config, split).images_per_gflop
+        return measurement._train(config, split).images_per_gflop
 
-    monkeypatch.setattr(clock, "seconds", ticks)
+    monkeypatch.setattr(measurement, "seconds", ticks)
     assert speed(1.3) == pytest.approx(speed(1.0) / 1.3, rel=1e-5)
 
 
 def test_the_clock_runs_while_a_thread_sleeps():
-    start = clock.seconds()
+    start = measurement.seconds()
     time.sleep(0.05)
-    assert clock.seconds() - start >= 0.05
+    assert measurement.seconds() - start >= 0.05
 
 
 def test_the_clock_leaves_out_what_the_thread_waited_for_a_core(tmp_path, monkeypatch):
@@ -272,25 +280,25 @@ def test_the_clock_leaves_out_what_the_thread_waited_for_a_core(tmp_path, monkey
         def read_bytes(self) -> bytes:
             return b"123456 %d 7\n" % next(waited)
 
-    monkeypatch.setattr(clock, "SCHEDSTAT", Schedstat())
-    monkeypatch.setattr(clock.time, "perf_counter", lambda: next(wall))
-    assert clock.seconds() == pytest.approx(10.7 - 2.5)
-    monkeypatch.setattr(clock, "SCHEDSTAT", tmp_path / "not on this system")
-    monkeypatch.setattr(clock.time, "perf_counter", lambda: 3.25)
-    assert clock.seconds() == 3.25
+    monkeypatch.setattr(measurement, "SCHEDSTAT", Schedstat())
+    monkeypatch.setattr(measurement.time, "perf_counter", lambda: next(wall))
+    assert measurement.seconds() == pytest.approx(10.7 - 2.5)
+    monkeypatch.setattr(measurement, "SCHEDSTAT", tmp_path / "not on this system")
+    monkeypatch.setattr(measurement.time, "perf_counter", lambda: 3.25)
+    assert measurement.seconds() == 3.25
 
 
 def test_the_system_reports_the_time_waited_for_a_core():
-    if not clock.SCHEDSTAT.exists():
+    if not measurement.SCHEDSTAT.exists():
         pytest.skip("this system does not report how long a thread waited for a core")
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cores)})  # also of the programs that are started here
     others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(3)]
     try:
-        before, deadline = clock._waited(), time.monotonic() + 60
-        while clock._waited() < before + 0.1 and time.monotonic() < deadline:
+        before, deadline = measurement._waited(), time.monotonic() + 60
+        while measurement._waited() < before + 0.1 and time.monotonic() < deadline:
             pass
-        assert clock._waited() >= before + 0.1
+        assert measurement._waited() >= before + 0.1
     finally:
         for other in others:
             other.kill()
@@ -300,13 +308,13 @@ def test_the_system_reports_the_time_waited_for_a_core():
 
 def test_a_slow_run_is_repeated_before_it_counts(config, split, monkeypatch):
     runs = []
-    train = measure._train
-    monkeypatch.setattr(measure, "_train", lambda *a: runs.append(train(*a)) or runs[-1])
-    measure.measure(config, split, fast_enough=0.0)
+    train = measurement._train
+    monkeypatch.setattr(measurement, "_train", lambda *a: runs.append(train(*a)) or runs[-1])
+    measurement.measure(config, split, fast_enough=0.0)
     assert len(runs) == 2
-    monkeypatch.setattr(measure, "MAX_SECONDS", math.inf)  # on however slow a machine
-    found = measure.measure(config, split, fast_enough=math.inf)
-    assert len(runs) == 2 + measure.MAX_RUNS
+    monkeypatch.setattr(measurement, "MAX_SECONDS", math.inf)  # on however slow a machine
+    found = measurement.measure(config, split, fast_enough=math.inf)
+    assert len(runs) == 2 + measurement.MAX_RUNS
     assert found.images_per_gflop == max(run.images_per_gflop for run in runs[2:])
 
 
@@ -324,7 +332,7 @@ def test_divergence_fails_in_one_line(config, split, baseline, monkeypatch):
 @pytest.mark.parametrize("change", [{"data.validation": 0}, {"train.epochs": 1}])
 def test_training_that_cannot_be_measured_is_refused(change, config, split):
     with pytest.raises(ConfigError):
-        measure.measure(config.with_values(change), split)
+        measurement.measure(config.with_values(change), split)
 
 
 # --- Limits and trends --------------------------------------------------------------------------
@@ -384,7 +392,8 @@ def runs(**metrics: Sequence[float]) -> list[history.Entry]:
     count = max(map(len, metrics.values()))
     usual = {"accuracy": 0.9, "loss": 0.3, "images_per_gflop": 200.0}
     return [
-        {**usual, "config_sha256": "c", "machine": HERE} | {n: v[k] for n, v in metrics.items()}
+        {**usual, "config_sha256": "c", "machine": HERE, "commit": f"c{k}"}
+        | {n: v[k] for n, v in metrics.items()}
         for k in range(count)
     ]
 
@@ -421,10 +430,10 @@ def test_a_drift_is_seen_though_each_run_is_within_its_tolerances(metrics, expec
     ids=["rounding", "as measured on a shared machine", "as measured on a busy evening"],
 )
 def test_sound_code_has_no_drift(metric, value):
-    """At the end of each of a thousand histories of a year."""
+    """At the end of each of a hundred histories of a year."""
     rng = np.random.default_rng(0)
-    alarms = sum(bool(drifts(runs(**{metric: list(value(rng, 250))}))) for _ in range(1000))
-    assert alarms <= 1
+    alarms = sum(bool(drifts(runs(**{metric: list(value(rng, 250))}))) for _ in range(100))
+    assert alarms == 0
 
 
 @pytest.mark.parametrize("sound", [0, 100])
@@ -451,32 +460,36 @@ def test_only_comparable_runs_make_a_trend():
     assert [len(trend.values) for trend in trends(slower, Tolerances())] == [8, 8, 8]
 
 
+def record(file: Path) -> Verdict:
+    """Append a run to a history as the command does."""
+    entry = history.entry_of(MEASURED, HERE, Config())
+    found = trends([*history.read_history(file)[0], entry], Tolerances())
+    history.append(file, entry)
+    checks = [trend.check() for trend in found]
+    return Verdict(checks, MEASURED, Tolerances(), HERE, 1.0, trends=found)
+
+
 def test_a_history_is_read_as_it_was_written(tmp_path, monkeypatch):
     monkeypatch.setenv("GITHUB_SHA", "abc")
-    file, verdict = tmp_path / "new" / "h.jsonl", Verdict([], MEASURED, Tolerances(), HERE, 1.0)
-    assert history.read_history(file) == []
-    earlier: list[history.Entry] = []
+    file = tmp_path / "new" / "h.jsonl"
+    assert history.read_history(file) == ([], [])
     for _ in range(12):
-        written, found = record(file, earlier, verdict, Config())
-        earlier = history.read_history(file)
-    assert [run["commit"] for run in earlier] == ["abc"] * 12
-    assert [check.passed for check in written.checks] == [True] * 3
-    markdown = to_markdown(found)
+        verdict = record(file)
+    assert [run["commit"] for run in history.read_history(file)[0]] == ["abc"] * 12
+    assert [check.passed for check in verdict.checks] == [True] * 3
+    markdown = trends_markdown(verdict.trends)
     assert "| accuracy         | 0.9   | 0.9  |" in markdown
     assert "▁" * 12 in markdown
-    diverged = Verdict([], None, Tolerances(), HERE, 1.0)
-    assert record(file, earlier, diverged, Config()) == (diverged, [])
 
 
 def test_runs_with_other_directories_workers_and_limits_are_comparable(tmp_path):
-    verdict = Verdict([], MEASURED, Tolerances(), HERE, 1.0)
     changes = [
         {},
         {"output.dir": "a", "train.workers": 3, "regress.min_accuracy": 0.1},
         {"optimizer.lr": 0.1},
     ]
     same, alike, other = (
-        history.entry_of(verdict, Config().with_values(change)) for change in changes
+        history.entry_of(MEASURED, HERE, Config().with_values(change)) for change in changes
     )
     assert same["config_sha256"] == alike["config_sha256"] != other["config_sha256"]
 
@@ -485,16 +498,13 @@ def test_the_page_has_the_checks_and_a_figure_for_each_trend():
     accuracy = [0.9 - 0.0004 * k for k in range(30)]
     found = trends(runs(accuracy=accuracy), Tolerances())
     checks = [*compare(Config(), MEASURED, BASELINE, HERE), *(trend.check() for trend in found)]
-    page = ElementTree.fromstring(
-        to_html(Verdict(checks, MEASURED, Tolerances(), HERE, 1.0), found).replace(
-            "<!doctype html>", ""
-        )
-    )
+    verdict = Verdict(checks, MEASURED, Tolerances(), HERE, 1.0, ["a note"], found)
+    page = ElementTree.fromstring(verdict.to_html().replace("<!doctype html>", ""))
     assert len(page.findall(".//tbody/tr")) == len(checks)
     (failed,) = page.findall(".//tr[@class='differs']/th")
     assert failed.text == "trend of the accuracy"
     captions = [caption.text for caption in page.iter("figcaption")]
-    assert captions[0] == "accuracy: -0.0080 over 30 runs, tolerance -0.0050"
+    assert captions[0] == "accuracy: -0.0096 since run 16 of 30, commit c15, tolerance -0.0050"
     assert [len(svg.findall("polyline")) for svg in page.iter("svg")] == [1, 1, 1]
     lines = [line.attrib["points"].split() for line in page.iter("polyline")]
     heights = [float(point.partition(",")[2]) for point in lines[0]]
@@ -503,18 +513,243 @@ def test_the_page_has_the_checks_and_a_figure_for_each_trend():
     assert len(lines[0]) == 30
 
 
-@pytest.mark.parametrize(
-    "line", ["", "{}", "[]", "{", "\xff", '{"accuracy": "high"}', "[" * 99_999]
-)
-def test_a_damaged_history_is_refused_with_its_line(tmp_path, line):
+BAD_LINES = [
+    *(b"{}", b"[]", b"{", b"\xff", b'{"accuracy": "high"}', b"[" * 99_999, b"\x1b[2J", b"3"),
+    *(b'{"accuracy": NaN}', b'{"accuracy": %d}' % 10**400),
+]
+
+
+@pytest.mark.parametrize("line", BAD_LINES, ids=range(len(BAD_LINES)))
+def test_a_damaged_line_of_a_history_is_reported_and_left_out(tmp_path, line):
     file = tmp_path / "h.jsonl"
-    history.append(file, runs(accuracy=[0.9])[0])
+    entry = runs(accuracy=[0.9])[0]
+    history.append(file, entry)
     with file.open("ab") as stream:
-        stream.write(line.encode("latin-1") + b"\n")
-    with pytest.raises(DataError) as caught:
-        history.read_history(file)
-    assert caught.value.file == str(file)
-    assert caught.value.key in ("line 1", "line 2")
+        stream.write(line + b"\n")
+    history.append(file, entry)
+    found, warnings = history.read_history(file)
+    assert found == [entry, entry]
+    assert warnings == [f"{file}: line 2: is not a run of the gate; it is left out"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"loss": math.nan},
+        {"accuracy": math.inf},
+        {"images_per_gflop": 0.0},
+        {"loss": -1.0},
+        {"loss": True},
+        {"loss": 10**400},
+        {"machine": {"processor": ["x"]}},
+        {"machine": 3},
+        {"config_sha256": [1]},
+    ],
+    ids=str,
+)
+def test_a_run_with_impossible_values_is_left_out(tmp_path, change):
+    file = tmp_path / "h.jsonl"
+    file.write_text(json.dumps({**runs(accuracy=[0.9])[0], **change}) + "\n")
+    found, warnings = history.read_history(file)
+    assert (found, len(warnings)) == ([], 1)
+
+
+def test_a_run_is_appended_after_a_line_without_an_end(tmp_path):
+    file, entry = tmp_path / "h.jsonl", runs(accuracy=[0.9])[0]
+    file.write_text(json.dumps(entry))
+    history.append(file, entry)
+    assert history.read_history(file) == ([entry, entry], [])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the limit of a file's size is POSIX's")
+def test_a_full_disk_loses_no_run(tmp_path):
+    import resource
+
+    file, entry = tmp_path / "h.jsonl", runs(accuracy=[0.9])[0]
+    history.append(file, entry)
+    before = file.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 20, limits[1]))
+    try:
+        with pytest.raises(SystemFailure, match="cannot be written"):
+            history.append(file, entry)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert file.read_bytes() == before
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
+def test_a_pipe_is_no_history_and_no_baseline(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for read in (history.read_history, read_baseline):
+        with pytest.raises(DataError, match="pipe"):
+            read(tmp_path / "pipe")
+
+
+# --- Change points ------------------------------------------------------------------------------
+
+
+def planted(rng: np.random.Generator, at: int, count: int = 100) -> dict[str, list[float]]:
+    """A history with noise as measured, in which the run ``at`` is the first of a worse commit."""
+    accuracy = 0.9 + 0.0015 * rng.standard_normal(count)
+    speed = 200 * (1 + 0.03 * rng.standard_normal(count))
+    accuracy[at:] -= 0.008
+    speed[at:] *= 0.88
+    return {"accuracy": list(accuracy), "images_per_gflop": list(speed)}
+
+
+def test_a_planted_commit_is_named():
+    """In each of some histories of 100 runs, within two runs, for accuracy and speed."""
+    rng = np.random.default_rng(3)
+    for _ in range(8):
+        at = int(rng.integers(10, 90))
+        accuracy, loss, speed = trends(runs(**planted(rng, at)), Tolerances())
+        assert loss.drift() is None
+        for trend in (accuracy, speed):
+            found = trend.drift()
+            assert found is not None
+            assert abs(found - at) <= 2
+            assert f"since run {found + 1} of 100, commit c{found}" in trend.check().measured
+
+
+def test_histories_without_a_change_give_no_alarm():
+    """At most one of a hundred histories of 100 runs, in any of the metrics."""
+    rng, alarms = np.random.default_rng(4), 0
+    for _ in range(100):
+        sound = planted(rng, 100)
+        sound["loss"] = list(0.3 * (1 + 0.01 * rng.standard_normal(100)))
+        alarms += bool(drifts(runs(**sound)))
+    assert alarms <= 1
+
+
+@pytest.mark.parametrize(
+    ("levels", "expected"),
+    [
+        ([(0, 30), (3, 30)], [30]),
+        ([(0, 30), (4, 30), (0, 30)], [30, 60]),  # and back
+        ([(0, 20), (4, 20), (8, 20)], [20, 40]),
+        ([(0, 60)], []),
+        ([(5, 9)], []),  # too short
+    ],
+)
+def test_levels_of_a_series(levels, expected):
+    """Steps in noise of standard deviation 1."""
+    rng = np.random.default_rng(0)
+    series = np.concatenate([level + rng.standard_normal(n) for level, n in levels])
+    found = change_points(list(series))
+    assert len(found) == len(expected)
+    assert all(abs(a - b) <= 2 for a, b in zip(found, expected, strict=True))
+
+
+def test_the_best_split_maximises_the_energy_distance():
+    """By its definition, with loops."""
+    from lenet.gate.change_points import MIN_SIZE, _best_split
+
+    x = list(np.random.default_rng(1).standard_normal(14))
+
+    def mean(a, b, pairs):
+        return sum(abs(p - q) for p in a for q in b) / pairs
+
+    def energy(k):
+        a, b = x[:k], x[k:]
+        n, m = len(a), len(b)
+        within = mean(a, a, n * (n - 1)) + mean(b, b, m * (m - 1))
+        return n * m / (n + m) * (2 * mean(a, b, n * m) - within)
+
+    values = {k: energy(k) for k in range(MIN_SIZE, 14 - MIN_SIZE + 1)}
+    place, largest = _best_split(np.abs(np.subtract.outer(x, x)))
+    assert place == max(values, key=values.get)
+    assert largest == pytest.approx(max(values.values()))
+
+
+def test_a_change_of_the_spread_alone_is_found():
+    rng = np.random.default_rng(2)
+    series = [*rng.normal(0, 0.1, 50), *rng.normal(0, 5, 50)]
+    (found,) = change_points(series)
+    assert abs(found - 50) <= 3
+
+
+def test_an_improvement_is_reported_and_is_no_failure():
+    accuracy = [0.9 + 0.02 * (k >= 15) for k in range(30)]
+    trend, *_ = trends(runs(accuracy=accuracy), Tolerances())
+    assert trend.drift() is None
+    assert trend.note() == (
+        "accuracy is better since run 16 of 30, commit c15: +0.0200; the baseline can be "
+        "tightened: lenet regress --update"
+    )
+    better = replace(MEASURED, accuracy=0.95, loss=0.2, images_per_gflop=260.0)
+    (line,) = notes(better, BASELINE, HERE)
+    assert line.startswith("better than the baseline: accuracy +0.0500, loss -33.3%, speed +30.0%")
+    assert notes(MEASURED, BASELINE, HERE) == []
+
+
+def test_on_another_processor_the_verdict_says_what_can_be_compared():
+    (line,) = notes(MEASURED, BASELINE, {**HERE, "processor": "two"})
+    assert line.startswith("another processor than the baseline's: bits cannot be compared")
+    assert "--against REV" in line
+
+
+# --- Two revisions ------------------------------------------------------------------------------
+
+
+def turns(speeds: Sequence[float], **changes: float) -> list[Turn]:
+    epoch = {"epoch": 1, "val_accuracy": 0.9, "val_loss": 0.3} | changes
+    return [Turn(speed, [epoch]) for speed in speeds]
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "changes", "failed"),
+    [
+        ([100, 101, 99], [100, 99, 101], {}, []),
+        ([100, 60, 99], [98, 58, 97], {}, []),  # a disturbance of both
+        ([100, 60, 99], [90, 54, 89], {}, ["speed vs HEAD~1"]),
+        ([100, 100, 100], [90, 90, 101], {}, []),  # not in every turn
+        ([100], [100], {"val_accuracy": 0.88}, ["accuracy vs HEAD~1"]),
+        ([100], [100], {"val_loss": 0.4}, ["loss vs HEAD~1"]),
+    ],
+)
+def test_two_revisions_are_compared_turn_by_turn(before, now, changes, failed):
+    checks, lines = comparison("HEAD~1", turns(before), turns(now, **changes), Tolerances())
+    assert [check.name for check in checks if check.passed is False] == failed
+    assert checks[0].passed is (None if changes else True)
+    assert lines == []
+    (line,) = comparison("HEAD~1", turns([100] * 3), turns([120] * 3), Tolerances())[1]
+    assert line == "faster than HEAD~1: 1.200 times its speed"
+
+
+needs_git = pytest.mark.skipif(
+    shutil.which("git") is None or not (Path(__file__).parents[2] / ".git").exists(),
+    reason="this is not a Git checkout",
+)
+
+
+@needs_git
+def test_against_a_revision_trains_both_in_turn(tmp_path, capsys):
+    """The last commit may differ from the files here in names, not in the numbers of training."""
+    keys = {**write_bars(tmp_path), **TINY}
+    (tmp_path / "task.yaml").write_text(nested(keys), encoding="utf-8")
+    options = ("--config", tmp_path / "task.yaml", "--limit", "slowdown=0.99", "--rounds", 2)
+    markdown = tmp_path / "out.md"
+    assert run(*options, "--against", "HEAD", "--markdown", markdown) == 0
+    out, err = capsys.readouterr()
+    assert err.splitlines() == [
+        f"lenet regress: round {k} of 2: {code}" for k in (1, 2) for code in ("HEAD", "this code")
+    ]
+    assert re.search(r"speed vs HEAD +1 +\d\.\d{3} \(\d\.\d+-\d\.\d+\) +-50% +ok", out)
+    assert "speed vs HEAD" in markdown.read_text(encoding="utf-8")
+    listed = subprocess.check_output(["git", "worktree", "list"], text=True)
+    assert "lenet-against" not in listed
+
+
+@needs_git
+def test_an_unknown_revision_is_refused(tmp_path, capsys):
+    junit, markdown = tmp_path / "o.xml", tmp_path / "o.md"
+    files = ("--junit", junit, "--markdown", markdown)
+    assert run("--config", "ci", "--against", "no-such-revision", *files) == 2
+    assert "--against: is not a revision that Git knows" in capsys.readouterr().err
+    assert ElementTree.parse(junit).getroot().attrib["errors"] == "1"
+    assert "could not run" in markdown.read_text(encoding="utf-8")
+    assert run("--config", "ci", "--against", "HEAD", "--update") == 2
 
 
 # --- Files --------------------------------------------------------------------------------------
@@ -631,7 +866,8 @@ def test_the_verdict_reads_the_same_in_every_form():
     assert [c["name"] for c in values["checks"] if c["passed"] is False] == verdict.failed
 
     lines = verdict.to_markdown().splitlines()
-    assert lines[0] == f"### lenet regress: 1 of {len(checks)} checks failed"
+    assert lines[0] == "### lenet regress: 1 of 12 checks failed, 2 not compared"
+    assert len(checks) == 14
     assert len({line.replace(r"\|", "").count("|") for line in lines[2:]}) == 1
     (row,) = [line for line in verdict.to_table().splitlines() if "FAIL" in line]
     assert row.split("  ")[0] == "loss vs baseline"
@@ -652,7 +888,7 @@ def nested(values: dict) -> str:
 @pytest.fixture
 def few_runs(monkeypatch):
     """A baseline is the fastest of three runs instead of thirty, which take their time."""
-    monkeypatch.setattr(measure, "MAX_RUNS", 3)
+    monkeypatch.setattr(measurement, "MAX_RUNS", 3)
 
 
 def run(*arguments: object) -> int:

@@ -1,7 +1,8 @@
 """Compare a measurement with a baseline, and with the limits that need no baseline.
 
 Equal bits can be expected only on the same machine with the same versions, and are compared only
-there. Speed is compared everywhere; the tolerance is wider on another processor or BLAS.
+there. On another processor or BLAS, images per 10⁹ operations differ by the machine alone (by a
+third between two vendors), so there the speed has a wide tolerance.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 from lenet.config.limits import Tolerances
 from lenet.config.schema import Config, differences
 from lenet.gate.baseline import Baseline
-from lenet.gate.measure import FIRST_LOSSES, NEGLIGIBLE_LOSS, Measurement, largest_rise
+from lenet.gate.measurement import FIRST_LOSSES, NEGLIGIBLE_LOSS, Measurement, largest_rise
 from lenet.train.run_directory import FREE_TO_CHANGE
 
 BUSY = 0.25  # waiting for a core this fraction of the time, a step finds the cache replaced
@@ -39,7 +40,7 @@ def compare(
     baseline: Baseline,
     here: Mapping[str, str | int],
 ) -> list[Check]:
-    """Return all checks of what ``config`` gave on the machine ``here``."""
+    """Return all checks of a measurement of ``config`` on the machine ``here``."""
     now, before, tolerances = measurement, baseline.measurement, baseline.tolerances
     keys = differences(baseline.config, config)
     changed = ", ".join(key for key in keys if key not in FREE_TO_CHANGE)
@@ -77,6 +78,32 @@ def compare(
             now.images_per_gflop >= before.images_per_gflop * (1 - slowdown),
         ),
     ]
+
+
+def notes(measurement: Measurement, baseline: Baseline, here: Mapping[str, str | int]) -> list[str]:
+    """Return what is better than the baseline by a tolerance, and what could not be compared."""
+    now, before, tolerances = measurement, baseline.measurement, baseline.tolerances
+    other = [key for key in _other(baseline, here) if key in SHAPING_SPEED]
+    better = []
+    if now.accuracy >= before.accuracy + tolerances.accuracy_drop:
+        better.append(f"accuracy {now.accuracy - before.accuracy:+.4f}")
+    if now.loss <= before.loss * (1 - tolerances.loss_rise) and before.loss > NEGLIGIBLE_LOSS:
+        better.append(f"loss {now.loss / before.loss - 1:+.1%}")
+    if now.images_per_gflop >= before.images_per_gflop * (1 + tolerances.slowdown) and not other:
+        better.append(f"speed {now.images_per_gflop / before.images_per_gflop - 1:+.1%}")
+    lines = []
+    if better:
+        lines.append(
+            f"better than the baseline: {', '.join(better)}; the baseline can be tightened: "
+            "lenet regress --update"
+        )
+    if other:
+        lines.append(
+            f"another {', '.join(other)} than the baseline's: bits cannot be compared, and the "
+            f"speed only roughly (-{tolerances.slowdown_elsewhere:.0%}); everything else can; "
+            "lenet regress --against REV compares the speed of two revisions on this machine"
+        )
+    return lines
 
 
 def check_limits(measurement: Measurement, tolerances: Tolerances) -> list[Check]:

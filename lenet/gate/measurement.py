@@ -1,7 +1,7 @@
-"""Measure the code: train a small network twice, always alone and with the same bits.
+"""Measure the code: train a small network twice, in one process and with the same bits.
 
 Speed is counted in images per 10⁹ operations of a matrix product that is timed between the very
-same steps, so that it can be compared between a fast and a slow machine.
+same steps, so that it can be compared between a fast and a slow machine of one kind.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
@@ -20,7 +21,6 @@ from lenet.checkpoint.restore import build_network
 from lenet.config.schema import Config
 from lenet.data.datasets import Split
 from lenet.errors import ConfigError
-from lenet.gate import clock
 from lenet.nn.gradcheck import check_gradients, check_identities
 from lenet.system.terminal import supports_progress_bar
 from lenet.train.build import build_loss, build_trainer, initialize
@@ -70,15 +70,9 @@ class Measurement:
 def measure(config: Config, split: Split, fast_enough: float = 0.0) -> Measurement:
     """Train twice with ``config``, and check gradients and identities.
 
-    Parameters
-    ----------
-    config
-        Must set validation images aside; ``train.workers`` is ignored, the gate trains alone.
-    split
-        The training images.
-    fast_enough
-        Speed in images per 10⁹ operations. While no run has reached it, training is repeated, up
-        to thirty runs in all or 100 seconds: what slows a machine down for a while is not the code.
+    While no run has reached the speed ``fast_enough`` (images per 10⁹ operations), training is
+    repeated, up to thirty runs or 100 seconds: temporary slowdowns are those of the machine.
+    ``train.workers`` is ignored.
 
     Raises
     ------
@@ -150,9 +144,9 @@ def _train(config: Config, split: Split) -> _RecordedRun:
             key="train.epochs",
         )
     run = _RecordedRun(config.train.batch_size)
-    wall, own = time.perf_counter(), clock.seconds()
+    wall, own = time.perf_counter(), seconds()
     trainer.run([run])
-    run.wait_fraction = 1 - (clock.seconds() - own) / (time.perf_counter() - wall)
+    run.wait_fraction = 1 - (seconds() - own) / (time.perf_counter() - wall)
     digest = hashlib.sha256(np.array(run.losses).tobytes())
     digest.update(trainer.parameters.tobytes())
     digest.update(trainer.average.weights.tobytes() if trainer.average else b"")
@@ -175,32 +169,32 @@ class _RecordedRun(Callback):
         rng = np.random.default_rng(0)
         self._a, self._b, self._c = rng.standard_normal((3, PROBE_SIZE, PROBE_SIZE), np.float32)
         self._loss_sum, self._images = 0.0, 0
-        self._started = clock.seconds()
+        self._started = seconds()
 
     def on_step(self, event: StepEvent, snapshot: Snapshot) -> None:  # noqa: ARG002
-        seconds, images = clock.seconds() - self._started, event.images - self._images
+        spent, images = seconds() - self._started, event.images - self._images
         if images == self.batch_size:  # the last batch of an epoch is smaller and takes less time
-            self._step_seconds.append(seconds)
+            self._step_seconds.append(spent)
         total = event.loss * event.images  # the event's loss is the mean of the epoch so far
         self.losses.append((total - self._loss_sum) / images)
         self._loss_sum, self._images = total, event.images
         if event.step % STEPS_PER_PROBE == 0:
             self._probe_seconds.append(self._time_product())
-        self._started = clock.seconds()
+        self._started = seconds()
 
     def on_epoch(self, event: EpochEvent, best: bool, snapshot: Snapshot) -> None:  # noqa: ARG002
         assert event.val_accuracy is not None  # noqa: S101 - there are validation images
         assert event.val_loss is not None  # noqa: S101
         self.accuracy, self.loss = event.val_accuracy, event.val_loss
         self._loss_sum, self._images = 0.0, 0
-        self._started = clock.seconds()
+        self._started = seconds()
 
     def _time_product(self) -> float:
         fastest = math.inf
         for _ in range(4):
-            start = clock.seconds()
+            start = seconds()
             np.matmul(self._a, self._b, out=self._c)
-            fastest = min(fastest, clock.seconds() - start)
+            fastest = min(fastest, seconds() - start)
         return fastest
 
     @property
@@ -217,3 +211,31 @@ class _RecordedRun(Callback):
     def images_per_gflop(self) -> float:
         """The speed."""
         return self.images_per_second / self.sgemm_gflops
+
+
+# --- The clock: it stops while the thread waits for a core --------------------------------------
+
+# The wall clock also counts the time that other programs use: beside a busy loop on the same core
+# every step takes twice as long. Processor time leaves out sleeping and waiting for a disk.
+SCHEDSTAT = Path("/proc/thread-self/schedstat")
+"""Linux: nanoseconds on a core, nanoseconds waiting for one, number of time slices."""
+
+
+def seconds() -> float:
+    """Return the wall clock's time less the time that this thread has waited for a core.
+
+    Where the system does not report the waiting (anywhere but on Linux), this is the wall clock.
+    """
+    waited = _waited()
+    while True:
+        now, before = time.perf_counter(), waited
+        waited = _waited()
+        if waited == before:  # otherwise the thread had to wait between the two readings
+            return now - waited
+
+
+def _waited() -> float:
+    try:
+        return int(SCHEDSTAT.read_bytes().split()[1]) * 1e-9
+    except OSError:
+        return 0.0
