@@ -144,10 +144,10 @@ def _with_baseline(
 ) -> tuple[Verdict, Callable[[Verdict], None]]:
     """Return the verdict, and what writes the new baseline."""
     from lenet.config.limits import Tolerances
+    from lenet.evaluation.images import for_split, load_split
     from lenet.gate import baseline as baselines
     from lenet.gate.history import append, entry_of, read_history, trends
     from lenet.gate.verdict import run_gate
-    from lenet.evaluation.images import for_split, load_split
 
     given, baseline = config.regress.given(), None
     if path.exists() or not update:
