@@ -9,12 +9,14 @@ import operator
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field
-from typing import Any, Final
+from math import inf
+from typing import Any, Final, TypeVar
 
 from lenet.errors import ConfigError
 from lenet.system.text import clipped, listed, nearest
 
 _REJECTED: Final = object()
+_Section = TypeVar("_Section")
 
 
 @dataclass(frozen=True)
@@ -36,25 +38,25 @@ def integer(low: int, high: int) -> Rule:
     return Rule(f"an integer from {low} to {high}", read)
 
 
-_COMPARE: Final[dict[str, Callable[[float, float], bool]]] = {
-    "above": operator.gt,
-    "at_least": operator.ge,
-    "below": operator.lt,
-    "at_most": operator.le,
+_COMPARE: Final[dict[str, tuple[str, Callable[[float, float], bool]]]] = {
+    "above": (">", operator.gt),
+    "at_least": (">=", operator.ge),
+    "below": ("<", operator.lt),
+    "at_most": ("<=", operator.le),
 }
 
 
 def number(**bounds: float) -> Rule:
-    """Accept numbers within bounds such as ``above=0, at_most=1``; nan is never within bounds."""
+    """Accept numbers within bounds such as ``above=0, at_most=1``; nan and inf never fit."""
 
     def read(value: object) -> object:
         if not isinstance(value, int | float) or isinstance(value, bool):
             return _REJECTED
-        within = all(_COMPARE[name](value, bound) for name, bound in bounds.items())
-        return float(value) if within else _REJECTED
+        within = all(_COMPARE[name][1](value, bound) for name, bound in bounds.items())
+        return float(value) if within and abs(value) < inf else _REJECTED
 
-    limits = " and ".join(f"{name.replace('_', ' ')} {bound:g}" for name, bound in bounds.items())
-    return Rule(f"a number {limits.replace('at least', 'of at least')}", read)
+    limits = " and ".join(f"{_COMPARE[name][0]} {bound:g}" for name, bound in bounds.items())
+    return Rule(f"a number {limits}", read)
 
 
 def choice(*names: str) -> Rule:
@@ -141,7 +143,7 @@ BOOLEAN: Final = Rule(
     "true or false", lambda value: value if isinstance(value, bool) else _REJECTED
 )
 CLASS_WEIGHTS: Final = Rule(
-    "a list of numbers of at least 0, one per class, or such numbers by class name", _read_weights
+    "a list of numbers >= 0, one per class, or such numbers by class name", _read_weights
 )
 LAYER_LIST: Final = Rule("a list of layers", _read_layers)
 NULL: Final = Rule("null", lambda value: None if value is None else _REJECTED)
@@ -152,6 +154,32 @@ SECONDS: Final = Rule('a time in seconds such as "30s"', _read_seconds)
 def setting(default: object, rule: Rule, doc: str) -> Any:  # noqa: ANN401 - as dataclasses.field
     """Declare a key: its default, what it accepts, and its meaning."""
     return field(default=default, metadata={"rule": rule, "doc": doc})
+
+
+def declared(*options: Field[Any], null: bool = False, doc: str | None = None) -> Any:  # noqa: ANN401
+    """Declare a key from options of its name (:func:`lenet.system.registry.option`).
+
+    ``null`` makes null the default, for the default of the option; ``doc`` replaces the comment.
+    """
+    first = options[0]
+    bounds = first.metadata["bounds"]
+    rule = number(**bounds)
+    if isinstance(first.default, int):
+        rule = integer(bounds["at_least"], bounds["at_most"])
+    about = doc or first.metadata["doc"]
+    return setting(None, either(NULL, rule), about) if null else setting(first.default, rule, about)
+
+
+def with_keys(keys: Mapping[str, Any]) -> Callable[[type[_Section]], type[_Section]]:
+    """Return a decorator that adds keys to a section, before it is made a dataclass."""
+
+    def add(section: type[_Section]) -> type[_Section]:
+        for name, key in keys.items():
+            section.__annotations__[name] = "float | None"
+            setattr(section, name, key)
+        return section
+
+    return add
 
 
 def accepted(key: Field[Any], dotted: str, value: object) -> object:

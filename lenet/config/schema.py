@@ -223,13 +223,16 @@ def differences(a: Config, b: Config) -> list[str]:
 
 
 def _effective(config: Config, dotted: str) -> object:
-    """Return the value of a key; null is that of the network or of the named data set."""
+    """Return the value of a key; null is that of the network, named data set or optimizer."""
     if dotted == "model.initializer":
         return config.model.specification().initializer
     if dotted in ("model.classes", "model.input"):
         config = config.for_named_data()
     if dotted == "data.validation" and (count := CATALOGUE[config.data.name].count):
         return validation_count(config.data.validation, min(count, config.data.limit or count))
+    section, _, name = dotted.rpartition(".")
+    if section == "optimizer" and name not in ("name", "lr", "lr_batch", "weight_decay"):
+        return config.optimizer.hyperparameters().get(name)
     return attrgetter(dotted)(config)
 
 

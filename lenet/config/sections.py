@@ -7,7 +7,6 @@ imported from where those are defined.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, fields, replace
 from typing import Any, Final
@@ -23,6 +22,7 @@ from lenet.config.rules import (
     Rule,
     accepted,
     choice,
+    declared,
     either,
     integer,
     names,
@@ -30,6 +30,7 @@ from lenet.config.rules import (
     pair,
     sequence,
     setting,
+    with_keys,
 )
 from lenet.data.augmentation import MAX_CROP
 from lenet.data.catalogue import CATALOGUE
@@ -42,7 +43,7 @@ from lenet.models.specification import Entry, Specification, expanded
 from lenet.nn.activations import FUNCTIONS
 from lenet.nn.initializers import INITIALIZERS
 from lenet.nn.scores import SCORES
-from lenet.optim.optimizers import OPTIMIZERS, SGD, Adam
+from lenet.optim import OPTIMIZERS, hyperparameters
 from lenet.optim.schedules import SCHEDULES, ScheduleOptions
 from lenet.system.text import listed
 
@@ -439,7 +440,25 @@ class Train(Checked):
     )
 
 
+def _hyperparameters() -> dict[str, Any]:
+    """Return a key for every hyperparameter of an optimizer; null is that optimizer's default."""
+    options: dict[str, dict[str, Field[Any]]] = {}
+    for name, rule in OPTIMIZERS.items():
+        for option, declaration in hyperparameters(rule).items():
+            options.setdefault(option, {})[name] = declaration
+    return {
+        option: declared(
+            *rules.values(),
+            null=True,
+            doc=f"{next(iter(rules.values())).metadata['doc']}; null is the optimizer's default: "
+            + ", ".join(f"{name} {key.default:g}" for name, key in rules.items()),
+        )
+        for option, rules in options.items()
+    }
+
+
 @dataclass(frozen=True, kw_only=True)
+@with_keys(_hyperparameters())
 class Optimizer(Checked):
     """The optimizer."""
 
@@ -453,67 +472,35 @@ class Optimizer(Checked):
         "Batch size that lr is meant for; for other batch sizes lr is scaled in proportion; null "
         "disables scaling",
     )
-    momentum: float = setting(
-        SGD.momentum, number(at_least=0, below=1), "Momentum of sgd and nesterov"
-    )
     weight_decay: float = setting(
         5e-4,
         number(at_least=0, below=1000),
         "L2 penalty on the weights, not on the biases; decoupled from the gradient in adamw",
     )
-    beta1: float = setting(
-        Adam.beta1,
-        number(at_least=0, below=1),
-        "adam and adamw: decay of the mean of the gradient",
-    )
-    beta2: float = setting(
-        Adam.beta2,
-        number(at_least=0, below=1),
-        "adam and adamw: decay of the mean of the squared gradient",
-    )
-    epsilon: float = setting(
-        Adam.epsilon,
-        number(above=0, at_most=1),
-        "adam and adamw: added to the root of the mean square",
-    )
+
+    def hyperparameters(self) -> dict[str, float]:
+        """Return the hyperparameters of the optimizer: those given, else its defaults."""
+        given: dict[str, Any] = {}
+        for name, key in hyperparameters(OPTIMIZERS[self.name]).items():
+            value = getattr(self, name)
+            given[name] = key.default if value is None else value
+        return given
+
+
+_SCHEDULE: Final = {option.name: option for option in fields(ScheduleOptions)}
 
 
 @dataclass(frozen=True, kw_only=True)
+@with_keys({name: declared(option) for name, option in _SCHEDULE.items() if name != "warmup"})
 class Schedule(Checked):
     """The learning-rate schedule: lr times a factor for each step."""
 
-    name: str = setting(
-        "cosine",
-        choice(*SCHEDULES),
-        "Schedule",
-    )
-    warmup: float = setting(
-        ScheduleOptions.warmup,
-        number(at_least=0, at_most=100_000),
-        "Length of the linear warm-up in epochs, e.g. 0.5",
-    )
-    step_epochs: float = setting(
-        ScheduleOptions.step_epochs,
-        number(above=0, at_most=100_000),
-        "step: epochs between two drops",
-    )
-    gamma: float = setting(
-        ScheduleOptions.gamma,
-        number(above=0, at_most=1),
-        "step: factor of each drop; exponential: factor per epoch, e.g. 0.9; "
-        "inv: lr (1 + gamma t)^-power after t steps, e.g. 0.0001",
-    )
-    power: float = setting(ScheduleOptions.power, number(above=0, at_most=10), "inv: exponent")
-    final: float = setting(
-        ScheduleOptions.final,
-        number(at_least=0, at_most=1),
-        "cosine and one-cycle: fraction of lr at the end",
-    )
-    peak: float = setting(
-        ScheduleOptions.peak,
-        number(above=0, below=1),
-        "one-cycle: fraction of the run in which the rate increases from lr/25 to lr",
-    )
+    name: str = setting("cosine", choice(*SCHEDULES), "Schedule")
+    warmup: float = declared(_SCHEDULE["warmup"])
+
+    def options(self) -> dict[str, float]:
+        """Return the options of the schedule."""
+        return {name: getattr(self, name) for name in _SCHEDULE}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -525,28 +512,20 @@ class Output(Checked):
     )
 
 
-def _limit(name: str) -> Any:  # noqa: ANN401 - as dataclasses.field
-    """Declare a key of :class:`Regress`, with the meaning and the default of the limit."""
-    about = f"{LIMITS[name].metadata['doc']}; at first {LIMITS[name].default:g}"
-    return setting(None, either(NULL, number(at_least=0, below=math.inf)), about)
+_LIMITS: Final = {
+    name: setting(
+        None,
+        either(NULL, number(at_least=0)),
+        f"{limit.metadata['doc']}; initial value {limit.default:g}",
+    )
+    for name, limit in LIMITS.items()
+}
 
 
 @dataclass(frozen=True, kw_only=True)
+@with_keys(_LIMITS)
 class Regress(Checked):
     """Limits of lenet regress; null means the limit in the baseline file."""
-
-    min_accuracy: float | None = _limit("min_accuracy")
-    max_loss: float | None = _limit("max_loss")
-    accuracy_drop: float | None = _limit("accuracy_drop")
-    loss_rise: float | None = _limit("loss_rise")
-    first_losses: float | None = _limit("first_losses")
-    curve: float | None = _limit("curve")
-    curve_rise: float | None = _limit("curve_rise")
-    gradient_error: float | None = _limit("gradient_error")
-    identity_error: float | None = _limit("identity_error")
-    slowdown: float | None = _limit("slowdown")
-    slowdown_busy: float | None = _limit("slowdown_busy")
-    slowdown_elsewhere: float | None = _limit("slowdown_elsewhere")
 
     def given(self) -> dict[str, float]:
         """Return the limits that are not null."""

@@ -42,7 +42,7 @@ class Dropout(Layer):
         if not isinstance(rate, int | float) or not 0 <= rate < 1:
             raise self.wrong_option(
                 "rate",
-                f"must be a number of at least 0 and below 1, is {rate!r}",
+                f"must be a number >= 0 and < 1, is {rate!r}",
                 "give such a number",
             )
         self.rate = float(rate)

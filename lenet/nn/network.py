@@ -160,6 +160,19 @@ class Network:
             return None
         return self._by_parameter([p.lr_mult for p in self.parameter_list]).astype(self.dtype)
 
+    @property
+    def matrices(self) -> list[tuple[int, int, int]]:
+        """The weights (filters × inputs) of all trained layers but the last, as matrices.
+
+        For each, where it starts in the flat vector, its rows and its columns.
+        """
+        found, start = [], 0
+        for p in self.parameter_list:
+            if len(p.shape) in (2, 4):
+                found.append((start, p.shape[0], p.size // p.shape[0]))
+            start += p.size
+        return found[:-1]
+
     def _by_parameter(self, values: Sequence[float]) -> NDArray[Any]:
         return np.repeat(values, np.array([p.size for p in self.parameter_list], np.intp))
 

@@ -57,10 +57,10 @@ class BatchNormalization(TrainedLayer):
     ) -> None:
         super().__init__(name, None, lr_mult, decay_mult)
         if not isinstance(momentum, int | float) or not 0 < momentum <= 1:
-            problem = f"must be a number above 0 and at most 1, is {momentum!r}"
+            problem = f"must be a number > 0 and <= 1, is {momentum!r}"
             raise self.wrong_option("momentum", problem, "0.1 is usual")
         if not isinstance(epsilon, int | float) or not 0 < epsilon < 1:
-            problem = f"must be a number above 0 and below 1, is {epsilon!r}"
+            problem = f"must be a number > 0 and < 1, is {epsilon!r}"
             raise self.wrong_option("epsilon", problem, "1e-5 is usual")
         self.momentum, self.epsilon = float(momentum), float(epsilon)
 

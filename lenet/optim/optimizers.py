@@ -15,17 +15,21 @@ everywhere, so workers that update disjoint parts can share one state (``zeros``
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Final, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import Field, dataclass, field, fields
+from typing import Any, ClassVar, Final, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from lenet.errors import CheckpointError, ConfigError
+from lenet.system.registry import lookup, option
 
 Vector: TypeAlias = NDArray[np.floating[Any]]
 Zeros: TypeAlias = Callable[[int, DTypeLike], Vector]
+
+Matrix: TypeAlias = tuple[int, int, int]
+"""A matrix of weights in the flat vector: where it starts, its rows and its columns."""
 
 EVERYTHING = slice(None)
 
@@ -84,6 +88,8 @@ class Optimizer(Stateful, ABC):
         are factors of λ.
     lr_multipliers
         Factors of the learning rate, shape (size,); None where all are 1.
+    matrices
+        The matrices among the parameters, for rules that treat them as such.
     zeros
         Allocates the vectors of the rule: ``zeros(size, dtype)``.
     """
@@ -91,11 +97,18 @@ class Optimizer(Stateful, ABC):
     vector_names: ClassVar[tuple[str, ...]]
     """Names of the vectors that the rule stores from step to step."""
 
+    needs_whole_matrices: ClassVar[bool] = False
+    """Whether a ``part`` may not cut a matrix."""
+
+    default_lr: ClassVar[float] = 0.05
+    """The learning rate where none is given."""
+
     size: int = field(kw_only=False)
     dtype: DTypeLike = field(default=np.float32, kw_only=False)
     weight_decay: float = 0.0
     decays: NDArray[Any] | bool = True
     lr_multipliers: Vector | None = None
+    matrices: Sequence[Matrix] = ()
     zeros: Zeros = np.zeros
 
     def __post_init__(self) -> None:
@@ -140,6 +153,26 @@ class Optimizer(Stateful, ABC):
         return s
 
 
+OPTIMIZERS: Final[dict[str, type[Optimizer]]] = {}
+"""The rules by name; :func:`register` adds them."""
+
+Rule = TypeVar("Rule", bound=type[Optimizer])
+
+
+def register(name: str) -> Callable[[Rule], Rule]:
+    """Add the decorated rule to :data:`OPTIMIZERS`.
+
+    Its fields declared by :func:`~lenet.system.registry.option` become keys of the configuration.
+    """
+
+    def add(rule: Rule) -> Rule:
+        OPTIMIZERS[name] = rule
+        return rule
+
+    return add
+
+
+@register("sgd")
 @dataclass(eq=False, kw_only=True)
 class SGD(Optimizer):
     """Stochastic gradient descent with momentum μ (plain descent for μ = 0).
@@ -165,7 +198,7 @@ class SGD(Optimizer):
 
     vector_names = ("velocity",)
 
-    momentum: float = 0.9
+    momentum: float = option(0.9, "Momentum", at_least=0, below=1)
 
     def step(
         self,
@@ -183,6 +216,7 @@ class SGD(Optimizer):
         self.move(w, s, part)
 
 
+@register("nesterov")
 @dataclass(eq=False, kw_only=True)
 class Nesterov(Optimizer):
     """Nesterov's accelerated gradient: the gradient taken one momentum step ahead.
@@ -213,7 +247,7 @@ class Nesterov(Optimizer):
 
     vector_names = ("lookahead",)
 
-    momentum: float = 0.9
+    momentum: float = option(0.9, "Momentum", at_least=0, below=1)
 
     def step(
         self,
@@ -224,15 +258,22 @@ class Nesterov(Optimizer):
         part: slice = EVERYTHING,
     ) -> None:
         """Update in place; see :meth:`Optimizer.step`."""
-        w, m, s = parameters[part], self.vectors["lookahead"][part], self.scratch[part]
-        g = self.decayed(w, gradients[part], part)
-        m += g
-        m *= self.momentum
-        np.add(g, m, out=s)
+        w = parameters[part]
+        s = self.direction(w, gradients[part], part)
         s *= lr
         self.move(w, s, part)
 
+    def direction(self, w: Vector, g: Vector, part: slice) -> Vector:
+        """Update m; return g + λw + m, in scratch memory."""
+        m, s = self.vectors["lookahead"][part], self.scratch[part]
+        g = self.decayed(w, g, part)
+        m += g
+        m *= self.momentum
+        np.add(g, m, out=s)
+        return s
 
+
+@register("adam")
 @dataclass(eq=False, kw_only=True)
 class Adam(Optimizer):
     """Adam: the mean gradient over the root of its mean square.
@@ -267,9 +308,11 @@ class Adam(Optimizer):
 
     vector_names = ("first_moment", "second_moment")
 
-    beta1: float = 0.9
-    beta2: float = 0.999
-    epsilon: float = 1e-8
+    default_lr = 0.001
+
+    beta1: float = option(0.9, "Decay of the mean of the gradient", at_least=0, below=1)
+    beta2: float = option(0.999, "Decay of the mean of the squared gradient", at_least=0, below=1)
+    epsilon: float = option(1e-8, "Added to the root of the mean square", above=0, at_most=1)
     decoupled: ClassVar[bool] = False
 
     def step(
@@ -306,44 +349,31 @@ class Adam(Optimizer):
         self.move(w, s, part)
 
 
+@register("adamw")
 class AdamW(Adam):
     """Adam with decoupled weight decay; see :class:`Adam`."""
 
     decoupled = True
 
 
-OPTIMIZERS: Final[dict[str, type[Optimizer]]] = {
-    "sgd": SGD,
-    "nesterov": Nesterov,
-    "adam": Adam,
-    "adamw": AdamW,
-}
-
-
 def make_optimizer(
     name: str,
     size: int,
     dtype: DTypeLike = np.float32,
-    *,
-    weight_decay: float = 0.0,
-    decays: NDArray[Any] | bool = True,
-    lr_multipliers: Vector | None = None,
-    zeros: Zeros = np.zeros,
-    **hyperparameters: float,
+    **options: Any,  # noqa: ANN401 - those of the rule
 ) -> Optimizer:
     """Build an optimizer by its name in :data:`OPTIMIZERS`.
 
     Parameters
     ----------
     name
-        ``sgd``, ``nesterov``, ``adam`` or ``adamw``.
+        ``sgd``, ``nesterov``, ``adam``, ``adamw`` or ``muon``.
     size, dtype
         Of the flat parameter vector.
-    weight_decay, decays, lr_multipliers, zeros
-        See :class:`Optimizer`.
-    hyperparameters
-        Such as ``momentum`` or ``beta1``. Each optimizer uses those that it has; the others have
-        the defaults of its class.
+    options
+        ``weight_decay``, ``decays``, ``lr_multipliers``, ``matrices`` and ``zeros``: see
+        :class:`Optimizer`. Hyperparameters such as ``momentum`` or ``beta1``: each optimizer uses
+        those that it has; the others have the defaults of its class.
 
     Raises
     ------
@@ -356,39 +386,26 @@ def make_optimizer(
     >>> list(optimizer.state())
     ['first_moment', 'second_moment']
     """
-    if name not in OPTIMIZERS:
-        raise ConfigError(
-            f"there is no optimizer {name!r}",
-            remedy=f"choose {', '.join(OPTIMIZERS)}",
-            key="optimizer.name",
-        )
-    known = {key: hyperparameter_names(rule) for key, rule in OPTIMIZERS.items()}
-    for given in hyperparameters:
-        if not any(given in names for names in known.values()):
+    rule = lookup(OPTIMIZERS, name, key="optimizer.name")
+    shared = {field.name for field in fields(Optimizer)}
+    for given in options.keys() - shared:
+        if not any(given in hyperparameters(other) for other in OPTIMIZERS.values()):
+            own = ", ".join(hyperparameters(rule)) or "none"
             raise ConfigError(
                 f"there is no hyperparameter {given!r}",
-                remedy=f"{name} has {', '.join(known[name]) or 'none'}",
+                remedy=f"{name} has {own}",
                 key=f"optimizer.{given}",
             )
-    own = {key: value for key, value in hyperparameters.items() if key in known[name]}
-    return OPTIMIZERS[name](
-        size,
-        dtype,
-        weight_decay=weight_decay,
-        decays=decays,
-        lr_multipliers=lr_multipliers,
-        zeros=zeros,
-        **own,
-    )
+    known = shared | hyperparameters(rule).keys()
+    return rule(size, dtype, **{key: value for key, value in options.items() if key in known})
 
 
-def hyperparameter_names(optimizer: type[Optimizer]) -> tuple[str, ...]:
-    """Return the names of an optimizer's own hyperparameters, without those that all share.
+def hyperparameters(rule: type[Optimizer]) -> dict[str, Field[Any]]:
+    """Return an optimizer's own hyperparameters by name, without those that all share.
 
     Examples
     --------
-    >>> hyperparameter_names(SGD)
-    ('momentum',)
+    >>> list(hyperparameters(SGD))
+    ['momentum']
     """
-    shared = {field.name for field in fields(Optimizer)}
-    return tuple(field.name for field in fields(optimizer) if field.name not in shared)
+    return {field.name: field for field in fields(rule) if "bounds" in field.metadata}

@@ -13,6 +13,7 @@ from math import cos, pi
 from typing import Final, TypeAlias
 
 from lenet.errors import ConfigError
+from lenet.system.registry import lookup, option
 
 Schedule: TypeAlias = Callable[[int], float]
 """``(t) -> learning rate``, t = 0, 1, 2 …"""
@@ -176,19 +177,27 @@ def scaled(lr: float, batch_size: int, lr_batch: int | None) -> float:
 class ScheduleOptions:
     """The options of all schedules; each uses those that it has. Times are in epochs."""
 
-    warmup: float = 0.0
-    """Epochs of linear warm-up; 0 for none. The schedule starts after it."""
-    step_epochs: float = 3.0
-    """Epochs between two drops of ``step``."""
-    gamma: float = 0.1
-    """The factor of each drop of ``step``, of each epoch of ``exponential``; γ of ``inv``, per
-    step as in Caffe."""
-    power: float = 0.75
-    """The exponent of ``inv``."""
-    final: float = 0.0
-    """The last rate of ``cosine`` and ``one-cycle``, as a fraction of lr."""
-    peak: float = 0.3
-    """Where the highest rate of ``one-cycle`` is, as a fraction of its steps, in (0, 1)."""
+    warmup: float = option(
+        0.0, "Length of the linear warm-up in epochs, e.g. 0.5", at_least=0, at_most=100_000
+    )
+    step_epochs: float = option(3.0, "step: epochs between two drops", above=0, at_most=100_000)
+    gamma: float = option(
+        0.1,
+        "step: factor of each drop; exponential: factor per epoch, e.g. 0.9; "
+        "inv: lr (1 + gamma t)^-power after t steps, e.g. 0.0001",
+        above=0,
+        at_most=1,
+    )
+    power: float = option(0.75, "inv: exponent", above=0, at_most=10)
+    final: float = option(
+        0.0, "cosine and one-cycle: fraction of lr at the end", at_least=0, at_most=1
+    )
+    peak: float = option(
+        0.3,
+        "one-cycle: fraction of the run in which the rate increases from lr/25 to lr",
+        above=0,
+        below=1,
+    )
 
 
 SCHEDULES: Final[dict[str, Callable[[float, int, int, ScheduleOptions], Schedule]]] = {
@@ -232,12 +241,7 @@ def make_schedule(
     >>> [rate(t) for t in (0, 1, 3, 202, 203)]
     [0.25, 0.5, 1.0, 1.0, 0.5]
     """
-    if name not in SCHEDULES:
-        raise ConfigError(
-            f"there is no schedule {name!r}",
-            remedy=f"choose {', '.join(SCHEDULES)}",
-            key="schedule.name",
-        )
+    schedule = lookup(SCHEDULES, name, key="schedule.name")
     known = [field.name for field in fields(ScheduleOptions)]
     for given in options:
         if given not in known:
@@ -247,4 +251,4 @@ def make_schedule(
     chosen = ScheduleOptions(**options)
     warmup_steps = round(chosen.warmup * steps_per_epoch)
     steps_left = max(1, steps - warmup_steps)
-    return with_warmup(SCHEDULES[name](lr, steps_left, steps_per_epoch, chosen), warmup_steps)
+    return with_warmup(schedule(lr, steps_left, steps_per_epoch, chosen), warmup_steps)

@@ -8,7 +8,8 @@ bits are always the same.
 from __future__ import annotations
 
 import signal
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -16,6 +17,10 @@ from numpy.typing import DTypeLike
 from lenet.arrays import Array
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)  # those that request a program to stop
+
+
+Uncut: TypeAlias = Sequence[tuple[int, int]]
+"""Ranges (start, end) of a vector that one worker updates as a whole."""
 
 
 class Communicator(Protocol):
@@ -32,10 +37,10 @@ class Communicator(Protocol):
         All workers request the same vectors in the same order.
         """
 
-    def gradient_buffer(self, size: int, dtype: DTypeLike) -> Array:
-        """Return a vector of zeros of this worker's own, which :meth:`sum_gradients` sums.
+    def gradient_buffer(self, size: int, dtype: DTypeLike, uncut: Uncut = ()) -> Array:
+        """Return a vector of zeros for this worker alone, which :meth:`sum_gradients` sums.
 
-        Called once.
+        Called once. No part of the sum begins or ends within one of the ranges ``uncut``.
         """
 
     def sum_gradients(self, figures: Array) -> tuple[slice, Array]:
@@ -62,7 +67,12 @@ class SingleProcess:
     def zeros(self, size: int, dtype: DTypeLike) -> Array:
         return np.zeros(size, dtype)
 
-    def gradient_buffer(self, size: int, dtype: DTypeLike) -> Array:
+    def gradient_buffer(
+        self,
+        size: int,
+        dtype: DTypeLike,
+        uncut: Uncut = (),  # noqa: ARG002 (there is one part)
+    ) -> Array:
         return np.zeros(size, dtype)
 
     def sum_gradients(self, figures: Array) -> tuple[slice, Array]:

@@ -30,6 +30,7 @@ from numpy.typing import DTypeLike
 
 from lenet.arrays import Array
 from lenet.errors import ConfigError, DataError, GateFailed, LenetError, SystemFailure
+from lenet.parallel.communicator import Uncut
 from lenet.parallel.launch import abort_job, mpi_rank_and_size
 from lenet.parallel.process_group import Program
 from lenet.parallel.shared_memory import ArrayHandle, SharedArray
@@ -47,7 +48,12 @@ class MPICommunicator:
     def zeros(self, size: int, dtype: DTypeLike) -> Array:
         return np.zeros(size, dtype)
 
-    def gradient_buffer(self, size: int, dtype: DTypeLike) -> Array:
+    def gradient_buffer(
+        self,
+        size: int,
+        dtype: DTypeLike,
+        uncut: Uncut = (),  # noqa: ARG002 (every rank updates everything)
+    ) -> Array:
         self._gradients: Array = np.zeros(size, dtype)
         return self._gradients
 

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from lenet.arrays import Array
+from lenet.parallel.communicator import Uncut
 from lenet.parallel.errors import WorkerDied, WorkersUnavailable
 
 SPIN_SECONDS = 0.001  # how long to poll without sleeping: longer than a step's imbalance
@@ -83,9 +84,9 @@ class SharedMemoryCommunicator:
     def zeros(self, size: int, dtype: DTypeLike) -> Array:
         return self._shared((size,), dtype)
 
-    def gradient_buffer(self, size: int, dtype: DTypeLike) -> Array:
+    def gradient_buffer(self, size: int, dtype: DTypeLike, uncut: Uncut = ()) -> Array:
         self._all = self._shared((self.size, size), dtype)
-        lo, hi = (size * r // self.size for r in (self.rank, self.rank + 1))
+        lo, hi = (_cut(size * r // self.size, uncut) for r in (self.rank, self.rank + 1))
         self._part = slice(lo, hi)
         self._sum = np.empty(hi - lo, dtype)
         own: Array = self._all[self.rank]
@@ -168,6 +169,14 @@ class SharedMemoryCommunicator:
                         raise
                 nap = min(MAX_NAP, 2 * nap or 50e-6)
                 time.sleep(nap)
+
+
+def _cut(place: int, uncut: Uncut) -> int:
+    """Return ``place``, or the nearer end of the range that it would cut."""
+    for start, end in uncut:
+        if start < place < end:
+            return start if place - start < end - place else end
+    return place
 
 
 def _aligned(size: int) -> int:

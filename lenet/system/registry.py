@@ -1,9 +1,10 @@
-"""Look-up of a name in a registry, with a suggestion if the name is unknown."""
+"""Registries: look-up of a name, and options that are declared where they are used."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeVar
+from dataclasses import field
+from typing import Any, TypeVar
 
 from lenet.errors import ConfigError
 from lenet.system.text import clipped, listed, nearest
@@ -42,3 +43,18 @@ def lookup(registry: Mapping[str, T], name: object, key: str) -> T:
         remedy=f"did you mean {near}?" if near else "choose one of these",
         key=key,
     )
+
+
+def option(default: float, doc: str, **bounds: float) -> Any:  # noqa: ANN401 - as dataclasses.field
+    """Declare a number of a dataclass, from which the key of the configuration is derived.
+
+    Parameters
+    ----------
+    default
+        Its default; an integer accepts integers only.
+    doc
+        Its meaning, as the comment of the key.
+    bounds
+        ``above`` or ``at_least``, ``below`` or ``at_most``.
+    """
+    return field(default=default, metadata={"doc": doc, "bounds": bounds})

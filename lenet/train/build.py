@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -25,8 +24,8 @@ from lenet.nn.distillation import Distillation
 from lenet.nn.losses import Loss, MAPLoss, SoftmaxCrossEntropy
 from lenet.nn.network import Network
 from lenet.optim.averaging import Average
-from lenet.optim.optimizers import OPTIMIZERS, Optimizer, hyperparameter_names, make_optimizer
-from lenet.optim.schedules import Schedule, ScheduleOptions, make_schedule, scaled
+from lenet.optim.optimizers import OPTIMIZERS, Matrix, Optimizer, make_optimizer
+from lenet.optim.schedules import Schedule, make_schedule, scaled
 from lenet.parallel.communicator import Communicator, SingleProcess
 from lenet.train.class_weights import class_weights
 from lenet.train.trainer import Trainer
@@ -141,7 +140,8 @@ def build_trainer(
         initialize(network, config)
     else:
         network = network.rebuilt(fused=config.model.fuse == "auto")
-    _share_parameters(network, communicator)
+    whole = OPTIMIZERS[config.optimizer.name].needs_whole_matrices
+    _share_parameters(network, communicator, network.matrices if whole else ())
     optimizer = _build_optimizer(config, network, communicator)
     decay = config.train.average
     average = Average(network.parameters, decay, zeros=communicator.zeros) if decay else None
@@ -174,17 +174,19 @@ def build_trainer(
     )
 
 
-def _share_parameters(network: Network, communicator: Communicator) -> None:
+def _share_parameters(
+    network: Network, communicator: Communicator, matrices: Sequence[Matrix]
+) -> None:
     """Move the parameters and gradients into vectors of the communicator."""
+    uncut = [(start, start + rows * columns) for start, rows, columns in matrices]
     size, dtype = network.parameters.size, network.dtype
     shared = communicator.zeros(size, dtype)
     np.copyto(shared, network.parameters)
-    network.bind(shared, communicator.gradient_buffer(size, dtype))
+    network.bind(shared, communicator.gradient_buffer(size, dtype, uncut))
 
 
 def _build_optimizer(config: Config, network: Network, communicator: Communicator) -> Optimizer:
     optimizer = config.optimizer
-    names = hyperparameter_names(OPTIMIZERS[optimizer.name])
     return make_optimizer(
         optimizer.name,
         network.parameters.size,
@@ -193,18 +195,18 @@ def _build_optimizer(config: Config, network: Network, communicator: Communicato
         decays=network.decays,
         lr_multipliers=network.lr_multipliers,
         zeros=communicator.zeros,
-        **{name: getattr(optimizer, name) for name in names},
+        matrices=network.matrices,
+        **optimizer.hyperparameters(),
     )
 
 
 def _build_schedule(config: Config, steps_per_epoch: int) -> Schedule:
-    options = fields(ScheduleOptions)
     return make_schedule(
         config.schedule.name,
         scaled(config.optimizer.lr, config.train.batch_size, config.optimizer.lr_batch),
         steps=config.train.epochs * steps_per_epoch,
         steps_per_epoch=steps_per_epoch,
-        **{option.name: getattr(config.schedule, option.name) for option in options},
+        **config.schedule.options(),
     )
 
 

@@ -206,7 +206,7 @@ def test_an_override_can_set_null_and_correct_an_error_of_the_file(written):
         ("optimizer.lr", "--set optimizer.lr", "has no value"),
         ("", "--set", "has no value"),
         ("optimizer=sgd", "--set optimizer", "is a section"),
-        ("optimizer.lr=-1", "--set optimizer.lr", "above 0 and below 1000, is -1"),
+        ("optimizer.lr=-1", "--set optimizer.lr", "> 0 and < 1000, is -1"),
         ("optimizer.lr='0.1'", "--set optimizer.lr", "write 0.1 without quotes"),
         ("optimizer.lr=", "--set optimizer.lr", "is null"),
         ("optimizer.lr={a: 1}", "--set optimizer.lr", "is a section"),
@@ -314,7 +314,7 @@ def test_row_6_an_unknown_key(written, content, key, said):
         ("train: {epochs: {a: 1}}", "is a section"),
         ("optimizer: {lr: false}", "is false"),
         ("optimizer: {lr: 2024-01-01}", "is the string '2024-01-01'"),
-        ("optimizer: {name: 3}", "must be sgd, nesterov, adam or adamw, is 3"),
+        ("optimizer: {name: 3}", "must be sgd, nesterov, adam, adamw or muon, is 3"),
         ("optimizer: {name: nestrov}", "did you mean nesterov?"),
         ("output: {dir: 3}", "put it in quotes"),
         ("output: {dir: ''}", "is the string ''"),
@@ -336,7 +336,7 @@ def test_row_7_the_wrong_type(written, content, said):
 def test_row_8_an_invalid_learning_rate(written, text):
     error = refused(written(f"optimizer: {{lr: {text}}}"))
     assert error.key == "optimizer.lr"
-    assert "above 0 and below 1000" in error.problem
+    assert "> 0 and < 1000" in error.problem
 
 
 @pytest.mark.parametrize(

@@ -103,5 +103,5 @@ def test_predict_drops_nothing():
 
 @pytest.mark.parametrize("rate", [-0.1, 1, 1.5, float("nan"), "half", None])
 def test_what_is_no_rate(rate):
-    with pytest.raises(ConfigError, match=r"^layer D: rate: must be a number of at least 0 and"):
+    with pytest.raises(ConfigError, match=r"^layer D: rate: must be a number >= 0 and"):
         Dropout("D", rate)

@@ -116,5 +116,5 @@ def test_copies_have_a_state_of_their_own(make):
 )
 def test_options_that_are_none(options):
     [option] = options
-    with pytest.raises(ConfigError, match=f"^layer B: {option}: must be a number above 0"):
+    with pytest.raises(ConfigError, match=f"^layer B: {option}: must be a number > 0"):
         BatchNormalization("B", **options)

@@ -247,7 +247,7 @@ def test_a_state_of_another_optimizer_is_refused_whole(state):
 
 
 def test_an_unknown_name_is_refused():
-    with pytest.raises(ConfigError, match=r"optimizer\.name: there is no optimizer 'sdg'; choose"):
+    with pytest.raises(ConfigError, match=r"optimizer\.name: must be .*; did you mean sgd"):
         make_optimizer("sdg", SIZE)
 
 

@@ -165,5 +165,8 @@ def test_the_configurations_names_and_numbers(name, expected):
 
 
 def test_an_unknown_name_is_refused():
-    with pytest.raises(ConfigError, match=r"schedule\.name: there is no schedule 'cosin'; choose"):
+    with pytest.raises(
+        ConfigError,
+        match=r"schedule\.name: must be .*; did you mean cosine",
+    ):
         make_schedule("cosin", 0.1, steps=10, steps_per_epoch=1)

@@ -101,6 +101,25 @@ def test_an_optimizer_of_three_vectors_and_an_average_fit(workers, size):
     assert segments() == []
 
 
+def part_of(communicator: Communicator, arrays: object, uncut: list[tuple[int, int]]) -> slice:
+    gradients = communicator.gradient_buffer(100, np.float64, uncut)
+    gradients[:] = communicator.rank + 1
+    part, _ = communicator.sum_gradients(np.zeros(1))
+    assert (gradients[part] == 3).all()
+    return part
+
+
+@pytest.mark.parametrize(
+    ("uncut", "cut"),
+    [([], 50), ([(10, 50), (50, 60)], 50), ([(10, 90)], 90), ([(40, 100)], 40), ([(0, 100)], 100)],
+)
+def test_a_part_of_the_gradients_cuts_no_matrix(uncut, cut):
+    with ProcessGroup(2) as group:
+        communicator = group.start(part_of, {}, uncut)
+        assert part_of(communicator, {}, uncut) == slice(0, cut)
+        group.finish()
+
+
 def sum_many(communicator: Communicator, arrays: object, size: int) -> None:
     figures = np.arange(size) * (communicator.rank + 1.0)
     np.testing.assert_array_equal(communicator.sum_figures(figures), 3.0 * np.arange(size))

@@ -410,9 +410,13 @@ def test_one_worker_and_two_agree_after_a_step_of_an_uneven_batch(configured, tm
     assert log(two)[0]["val_loss"] == pytest.approx(log(one)[0]["val_loss"], rel=1e-9)
 
 
-def test_two_workers_give_the_same_bits_every_time_and_after_a_stop(configured, tmp_path):
+@pytest.mark.parametrize("optimizer", ["nesterov", "muon"])
+def test_two_workers_give_the_same_bits_every_time_and_after_a_stop(
+    configured, tmp_path, optimizer
+):
+    options = {**STATEFUL, "optimizer__name": optimizer}
     again, twice, parts = (
-        configured(**STATEFUL, output__dir=str(tmp_path / name)) for name in ("a", "b", "c")
+        configured(**options, output__dir=str(tmp_path / name)) for name in ("a", "b", "c")
     )
     processes = [run_in_processes(config, 2) for config in (again, twice)]
     for process in processes:
