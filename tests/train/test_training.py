@@ -316,7 +316,7 @@ def test_smaller_batch_at_the_end_counts_by_its_images(configured):
     [{"epoch": 1}, {"step": 11}, {"step": 15}, {"step": 23}],
     ids=["first step of an epoch", "middle", "last step of an epoch", "last step of all"],
 )
-@pytest.mark.parametrize("optimizer", ["nesterov", "adamw"])
+@pytest.mark.parametrize("optimizer", ["nesterov", "adamw", "muon"])
 def test_resumed_run_has_the_bits_of_an_uninterrupted_one(configured, tmp_path, stop, optimizer):
     options = {**STATEFUL, "optimizer__name": optimizer, "optimizer__lr": 0.01}
     whole = configured(**options, output__dir=str(tmp_path / "whole"))
