@@ -10,6 +10,7 @@ everything else to stderr. An error is one line:
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import warnings
@@ -22,7 +23,7 @@ from typing import NoReturn, TextIO
 import click
 
 from lenet.errors import LenetError
-from lenet.parallel.launch import abort_job, is_rank_zero
+from lenet.parallel.launch import abort_job, prints, use_mpi
 from lenet.system.machine import limit_blas_threads
 from lenet.system.terminal import escape_unencodable
 from lenet.system.text import printable
@@ -90,6 +91,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     signal.signal(signal.SIGTERM, _interrupt)
     escape_unencodable()
     warnings.showwarning = _show_warning
+    use_mpi(any(re.search("(^|=)mpi$", word) for word in arguments))
     limit_blas_threads(1)  # before NumPy is imported: the products are small, a worker is a core
     try:
         cli.main(arguments, prog_name="lenet", standalone_mode=False)
@@ -176,6 +178,6 @@ def _explain(error: BaseException) -> int:
 
 def _fail(line: str, code: int) -> int:
     with suppress(AttributeError, OSError):  # stderr may be None or closed
-        if is_rank_zero():
+        if prints():
             click.echo(f"lenet: error: {printable(line)}", err=True)
     return code

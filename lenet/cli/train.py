@@ -20,8 +20,7 @@ import click
 from lenet.cli.options import CONFIG, DATA, DATA_DIR, JSON, SET, data_overrides, warn
 from lenet.config.reader import load_config
 from lenet.config.schema import Config
-from lenet.errors import ConfigError
-from lenet.parallel.launch import mpi_rank_and_size
+from lenet.parallel.launch import mpi_rank_and_size, use_mpi
 
 if TYPE_CHECKING:
     from lenet.train.events import Callback, EpochEvent
@@ -71,18 +70,20 @@ def command(
     if resume and overwrite:
         raise click.UsageError("--resume and --overwrite exclude each other")
     _, ranks = mpi_rank_and_size() or (0, 1)
-    if ranks > 1 and _followed():
+    if workers == "mpi" and _followed(ranks):
         return
     if resume and file is None and output is not None and (output / "config.yaml").exists():
         file = output / "config.yaml"
     if data is not None:
         overrides = (*data_overrides(data, data_dir), *overrides)
     config = _resolved(load_config(file, overrides), output, seed, workers)
-    if ranks > 1 and config.train.workers != "mpi":
-        raise ConfigError(
-            f"is {config.train.workers}, but mpiexec started {ranks} processes",
-            remedy="add --workers mpi, or leave out mpiexec",
-            key="train.workers",
+    if config.train.workers == "mpi":
+        if workers != "mpi" and _followed(ranks):
+            return
+    elif ranks > 1:
+        warn(
+            f"mpiexec or srun started {ranks} processes: each trains alone; --workers mpi makes "
+            "them train one network"
         )
 
     from lenet.train.callbacks import ChanceWarning, Display
@@ -108,8 +109,11 @@ def command(
     _conclude(config, outcome, as_json)
 
 
-def _followed() -> bool:
+def _followed(ranks: int) -> bool:
     """Join the MPI job; return False on rank 0 at once, and True on the others after the job."""
+    use_mpi()
+    if ranks == 1:
+        return False
     from lenet.parallel.mpi import MPIGroup
 
     job = MPIGroup()

@@ -1,7 +1,8 @@
 """How many workers to use, and the rank of this process in an MPI job.
 
-Rank and size are read from the environment that mpiexec sets, before MPI is loaded. Only rank 0
-prints.
+Rank and size are read from the environment that mpiexec sets, before MPI is loaded. In a command
+that uses MPI, only rank 0 prints; others, which mpiexec or srun may have started as independent
+processes, do not depend on their rank.
 """
 
 from __future__ import annotations
@@ -24,12 +25,15 @@ VARIABLES = (
     ("PMIX_RANK", "SLURM_STEP_NUM_TASKS"),
 )
 
+_uses_mpi = False
+
 
 def mpi_rank_and_size() -> tuple[int, int] | None:
     """Return the rank of this process and the size of its job, or None without mpiexec."""
     for rank, size in VARIABLES:
-        if rank in os.environ and size in os.environ:
-            return int(os.environ[rank]), int(os.environ[size])
+        pair = os.environ.get(rank, ""), os.environ.get(size, "")
+        if all(number.isascii() and number.isdigit() for number in pair):
+            return int(pair[0]), int(pair[1])
     return None
 
 
@@ -57,10 +61,16 @@ def choose_workers(wanted: int | str, batch_size: int) -> int:
     return int(wanted)
 
 
-def is_rank_zero() -> bool:
-    """Return whether this process is the one of its job that prints."""
+def use_mpi(used: bool = True) -> None:
+    """Make this process one of an MPI job, of which only rank 0 prints."""
+    global _uses_mpi
+    _uses_mpi = used
+
+
+def prints() -> bool:
+    """Return whether this process prints: rank 0 of an MPI job, and every process without one."""
     rank, _ = mpi_rank_and_size() or (0, 1)
-    return rank == 0
+    return rank == 0 or not _uses_mpi
 
 
 def abort_job(code: int) -> NoReturn:

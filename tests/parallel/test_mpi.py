@@ -24,6 +24,7 @@ from runs import STATEFUL, assert_same_state, checkpoint, log, timeless
 from scripted import load_script
 from tiny import write_bars
 
+from lenet.cli import main
 from lenet.config.schema import Config
 from lenet.config.writer import to_yaml
 from lenet.models.lenet5 import lenet5
@@ -84,12 +85,10 @@ def start(launcher, tmp_path):
     """Start ``lenet train`` on several ranks, or a script."""
     running = []
 
-    def begin(
-        ranks: int, config: Config, *options: str, script: str = "", mpi: bool = True
-    ) -> subprocess.Popen[str]:
+    def begin(ranks: int, config: Config, *options: str, script: str = "") -> subprocess.Popen[str]:
         file = tmp_path / f"{Path(config.output.dir).name}.yaml"
         file.write_text(to_yaml(config))
-        command = ["lenet", "train", "--config", str(file), *["--workers", "mpi"][: 2 * mpi]]
+        command = ["lenet", "train", "--config", str(file), "--workers", "mpi"]
         if script:
             (tmp_path / "script.py").write_text(script)
             command = ["mpi4py", str(tmp_path / "script.py"), str(file)]
@@ -281,14 +280,33 @@ def test_a_job_is_not_aborted_before_its_line_is_read():
     assert process.returncode == 3
 
 
-def test_mpiexec_without_workers_mpi_is_refused(configured, start):
-    process = start(2, configured(), mpi=False)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 2
-    assert err == (
-        "lenet: error: train.workers: is 1, but mpiexec started 2 processes; add --workers mpi, "
-        "or leave out mpiexec\n"
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_a_process_that_srun_started_trains_alone_unless_mpi_is_requested(
+    configured, tmp_path, capsys, monkeypatch, rank
+):
+    monkeypatch.setenv("PMI_RANK", rank)
+    monkeypatch.setenv("PMI_SIZE", "2")
+    (tmp_path / "alone.yaml").write_text(to_yaml(configured()))
+    options = ["--config", tmp_path / "alone.yaml", "--output", tmp_path / "alone"]
+    with pytest.raises(SystemExit) as end:
+        main(["train", *map(str, options)])
+    assert end.value.code == 0
+    first = capsys.readouterr().err.splitlines()[0]
+    assert first == (
+        "lenet: warning: mpiexec or srun started 2 processes: each trains alone; --workers mpi "
+        "makes them train one network"
     )
+    assert (tmp_path / "alone" / "best.npz").exists()
+
+
+@pytest.mark.parametrize(("rank", "size"), [("1", "4"), ("x", "4"), ("-1", ""), ("0x1", "2")])
+def test_an_error_of_an_independent_process_is_printed(tmp_path, capsys, monkeypatch, rank, size):
+    monkeypatch.setenv("PMI_RANK", rank)
+    monkeypatch.setenv("PMI_SIZE", size)
+    with pytest.raises(SystemExit) as end:
+        main(["eval", str(tmp_path / "missing.npz")])
+    assert end.value.code == 3
+    assert "missing.npz" in capsys.readouterr().err
 
 
 BLIND = """
