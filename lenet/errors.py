@@ -89,6 +89,34 @@ class ImageError(LenetError):
     exit_code = 3
 
 
+class MissingConfigError(ConfigError, FileNotFoundError):
+    """There is no configuration file of this name."""
+
+
+class MissingDataError(DataError, FileNotFoundError):
+    """There is no data file or directory of this name."""
+
+
+class MissingCheckpointError(CheckpointError, FileNotFoundError):
+    """There is no checkpoint of this name."""
+
+
+class MissingImageError(ImageError, FileNotFoundError):
+    """There is no image file of this name."""
+
+
+def missing(failure: type[LenetError]) -> type[LenetError]:
+    """Return the class of errors for a missing file: a ``failure`` and a FileNotFoundError.
+
+    Examples
+    --------
+    >>> missing(DataError).__name__, missing(SystemFailure).__name__
+    ('MissingDataError', 'SystemFailure')
+    """
+    classes = failure.__subclasses__()
+    return next((kind for kind in classes if issubclass(kind, FileNotFoundError)), failure)
+
+
 class SystemFailure(LenetError):
     """The environment fails: disk, permission, network, memory, a missing extra (exit code 4)."""
 

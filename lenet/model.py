@@ -105,7 +105,7 @@ class Model:
         class_names: Sequence[str] | None = None,
     ) -> None:
         C, H, W = _input_shape(network.input_shape)
-        classes = class_count(network.output_shape, network.plain[-1].name)
+        classes = class_count(network.output_shape, network.layers[-1].name)
         self.network = network
         self.preprocessing = preprocessing or Preprocessing((C, H, W))
         self.class_names = _class_names(class_names, classes)

@@ -415,11 +415,11 @@ def test_layers_and_entries_may_be_mixed():
         {"type": "linear", "units": 3},
     ]
     model = lenet.Model.from_layers(entries, (2, 16, 16))
-    assert [layer.name for layer in model.network.plain] == [
+    assert [layer.name for layer in model.network.layers] == [
         "C", "C.activation", "P", "own", "F3",
     ]  # fmt: skip
-    assert model.network.plain[0].stride == (2, 2)
-    assert type(model.network.plain[3]) is Own
+    assert model.network.layers[0].stride == (2, 2)
+    assert type(model.network.layers[3]) is Own
 
 
 def test_a_layer_that_is_not_registered_trains_but_is_not_saved(digits, tmp_path):

@@ -77,14 +77,14 @@ def _time_epoch(trainer: Trainer, epoch: int, laps: dict[Part, list[float]]) -> 
         images = batch.labels.size
         lap("input", "forward")
         x = batch.x
-        for layer in network.layers:
+        for layer in network.executed:
             x = layer.forward(x)
             lap(_title(layer), "forward")
         loss.forward(x, batch.labels, size)
         lap("loss", "forward")
         dy: Array | None = loss.backward()
         lap("loss", "backward")
-        for layer in reversed(network.layers[network.first_trained :]):
+        for layer in reversed(network.executed[network.first_trained :]):
             assert dy is not None  # noqa: S101 - only the first trained layer returns None
             dy = layer.backward(dy)
             lap(_title(layer), "backward")
@@ -112,7 +112,7 @@ def _time_sgemm() -> list[float]:
 def _flop_per_image(trainer: Trainer) -> dict[Part, int]:
     """Return the floating-point operations per image of every part that is a matrix product."""
     flop: dict[Part, int] = {}
-    for layer in trainer.network.layers:
+    for layer in trainer.network.executed:
         product = layer.conv if isinstance(layer, FusedConvolution) else layer
         forward = 2 * product.multiply_adds
         flop[_title(layer), "forward"] = forward

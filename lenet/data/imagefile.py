@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from lenet.data.idx import GZIP_MAGIC, TYPES, read_idx
 from lenet.data.levels import pictures
 from lenet.data.npy import NPY_MAGIC, read_npy
-from lenet.errors import DataError, ImageError, LenetError, SystemFailure
+from lenet.errors import DataError, ImageError, LenetError, MissingImageError, SystemFailure
 from lenet.system.extras import require
 from lenet.system.files import open_regular
 
@@ -143,7 +143,8 @@ def _naming(path: Path) -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, NotADirectoryError):
-        raise ImageError("there is no such file", remedy="check the path", file=path) from None
+        problem = "there is no such file"
+        raise MissingImageError(problem, remedy="check the path", file=path) from None
     except OSError as error:
         reason, remedy = error.strerror or error, "check its permissions and the disk"
         raise ImageError(f"cannot be read: {reason}", remedy=remedy, file=path) from error

@@ -303,7 +303,7 @@ def specification_of(
         A layer's class is not registered (:func:`lenet.models.registry.register_layer`).
     """
     C, H, W = network.input_shape
-    entries = tuple(map(entry_of, network.plain))
+    entries = tuple(map(entry_of, network.layers))
     return Specification((C, H, W), entries, scale, shift, initializer)
 
 

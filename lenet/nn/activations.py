@@ -156,6 +156,9 @@ class Activation(Layer):
         super().__init__(name)
         self.function = lookup(FUNCTIONS, function, key=f"layer {name}: activation")
 
+    def option(self, name: str) -> object:  # noqa: ARG002 - its only one
+        return next(key for key, function in FUNCTIONS.items() if function is self.function)
+
     def build(self, shape: Shape) -> Shape:
         self.shape = shape
         return shape

@@ -103,10 +103,10 @@ class Convolution(TrainedLayer):
         fan_in: Fan = self.K
         fan_out: Fan = self.F // self.groups * kh * kw
         if self.table is not None:
-            self.filters, self.maps = self._connected(self.table)
-            weight = (len(self.maps), kh, kw)
-            fan_in = np.bincount(self.filters)[self.filters, None, None] * kh * kw
-            fan_out = np.bincount(self.maps)[self.maps, None, None] * kh * kw
+            filters, maps = self.connected = self._connected(self.table)
+            weight = (len(maps), kh, kw)
+            fan_in = np.bincount(filters)[filters, None, None] * kh * kw
+            fan_out = np.bincount(maps)[maps, None, None] * kh * kw
         self.weight, self.bias = self.parameters = self.weight_and_bias(
             weight, (self.F,), fan_in, fan_out
         )
@@ -179,7 +179,7 @@ class Convolution(TrainedLayer):
             if self.flip:
                 np.copyto(gradient, self._turned(gradient).copy())
         if self.table is not None:
-            np.copyto(self.weight.gradient, gradient[self.filters, self.maps])
+            np.copyto(self.weight.gradient, gradient[self.connected])
         np.sum(dz.reshape(self.F, -1), axis=1, out=self.bias.gradient)
         if not self.needs_dx:
             return None
@@ -205,7 +205,7 @@ class Convolution(TrainedLayer):
         """Return :attr:`kernels` without allocating."""
         if self.table is None:
             return self.weight.value
-        self.all_to_all[self.filters, self.maps] = self.weight.value
+        self.all_to_all[self.connected] = self.weight.value
         return self.all_to_all
 
     def _by_filter(self, z: Array) -> Array:
@@ -222,13 +222,18 @@ class Convolution(TrainedLayer):
         if self.table is None:
             return self.weight.value
         kernels = np.zeros((self.F, self.shape[0], *self.kernel), self.weight.value.dtype)
-        kernels[self.filters, self.maps] = self.weight.value
+        kernels[self.connected] = self.weight.value
         return kernels
 
     @property
     def multiplied(self) -> Array:
         """The weights as they are multiplied with patches: :attr:`kernels`, turned if ``flip``."""
         return self._turned(self.kernels)
+
+    @property
+    def filters(self) -> int:
+        """F, the number of filters."""
+        return self.F
 
     @property
     def padding(self) -> tuple[int, ...]:

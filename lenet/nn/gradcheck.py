@@ -128,7 +128,7 @@ def check_gradients(
     F7 (Linear): passed, 60 entries checked, 0 left out; the largest error is ..., in input
     """
     plain, trained = _networks(network, seed)
-    fused = [step for step in trained.layers if len(step.parts) > 1]
+    fused = [step for step in trained.executed if len(step.parts) > 1]
     shapes = _input_shapes(plain)
     if layer not in (None, *shapes):
         raise ConfigError(
@@ -222,7 +222,7 @@ def to_table(gradients: Iterable[GradientCheck], identities: Iterable[IdentityCh
         for check in gradients
     ]
     text = f"gradients against central differences, float64, tolerance {TOLERANCE:.0e}\n" + table(
-        [("layer", "kind", "checked", "kinds", "largest error", "in"), *rows],
+        [("layer", "kind", "checked", "left out", "largest error", "in"), *rows],
         "<<>>><",
         min_widths=(14, 19, 7, 5, 13, 0),
     )
@@ -251,7 +251,7 @@ def _networks(network: Network, seed: int) -> tuple[Network, Network]:
     np.copyto(trained.parameters, plain.parameters)
     for copy in (plain, trained):
         copy.training = True
-        for layer in copy.layers:
+        for layer in copy.executed:
             layer.needs_dx = True
     return plain, trained
 
@@ -260,7 +260,7 @@ def _input_shapes(network: Network) -> dict[str, Shape]:
     """Return the shape of every layer's input, the N images included."""
     network.allocate(N)
     x, shapes = np.zeros((*network.input_shape, N)), {}
-    for layer in network.layers:
+    for layer in network.executed:
         shapes[layer.name] = x.shape
         x = layer.forward(x)
     return shapes
@@ -389,7 +389,7 @@ def _fused_and_plain(
         network.backward(r)
     gradients = {p.name: p.gradient for p in plain.parameter_list}
     largest = np.max(np.abs(plain.gradients))
-    for layer in trained.layers:
+    for layer in trained.executed:
         if len(layer.parts) > 1:
             errors = [_difference(outputs[layer.name], expected[layer.parts[-1].name])]
             errors += [
@@ -400,7 +400,7 @@ def _fused_and_plain(
 
 def _outputs(network: Network, x: Array) -> dict[str, Array]:
     network.allocate(N)
-    return {layer.name: (x := layer.forward(x)) for layer in network.layers}
+    return {layer.name: (x := layer.forward(x)) for layer in network.executed}
 
 
 def _difference(a: Array, b: Array, largest: float = 0.0) -> float:

@@ -31,11 +31,12 @@ left out (:meth:`Layer.__getstate__`), and must therefore be set by ``allocate``
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import inf, prod
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -212,6 +213,25 @@ class Layer(ABC):
             for name, array in self.state.items()
         }
 
+    def option(self, name: str) -> object:
+        """Return an option of the constructor: by default, the attribute of its name."""
+        return getattr(self, name)
+
+    def options(self) -> dict[str, object]:
+        """Return the options that differ from the constructor's defaults, as plain data."""
+        given = {
+            name: (plain(self.option(name)), parameter.default)
+            for name, parameter in option_parameters(type(self)).items()
+        }
+        return {k: value for k, (value, default) in given.items() if not _equal(value, default)}
+
+    def __repr__(self) -> str:
+        try:
+            options = [f"{name}={value!r}" for name, value in self.options().items()]
+        except AttributeError:  # a constructor that does not store its options
+            options = []
+        return f"{type(self).__name__}({', '.join([repr(self.name), *options])})"
+
     def __getstate__(self) -> dict[str, Any]:
         """Return the state after ``build``, without what ``allocate`` and ``forward`` have set."""
         kept = {k: v for k, v in vars(self).items() if k in self._built or not self._built}
@@ -336,6 +356,30 @@ class TrainedLayer(Layer):
             for kind, shape, start, lr_mult, decay_mult in made
         )
         return first, second
+
+
+NOT_OPTIONS: Final = ("self", "name", "block")
+
+
+def option_parameters(layer: type[Layer]) -> dict[str, inspect.Parameter]:
+    """Return the options of a class of layers: its constructor's, without name and ``block``."""
+    parameters = inspect.signature(layer.__init__).parameters
+    return {name: p for name, p in parameters.items() if name not in NOT_OPTIONS}
+
+
+def plain(value: object) -> object:
+    """Return an option as numbers, strings and lists; a pair of equal numbers as one number."""
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, tuple | list):
+        items = [plain(item) for item in value]
+        same = len(items) in (2, 4) and all(item == items[0] for item in items)
+        return items[0] if same and isinstance(items[0], int | float) else items
+    return value
+
+
+def _equal(value: object, default: object) -> bool:
+    return (type(value) is not str and value == plain(default)) or value == default
 
 
 def transposed(window: Window) -> Window:

@@ -72,6 +72,11 @@ class Linear(TrainedLayer):
         return self.dx.reshape(*self.shape, -1)
 
     @property
+    def units(self) -> int:
+        """F, the number of outputs."""
+        return self.F
+
+    @property
     def patch_matrix(self) -> tuple[int, int]:
         return 1, self.D
 

@@ -46,10 +46,10 @@ class Network:
 
     Attributes
     ----------
-    plain
-        The layers as they were given.
     layers
-        The layers that are run.
+        The layers as they were given; those that a given layer is fused of, in its place.
+    executed
+        The layers that run: ``layers``, or fused ones in the place of some of them.
 
     Raises
     ------
@@ -76,29 +76,29 @@ class Network:
         if not layers:
             raise ConfigError("has no layers", remedy="give at least one", key="network")
         self.input_shape, self.dtype = tuple(input_shape), np.dtype(dtype)
-        self.plain = [part for layer in layers for part in layer.parts]
-        self.layers = fuse(self.plain) if fused else list(layers)
-        _refuse_equal_names("layers", (layer.name for layer in self.plain))
-        self.output_shapes = self._build(self.plain)
+        self.layers = [part for layer in layers for part in layer.parts]
+        self.executed = fuse(self.layers) if fused else list(layers)
+        _refuse_equal_names("layers", (layer.name for layer in self.layers))
+        self.output_shapes = self._build(self.layers)
         if self.fused:
-            self._build(self.layers)
+            self._build(self.executed)
         self.output_shape = self.output_shapes[-1]
         self.parameter_list: list[Parameter] = [
-            p for layer in self.layers for p in layer.parameters
+            p for layer in self.executed for p in layer.parameters
         ]
         size = sum(p.size for p in self.parameter_list)
         self.bind(np.zeros(size, self.dtype), np.zeros(size, self.dtype))
-        for layer in self.plain:
+        for layer in self.layers:
             layer.own_state()
         names = [p.name for p in self.parameter_list]
         _refuse_equal_names("parameters", [*names, *self.state_arrays()])
         # No gradient is needed below the first layer with parameters.
-        trained = [i for i, layer in enumerate(self.layers) if layer.parameters]
+        trained = [i for i, layer in enumerate(self.executed) if layer.parameters]
         self.first_trained = trained[0] if trained else 0
-        for i, layer in enumerate(self.layers):
+        for i, layer in enumerate(self.executed):
             layer.needs_dx = i != self.first_trained
         self.training = True
-        self._random_layers = [(i, p) for i, p in enumerate(self.plain) if p.draws_random]
+        self._random_layers = [(i, p) for i, p in enumerate(self.layers) if p.draws_random]
         self.set_step()
         self.N = 0
 
@@ -201,7 +201,7 @@ class Network:
         12.0
         """
         own = self.state_dict()
-        for name in own.keys() ^ arrays.keys():
+        for name in (name for name in (*own, *arrays) if name not in own or name not in arrays):
             problem = "is missing" if name in own else "is of no layer"
             raise ConfigError(problem, remedy="give the arrays of this network", key=name)
         for name, array in own.items():
@@ -218,7 +218,7 @@ class Network:
         """Return the arrays that are stored but not trained, by name: themselves, not copies."""
         return {
             f"{layer.name}.{name}": array
-            for layer in self.plain
+            for layer in self.layers
             for name, array in layer.state.items()
         }
 
@@ -232,7 +232,7 @@ class Network:
     @training.setter
     def training(self, training: bool) -> None:
         self._training = training
-        for layer in self.layers:
+        for layer in self.executed:
             layer.training = training
 
     @contextmanager
@@ -263,7 +263,7 @@ class Network:
 
     def allocate(self, N: int) -> None:
         """Size all buffers for batches of N images; ``forward`` calls it when N changes."""
-        for layer in self.layers:
+        for layer in self.executed:
             layer.allocate(N, self.dtype)
         self.N = N
 
@@ -271,7 +271,7 @@ class Network:
         """Return the scores (classes, N) of images x (C,H,W,N); they belong to the network."""
         if x.shape[-1] != self.N:
             self.allocate(x.shape[-1])
-        for layer in self.layers:
+        for layer in self.executed:
             x = layer.forward(x)
         return x
 
@@ -290,17 +290,17 @@ class Network:
                 key="network",
             )
         dy: Array | None = dz
-        for layer in reversed(self.layers[self.first_trained :]):
+        for layer in reversed(self.executed[self.first_trained :]):
             assert dy is not None  # noqa: S101 - only the first trained layer returns None
             dy = layer.backward(dy)
 
     def scores(self, z: Array) -> Array:
         """Return outputs z (classes, N) so that the largest is the answer: distances negated."""
-        return -z if self.layers[-1].outputs_are_distances else z
+        return -z if self.executed[-1].outputs_are_distances else z
 
     def default_loss(self) -> Loss:
         """Return the loss that belongs to the outputs: scores or distances."""
-        loss = MAPLoss if self.layers[-1].outputs_are_distances else SoftmaxCrossEntropy
+        loss = MAPLoss if self.executed[-1].outputs_are_distances else SoftmaxCrossEntropy
         return loss(self.output_shape[0])
 
     def predict(self, images: Array, batch: int = 64) -> Array:
@@ -320,14 +320,14 @@ class Network:
 
         Otherwise it may be divided: the gradients of its slices add up to those of the batch.
         """
-        return any(layer.mixes_images for layer in self.plain)
+        return any(layer.mixes_images for layer in self.layers)
 
     # --- Copies -----------------------------------------------------------------------------------
 
     @property
     def fused(self) -> bool:
         """Whether one of the layers is fused of several."""
-        return any(len(layer.parts) > 1 for layer in self.layers)
+        return any(len(layer.parts) > 1 for layer in self.executed)
 
     def rebuilt(self, *, dtype: DTypeLike | None = None, fused: bool | None = None) -> Network:
         """Return an independent network of the same layers, parameters and state.
@@ -340,14 +340,14 @@ class Network:
             Whether to fuse its layers; by default if this network's are.
         """
         other = Network(
-            deepcopy(self.plain),
+            deepcopy(self.layers),
             self.input_shape,
             self.dtype if dtype is None else dtype,
             fused=self.fused if fused is None else fused,
         )
         other.load_state_dict(self.state_dict())
         other.training = self.training
-        for layer, original in zip(other.plain, self.plain, strict=True):
+        for layer, original in zip(other.layers, self.layers, strict=True):
             layer.random = original.random
         return other
 
@@ -364,7 +364,7 @@ class Network:
         self.bind(np.concatenate([none, *values]), np.concatenate([none, *gradients]))
 
     def __repr__(self) -> str:
-        return to_table(describe(self.plain, self.output_shapes))
+        return to_table(describe(self.layers, self.output_shapes))
 
 
 def _refuse_equal_names(what: str, names: Iterable[str]) -> None:

@@ -60,6 +60,10 @@ class Pooling(Layer):
         self.stride = self.kernel if stride is None else self.pair("stride", stride)
         self.edges, self.round_up = self.padding_edges(padding), round_up
 
+    def option(self, name: str) -> object:
+        # The stride is the kernel unless given.
+        return None if name == "stride" and self.stride == self.kernel else super().option(name)
+
     def build(self, shape: Shape) -> Shape:
         C, H, W = self.shape = self.image_shape(shape)
         top, left, bottom, right = self.edges

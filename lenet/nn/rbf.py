@@ -96,6 +96,10 @@ class RBF(Layer):
                 "give a list of equally long lists of numbers",
             )
 
+    def option(self, name: str) -> object:  # noqa: ARG002 - its only one
+        named = (key for key, table in CENTRES.items() if np.array_equal(table, self.centres))
+        return next(named, self.centres)
+
     def build(self, shape: Shape) -> Shape:
         self.shape, (classes, D) = shape, self.centres.shape
         if prod(shape) != D:

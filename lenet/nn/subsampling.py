@@ -50,6 +50,10 @@ class Subsampling(TrainedLayer):
         self.kernel = self.pair("kernel", kernel)
         self.stride = self.kernel if stride is None else self.pair("stride", stride)
 
+    def option(self, name: str) -> object:
+        # The stride is the kernel unless given.
+        return None if name == "stride" and self.stride == self.kernel else super().option(name)
+
     def build(self, shape: Shape) -> Shape:
         C, _, _ = self.shape = self.image_shape(shape)
         self.Ho, self.Wo = self.output_image(shape)

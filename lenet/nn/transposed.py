@@ -135,6 +135,11 @@ class TransposedConvolution(TrainedLayer):
         return self.weight.value.reshape(self.groups, self.shape[0] // self.groups, -1)
 
     @property
+    def filters(self) -> int:
+        """F, the number of filters."""
+        return self.F
+
+    @property
     def padding(self) -> tuple[int, ...]:
         """Vertical and horizontal padding; (top, left, bottom, right) where sides differ."""
         return shortest(self.edges)

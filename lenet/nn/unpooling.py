@@ -19,6 +19,9 @@ class MaxUnpooling(Layer):
         super().__init__(name)
         self.pooling = pooling
 
+    def option(self, name: str) -> object:  # noqa: ARG002 - its only one
+        return self.pooling.name
+
     def build(self, shape: Shape) -> Shape:
         if shape != self.pooling.output_shape:
             raise self.misfit(
@@ -67,14 +70,14 @@ class RepeatUnpooling(Layer):
 
     def __init__(self, name: str, kernel: Pair = 2) -> None:
         super().__init__(name)
-        self.factor = self.pair("kernel", kernel)
+        self.kernel = self.pair("kernel", kernel)
 
     def build(self, shape: Shape) -> Shape:
         C, H, W = self.shape = self.image_shape(shape)
-        return C, H * self.factor[0], W * self.factor[1]
+        return C, H * self.kernel[0], W * self.kernel[1]
 
     def allocate(self, N: int, dtype: DTypeLike) -> None:
-        (C, H, W), (kh, kw) = self.shape, self.factor
+        (C, H, W), (kh, kw) = self.shape, self.kernel
         self.y = self.buffer("y", (C, H * kh, W * kw, N), dtype)
         self.dx = self.buffer("dx", (C, H, W, N), dtype)
 
@@ -91,10 +94,10 @@ class RepeatUnpooling(Layer):
 
     @property
     def window(self) -> Window:
-        return transposed((self.factor, self.factor))
+        return transposed((self.kernel, self.kernel))
 
     def _places(self, y: Array) -> Iterator[Array]:
-        kh, kw = self.factor
+        kh, kw = self.kernel
         for m in range(kh):
             for n in range(kw):
                 yield y[:, m::kh, n::kw]

@@ -20,7 +20,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import IO
 
-from lenet.errors import LenetError, SystemFailure
+from lenet.errors import LenetError, SystemFailure, missing
 
 ATTEMPTS, PAUSE = 20, 0.05  # to rename a file on Windows; seconds
 
@@ -81,8 +81,11 @@ def reading(path: Path, failure: type[LenetError]) -> Iterator[None]:
     """
     try:
         yield
+    except LenetError:
+        raise
     except (FileNotFoundError, NotADirectoryError):
-        raise failure("there is no such file", remedy="check the path", file=path) from None
+        problem = "there is no such file"
+        raise missing(failure)(problem, remedy="check the path", file=path) from None
     except OSError as error:
         reason = error.strerror or error
         remedy = "check its permissions and the disk"

@@ -232,8 +232,8 @@ def _batch_normalization(layer: BatchNormalization) -> list[Operation]:
 
 def _repeat(layer: RepeatUnpooling) -> list[Operation]:
     C, H, W = layer.shape
-    output = C, H * layer.factor[0], W * layer.factor[1]
-    return [Repeat(*_head(layer, output), layer.factor)]
+    output = C, H * layer.kernel[0], W * layer.kernel[1]
+    return [Repeat(*_head(layer, output), layer.kernel)]
 
 
 def _rbf(layer: RBF) -> list[Operation]:

@@ -457,7 +457,7 @@ def test_jax_trains_the_same_network_as_pytorch() -> None:
         Convolution("C2", 3, kernel=(2, 3)), Activation("A2", "relu"), AveragePooling("P2"),
         Linear("F1", 5), Activation("A3", "sigmoid"), Linear("F2", 3),
     ]  # fmt: skip
-    modules = torch_twin.torch_modules(Network(layers, (2, 10, 11)).plain)
+    modules = torch_twin.torch_modules(Network(layers, (2, 10, 11)).layers)
     sgd = torch_twin.TorchObject(
         "SGD", {"lr": 0.1, "weight_decay": 0.01, "momentum": 0.9, "nesterov": True}
     )
@@ -500,7 +500,7 @@ def test_jax_trains_the_same_network_as_pytorch() -> None:
 def test_a_layer_without_a_counterpart_is_named(layer: Layer, key: str) -> None:
     network = Network([layer, Linear("F1", 3)], (2, 6, 6))
     with pytest.raises(ConfigError, match="has no counterpart in PyTorch") as caught:
-        torch_twin.torch_modules(network.plain)
+        torch_twin.torch_modules(network.layers)
     assert caught.value.key == key
 
 

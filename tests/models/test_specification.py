@@ -49,8 +49,15 @@ WEIGHTS = {
     "caffe-lenet": {
         "C1": 520, "S2": 0, "C3": 25_050, "S4": 0, "F5": 400_500, "F6": 5_010,
     },
+    # 9·C·F + F for a convolution, 2·C for a batch normalisation
+    "mini-vgg": {
+        "C1": 160, "S2": 0, "S2.batch_normalization": 32,
+        "C3": 4_640, "S4": 0, "S4.batch_normalization": 64,
+        "C5": 18_496, "S6": 0, "S6.batch_normalization": 128,
+        "C7": 36_928, "C7.batch_normalization": 128, "S8": 0, "F9": 650,
+    },
 }  # fmt: skip
-TOTALS = {"lenet5": 61_706, "lenet5-1998": 60_000, "caffe-lenet": 431_080}
+TOTALS = {"lenet5": 61_706, "lenet5-1998": 60_000, "caffe-lenet": 431_080, "mini-vgg": 61_226}
 # As the paper states them for C1 to F6, and 84 for each class; 340,908 in all.
 CONNECTIONS_1998 = {
     "C1": 122_304, "S2": 5_880, "C3": 151_600, "S4": 2_000, "C5": 48_120, "F6": 10_164,
@@ -309,7 +316,7 @@ def test_the_largest_number_of_layers():
     layers = [*[{"type": "relu"}] * (MAX_LAYERS - 1), HEAD]
     config = Config().with_values({"model.layers": layers, "model.input": [1, 2, 2]})
     network = config.model.specification().build()
-    assert len(network.plain) == MAX_LAYERS
+    assert len(network.layers) == MAX_LAYERS
     assert network.predict(np.zeros((1, 1, 2, 2))).shape == (1, 3)
 
 

@@ -85,7 +85,7 @@ def test_fused_or_not_the_same_units_are_dropped():
     layers = [Convolution("C", 3, 3), MaxPooling("S", 2), Dropout("D"), Linear("F", 4)]
     fused = Network(layers, (1, 8, 8), np.float64, fused=True)
     fused.initialize(np.random.default_rng(0))
-    assert len(fused.layers) == 3
+    assert len(fused.executed) == 3
     plain = fused.rebuilt(fused=False)
     x = np.random.default_rng(1).standard_normal((1, 8, 8, 6))
     for made in (fused, plain):

@@ -93,7 +93,7 @@ def test_the_layers_of_caffes_lenet():
     plain = Network(layers, (1, 28, 28), np.float64)
     plain.initialize(np.random.default_rng(0))
     fused = plain.rebuilt(fused=True)
-    assert [type(layer).__name__ for layer in fused.layers[:3]] == [
+    assert [type(layer).__name__ for layer in fused.executed[:3]] == [
         "FusedMaxPooling",
         "FusedMaxPooling",
         "Linear",
@@ -176,15 +176,15 @@ def test_changing_batches_leave_nothing_behind(pooling):
         for layers in (three(padding=2, pooling=pooling), fuse(three(padding=2, pooling=pooling)))
     )
     for network in (plain, fused):
-        network.layers[0].needs_dx = True
+        network.executed[0].needs_dx = True
         normal(network.parameters)
     for n in (6, 2, 6, 5, 1, 6):
         y = plain.forward(x[..., :n])
         assert_allclose(fused.forward(x[..., :n]), y, rtol=1e-12, atol=1e-12)
         dx = y
-        for layer in reversed(plain.layers):
+        for layer in reversed(plain.executed):
             dx = layer.backward(dx)
-        assert_allclose(fused.layers[0].backward(y.copy()), dx, rtol=1e-12, atol=1e-12)
+        assert_allclose(fused.executed[0].backward(y.copy()), dx, rtol=1e-12, atol=1e-12)
         assert_allclose(fused.gradients, plain.gradients, rtol=1e-12, atol=1e-12)
 
 
@@ -219,7 +219,7 @@ def test_ten_steps_of_training(function, pooling):
 @pytest.mark.parametrize("pooling", ["max", "average"])
 def test_parameters_keep_their_names_and_places(pooling):
     plain, fused = (lenet5(fused=way, pooling=pooling) for way in (False, True))
-    assert len(fused.layers) == len(plain.layers) - 4
+    assert len(fused.executed) == len(plain.executed) - 4
     assert [(p.name, p.shape) for p in fused.parameter_list] == [
         (p.name, p.shape) for p in plain.parameter_list
     ]
@@ -290,7 +290,7 @@ def test_a_specification_has_them_as_one_convolution():
         {"type": "average_pooling"},
         {"type": "linear", "units": 2},
     ]
-    layers = Specification((1, 8, 8), expanded(entries)).build(fused=True).layers
+    layers = Specification((1, 8, 8), expanded(entries)).build(fused=True).executed
     assert [type(layer).__name__ for layer in layers] == ["AveragedConvolution", "Linear"]
 
 
@@ -302,18 +302,18 @@ def test_convolution_and_average_pooling_are_one_convolution(options, size):
         Network(make([Convolution("C", **options), AveragePooling("S")]), (2, *size), np.float64)
         for make in (list, fuse)
     )
-    assert [type(layer).__name__ for layer in fused.layers] == ["AveragedConvolution"]
+    assert [type(layer).__name__ for layer in fused.executed] == ["AveragedConvolution"]
     plain.initialize(rng)
     np.copyto(fused.parameters, plain.parameters)
     for network in (plain, fused):
-        for layer in network.layers:
+        for layer in network.executed:
             layer.needs_dx = True
     for n in (5, 2, 5):  # a smaller last batch, then a whole one again
         x = rng.normal(size=(2, *size, n))
         y, expected = fused.forward(x), plain.forward(x)
         assert_allclose(y, expected, rtol=0, atol=1e-12)
         dy = rng.normal(size=y.shape)
-        dx = fused.layers[0].backward(dy)
-        conv, mean = plain.layers
+        dx = fused.executed[0].backward(dy)
+        conv, mean = plain.executed
         assert_allclose(dx, conv.backward(mean.backward(dy)), rtol=0, atol=1e-12)
         assert_allclose(fused.gradients, plain.gradients, rtol=0, atol=1e-12)

@@ -174,11 +174,11 @@ def test_the_first_trained_layer_computes_no_dx(fused):
     network = small(fused)
     x, _ = batch((2, 10, 10), 2, 3)
     network.backward(network.forward(x).copy())
-    assert [layer.needs_dx for layer in network.layers] == [
+    assert [layer.needs_dx for layer in network.executed] == [
         False,
-        *[True] * (len(network.layers) - 1),
+        *[True] * (len(network.executed) - 1),
     ]
-    assert network.layers[0].backward(np.ones((*network.layers[1].shape, 2))) is None
+    assert network.executed[0].backward(np.ones((*network.executed[1].shape, 2))) is None
 
 
 def test_layers_below_the_first_trained_one_are_not_run_backward():
@@ -271,7 +271,7 @@ def test_a_copy_learns_the_same_and_by_itself(make, fused, ran):
     if ran:
         trained_step(network, x, labels)
     other = make(network)
-    assert type(other.layers[0]) is type(network.layers[0])
+    assert type(other.executed[0]) is type(network.executed[0])
     assert_array_equal(other.parameters, network.parameters)
     before = network.parameters.copy()
     course = [trained_step(other, x, labels) for _ in range(3)]
@@ -294,8 +294,8 @@ def test_a_copy_keeps_layers_that_refer_to_each_other():
     x, _ = batch((2, 4, 4), 3, 3)
     expected = network.forward(x).copy()
     other = copy.deepcopy(network)
-    assert other.layers[1].pooling is other.layers[0]
-    assert other.layers[0] is not pooling
+    assert other.executed[1].pooling is other.executed[0]
+    assert other.executed[0] is not pooling
     assert_array_equal(other.forward(x), expected)
 
 
@@ -306,16 +306,16 @@ def test_rebuilt_in_another_precision_and_form(fused):
     single = network.rebuilt(dtype=np.float32, fused=not fused)
     assert single.dtype == single.parameters.dtype == np.float32
     assert single.fused is not fused
-    assert [layer.name for layer in single.plain] == [layer.name for layer in network.plain]
+    assert [layer.name for layer in single.layers] == [layer.name for layer in network.layers]
     assert_allclose(single.forward(x.astype(np.float32)), network.forward(x), rtol=1e-4, atol=1e-5)
 
 
 def test_the_plain_layers_of_a_list_with_fused_ones():
     network = Network(fuse(small_layers()), (2, 10, 10))
-    assert [layer.name for layer in network.plain] == [layer.name for layer in small_layers()]
+    assert [layer.name for layer in network.layers] == [layer.name for layer in small_layers()]
     assert network.output_shapes[1:3] == [(3, 8, 8), (3, 4, 4)]
     plain = network.rebuilt(fused=False)
-    assert plain.layers == plain.plain
+    assert plain.executed == plain.layers
 
 
 @plain_and_fused
@@ -385,14 +385,14 @@ def test_numbers_of_outputs_that_are_none(F):
 
 def test_every_layer_has_the_mode_of_the_network():
     network = small(fused=True)
-    assert all(layer.training for layer in network.layers)
+    assert all(layer.training for layer in network.executed)
     with network.evaluating():
         assert not network.training
-        assert not any(layer.training for layer in network.layers)
+        assert not any(layer.training for layer in network.executed)
         with network.evaluating():
             pass
         assert not network.training
-    assert all(layer.training for layer in network.layers)
+    assert all(layer.training for layer in network.executed)
     with pytest.raises(ZeroDivisionError), network.evaluating():
         raise ZeroDivisionError
     assert network.training

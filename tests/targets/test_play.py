@@ -172,7 +172,7 @@ def round_weights(network):
             continue
         value, F = layer.weight.value, layer.bias.value.size
         table = getattr(layer, "table", None)
-        rows = layer.filters if table else np.arange(F).repeat(len(value) // F)
+        rows = layer.connected[0] if table else np.arange(F).repeat(len(value) // F)
         for f in range(F):
             levels, scales = in_16_bits(value[rows == f].reshape(1, -1))
             value[rows == f] = (levels * scales[0]).reshape(value[rows == f].shape)

@@ -90,7 +90,7 @@ def twin_of(trainer: Trainer) -> Twin:
                 key=key,
             )
     return Twin(
-        tuple(torch_modules(trainer.network.plain)),
+        tuple(torch_modules(trainer.network.layers)),
         _loss(trainer.loss),
         _optimizer(trainer.optimizer, trainer.schedule(0)),
         trainer.network.dtype.name,
@@ -195,7 +195,7 @@ def _pooling(layer: Pooling) -> dict[str, Any]:
 
 
 def _repeat_unpooling(layer: RepeatUnpooling) -> TorchObject:
-    return TorchObject("UpsamplingNearest2d", {"scale_factor": layer.factor})
+    return TorchObject("UpsamplingNearest2d", {"scale_factor": layer.kernel})
 
 
 def _windows(layer: Layer) -> dict[str, Any]:
