@@ -242,3 +242,39 @@ def test_evaluation_mode_has_its_gradient_too(make, shape):
     layer = ready(make(), shape, N=2)
     layer.training = False
     assert_layer_gradients(layer, images(shape, 2), kinks=0.02)
+
+
+# --- The options of the constructor ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Convolution('C1', filters=6, kernel=5)",
+        "Convolution('C1', filters=2, kernel=[3, 1], padding=[0, 0, 1, 1], table=[[0], [0, 1]])",
+        "Linear('F6', units=84, initializer='he', lr_mult=[1.0, 2.0])",
+        "MaxPooling('S2')",
+        "MaxPooling('S2', kernel=3, stride=2, round_up=True)",
+        "AveragePooling('S2', stride=1, count_padding=False)",
+        "Subsampling('S2', stride=1)",
+        "Activation('C1.activation', function='lecun_tanh')",
+        "RBF('R7', centres=[[0.0, 1.0], [1.0, 0.0]])",
+        "RBF('R7')",
+        "RepeatUnpooling('U1', kernel=[2, 3])",
+        "Dropout('D', rate=0.25)",
+        "BatchNormalization('B')",
+        "TransposedConvolution('T1', filters=3, kernel=2, stride=2, output_padding=[1, 0])",
+    ],
+)
+def test_a_layer_prints_as_the_call_that_makes_it(text):
+    made = eval(text)  # noqa: S307 - the expression above
+    assert repr(made) == text
+
+
+def test_a_layer_that_does_not_store_its_options_prints_its_name():
+    class Own(Linear):
+        def __init__(self, name: str, hidden: int) -> None:
+            super().__init__(name, units=2 * hidden)
+
+    assert repr(Own("F1", 3)) == "Own('F1')"
+    assert Linear("F1", 3).options() == {"units": 3}
