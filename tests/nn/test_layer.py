@@ -267,7 +267,7 @@ def test_evaluation_mode_has_its_gradient_too(make, shape):
     ],
 )
 def test_a_layer_prints_as_the_call_that_makes_it(text):
-    made = eval(text)  # noqa: S307 - the expression above
+    made = eval(text)
     assert repr(made) == text
 
 
