@@ -35,7 +35,7 @@ DRAWN = """
 const drawn = () =>
   new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)));
 """
-SCRIPTS = ("network.js", "prepare.js")  # those that need no browser
+SCRIPTS = ("network.js", "prepare.js", "train.js")  # those that need no browser
 
 
 def in_node(code: str, **values: object) -> Value:

@@ -10,6 +10,7 @@ import base64
 import hashlib
 import json
 import re
+import zlib
 from collections.abc import Callable, Sequence
 from html import escape
 from importlib.resources import files
@@ -35,11 +36,14 @@ from lenet.targets.expressions import JAVASCRIPT, formulas, written
 from lenet.targets.operations import Product, Sum, operations_of
 
 SCRIPTS: Final = (
-    *("network.js", "prepare.js", "elements.js", "maps.js"),
-    *("draw.js", "forward.js", "backward.js", "im2col.js", "page.js"),
+    *("network.js", "prepare.js", "train.js", "texts.js", "elements.js", "figures.js"),
+    *("path.js", "diagram.js", "draw.js", "forward.js", "backward.js", "im2col.js"),
+    *("trainview.js", "tour.js", "page.js"),
 )
 Shown: TypeAlias = tuple[dict[str, Any], Array | None]
 """The type and the options of a layer as the scripts know them, and its weights (F, …)."""
+TRAINING, TEST, DIGITS_SEED = 1_000, 250, 2_026  # built-in digits for the training in the page
+MAX_CLASSES: Final = 30
 EXAMPLES: Final = 10
 EXAMPLE_SEED: Final = 77  # LeNet-5 recognises all ten
 
@@ -57,7 +61,7 @@ def to_html(exported: ExportedNetwork) -> str:
     data = json.dumps(page_data(exported), ensure_ascii=False, separators=(",", ":"))
     policy = (
         f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; "
-        "base-uri 'none'; form-action 'none'"
+        "worker-src blob:; base-uri 'none'; form-action 'none'"
     )
     values = {
         "policy": policy,
@@ -95,6 +99,12 @@ def page_data(exported: ExportedNetwork) -> dict[str, Any]:
         shape = output
     if len(shape) != 1:
         raise _not_shown(network.layers[-1], " as the last layer")
+    if shape[0] > MAX_CLASSES:
+        raise ConfigError(
+            f"the page shows at most {MAX_CLASSES} classes, and this network has {shape[0]}",
+            remedy="show a network with fewer classes",
+            key=f"layer {network.layers[-1].name}",
+        )
     images, labels = draw(EXAMPLES, EXAMPLE_SEED)
     order = np.argsort(labels, kind="stable")
     return {
@@ -109,7 +119,23 @@ def page_data(exported: ExportedNetwork) -> dict[str, Any]:
             "labels": labels[order].tolist(),
             "images": base64.b64encode(images[order].tobytes()).decode(),
         },
+        "digits": packed_digits(),
         "weights": base64.b64encode(b"".join(a.tobytes() for a in weights)).decode(),
+    }
+
+
+def packed_digits() -> dict[str, Any]:
+    """Return built-in digits to train on and to test with, in four levels of grey, compressed.
+
+    The four levels 0, 85, 170 and 255 of an image's pixels, two bits each, the first pixel lowest.
+    """
+    images, labels = draw(TRAINING + TEST, DIGITS_SEED)
+    levels = np.rint(images / 85).astype(np.uint8).reshape(-1, 4)
+    packed = levels @ np.array([1, 4, 16, 64], np.uint8)
+    return {
+        "training": TRAINING,
+        "labels": "".join(map(str, labels)),
+        "images": base64.b64encode(zlib.compress(packed.tobytes(), 9)).decode(),
     }
 
 
@@ -195,7 +221,7 @@ def activations() -> str:
 
 def scripts(names: Sequence[str] = SCRIPTS) -> str:
     """Return the page's script, or that of some of its parts, with the activations before it."""
-    return "\n".join([activations(), *map(_part, names)])
+    return "\n".join(['"use strict";', activations(), *map(_part, names)])
 
 
 # --- Numbers --------------------------------------------------------------------------------------

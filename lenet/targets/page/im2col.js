@@ -1,13 +1,12 @@
-// The view "im2col": a small image and kernel to edit, with every number visible.
+// The view "im2col": a small image, a kernel and dZ to edit, with every number of the three products
+// visible. It starts with the running example of docs/derivation.md.
 "use strict";
 
 /** { render, resize }: resize takes the sizes H, W, C, k, s and p. */
 function im2colView() {
-  const given = { H: 4, W: 4, k: 2, s: 1, p: 0, C: 1, column: 0 };
-  const fields = [["H", ["rows H"], 2, 7], ["W", ["columns W"], 2, 7],
-    ["C", ["channels C ", zh("通道")], 1, 3], ["k", ["kernel k ", zh("卷积核")], 1, 4],
-    ["s", ["stride s ", zh("步长")], 1, 3], ["p", ["padding p ", zh("填充")], 0, 2]];
-  let x = [], w = [];
+  const given = { H: 3, W: 3, k: 2, s: 1, p: 0, C: 1 };
+  const fields = [["H", "rowsH", 2, 7], ["W", "columnsW", 2, 7], ["C", "channelsC", 1, 3], ["k", "kernelK", 1, 4], ["s", "strideS", 1, 3], ["p", "paddingP", 0, 2]];
+  let x, w, dZ, column, added;
 
   function resize(values) {
     fields.forEach(([name, , min, max], k) => {
@@ -17,139 +16,126 @@ function im2colView() {
     fill();
   }
 
-  /** Numbers for new sizes: 1, 2, 3 … for the image, 0, 1, 2 … for the kernel. */
+  function outputSize() {
+    const { H, W, k, s, p } = given;
+    return [Math.floor((H + 2 * p - k) / s) + 1, Math.floor((W + 2 * p - k) / s) + 1];
+  }
+
+  /** Numbers for new sizes: 1, 2, 3 … for the image, 0, 1, 2 … for the kernel, 1, −1, 2, 1 … for dZ. */
   function fill() {
-    x = Float64Array.from({ length: given.C * given.H * given.W }, (_, k) => (k % 9) + 1);
-    w = Float64Array.from({ length: given.C * given.k * given.k }, (_, k) => (k % 5) - (given.C > 1 ? 1 : 0));
-    given.column = 0;
+    const { H, W, C, k } = given, [Ho, Wo] = outputSize();
+    x = Float64Array.from({ length: C * H * W }, (_, q) => (q % 9) + 1);
+    w = Float64Array.from({ length: C * k * k }, (_, q) => (q % 5) - (C > 1 ? 1 : 0));
+    dZ = Float64Array.from({ length: Math.max(Ho * Wo, 0) }, (_, q) => [1, -1, 2, 1][q % 4]);
+    column = 0;
+    added = dZ.length;
   }
 
   function render() {
-    const { H, W, k, s, p, C } = given;
-    document.getElementById("im2col-sizes").replaceChildren(el("div", { className: "fields" },
-      ...fields.map(([name, label, min, max]) => integerField(label, given[name], min, max, (value) => {
+    const { H, W, k, s, p, C } = given, [Ho, Wo] = outputSize();
+    show(document.getElementById("im2col-sizes"), el("p", { class: "lead" }, t("im2colLead")), el("div", { class: "fields" },
+      ...fields.map(([name, label, min, max]) => integerField(t(label), given[name], min, max, (value) => {
         given[name] = value;
-        history.replaceState(null, "", `#im2col/${fields.map(([key]) => given[key]).join("/")}`);
+        history.replaceState(history.state, "", `#im2col/${fields.map(([key]) => given[key]).join("/")}`);
         fill();
         render();
       }))));
     const result = document.getElementById("im2col-result");
-    const Ho = Math.floor((H + 2 * p - k) / s) + 1, Wo = Math.floor((W + 2 * p - k) / s) + 1;
-    if (Ho < 1 || Wo < 1) {
-      result.replaceChildren(el("p", { role: "alert" }, "The kernel is larger than the padded image: no position fits."));
-      return;
-    }
+    if (Ho < 1 || Wo < 1) return show(result, el("p", { role: "alert" }, t("kernelTooLarge")));
     const g = { input: [C, H, W], output: [1, Ho, Wo], kernel: [k, k], stride: [s, s], dilation: [1, 1], padding: [p, p] };
-    const P = Ho * Wo, K = C * k * k, cols = im2col(x, g), Z = product(w, cols, 1, K, P);
-    given.column = Math.min(given.column, P - 1);
-    const at = [Math.floor(given.column / Wo), given.column % Wo];
-    const chosen = new Set();
-    for (let c = 0; c < C; c++) for (const pixel of poolingWindow(g, c, ...at)) chosen.add(pixel);
-    const counts = col2im(new Float64Array(K * P).fill(1), g);
-    const back = col2im(cols, g);
-    const channel = (values, c) => values.subarray(c * H * W, (c + 1) * H * W);
-    const marks = (c) => new Set([...chosen].map((pixel) => pixel - c * H * W).filter((q) => q >= 0 && q < H * W));
-    const tables = [];
-    for (let c = 0; c < C; c++)
-      tables.push(el("div", { className: "row" },
-        editable(channel(x, c), H, W, `image x${C > 1 ? `, channel ${c}` : ""}`, marks(c)),
-        editable(w.subarray(c * k * k, (c + 1) * k * k), k, k, `kernel w${C > 1 ? `, channel ${c}` : ""}`, new Set())));
-    const matrices = [
-      el("p", { className: "formula" }, `Ho = ⌊(${H} + 2·${p} − ${k})/${s}⌋ + 1 = ${Ho}, Wo = ${Wo}, K = C·k·k = ${K}, P = Ho·Wo = ${P}`),
-      ...tables,
-      el("h3", {}, "W · cols = Z"),
-      el("div", { className: "fields" }, integerField("column", given.column, 0, P - 1, choose),
-        el("span", { className: "note" }, `column ${given.column} is the patch at row ${at[0]}, column ${at[1]} of Z`)),
-      el("div", { className: "scroll falk", tabIndex: 0 }, falk(cols, Z, K, P)),
-      el("p", { className: "formula" }, equationOf(cols, Z, K, P)),
-    ];
-    const adjoint = [
-      el("h3", {}, "Z as a map, and col2im"),
-      el("p", { className: "note" }, "col2im adds every column back onto its patch. The counts say in how many patches a pixel is."),
-      ...Array.from({ length: C }, (_, c) => el("div", { className: "row" },
-        ...(c ? [] : [numberTable(Z, Ho, Wo, { caption: "Z", digits: 0, marked: new Set([given.column]) })]),
-        numberTable(channel(counts, c), H, W, { caption: "col2im of ones: counts", digits: 0, scale: largest(counts) }),
-        numberTable(channel(back, c), H, W, { caption: "col2im(im2col(x)) = x · counts", digits: 0 }))),
-    ];
-    result.replaceChildren(el("div", {}, ...matrices),
-      el("div", {}, ...adjoint, ...poolingFigure(channel(x, 0), { ...g, input: [1, H, W] })));
+    const P = Ho * Wo, K = C * k * k, colsT = im2col(x, g), Z = productT(w, colsT, 1, K, P);
+    const cols = Float64Array.from({ length: K * P }, (_, q) => colsT[(q % P) * K + Math.floor(q / P)]);
+    const at = [Math.floor(column / Wo), column % Wo];
+    show(result,
+      el("p", { class: "formula" }, `Ho = ⌊(${H} + 2·${p} − ${k})/${s}⌋ + 1 = ${Ho}, Wo = ${Wo}, K = C·k·k = ${K}, P = Ho·Wo = ${P}`),
+      el("div", { class: "three" }, windowPart(g, at), forwardPart(g, cols, Z, P, K), backwardPart(g, cols, P, K)),
+      poolingFigure(x.subarray(0, H * W), { ...g, input: [1, H, W], output: [1, Ho, Wo] }));
   }
 
-  function choose(column) {
-    given.column = column;
+  const choose = (q) => {
+    column = q;
     render();
+  };
+  const change = (values) => (k, value) => {
+    values[k] = value;
+    render();
+  };
+
+  /** The image with its padding and the window of the chosen column, the kernel, and dZ beside Z. */
+  function windowPart(g, at) {
+    const { C, H, W, k, p } = given, name = (text, c) => (C > 1 ? `${text}, ${t("channelNumber", c)}` : text);
+    return el("div", {}, el("h3", {}, t("windowTitle")), ...Array.from({ length: C }, (_, c) => el("div", { class: "row" },
+      padded(x.subarray(c * H * W, (c + 1) * H * W), new Set(patchPixels(g, c, ...at).map((q) => (q < 0 ? -1 : q - c * H * W))), name("image x", c), at, p, change(x.subarray(c * H * W, (c + 1) * H * W))),
+      numberTable(w.subarray(c * k * k, (c + 1) * k * k), k, k, { caption: name(t("kernelW"), c), edit: change(w.subarray(c * k * k, (c + 1) * k * k)) }))));
   }
 
-  /** The sum behind the chosen number of Z. */
-  function equationOf(cols, Z, K, P) {
-    const terms = Array.from(w, (v, k) => `${factor(v, 0)}·${factor(cols[k * P + given.column], 0)}`);
-    return `z = ${terms.join(" + ")} = ${number(Z[given.column], 0)}`;
+  /** A channel with the padding drawn around it; the cells of the window are marked. */
+  function padded(values, marked, name, [i, j], p, edit) {
+    const { H, W, s, k } = given;
+    const rows = Array.from({ length: H + 2 * p }, (_, r) => el("tr", {}, el("th", { scope: "row" }, r - p), ...Array.from({ length: W + 2 * p }, (_, q) => {
+      const h = r - p, c = q - p, inside = h >= 0 && h < H && c >= 0 && c < W, place = h * W + c;
+      const window = r >= i * s && r < i * s + k && q >= j * s && q < j * s + k;
+      return el("td", { class: [inside ? "" : "padding", window ? "marked" : ""].join(" ").trim() || null, kind: inside ? "field" : "padding" },
+        !inside ? "0" : edit ? el("input", { type: "number", step: 1, value: values[place], "aria-label": `${name}, ${t("rowColumn", h, c)}`, oninput: (event) => edit(place, Math.round(Number(event.target.value)) || 0) }) : number(values[place], 0));
+    })));
+    return el("table", { class: "numbers" }, el("caption", {}, name), el("thead", {}, el("tr", {}, el("td", { class: "empty" }), ...Array.from({ length: W + 2 * p }, (_, q) => el("th", { scope: "col" }, q - p)))), el("tbody", {}, ...rows));
   }
 
-  /** W at the left, cols above Z; a long filter stands as a column beside cols. */
-  function falk(cols, Z, K, P) {
-    const table = el("table", { className: "numbers" }), long = K > 9, left = long ? 1 : K;
-    if (long) table.append(el("caption", {}, "The filter stands beside cols, as Wᵀ."));
-    const cell = (row, value, className) => {
-      const td = row.insertCell();
-      td.textContent = value;
-      td.className = className;
-    };
-    const heads = table.insertRow();
-    for (let k = 0; k < left; k++) cell(heads, "", "empty");
-    for (let p = 0; p < P; p++) {
-      const th = el("th", {}, button(p, () => choose(p), { "aria-label": `Column ${p}` }));
-      heads.append(th);
-    }
-    for (let k = 0; k < K; k++) {
-      const row = table.insertRow();
-      if (long) cell(row, number(w[k], 0), "marked");
-      else for (let m = 0; m < K; m++) cell(row, "", "empty");
-      for (let p = 0; p < P; p++) cell(row, number(cols[k * P + p], 0), p === given.column ? "marked" : "");
-    }
-    const row = table.insertRow();
-    if (long) cell(row, "", "empty");
-    else for (let k = 0; k < K; k++) cell(row, number(w[k], 0), "marked weight");
-    for (let p = 0; p < P; p++) cell(row, number(Z[p], 0), p === given.column ? "marked sum" : "sum");
-    return table;
+  /** W · cols = Z. */
+  function forwardPart(g, cols, Z, P, K) {
+    const [, Ho, Wo] = g.output, terms = Array.from(w, (v, k) => `${factor(v, 0)}·${factor(cols[k * P + column], 0)}`);
+    return el("div", {}, el("h3", {}, "W · cols = Z"),
+      stepper("column", t("columnField"), column, P - 1, choose),
+      el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "W · cols = Z" }, columnsTable("cols", cols, K, P, w, Z)),
+      el("p", { class: "formula" }, `z = ${terms.join(" + ")} = ${number(Z[column], 0)}`),
+      el("div", { class: "row" }, numberTable(Z, Ho, Wo, { caption: "Z", digits: 0, marked: new Set([column]), link: choose }),
+        numberTable(dZ, Ho, Wo, { caption: "dZ", named: "dZ", edit: change(dZ) })));
   }
 
-  /** A table whose numbers can be changed. */
-  function editable(values, rows, columns, caption, marked) {
-    const table = el("table", { className: "numbers" }, el("caption", {}, caption));
-    for (let i = 0; i < rows; i++) {
-      const row = table.insertRow();
-      for (let j = 0; j < columns; j++) {
-        const k = i * columns + j, cell = row.insertCell();
-        const input = el("input", { type: "number", step: 1, value: values[k], "aria-label": `${caption}, row ${i}, column ${j}` });
-        input.addEventListener("change", () => {
-          values[k] = Math.round(Number(input.value)) || 0;
-          render();
-        });
-        cell.append(input);
-        if (marked.has(k)) cell.classList.add("marked");
-      }
-    }
-    return table;
+  /** A patch matrix with the filter as a column beside it, and a row of Z or dZ below. */
+  function columnsTable(name, values, K, P, left, below) {
+    const mark = (p) => (p === column ? "marked" : null);
+    return el("table", { class: "numbers" }, el("caption", {}, `${name} (${K}×${P}), Wᵀ`),
+      el("thead", {}, el("tr", {}, el("td", { class: "empty" }), el("th", { scope: "col" }, "Wᵀ"), ...Array.from({ length: P }, (_, p) =>
+        el("th", { scope: "col" }, button(p, () => choose(p), { "aria-label": t("columnNumber", p) }))))),
+      el("tbody", {}, ...Array.from({ length: K }, (_, k) => el("tr", {}, el("th", { scope: "row" }, k), el("td", { class: "weight" }, number(left[k], 0)),
+        ...Array.from({ length: P }, (_, p) => el("td", { class: mark(p) }, number(values[k * P + p], 0))))),
+      el("tr", { class: "sum" }, el("th", { scope: "row" }, name === "cols" ? "Z" : "dZ"), el("td", { class: "empty" }), ...Array.from({ length: P }, (_, p) => el("td", { class: mark(p) }, number(below[p], 0))))));
   }
 
-  document.getElementById("im2col-sizes").addEventListener("submit", (event) => event.preventDefault());
+  /** dW = dZ · colsᵀ, dcols = Wᵀ · dZ and dX = col2im(dcols), with as many columns as are chosen. */
+  function backwardPart(g, cols, P, K) {
+    const { C, H, W, k, p } = given, first = dZ.map((v, q) => (q < added ? v : 0)), last = Math.min(Math.max(added - 1, 0), P - 1);
+    const dW = product(first, im2col(x, g), 1, P, K), dcolsT = Tproduct(dZ, w, P, 1, K);
+    const dcols = Float64Array.from({ length: K * P }, (_, q) => dcolsT[(q % P) * K + Math.floor(q / P)]);
+    const dX = col2im(dcolsT, g, { patches: added }), counts = col2im(new Float64Array(K * P).fill(1), g, { patches: added });
+    const at = [Math.floor(last / g.output[2]), last % g.output[2]], name = (text, c) => (C > 1 ? `${text}, ${t("channelNumber", c)}` : text);
+    const part = (values, c) => values.subarray(c * H * W, (c + 1) * H * W), kernel = (values, c) => values.subarray(c * k * k, (c + 1) * k * k);
+    return el("div", {}, el("h3", {}, "dW = dZ · colsᵀ, dcols = Wᵀ · dZ, dX = col2im(dcols)"),
+      stepper("added", t("columnsAdded"), added, P, (q) => {
+        added = q;
+        if (q) column = q - 1;
+        render();
+      }),
+      el("p", { class: "formula", role: "status" }, added ? t("im2colStep", last, number(dZ[last], 0)) : t("im2colNothing")),
+      el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "dcols" }, columnsTable("dcols", dcols, K, P, w, dZ)),
+      ...Array.from({ length: C }, (_, c) => el("div", { class: "row" },
+        numberTable(kernel(dW, c), k, k, { caption: name("dW", c), digits: 0, scale: largest(dW) }),
+        padded(part(dX, c), new Set(), name("dX", c), at, p),
+        numberTable(part(counts, c), H, W, { caption: name(t("counts"), c), digits: 0, scale: largest(counts) }))));
+  }
+
   fill();
   return { render, resize };
 }
 
 /** Max pooling of a map with the same windows, forward and backward. */
 function poolingFigure(x, g) {
-  const [, H, W] = g.input, [, Ho, Wo] = g.output;
-  const { y, winners } = maxPooling.forward(g, x), won = new Set(winners);
-  const { dx } = maxPooling.backward(g, x, { winners }, new Float64Array(y.length).fill(1));
-  return [
-    el("h3", {}, "Max pooling ", zh("最大池化"), " with the same windows"),
-    el("p", { className: "note" }, "If dy is 1 everywhere, dx counts how often a pixel is the maximum of a window. " +
-      "Of equal maxima the first in row order wins."),
-    el("div", { className: "row" },
-      numberTable(x, H, W, { caption: "x, winners marked", digits: 0, marked: won }),
-      numberTable(y, Ho, Wo, { caption: "y", digits: 0 }),
-      numberTable(dx, H, W, { caption: "dx", digits: 0, scale: largest(dx) })),
-  ];
+  const [, H, W] = g.input, [, Ho, Wo] = g.output, pass = { x };
+  maxPooling.forward(g, pass);
+  const gradient = { dy: new Float64Array(pass.y.length).fill(1) };
+  maxPooling.backward(g, pass, gradient);
+  return el("details", { open: true, id: "im2col-pooling" }, el("summary", {}, t("poolingSame")), el("p", { class: "note" }, t("poolingNote")),
+    el("div", { class: "row" }, numberTable(x, H, W, { caption: t("xWinners"), digits: 0, marked: new Set(pass.winners) }),
+      numberTable(pass.y, Ho, Wo, { caption: "y", digits: 0 }), numberTable(gradient.dx, H, W, { caption: "dx", digits: 0, scale: largest(gradient.dx) })));
 }

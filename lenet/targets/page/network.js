@@ -1,66 +1,84 @@
 // The arithmetic of the page: one image forward and backward through the network, in the letters
-// of docs/derivation.md.
+// of docs/derivation.md. The views and the training use the same functions.
 //
 //   Z     = W · cols     (F × K) · (K × P)      K = C·kh·kw, a patch is a column
 //   dW    = dZ · colsT   (F × P) · (P × K)      P = Ho·Wo, the patches of the image
 //   dcols = WT · dZ      (K × F) · (F × P)      then col2im: dX
 //
 // A matrix is a Float64Array in row order. An image (C,H,W) is such an array too, so that it is
-// also the matrix (C × H·W), and Z (F × P) is the image (F,Ho,Wo) that the next layer takes.
+// also the matrix (C × H·W), and Z (F × P) is the image (F,Ho,Wo) that the next layer takes. The
+// patch matrix is stored as colsT (P × K), one patch per row, so that every product reads memory in
+// its order; dcols is stored as dcolsT.
 "use strict";
 
 // --- Matrix products ------------------------------------------------------------------------
 
-/** A (n × m) · B (m × q). */
-function product(A, B, n, m, q) {
-  const result = new Float64Array(n * q);
-  for (let i = 0; i < n; i++)
-    for (let k = 0; k < m; k++) {
-      const a = A[i * m + k];
-      if (a !== 0) for (let j = 0; j < q; j++) result[i * q + j] += a * B[k * q + j];
+/** A (n × m) · BT, with B (q × m): two rows of A and four of B at a time, as that is fastest. */
+function productT(A, B, n, m, q, C = new Float64Array(n * q)) {
+  for (let i = 0; i < n; i += 2) {
+    const a = i * m, a_ = i + 1 < n ? a + m : a; // an odd last row is multiplied twice
+    let j = 0;
+    for (; j + 4 <= q; j += 4) {
+      const b0 = j * m, b1 = b0 + m, b2 = b1 + m, b3 = b2 + m;
+      let c0 = 0, c1 = 0, c2 = 0, c3 = 0, d0 = 0, d1 = 0, d2 = 0, d3 = 0;
+      for (let k = 0; k < m; k++) {
+        const v = A[a + k], w = A[a_ + k];
+        const x0 = B[b0 + k], x1 = B[b1 + k], x2 = B[b2 + k], x3 = B[b3 + k];
+        c0 += v * x0; c1 += v * x1; c2 += v * x2; c3 += v * x3;
+        d0 += w * x0; d1 += w * x1; d2 += w * x2; d3 += w * x3;
+      }
+      const c = i * q + j, d = a_ === a ? c : c + q;
+      C[c] = c0; C[c + 1] = c1; C[c + 2] = c2; C[c + 3] = c3;
+      C[d] = d0; C[d + 1] = d1; C[d + 2] = d2; C[d + 3] = d3;
     }
-  return result;
+    for (; j < q; j++) {
+      let c = 0, d = 0;
+      for (let k = 0; k < m; k++) {
+        c += A[a + k] * B[j * m + k];
+        d += A[a_ + k] * B[j * m + k];
+      }
+      C[i * q + j] = c;
+      if (a_ !== a) C[(i + 1) * q + j] = d;
+    }
+  }
+  return C;
 }
 
-/** A (n × m) · BT, with B (q × m). */
-function productT(A, B, n, m, q) {
-  const result = new Float64Array(n * q);
-  for (let i = 0; i < n; i++)
-    for (let j = 0; j < q; j++) {
-      let sum = 0;
-      for (let k = 0; k < m; k++) sum += A[i * m + k] * B[j * m + k];
-      result[i * q + j] = sum;
-    }
-  return result;
+/** C + A (n × m) · B (m × q). Zeros of A cost nothing: most gradients behind a ReLU are 0. */
+function product(A, B, n, m, q, C = new Float64Array(n * q)) {
+  for (let i = 0; i < n; i++) addRows(A, i * m, 1, B, m, q, C, i * q);
+  return C;
 }
 
-/** AT · B, with A (m × n) and B (m × q). */
-function Tproduct(A, B, n, m, q) {
-  const result = new Float64Array(n * q);
-  for (let k = 0; k < m; k++)
-    for (let i = 0; i < n; i++) {
-      const a = A[k * n + i];
-      if (a !== 0) for (let j = 0; j < q; j++) result[i * q + j] += a * B[k * q + j];
-    }
-  return result;
+/** C + AT · B, with A (m × n) and B (m × q). */
+function Tproduct(A, B, n, m, q, C = new Float64Array(n * q)) {
+  for (let i = 0; i < n; i++) addRows(A, i, n, B, m, q, C, i * q);
+  return C;
+}
+
+let filled = new Int32Array(1024); // where the row of A is not 0
+
+/** Add to a row of C, from c on, the m rows of B times A[a], A[a + stride], …: three rows at a time. */
+function addRows(A, a, stride, B, m, q, C, c) {
+  if (filled.length < m) filled = new Int32Array(m);
+  let count = 0, r = 0;
+  for (let k = 0; k < m; k++) if (A[a + k * stride] !== 0) filled[count++] = k;
+  for (; r + 3 <= count; r += 3) {
+    const k0 = filled[r], k1 = filled[r + 1], k2 = filled[r + 2];
+    const a0 = A[a + k0 * stride], a1 = A[a + k1 * stride], a2 = A[a + k2 * stride];
+    const b0 = k0 * q, b1 = k1 * q, b2 = k2 * q;
+    for (let j = 0; j < q; j++) C[c + j] += a0 * B[b0 + j] + a1 * B[b1 + j] + a2 * B[b2 + j];
+  }
+  for (; r < count; r++) {
+    const k = filled[r], v = A[a + k * stride];
+    for (let j = 0; j < q; j++) C[c + j] += v * B[k * q + j];
+  }
 }
 
 // --- Windows --------------------------------------------------------------------------------
 //
 // What is needed of a layer with windows: input [C,H,W], output [F,Ho,Wo], kernel, stride and
 // dilation as pairs (vertical, horizontal), padding above and to the left.
-
-/** Call visit(k, p, pixel) for every number of the patch matrix; pixel is -1 on the padding. */
-function eachPlace(g, visit) {
-  const [C, H, W] = g.input, [, Ho, Wo] = g.output;
-  const [kh, kw] = g.kernel;
-  let k = 0;
-  for (let c = 0; c < C; c++)
-    for (let m = 0; m < kh; m++)
-      for (let n = 0; n < kw; n++, k++)
-        for (let i = 0; i < Ho; i++)
-          for (let j = 0; j < Wo; j++) visit(k, i * Wo + j, pixelAt(g, c, m, n, i, j));
-}
 
 /** The index in the input of the number (c,m,n) of the patch (i,j); -1 on the padding. */
 function pixelAt(g, c, m, n, i, j) {
@@ -70,23 +88,54 @@ function pixelAt(g, c, m, n, i, j) {
   return h >= 0 && h < H && w >= 0 && w < W ? (c * H + h) * W + w : -1;
 }
 
-/** The patch matrix (K × P) of x: every patch is a column. */
-function im2col(x, g) {
-  const P = g.output[1] * g.output[2];
-  const cols = new Float64Array(g.input[0] * g.kernel[0] * g.kernel[1] * P);
-  eachPlace(g, (k, p, pixel) => {
-    if (pixel >= 0) cols[k * P + p] = x[pixel];
-  });
-  return cols;
+/** The pixels of channel c in the patch (i,j), in row order; -1 on the padding. */
+function patchPixels(g, c, i, j) {
+  const pixels = [];
+  for (let m = 0; m < g.kernel[0]; m++)
+    for (let n = 0; n < g.kernel[1]; n++) pixels.push(pixelAt(g, c, m, n, i, j));
+  return pixels;
 }
 
-/** The adjoint: add the first `patches` columns of a patch matrix back onto the image. */
-function col2im(dcols, g, patches = Infinity) {
-  const P = g.output[1] * g.output[2];
-  const dX = new Float64Array(g.input[0] * g.input[1] * g.input[2]);
-  eachPlace(g, (k, p, pixel) => {
-    if (pixel >= 0 && p < patches) dX[pixel] += dcols[k * P + p];
-  });
+/** A function whose result for a layer is found once; steps of descent keep the layer's `output`. */
+function onceForEachLayer(find) {
+  const found = new WeakMap();
+  return (g) => found.get(g.output) ?? found.set(g.output, find(g)).get(g.output);
+}
+
+/** The pixel of every number of colsT (P × K); -1 on the padding. */
+const patchTable = onceForEachLayer((g) => {
+  const pixels = [];
+  for (let i = 0; i < g.output[1]; i++)
+    for (let j = 0; j < g.output[2]; j++)
+      for (let c = 0; c < g.input[0]; c++) pixels.push(...patchPixels(g, c, i, j));
+  return Int32Array.from(pixels);
+});
+
+/** The pixel of every number of the windows of a pooling layer, C·Ho·Wo windows one by one. */
+const windowTable = onceForEachLayer((g) => {
+  const pixels = [];
+  for (let c = 0; c < g.output[0]; c++)
+    for (let i = 0; i < g.output[1]; i++)
+      for (let j = 0; j < g.output[2]; j++) pixels.push(...patchPixels(g, c, i, j));
+  return Int32Array.from(pixels);
+});
+
+/** colsT (P × K) of x: one patch per row. */
+function im2col(x, g, colsT = new Float64Array(patchTable(g).length)) {
+  const pixels = patchTable(g);
+  for (let q = 0; q < pixels.length; q++) colsT[q] = pixels[q] < 0 ? 0 : x[pixels[q]];
+  return colsT;
+}
+
+/** The adjoint: add the first `patches` rows of dcolsT back onto the image dX. */
+function col2im(dcolsT, g, { dX = new Float64Array(size(g.input)), patches = Infinity, overwrite } = {}) {
+  const pixels = patchTable(g), K = g.input[0] * g.kernel[0] * g.kernel[1];
+  const end = Math.min(patches * K, pixels.length);
+  for (let q = 0; q < end; q++)
+    if (pixels[q] >= 0) {
+      if (overwrite) dX[pixels[q]] = dcolsT[q]; // the fault "= for +=" of the view "Train"
+      else dX[pixels[q]] += dcolsT[q];
+    }
   return dX;
 }
 
@@ -120,36 +169,52 @@ function fullConvolution(dZ, layer) {
 
 // --- Layers ---------------------------------------------------------------------------------
 //
-// Each has forward(layer, x), which returns { y, … }, and backward(layer, x, pass, dy), which
-// returns { dx, … } given what forward returned.
+// Each has forward(layer, pass), which fills pass.y from pass.x, and backward(layer, pass, gradient,
+// how), which fills gradient.dx and adds to gradient.dW and gradient.db, given gradient.dy. Arrays
+// are made at the first use and used again, so that training makes none.
+//
+// `how` is { toInput, overwrite, unmasked }: whether the first layer's dx is wanted, and two faults
+// of the view "Train".
+
+/** The array `name` of a pass or of a gradient. */
+function room(holder, name, length) {
+  return (holder[name] ??= new Float64Array(length));
+}
+
+/** The same array with zeros. */
+function zeros(holder, name, length) {
+  return room(holder, name, length).fill(0);
+}
 
 // ACTIVATIONS, by type { f, slope of y, formula }, stands before this file: html.py writes it from
 // the formulas in lenet/nn/activations.py.
 
 function addBias(Z, b, F, P) {
   for (let f = 0; f < F; f++) for (let p = 0; p < P; p++) Z[f * P + p] += b[f];
+  return Z;
 }
 
-/** db: the sum of dZ (F × P) over its columns. */
-function sumColumns(dZ, F, P) {
-  return Float64Array.from({ length: F }, (_, f) =>
-    dZ.subarray(f * P, (f + 1) * P).reduce((sum, v) => sum + v, 0));
+/** db + the sums of dZ (F × P) over its columns. */
+function addColumns(dZ, F, P, db) {
+  for (let f = 0; f < F; f++) for (let p = 0; p < P; p++) db[f] += dZ[f * P + p];
 }
 
 const convolution = {
-  forward(layer, x) {
+  forward(layer, pass) {
     const [F, Ho, Wo] = layer.output, P = Ho * Wo, K = layer.W.length / F;
-    const cols = im2col(x, layer);
-    const y = product(layer.W, cols, F, K, P);
-    addBias(y, layer.b, F, P);
-    return { y, cols };
+    const colsT = im2col(pass.x, layer, room(pass, "colsT", P * K));
+    const Z = productT(layer.W, colsT, F, K, P, room(pass, "y", F * P));
+    addBias(Z, layer.b, F, P);
   },
-  backward(layer, x, pass, dZ) {
+  backward(layer, pass, gradient, how) {
     const [F, Ho, Wo] = layer.output, P = Ho * Wo, K = layer.W.length / F;
-    const dW = productT(dZ, pass.cols, F, P, K);
+    const dZ = gradient.dy;
+    const dW = product(dZ, pass.colsT, F, P, K, room(gradient, "dW", F * K));
     if (layer.channels) unconnectedToZero(dW, layer);
-    const dcols = Tproduct(layer.W, dZ, K, F, P);
-    return { dW, db: sumColumns(dZ, F, P), dcols, dx: col2im(dcols, layer) };
+    addColumns(dZ, F, P, room(gradient, "db", F));
+    if (!how.toInput) return;
+    const dcolsT = Tproduct(dZ, layer.W, P, F, K, zeros(gradient, "dcolsT", P * K));
+    col2im(dcolsT, layer, { dX: zeros(gradient, "dx", pass.x.length), overwrite: how.overwrite });
   },
 };
 
@@ -162,59 +227,24 @@ function unconnectedToZero(dW, layer) {
   });
 }
 
-/** The patch of one channel of a pooling layer: its pixels in row order, -1 on the padding. */
-function poolingWindow(layer, c, i, j) {
-  const pixels = [];
-  for (let m = 0; m < layer.kernel[0]; m++)
-    for (let n = 0; n < layer.kernel[1]; n++) pixels.push(pixelAt(layer, c, m, n, i, j));
-  return pixels;
-}
-
-/** Call visit(place in the output, pixels of its window). */
-function eachWindow(layer, visit) {
-  const [C, Ho, Wo] = layer.output;
-  let q = 0;
-  for (let c = 0; c < C; c++)
-    for (let i = 0; i < Ho; i++)
-      for (let j = 0; j < Wo; j++) visit(q++, poolingWindow(layer, c, i, j));
-}
-
 const maxPooling = {
-  forward(layer, x) {
-    const y = new Float64Array(size(layer.output)), winners = new Int32Array(y.length);
-    eachWindow(layer, (q, pixels) => {
+  forward(layer, pass) {
+    const pixels = windowTable(layer), area = layer.kernel[0] * layer.kernel[1], x = pass.x;
+    const y = room(pass, "y", size(layer.output));
+    const winners = (pass.winners ??= new Int32Array(y.length));
+    for (let q = 0; q < y.length; q++) {
       let winner = -1;
-      for (const pixel of pixels) // the first maximum in row order
-        if (pixel >= 0 && (winner < 0 || x[pixel] > x[winner])) winner = pixel;
+      for (let k = q * area; k < (q + 1) * area; k++) // the first maximum in row order
+        if (pixels[k] >= 0 && (winner < 0 || x[pixels[k]] > x[winner])) winner = pixels[k];
       winners[q] = winner;
       y[q] = x[winner];
-    });
-    return { y, winners };
+    }
   },
-  backward(layer, x, pass, dy) {
-    const dx = new Float64Array(x.length);
-    pass.winners.forEach((pixel, q) => (dx[pixel] += dy[q]));
-    return { dx };
+  backward(layer, pass, gradient) {
+    const dx = zeros(gradient, "dx", pass.x.length);
+    for (let q = 0; q < pass.winners.length; q++) dx[pass.winners[q]] += gradient.dy[q];
   },
 };
-
-/** The sum of every window. */
-function windowSums(layer, x) {
-  const sums = new Float64Array(size(layer.output));
-  eachWindow(layer, (q, pixels) => {
-    for (const pixel of pixels) if (pixel >= 0) sums[q] += x[pixel];
-  });
-  return sums;
-}
-
-/** Add to every pixel of a window its share of dy: the factor of the window, times dy. */
-function shareOut(layer, x, dy) {
-  const dx = new Float64Array(x.length);
-  eachWindow(layer, (q, pixels) => {
-    for (const pixel of pixels) if (pixel >= 0) dx[pixel] += dy[q] * windowFactor(layer, q);
-  });
-  return dx;
-}
 
 /** What the sum of a window is multiplied by: a trained number, or one divided by their count. */
 function windowFactor(layer, q) {
@@ -223,72 +253,83 @@ function windowFactor(layer, q) {
   return typeof layer.factor === "number" ? layer.factor : layer.factor[q % area];
 }
 
+// The sum of a window times a factor. In the trainable subsampling of the first LeNet-5 the factor
+// is a weight of its map, and a bias is added.
 const averagePooling = {
-  forward: (layer, x) => ({ y: windowSums(layer, x).map((sum, q) => sum * windowFactor(layer, q)) }),
-  backward: (layer, x, pass, dy) => ({ dx: shareOut(layer, x, dy) }),
-};
-
-// Trainable subsampling of the first LeNet-5: the sum of a window, times w, plus b of its map.
-const subsampling = {
-  forward(layer, x) {
-    const sums = windowSums(layer, x), P = layer.output[1] * layer.output[2];
-    const y = sums.map((sum, q) => sum * windowFactor(layer, q));
-    addBias(y, layer.b, layer.output[0], P);
-    return { y, sums };
+  forward(layer, pass) {
+    const pixels = windowTable(layer), area = layer.kernel[0] * layer.kernel[1];
+    const y = room(pass, "y", size(layer.output)), sums = zeros(pass, "sums", y.length);
+    for (let k = 0; k < pixels.length; k++)
+      if (pixels[k] >= 0) sums[Math.floor(k / area)] += pass.x[pixels[k]];
+    for (let q = 0; q < y.length; q++) y[q] = sums[q] * windowFactor(layer, q);
+    if (layer.b) addBias(y, layer.b, layer.output[0], layer.output[1] * layer.output[2]);
   },
-  backward(layer, x, pass, dy) {
+  backward(layer, pass, gradient) {
+    const pixels = windowTable(layer), area = layer.kernel[0] * layer.kernel[1], { dy } = gradient;
+    const dx = zeros(gradient, "dx", pass.x.length);
+    for (let k = 0; k < pixels.length; k++) {
+      const q = Math.floor(k / area);
+      if (pixels[k] >= 0) dx[pixels[k]] += dy[q] * windowFactor(layer, q);
+    }
+    if (!layer.b) return;
     const C = layer.output[0], P = layer.output[1] * layer.output[2];
-    const dW = sumColumns(dy.map((d, q) => d * pass.sums[q]), C, P);
-    return { dW, db: sumColumns(dy, C, P), dx: shareOut(layer, x, dy) };
+    addColumns(dy.map((d, q) => d * pass.sums[q]), C, P, room(gradient, "dW", C));
+    addColumns(dy, C, P, room(gradient, "db", C));
   },
 };
 
 // Outside training: y = w·(x - mean)·inverse + b, with inverse = 1/√(variance + ε) of the channel.
 const batchNormalization = {
-  forward(layer, x) {
-    const C = layer.output[0], P = x.length / C, channel = (q) => Math.floor(q / P);
-    const normal = x.map((v, q) => (v - layer.mean[channel(q)]) * layer.inverse[channel(q)]);
-    const y = normal.map((v, q) => v * layer.W[channel(q)]);
+  forward(layer, pass) {
+    const C = layer.output[0], P = pass.x.length / C, channel = (q) => Math.floor(q / P);
+    const normal = room(pass, "normal", pass.x.length), y = room(pass, "y", pass.x.length);
+    for (let q = 0; q < y.length; q++) {
+      normal[q] = (pass.x[q] - layer.mean[channel(q)]) * layer.inverse[channel(q)];
+      y[q] = normal[q] * layer.W[channel(q)];
+    }
     addBias(y, layer.b, C, P);
-    return { y, normal };
   },
-  backward(layer, x, pass, dy) {
-    const C = layer.output[0], P = x.length / C, channel = (q) => Math.floor(q / P);
-    const dW = sumColumns(dy.map((d, q) => d * pass.normal[q]), C, P);
-    const dx = dy.map((d, q) => d * layer.W[channel(q)] * layer.inverse[channel(q)]);
-    return { dW, db: sumColumns(dy, C, P), dx };
+  backward(layer, pass, gradient) {
+    const C = layer.output[0], P = pass.x.length / C, channel = (q) => Math.floor(q / P), { dy } = gradient;
+    addColumns(dy.map((d, q) => d * pass.normal[q]), C, P, room(gradient, "dW", C));
+    addColumns(dy, C, P, room(gradient, "db", C));
+    const dx = room(gradient, "dx", dy.length);
+    for (let q = 0; q < dx.length; q++) dx[q] = dy[q] * layer.W[channel(q)] * layer.inverse[channel(q)];
   },
 };
 
 const linear = {
-  forward(layer, x) {
-    const F = layer.output[0];
-    const y = product(layer.W, x, F, x.length, 1);
-    addBias(y, layer.b, F, 1);
-    return { y };
+  forward(layer, pass) {
+    const F = layer.output[0], D = pass.x.length;
+    addBias(productT(pass.x, layer.W, 1, D, F, room(pass, "y", F)), layer.b, F, 1);
   },
-  backward(layer, x, pass, dz) {
-    const F = layer.output[0];
-    return {
-      dW: product(dz, x, F, 1, x.length),
-      db: dz.slice(),
-      dx: Tproduct(layer.W, dz, x.length, F, 1),
-    };
+  backward(layer, pass, gradient, how) {
+    const F = layer.output[0], D = pass.x.length, dz = gradient.dy;
+    product(dz, pass.x, F, 1, D, room(gradient, "dW", F * D));
+    addColumns(dz, F, 1, room(gradient, "db", F));
+    if (how.toInput) Tproduct(layer.W, dz, D, F, 1, zeros(gradient, "dx", D));
   },
 };
 
 const activation = {
-  forward: (layer, x) => ({ y: x.map(ACTIVATIONS[layer.type].f) }),
-  backward: (layer, x, pass, dy) => ({
-    dx: dy.map((d, q) => d * ACTIVATIONS[layer.type].slope(pass.y[q])),
-  }),
+  forward(layer, pass) {
+    const { f } = ACTIVATIONS[layer.type], y = room(pass, "y", pass.x.length);
+    for (let q = 0; q < y.length; q++) y[q] = f(pass.x[q]);
+  },
+  backward(layer, pass, gradient, how) {
+    const { slope } = ACTIVATIONS[layer.type], dx = room(gradient, "dx", pass.x.length);
+    for (let q = 0; q < dx.length; q++) dx[q] = gradient.dy[q] * (how.unmasked ? 1 : slope(pass.y[q]));
+  },
 };
 
 // Outside training, dropout returns its input.
-const dropout = { forward: (layer, x) => ({ y: x }), backward: (layer, x, pass, dy) => ({ dx: dy }) };
+const dropout = {
+  forward: (layer, pass) => void (pass.y = pass.x),
+  backward: (layer, pass, gradient) => void (gradient.dx = gradient.dy),
+};
 
 const OPERATIONS = {
-  convolution, linear, dropout, subsampling, batch_normalization: batchNormalization,
+  convolution, linear, dropout, subsampling: averagePooling, batch_normalization: batchNormalization,
   max_pooling: maxPooling, average_pooling: averagePooling,
   ...Object.fromEntries(Object.keys(ACTIVATIONS).map((type) => [type, activation])),
 };
@@ -299,13 +340,19 @@ function size(shape) {
   return shape.reduce((a, b) => a * b, 1);
 }
 
-/** All passes of an image x, one for each layer: { x, y, … }. */
-function forward(network, x) {
-  return network.layers.map((layer) => {
-    const pass = { x, ...OPERATIONS[layer.type].forward(layer, x) };
-    x = pass.y;
-    return pass;
+/** All passes of an image x, one for each layer: { x, y, … }. Those of another image are used again. */
+function forward(network, x, passes = network.layers.map(() => ({}))) {
+  network.layers.forEach((layer, l) => {
+    passes[l].x = x;
+    OPERATIONS[layer.type].forward(layer, passes[l]);
+    x = passes[l].y;
   });
+  return passes;
+}
+
+/** The scores of an image. */
+function scores(network, x, passes) {
+  return forward(network, x, passes)[network.layers.length - 1].y;
 }
 
 function softmax(z) {
@@ -326,13 +373,16 @@ function crossEntropy(z, label) {
   return { p, dz, E: -Math.log(Math.max(p[label], Number.MIN_VALUE)) };
 }
 
-/** The gradients of all layers, one { dy, dx, … } for each, given dz of the scores. */
-function backward(network, passes, dz) {
-  const gradients = [];
+/**
+ * The gradients of all layers, one { dy, dx, dW, db, … } for each, given dz of the scores. dW and db
+ * are added to those of the `gradients` given.
+ */
+function backward(network, passes, dz, gradients = network.layers.map(() => ({})), how = { toInput: true }) {
   let dy = dz;
   for (let l = network.layers.length - 1; l >= 0; l--) {
     const layer = network.layers[l];
-    gradients[l] = { dy, ...OPERATIONS[layer.type].backward(layer, passes[l].x, passes[l], dy) };
+    gradients[l].dy = dy;
+    OPERATIONS[layer.type].backward(layer, passes[l], gradients[l], l > 0 ? { ...how, toInput: true } : how);
     dy = gradients[l].dx;
   }
   return gradients;

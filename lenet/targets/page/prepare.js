@@ -70,3 +70,13 @@ function inputOf(network, image) {
         x[(c * H + top + i) * W + left + j] = scale * image[i * w + j] + shift;
   return x;
 }
+
+/** The built-in digits of the page's data: [{ label, levels }], unpacked from four levels of grey. */
+async function unpackDigits({ labels, images }) {
+  const unpacking = new Blob([bytesOf(images)]).stream().pipeThrough(new DecompressionStream("deflate"));
+  const packed = new Uint8Array(await new Response(unpacking).arrayBuffer());
+  return Array.from(labels, (label, n) => ({
+    label: Number(label),
+    levels: Uint8Array.from({ length: 784 }, (_, k) => 85 * ((packed[196 * n + (k >> 2)] >> (2 * (k & 3))) & 3)),
+  }));
+}
