@@ -242,8 +242,10 @@ class Browser:
     def press(self, key: str, times: int = 1) -> None:
         for _ in range(times):
             for kind in ("keyDown", "keyUp"):
-                code = KEYS[key]
-                self.send("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code)
+                options = {"windowsVirtualKeyCode": KEYS[key]}
+                if (kind, key) == ("keyDown", "Enter"):
+                    options["text"] = "\r"  # without it no button is pressed
+                self.send("Input.dispatchKeyEvent", type=kind, key=key, **options)
 
     def write(self, selector: str, text: str) -> None:
         """Go to a field, and type over what it contains."""

@@ -74,7 +74,7 @@ function connections(state, layout) {
  * choose(unit) is called for a click, state.touch(unit) for what is hovered or focused.
  */
 function diagramFigure(state, { height, values, scaleOf, choose, label }) {
-  const { network } = state, large = magnification();
+  const { network } = state, large = screenSize.magnification;
   const layout = diagramLayout(network, Math.round(height * large), roomFor(state.view) - BARS * large);
   const focus = state.hover ?? state.unit, marks = marksOf(state, focus), p = state.loss.p;
   const columns = layout.columns.map(({ l, left, width, maps, title }) => {
@@ -114,9 +114,9 @@ function diagramFigure(state, { height, values, scaleOf, choose, label }) {
       ...columns, el("ol", { id: "probabilities", style: { left: `${scores.left + scores.width + 6}px`, width: `${(BARS - 15) * large}px` }, "aria-label": t("probabilities") }, ...answers)));
 }
 
-/** The width that a view has for the diagram; measured as the page's letters, so that it needs no layout. */
+/** The width that a view has for the diagram. */
 function roomFor(view) {
-  const rem = 16 * magnification(), width = Math.min(document.documentElement.clientWidth, 100 * rem) - 2.2 * rem;
+  const rem = 16 * screenSize.magnification, width = Math.min(screenSize.width, 100 * rem) - 2.2 * rem;
   return view === "draw" && width > 56 * rem ? width - 17 * rem : width;
 }
 

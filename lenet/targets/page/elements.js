@@ -13,32 +13,45 @@ function el(tag, properties = {}, ...children) {
  * it keeps the focus, the place of the pen and the pixels of a canvas; only differences are written.
  */
 function show(parent, ...children) {
-  const wanted = children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false);
-  wanted.forEach((child, k) => {
-    const there = parent.childNodes[k];
+  const wanted = listed(children);
+  let there = parent.firstChild;
+  for (const child of wanted) {
     const text = typeof child !== "object";
     const same = there && (text ? there.nodeType === 3 : there.localName === child.tag && there.kind === child.properties.kind);
     const node = same ? there : text ? document.createTextNode("") : made(child, parent);
     if (!same) there ? parent.replaceChild(node, there) : parent.append(node);
     if (!text) change(node, child);
     else if (node.data !== String(child)) node.data = child;
-  });
-  while (parent.childNodes.length > wanted.length) parent.lastChild.remove();
+    there = node.nextSibling;
+  }
+  while (there) {
+    const next = there.nextSibling;
+    there.remove();
+    there = next;
+  }
+}
+
+/** A list of children without lists in it, and without null, undefined and false. */
+function listed(children, list = []) {
+  for (const child of children)
+    if (Array.isArray(child)) listed(child, list);
+    else if (child !== null && child !== undefined && child !== false) list.push(child);
+  return list;
 }
 
 function made({ tag, properties }, parent) {
   const inSvg = tag === "svg" || parent.namespaceURI.endsWith("svg");
-  const node = inSvg ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
+  const node = inSvg ? document.createElementNS(document.getElementById("namespace").namespaceURI, tag) : document.createElement(tag);
   node.kind = properties.kind; // elements of another kind are never changed into this one
   return node;
 }
 
 function change(node, { properties, children }) {
   const before = node.shown ?? {};
-  for (const name of Object.keys(before)) if (!(name in properties)) setProperty(node, name, null, before[name]);
+  for (const name in before) if (!(name in properties)) setProperty(node, name, null, before[name]);
   show(node, ...children); // before the value of a select, which is one of its options
-  for (const [name, value] of Object.entries(properties))
-    if (value !== before[name] || name === "value" || name === "checked") setProperty(node, name, value, before[name]);
+  for (const name in properties)
+    if (properties[name] !== before[name] || name === "value" || name === "checked") setProperty(node, name, properties[name], before[name]);
   node.shown = properties;
   properties.draw?.(node);
 }
@@ -46,13 +59,15 @@ function change(node, { properties, children }) {
 function setProperty(node, name, value, before) {
   if (name === "draw" || name === "kind") return;
   if (name === "style") {
-    for (const key of Object.keys(before ?? {})) if (!(key in (value ?? {}))) node.style[key] = "";
-    Object.assign(node.style, value);
+    for (const key in before) if (!value || !(key in value)) node.style[key] = "";
+    for (const key in value) if (value[key] !== before?.[key]) node.style[key] = value[key];
+  } else if (name.startsWith("on")) {
+    node[name] ??= (event) => node.shown[name]?.(event); // the function of the latest description
   } else if (name === "value") {
     // A field in which somebody types is left alone until it is left.
     if (node !== document.activeElement || node.localName !== "input" || node.type === "range")
       if (node.value !== String(value)) node.value = value;
-  } else if (name.startsWith("on") || ["hidden", "disabled", "checked", "open", "indeterminate"].includes(name)) node[name] = value;
+  } else if (["hidden", "disabled", "checked", "open", "indeterminate"].includes(name)) node[name] = value;
   else if (value === null || value === undefined || value === false) node.removeAttribute(name);
   else node.setAttribute(name, value);
 }

@@ -20,9 +20,12 @@ function drawMap(canvas, values, rows, columns, scale) {
   context.putImageData(canvas.image, 0, 0);
 }
 
-/** How much larger than usual the page's letters are, on a projector; at least 1. */
-function magnification() {
-  return Math.max(1, parseFloat(getComputedStyle(document.documentElement).fontSize) / 16);
+/** The width of the window, and how much larger than usual its letters are, on a projector. */
+const screenSize = { width: 0, magnification: 1 };
+
+function measureScreen() {
+  const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
+  Object.assign(screenSize, { width: document.documentElement.clientWidth, magnification: Math.max(1, rem / 16) });
 }
 
 /**

@@ -12,7 +12,7 @@ function forwardView(state, choose) {
       }));
     const figure = { convolution: convolutionUnit, linear: linearUnit, max_pooling: poolingUnit, average_pooling: poolingUnit, subsampling: poolingUnit }[layer.type] ?? pointUnit;
     show(document.getElementById("forward-unit"), unitFields(state, choose, "forward"),
-      unit.l < 0 ? el("p", {}, spoken(state, unit)) : el("div", { class: "panel" }, receptiveFigure(state), ...figure(state, layer, state.passes[unit.l], unit, choose)),
+      unit.l < 0 ? el("p", {}, spoken(state, unit)) : el("div", { class: "panel" }, !(state.matrix && layer.type === "convolution") && receptiveFigure(state), ...figure(state, layer, state.passes[unit.l], unit, choose)),
       linksFigure(state, choose));
   };
 }
@@ -103,7 +103,7 @@ function convolutionUnit(state, layer, pass, unit, choose) {
     C > 1 ? [t("channelSum", c, number(sums[c], 3), C), sums.map((v, k) => (k ? term(v) : number(v, 3))).join(""), ` = ${number(total, 3)}`] : `Σ x·w = ${number(total, 3)}`,
     el("br"), el("b", {}, `z = ${number(total, 3)}${term(layer.b[f])} (${t("bias")}) = ${number(pass.y[f * Ho * Wo + p], 3)}`), ...activated(state, unit, f * Ho * Wo + p)),
   el("p", { class: "note" }, shared.size ? t("sharedPixels", shared.size, kh * kw) : ""));
-  return state.matrix ? [window, tables, el("div", { class: "result" }, formula, matrixFigure(state, layer, pass, unit, choose))]
+  return state.matrix ? [window, tables, el("div", { class: "result" }, matrixFigure(state, layer, pass, unit, choose), formula)]
     : [window, el("div", { class: "result" }, tables, formula)];
 }
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet.arrays import Array
-from lenet.data.strokes import draw
+from lenet.data.strokes import Hand, draw
 from lenet.errors import ConfigError
 from lenet.nn.activations import FUNCTIONS, Activation
 from lenet.nn.convolution import Convolution
@@ -43,6 +43,10 @@ SCRIPTS: Final = (
 Shown: TypeAlias = tuple[dict[str, Any], Array | None]
 """The type and the options of a layer as the scripts know them, and its weights (F, …)."""
 TRAINING, TEST, DIGITS_SEED = 1_000, 250, 2_026  # built-in digits for the training in the page
+NEAT: Final = Hand(  # differ half as much as usual, so that 1,000 of them are enough to learn from
+    jitter=1.2, shift=1.5, overshoot=0.07, drift=3.5, warp=2, aspect=0.11,
+    slant=0.12, turn=0.05, thickness=0.2, skip=0.007,
+)
 MAX_CLASSES: Final = 30
 EXAMPLES: Final = 10
 EXAMPLE_SEED: Final = 77  # LeNet-5 recognises all ten
@@ -129,7 +133,7 @@ def packed_digits() -> dict[str, Any]:
 
     The four levels 0, 85, 170 and 255 of an image's pixels, two bits each, the first pixel lowest.
     """
-    images, labels = draw(TRAINING + TEST, DIGITS_SEED)
+    images, labels = draw(TRAINING + TEST, DIGITS_SEED, hand=NEAT)
     levels = np.rint(images / 85).astype(np.uint8).reshape(-1, 4)
     packed = levels @ np.array([1, 4, 16, 64], np.uint8)
     return {

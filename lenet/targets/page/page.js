@@ -56,7 +56,6 @@ function start() {
     state.gradients = known ? backward(state.network, state.passes, state.loss.dz) : null;
     state.before = known && state.steps.length ? crossEntropy(scores(state.base, state.x), state.label) : null;
     state.path = pathThrough(state, state.unit);
-    remember();
     render();
   }
 
@@ -165,12 +164,10 @@ function start() {
         draw: (node) => drawMap(node, Array.from({ length: 101 }, (_, k) => k / 50 - 1), 1, 101, 1) }), el("span", {}, t("positive"))),
       checkbox(t("plainNumbers"), format.plain, (on) => {
         format.plain = on;
-        remember();
         render();
       }),
       choice(t("language"), language, LANGUAGES, (code) => {
         setLanguage(code);
-        remember();
         render();
       }, { id: "language" }),
     ];
@@ -257,13 +254,21 @@ function start() {
     train: trainView(state, takeTrained),
   };
   window.addEventListener("hashchange", follow);
+  window.addEventListener("pagehide", remember);
+  window.addEventListener("resize", () => {
+    measureScreen();
+    render();
+  });
+  measureScreen();
   follow();
 }
 
-/** What was remembered before a reload. */
+/** What was remembered before a reload; a page that is opened by its address keeps only the language. */
 function recall() {
   try {
-    return JSON.parse(sessionStorage.getItem(MEMORY)) ?? {};
+    const { language, plain, ...rest } = JSON.parse(sessionStorage.getItem(MEMORY)) ?? {};
+    const again = performance.getEntriesByType("navigation")[0]?.type !== "navigate";
+    return { language, plain, ...(again ? rest : {}) };
   } catch {
     return {};
   }
