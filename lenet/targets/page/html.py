@@ -44,8 +44,16 @@ Shown: TypeAlias = tuple[dict[str, Any], Array | None]
 """The type and the options of a layer as the scripts know them, and its weights (F, …)."""
 TRAINING, TEST, DIGITS_SEED = 1_000, 250, 2_026  # built-in digits for the training in the page
 NEAT: Final = Hand(  # differ half as much as usual, so that 1,000 of them are enough to learn from
-    jitter=1.2, shift=1.5, overshoot=0.07, drift=3.5, warp=2, aspect=0.11,
-    slant=0.12, turn=0.05, thickness=0.2, skip=0.007,
+    jitter=1.2,
+    shift=1.5,
+    overshoot=0.07,
+    drift=3.5,
+    warp=2,
+    aspect=0.11,
+    slant=0.12,
+    turn=0.05,
+    thickness=0.2,
+    skip=0.007,
 )
 MAX_CLASSES: Final = 30
 EXAMPLES: Final = 10
