@@ -22,7 +22,7 @@ from lenet.evaluation.metrics import Evaluation
 from lenet.nn.losses import SoftmaxCrossEntropy
 from lenet.nn.network import Network
 from lenet.optim.optimizers import Optimizer
-from lenet.system.blas import one_blas_thread
+from lenet.system.machine import one_blas_thread
 
 
 def load_data(

@@ -37,8 +37,8 @@ from lenet.models.specification import (
 )
 from lenet.nn.layer import Layer
 from lenet.nn.network import Network
-from lenet.system.blas import one_blas_thread
 from lenet.system.files import replacing
+from lenet.system.machine import one_blas_thread
 from lenet.system.text import clipped
 from lenet.targets.c.float32 import c_source
 from lenet.targets.exported import exported_network

@@ -25,8 +25,7 @@ import click
 from lenet.errors import LenetError
 from lenet.parallel.launch import abort_job, prints, use_mpi
 from lenet.system.machine import limit_blas_threads
-from lenet.system.terminal import escape_unencodable
-from lenet.system.text import printable
+from lenet.system.text import escape_unencodable, printable
 from lenet.version import __version__
 
 # The order in which a new user needs the commands; any others follow.

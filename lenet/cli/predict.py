@@ -132,7 +132,7 @@ def _with_bar(paths: Iterator[Path], *, counted: bool) -> Iterator[Path]:
     """Yield the paths with a progress bar on a terminal, of their number if they may be counted."""
     from tqdm import tqdm
 
-    from lenet.system.terminal import supports_progress_bar
+    from lenet.system.text import supports_progress_bar
 
     if not supports_progress_bar(sys.stderr):
         yield from paths

@@ -16,23 +16,6 @@ from lenet.system.text import clipped
 def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
     """Read a YAML file, apply ``key=value`` overrides, and validate the result.
 
-    Parameters
-    ----------
-    path
-        The file, or the name of a packaged configuration, such as ``mnist``; None for the default
-        configuration.
-    overrides
-        Strings such as ``optimizer.lr=0.1``; if a key is given twice, the last value is used. The
-        value is YAML: a number, a string, null, a list such as ``[6, 16]``, or a mapping.
-
-    Raises
-    ------
-    ConfigError
-        The error has the file, the dotted key (or line and column, or ``--set key``), the problem
-        and the remedy.
-    SystemFailure
-        There is no permission to read the file.
-
     Examples
     --------
     >>> load_config(None, ["optimizer.lr=1e-3", "model.channels=[4, 8]"]).model.channels

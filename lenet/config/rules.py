@@ -183,13 +183,7 @@ def with_keys(keys: Mapping[str, Any]) -> Callable[[type[_Section]], type[_Secti
 
 
 def accepted(key: Field[Any], dotted: str, value: object) -> object:
-    """Return ``value`` as the key stores it.
-
-    Raises
-    ------
-    ConfigError
-        The key does not accept it. The error has the dotted key, the problem and the remedy.
-    """
+    """Return ``value`` as the key stores it."""
     rule: Rule = key.metadata["rule"]
     kept = rule.read(value)
     if kept is not _REJECTED:

@@ -39,11 +39,6 @@ from lenet.system.text import clipped, listed, nearest
 class Config(Checked):
     """A complete, valid configuration; without arguments, the defaults.
 
-    Raises
-    ------
-    ConfigError
-        A value is invalid, or two values contradict each other; ``key`` is the dotted key.
-
     Examples
     --------
     >>> Config().optimizer.lr
@@ -80,20 +75,7 @@ class Config(Checked):
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object], *, file: str | None = None) -> Config:
-        """Validate ``values`` (section, key, value) as those of a file; missing keys get defaults.
-
-        Parameters
-        ----------
-        values
-            The result of :meth:`to_dict`, or a part of it.
-        file
-            The file to name in errors.
-
-        Raises
-        ------
-        ConfigError
-            An unknown key, or a value that is not accepted.
-        """
+        """Return the configuration of nested ``values``; missing keys get defaults."""
         try:
             return built(flattened(values))
         except ConfigError as error:
@@ -121,18 +103,6 @@ class Config(Checked):
 
     def for_data(self, classes: int, channels: int, data: str) -> Config:
         """Return a copy whose network has the classes and the channels of data.
-
-        Parameters
-        ----------
-        classes, channels
-            Of the data.
-        data
-            Their name, for errors.
-
-        Raises
-        ------
-        ConfigError
-            The configuration states another number of classes.
 
         Examples
         --------

@@ -292,13 +292,7 @@ class Model(Checked):
             self._complete_layers()
 
     def specification(self) -> Specification:
-        """Return the network as data.
-
-        Raises
-        ------
-        ConfigError
-            A layer does not fit its input.
-        """
+        """Return the network as data."""
         if self.layers is not None and self.input is not None:
             made = Specification(self.input, self.layers)
         else:

@@ -48,11 +48,6 @@ def read_mapping(path: Path, if_missing: str = "check the path") -> dict[str, Va
 def parse(text: str) -> Value:
     r"""Return the only YAML document in ``text`` as dictionaries, lists, strings and numbers.
 
-    Raises
-    ------
-    ConfigError
-        ``text`` is not YAML, or uses a rejected feature; ``key`` is the line and column.
-
     Examples
     --------
     >>> parse("optimizer: {lr: 1e-3, name: sgd}")

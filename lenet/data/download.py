@@ -21,7 +21,7 @@ from typing import IO, TypeVar
 
 from lenet.errors import DataError, SystemFailure
 from lenet.system.lock import lock
-from lenet.system.terminal import supports_progress_bar
+from lenet.system.text import supports_progress_bar
 
 T = TypeVar("T")
 

@@ -24,7 +24,7 @@ from lenet.data.labels import first_names
 from lenet.data.pixels import as_uint8, fitted
 from lenet.data.reader import Stored
 from lenet.errors import DataError
-from lenet.system.terminal import supports_progress_bar
+from lenet.system.text import supports_progress_bar
 
 EXTENSIONS = frozenset(
     (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".gif", ".bmp", ".ppm", ".pgm", ".pbm")

@@ -22,7 +22,7 @@ from lenet.config.schema import Config
 from lenet.data.datasets import Split
 from lenet.errors import ConfigError
 from lenet.nn.gradcheck import check_gradients, check_identities
-from lenet.system.terminal import supports_progress_bar
+from lenet.system.text import supports_progress_bar
 from lenet.train.build import build_loss, build_trainer, initialize
 from lenet.train.events import Callback, EpochEvent, Snapshot, StepEvent
 

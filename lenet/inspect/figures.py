@@ -4,7 +4,7 @@ Needs the extra ``viz``. Figures are made without pyplot: no window, no global s
 Matplotlib settings are ignored, and neither time nor machine is written into the file: the same
 numbers give the same bytes.
 
-Signed numbers have the colours of :mod:`lenet.system.colours`, on a scale with zero in the middle.
+Signed numbers have the colours of :mod:`lenet.system.text`, on a scale with zero in the middle.
 Numbers without a sign, such as pixels, are grey: white is large, black is small.
 """
 
@@ -22,10 +22,9 @@ from numpy.typing import NDArray
 from lenet.arrays import Array
 from lenet.data.pixels import for_display
 from lenet.errors import ConfigError
-from lenet.system.colours import NEGATIVE, POSITIVE, ZERO
 from lenet.system.extras import require
 from lenet.system.files import replacing
-from lenet.system.text import printable
+from lenet.system.text import NEGATIVE, POSITIVE, ZERO, printable
 
 FORMATS: Final = ("png", "svg")
 SETTINGS: Final = {

@@ -25,7 +25,7 @@ from lenet.inspect.figures import (
 )
 from lenet.inspect.sheets import draw_sheet, name_classes, sheet_height
 from lenet.inspect.winners import Winners
-from lenet.system.colours import WORDS
+from lenet.system.text import WORDS
 
 PER_ROW: Final = 8
 MAX_MAPS: Final = 4  # of a pooling

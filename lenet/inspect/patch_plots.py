@@ -25,7 +25,7 @@ from lenet.inspect.figures import (
 )
 from lenet.inspect.products import Product, places_to_mark
 from lenet.nn.im2col import extent
-from lenet.system.colours import WORDS
+from lenet.system.text import WORDS
 
 Place = tuple[int, int]
 

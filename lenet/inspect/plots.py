@@ -35,7 +35,7 @@ from lenet.inspect.sheets import MAX_TILES, draw_sheet, name_classes, sheet_heig
 from lenet.nn.activations import Activation
 from lenet.nn.losses import softmax
 from lenet.nn.network import Network
-from lenet.system.colours import WORDS
+from lenet.system.text import WORDS
 
 CLASS_COLOURS: Final = (
     *("#1f5fa8", "#c4500a", "#1b7f3b", "#b0358a", "#8a8400"),

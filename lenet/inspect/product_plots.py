@@ -25,7 +25,7 @@ from lenet.inspect.figures import (
 )
 from lenet.inspect.products import BackwardProduct, places_to_mark
 from lenet.nn.im2col import extent
-from lenet.system.colours import WORDS
+from lenet.system.text import WORDS
 
 
 def col2im(product: BackwardProduct, caption: str) -> Any:  # noqa: ANN401

@@ -26,7 +26,7 @@ from lenet.inspect.figures import (
 from lenet.inspect.layers import activations
 from lenet.inspect.units import Unit, gradient, project
 from lenet.nn.network import Network
-from lenet.system.colours import WORDS
+from lenet.system.text import WORDS
 
 
 def field(network: Network, x: Array, units: Sequence[Unit], caption: str) -> Any:  # noqa: ANN401

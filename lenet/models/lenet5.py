@@ -96,11 +96,6 @@ def lenet5(
     ``fused`` replaces convolution, activation and pooling by the fast layer: the same parameters
     and, to rounding, the same results.
 
-    Raises
-    ------
-    ConfigError
-        The input is too small for the layers.
-
     Examples
     --------
     >>> lenet5().parameters.size

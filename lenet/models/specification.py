@@ -71,14 +71,7 @@ class Specification:
         fused: bool = True,
         block: int = DEFAULT_BLOCK,
     ) -> Network:
-        """Return the network, its weights still zero.
-
-        Raises
-        ------
-        ConfigError
-            A layer does not fit what comes in, or the network is too large; nothing has been
-            allocated then.
-        """
+        """Return the network, its weights still zero."""
         self.parameter_shapes()
         return Network(build_layers(self.layers, block), self.input_shape, dtype, fused=fused)
 
@@ -100,23 +93,12 @@ class Specification:
         return built_shapes(build_layers(self.layers), self.input_shape)[-1]
 
     def classes(self) -> int:
-        """Return the number of classes: one score each.
-
-        Raises
-        ------
-        ConfigError
-            The last layer's output is not a vector of two or more scores.
-        """
+        """Return the number of classes: one score each."""
         return class_count(self.output_shape(), self.layers[-1]["name"])
 
 
 def expanded(entries: object) -> tuple[Entry, ...]:
     """Check a list of layers, and return it with all names and activation layers written out.
-
-    Raises
-    ------
-    ConfigError
-        It is not a list of layers; the key is the entry's place, and the remedy what was meant.
 
     Examples
     --------
@@ -169,13 +151,7 @@ def expanded(entries: object) -> tuple[Entry, ...]:
 
 
 def build_layers(entries: Sequence[Entry], block: int = DEFAULT_BLOCK) -> list[Layer]:
-    """Return the layers of expanded entries, not built yet.
-
-    Raises
-    ------
-    ConfigError
-        An option has a value that its layer refuses.
-    """
+    """Return the layers of expanded entries, not built yet."""
     layers: dict[str, Layer] = {}
     for entry in entries:
         name, kind = entry["name"], LAYERS[entry["type"]]
@@ -209,27 +185,14 @@ def _max_pooling(pooling: object, layers: Mapping[str, Layer], unpooling: str) -
 
 
 def built_layers(entries: Sequence[Entry], input_shape: Shape) -> list[Layer]:
-    """Return the layers of expanded entries, built for an input; no parameter is allocated.
-
-    Raises
-    ------
-    ConfigError
-        A layer does not fit what comes in, or the network is too large.
-    """
+    """Return the layers of expanded entries, built for an input; no parameter is allocated."""
     layers = build_layers(entries)
     built_shapes(layers, input_shape)
     return layers
 
 
 def built_shapes(layers: Sequence[Layer], input_shape: Shape) -> list[Shape]:
-    """Build layers one after the other; return the shapes of their outputs.
-
-    Raises
-    ------
-    ConfigError
-        A layer does not fit what comes in, or the network is too large; nothing has been
-        allocated then.
-    """
+    """Build layers one after the other; return the shapes of their outputs."""
     shapes, shape, size = [], input_shape, 0
     for layer in layers:
         shape = layer.build(shape)
@@ -246,13 +209,7 @@ def built_shapes(layers: Sequence[Layer], input_shape: Shape) -> list[Shape]:
 
 
 def class_count(output_shape: Shape, name: str) -> int:
-    """Return the number of classes of a network, from the output of its last layer ``name``.
-
-    Raises
-    ------
-    ConfigError
-        The output is not a vector of two or more scores.
-    """
+    """Return the number of classes of a network, from the output of its last layer ``name``."""
     if len(output_shape) != 1 or output_shape[0] < 2:
         raise ConfigError(
             f"has outputs of the shape {_times(output_shape)}, not one score for each class",
@@ -267,11 +224,6 @@ def class_count(output_shape: Shape, name: str) -> int:
 
 def layers_from(items: object) -> list[Layer]:
     """Return the layers of a list whose items are layers or entries of a specification.
-
-    Raises
-    ------
-    ConfigError
-        As for :func:`expanded` and :func:`build_layers`.
 
     Examples
     --------
@@ -295,26 +247,14 @@ def layers_from(items: object) -> list[Layer]:
 def specification_of(
     network: Network, scale: float = 1.275 / 255, shift: float = -0.1, initializer: str = "he"
 ) -> Specification:
-    """Return the specification of a network that was built in Python.
-
-    Raises
-    ------
-    ConfigError
-        A layer's class is not registered (:func:`lenet.models.registry.register_layer`).
-    """
+    """Return the specification of a network that was built in Python."""
     C, H, W = network.input_shape
     entries = tuple(map(entry_of, network.layers))
     return Specification((C, H, W), entries, scale, shift, initializer)
 
 
 def entry_of(layer: Layer) -> Entry:
-    """Return a layer as an entry of a specification.
-
-    Raises
-    ------
-    ConfigError
-        Its class is not registered.
-    """
+    """Return a layer as an entry of a specification."""
     for name, kind in LAYERS.items():
         if kind.fits(layer):
             return {"type": name, "name": layer.name, **kind.options_of(layer)}

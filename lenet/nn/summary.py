@@ -38,18 +38,6 @@ class LayerSummary:
 def summarize(layers: Sequence[Layer], input_shape: Shape) -> list[LayerSummary]:
     """Build the layers for images of ``input_shape`` and return a row for each.
 
-    Parameters
-    ----------
-    layers
-        Layers that belong to no network: they are built here. Activations are left out.
-    input_shape
-        The shape (C,H,W) of an image.
-
-    Raises
-    ------
-    ConfigError
-        A layer does not fit the output of the one before it.
-
     Examples
     --------
     >>> from lenet.models.lenet5 import lenet5_layers

@@ -11,7 +11,7 @@ from lenet.checkpoint.restore import plain_network
 from lenet.nn.convolution import Convolution
 from lenet.report.charts import png
 from lenet.report.run_summary import RunSummary
-from lenet.system.colours import NEGATIVE, POSITIVE, WORDS, ZERO
+from lenet.system.text import NEGATIVE, POSITIVE, WORDS, ZERO
 
 MAX_KERNELS = 512  # filters × channels of a layer that is shown
 ABOUT_FILTERS = f"A column is a filter, a row an input channel; {WORDS}."

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from lenet.sweep.plan import SweepRun
 from lenet.sweep.task import Result
-from lenet.system.terminal import supports_progress_bar
+from lenet.system.text import supports_progress_bar
 
 BAR: Final = "{l_bar}{bar}| {n_fmt}/{total_fmt} epochs [{elapsed}<{remaining}{postfix}]"
 

@@ -15,11 +15,6 @@ from lenet.errors import SystemFailure
 def require(module: str, extra: str) -> Any:  # noqa: ANN401 - a module has no better type
     """Import and return ``module``, which the optional ``extra`` of this package installs.
 
-    Raises
-    ------
-    SystemFailure
-        The module is not installed; the remedy is the line that installs it.
-
     Examples
     --------
     >>> require("no_such_module", extra="viz")

@@ -37,22 +37,6 @@ def open_regular(
 
     Opening a FIFO would wait for its writer, so the kind is checked first; the file is then opened
     without blocking and checked again, in case a FIFO has taken its place meanwhile.
-
-    Parameters
-    ----------
-    path
-        The file.
-    failure
-        The class of the error for what is not a regular file.
-    remedy, directory_remedy
-        What the user can do about it; for a directory ``directory_remedy``, if given.
-
-    Raises
-    ------
-    LenetError
-        A ``failure``: ``path`` is not a regular file.
-    OSError
-        It cannot be opened, or does not exist.
     """
 
     def check(mode: int) -> None:
@@ -70,15 +54,7 @@ def open_regular(
 
 @contextmanager
 def reading(path: Path, failure: type[LenetError]) -> Iterator[None]:
-    """Convert the system's errors in reading ``path``, inside the block, to one-line errors.
-
-    Raises
-    ------
-    LenetError
-        A ``failure``: the file does not exist.
-    SystemFailure
-        It exists and cannot be read.
-    """
+    """Convert the system's errors in reading ``path``, inside the block, to one-line errors."""
     try:
         yield
     except LenetError:
@@ -98,11 +74,6 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
     A missing directory is created. Whatever happens, ``path`` is the old file or the complete new
     one, and the temporary file is removed. A symbolic link is replaced, not followed.
-
-    Raises
-    ------
-    SystemFailure
-        The directory cannot be written, the disk is full, or ``path`` is a device or a directory.
     """
     _refuse_device(path)
     with _beside(path) as temporary:
@@ -116,13 +87,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
 
 def keep_as(path: Path, other: Path) -> None:
-    """Copy ``path`` to ``other`` atomically, by a link where the file system has links.
-
-    Raises
-    ------
-    SystemFailure
-        The directory cannot be written, or the disk is full.
-    """
+    """Copy ``path`` to ``other`` atomically, by a link where the file system has links."""
     with _beside(other) as temporary:
         try:
             os.link(path, temporary)

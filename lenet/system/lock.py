@@ -30,24 +30,6 @@ def lock_directory(directory: Path, *, user: str, warn: Callable[[str], None]) -
 
     On a file system without locks (some of NFS, FUSE and network drives) it only warns, and leaves
     temporary files alone: another process may be writing them.
-
-    Parameters
-    ----------
-    directory
-        The directory.
-    user
-        Who has the lock, for "another run is in this directory right now".
-    warn
-        Takes one line.
-
-    Returns
-    -------
-    The open lock file; the lock lasts until it is closed.
-
-    Raises
-    ------
-    SystemFailure
-        Another process has the lock, or the directory cannot be written to.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,9 @@
 """The machine: usable processors, BLAS threads, and a description for reproducibility.
 
-BLAS reads its number of threads when NumPy is first imported, so the command line sets it before
-importing anything that computes.
+The products of these networks are small: more threads of BLAS mostly wait for each other, and
+beside other programs they multiply the time. BLAS reads its number of threads when NumPy is first
+imported, so the command line sets it before that; :func:`one_blas_thread` is for programs that have
+already imported NumPy.
 """
 
 from __future__ import annotations
@@ -10,11 +12,11 @@ import math
 import os
 import platform
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Final
 
 from lenet.version import __version__
 
@@ -25,6 +27,7 @@ THREAD_VARIABLES = (
     "BLIS_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
+OPENBLAS_NAMES: Final = ("scipy_openblas_{}64_", "scipy_openblas_{}", "openblas_{}")
 
 
 def limit_blas_threads(threads: int) -> None:
@@ -36,16 +39,53 @@ def limit_blas_threads(threads: int) -> None:
         os.environ.setdefault(name, str(threads))
 
 
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Limit BLAS to one thread within the block, in this process and in those that it starts.
+
+    Where the environment has a number of threads, nothing is changed. In this process, only
+    OpenBLAS can be limited, which NumPy from PyPI contains.
+    """
+    if any(name in os.environ for name in THREAD_VARIABLES):
+        yield
+        return
+    get, limit = _openblas()
+    before = get()
+    limit_blas_threads(1)
+    limit(1)
+    try:
+        yield
+    finally:
+        limit(before)
+        for name in THREAD_VARIABLES:
+            del os.environ[name]
+
+
+def _openblas() -> tuple[Callable[[], int], Callable[[int], None]]:
+    """Return the functions that get and set the number of threads; without OpenBLAS, idle ones."""
+    import ctypes
+
+    import numpy as np
+
+    core: Any = getattr(np, "_core", None)
+    try:
+        library = ctypes.CDLL(core._multiarray_umath.__file__)
+    except (AttributeError, OSError):
+        library = None
+    for name in OPENBLAS_NAMES:
+        if hasattr(library, name.format("set_num_threads")):
+            return (
+                getattr(library, name.format("get_num_threads")),
+                getattr(library, name.format("set_num_threads")),
+            )
+    return lambda: 1, lambda _: None
+
+
 def usable_cores(root: Path = Path("/")) -> int:
     """Return how many processors this process may use, by its affinity and its CPU quotas.
 
     A container, a systemd slice or a cluster job may have a quota below the processors that it
     sees; a quota of 1.5 processors counts as one.
-
-    Parameters
-    ----------
-    root
-        Directory that contains ``proc`` and ``sys``.
     """
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1

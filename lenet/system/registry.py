@@ -15,20 +15,6 @@ T = TypeVar("T")
 def lookup(registry: Mapping[str, T], name: object, key: str) -> T:
     """Return the entry of a registry.
 
-    Parameters
-    ----------
-    registry
-        The entries by name.
-    name
-        The name to look up.
-    key
-        What the name was given for, for the message: ``initializer``, ``layer C1``.
-
-    Raises
-    ------
-    ConfigError
-        The registry has no such name; the message lists the names, and suggests the nearest.
-
     Examples
     --------
     >>> lookup({"max": max, "sum": sum}, "maxx", key="pooling")
@@ -46,15 +32,5 @@ def lookup(registry: Mapping[str, T], name: object, key: str) -> T:
 
 
 def option(default: float, doc: str, **bounds: float) -> Any:  # noqa: ANN401 - as dataclasses.field
-    """Declare a number of a dataclass, from which the key of the configuration is derived.
-
-    Parameters
-    ----------
-    default
-        Its default; an integer accepts integers only.
-    doc
-        Its meaning, as the comment of the key.
-    bounds
-        ``above`` or ``at_least``, ``below`` or ``at_most``.
-    """
+    """Declare a number of a dataclass, from which the key of the configuration is derived."""
     return field(default=default, metadata={"doc": doc, "bounds": bounds})

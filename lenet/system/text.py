@@ -1,12 +1,22 @@
-"""Text: printable characters only, and aligned tables."""
+"""Output for people: printable text, aligned tables, the terminal, and colours."""
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterable, Sequence
+from io import TextIOWrapper
 from itertools import chain, repeat
-from typing import TypeVar
+from typing import Final, TextIO, TypeVar
 
 T = TypeVar("T")
+
+# The colours of signed numbers. The lightness falls from one end to the other, so that the sign can
+# be read in grey too.
+NEGATIVE: Final = (255, 198, 96)
+ZERO: Final = (138, 141, 147)
+POSITIVE: Final = (8, 42, 122)
+WORDS: Final = "orange is negative, grey is zero, blue is positive"
 
 
 def printable(text: object) -> str:
@@ -32,22 +42,6 @@ def table(
 ) -> str:
     """Return rows of cells as aligned text, each column as wide as its longest cell.
 
-    Parameters
-    ----------
-    rows
-        Rows of equal length; a heading is simply the first row.
-    align
-        ``<`` (left) or ``>`` (right) for each column; the last one applies to all further ones.
-    gap
-        The text between two columns.
-    min_widths
-        The smallest width of each column; the last number applies to all further ones.
-
-    Raises
-    ------
-    ValueError
-        The rows differ in length, or ``align`` has another character.
-
     Examples
     --------
     >>> print(table([("layer", "weights"), ("conv1", "156"), ("fc2", "10,164")], "<>"))
@@ -60,18 +54,6 @@ def table(
 
 def markdown_table(rows: Iterable[Sequence[object]], align: str = "<") -> str:
     r"""Return rows of cells as a Markdown table that is aligned as text, too; ``|`` is escaped.
-
-    Parameters
-    ----------
-    rows
-        The first one is the heading.
-    align
-        As for :func:`table`.
-
-    Raises
-    ------
-    ValueError
-        The rows differ in length, or ``align`` has another character.
 
     Examples
     --------
@@ -136,3 +118,30 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     from difflib import get_close_matches  # needed for an error only
 
     return next(iter(get_close_matches(clipped(word), list(known), n=1)), None)
+
+
+def escape_unencodable() -> None:
+    """Let stdout and stderr escape the characters that their encoding does not have.
+
+    Otherwise a stream in a code page, such as a pipe on Windows in cp1252, would raise
+    ``UnicodeEncodeError`` at the first name in another script, and all output after it be lost.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a process may have no stdout
+            stream.reconfigure(errors="backslashreplace")
+
+
+def supports_progress_bar(file: TextIO | None) -> bool:
+    """Return whether ``file`` is a terminal, or a notebook's, that can redraw a progress bar.
+
+    Examples
+    --------
+    >>> import io
+    >>> supports_progress_bar(io.StringIO())  # a file
+    False
+    >>> supports_progress_bar(None)  # a process without stderr
+    False
+    """
+    if type(file).__module__.startswith("ipykernel."):
+        return True
+    return file is not None and file.isatty() and os.environ.get("TERM") != "dumb"

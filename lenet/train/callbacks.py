@@ -22,7 +22,7 @@ from lenet.config.schema import Config
 from lenet.data.loader import validation_count
 from lenet.system.extras import require
 from lenet.system.files import keep_as
-from lenet.system.terminal import supports_progress_bar
+from lenet.system.text import supports_progress_bar
 from lenet.train.events import Callback, EpochEvent, Snapshot, StepEvent
 
 MIN_STEPS = 50

@@ -48,7 +48,7 @@ from lenet.parallel.errors import NotImportable, WorkersUnavailable
 from lenet.parallel.launch import choose_workers
 from lenet.parallel.mpi import MPIGroup
 from lenet.parallel.process_group import ProcessGroup, receive_signals
-from lenet.system.blas import one_blas_thread
+from lenet.system.machine import one_blas_thread
 from lenet.train.build import build_trainer
 from lenet.train.callbacks import Checkpoints
 from lenet.train.distillation import Teachers, build_pool

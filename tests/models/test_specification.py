@@ -12,8 +12,7 @@ from command import ERROR
 
 from lenet.config.schema import Config
 from lenet.errors import ConfigError
-from lenet.models.lenet5_1998 import TABLE_I
-from lenet.models.packaged import MODELS, packaged_model
+from lenet.models.packaged import MODELS, TABLE_I, packaged_model
 from lenet.models.registry import LAYERS
 from lenet.models.specification import (
     MAX_LAYERS,

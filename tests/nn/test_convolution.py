@@ -9,7 +9,7 @@ from oracles import EXAMPLES, LECUN_TABLE, batch_first, batch_last, correlate, r
 from scipy.signal import convolve2d, correlate2d
 
 from lenet.errors import ConfigError
-from lenet.models.lenet5_1998 import TABLE_I
+from lenet.models.packaged import TABLE_I
 from lenet.nn.convolution import Convolution
 from lenet.nn.network import Network
 

@@ -31,7 +31,7 @@ from lenet.report.classes import MAX_LINKED, by_pair
 from lenet.report.filters import mosaic
 from lenet.report.results import summary
 from lenet.report.run_summary import RunSummary, read_run
-from lenet.system.colours import NEGATIVE, POSITIVE, ZERO
+from lenet.system.text import NEGATIVE, POSITIVE, ZERO
 from lenet.train.run import run_training
 
 

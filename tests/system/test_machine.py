@@ -13,7 +13,7 @@ from lenet.bench import processes, speed
 from lenet.cli import COMMANDS, main
 from lenet.errors import ConfigError
 from lenet.parallel import launch
-from lenet.system import blas, machine
+from lenet.system import machine
 from lenet.system.machine import usable_cores
 
 
@@ -177,13 +177,13 @@ def test_blas_is_limited_before_numpy_is_imported():
 ONE_THREAD = """
 import os
 import numpy
-from lenet.system import blas
-get, limit = blas._openblas()
+from lenet.system import machine
+get, limit = machine._openblas()
 limit(2)  # whatever the number of cores
 counted = []
-with blas.one_blas_thread():
+with machine.one_blas_thread():
     counted.append((get(), os.environ.get("OPENBLAS_NUM_THREADS")))
-    with blas.one_blas_thread():
+    with machine.one_blas_thread():
         counted.append(get())
     counted.append(get())
 counted.append((get(), os.environ.get("OPENBLAS_NUM_THREADS")))
@@ -200,7 +200,7 @@ print(counted)
 )
 def test_blas_is_limited_after_numpy_is_imported(given, expected):
     """In a notebook, or another program."""
-    get, _ = blas._openblas()
+    get, _ = machine._openblas()
     if not hasattr(get, "restype"):  # a function of a library
         pytest.skip("this NumPy has no OpenBLAS")
     environment = {k: v for k, v in os.environ.items() if k not in machine.THREAD_VARIABLES}
@@ -215,10 +215,10 @@ def test_blas_is_limited_after_numpy_is_imported(given, expected):
 
 
 def test_another_blas_is_left_alone(monkeypatch):
-    monkeypatch.setattr(blas, "OPENBLAS_NAMES", ())
+    monkeypatch.setattr(machine, "OPENBLAS_NAMES", ())
     for name in machine.THREAD_VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    with blas.one_blas_thread():
+    with machine.one_blas_thread():
         assert os.environ["MKL_NUM_THREADS"] == "1"  # of the workers
     assert "MKL_NUM_THREADS" not in os.environ
 
