@@ -101,6 +101,10 @@ def caffe_lenet(*, classes: int = 10) -> Specification:
     )
 
 
+MINI_VGG_MIN_SIZE = 8
+"""Height and width of the smallest input of mini-vgg: three poolings leave one pixel of it."""
+
+
 def mini_vgg(*, classes: int = 10) -> Specification:
     """Return a small network of 3×3 convolutions, for images that are not digits.
 
