@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, replace
 from operator import attrgetter
 from typing import Any, Final
 
 from lenet.config.rules import integer, setting, shown
 from lenet.config.sections import (
     LENET5,
+    NAMED,
     Augment,
     Checked,
     Data,
@@ -45,8 +46,8 @@ class Config(Checked):
     0.05
     >>> Config(train=Train(epochs=0))
     Traceback (most recent call last):
-    lenet.errors.ConfigError: train.epochs: must be an integer from 1 to 100000, is 0;
-    the default is 8
+    lenet.errors.ConfigError: train.epochs: must be auto or an integer from 1 to 100000, is 0;
+    the default is auto
     """
 
     seed: int = setting(
@@ -65,6 +66,9 @@ class Config(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.data.name not in FORMATS:
+            for section, values in _by_section({key: NAMED[key] for key in self.open()}).items():
+                object.__setattr__(self, section, replace(getattr(self, section), **values))
         _check_files(self.data)
         _check_elastic_field(self.augment)
         _check_lengths(self)
@@ -90,6 +94,11 @@ class Config(Checked):
             place = nested.setdefault(section, {}) if section else nested
             place[name] = list(value) if isinstance(value, tuple) else value
         return nested
+
+    def open(self) -> list[str]:
+        """Return the keys whose values are chosen when the training images are known."""
+        values = {key: attrgetter(key)(self) for key in NAMED}
+        return [key for key, value in values.items() if value == "auto" or value is True]
 
     def with_values(self, values: Mapping[str, object]) -> Config:
         """Return a copy with new values for some dotted keys, validated as a whole.
@@ -274,7 +283,7 @@ def _check_lengths(config: Config) -> None:
             remedy="set it to 0",
             key="data.drawn",
         )
-    if train.patience and data.validation == 0:
+    if train.patience not in (0, "auto") and data.validation == 0:
         raise ConfigError(
             "needs validation images, but data.validation is 0",
             remedy="set data.validation above 0, or train.patience to 0",
@@ -286,7 +295,7 @@ def _check_lengths(config: Config) -> None:
             remedy=f"set data.validation above 0, or train.best_metric to {Train.best_metric}",
             key="train.best_metric",
         )
-    if schedule.warmup > train.epochs:
+    if "auto" not in (schedule.warmup, train.epochs) and schedule.warmup > train.epochs:
         raise ConfigError(
             f"is {schedule.warmup:g} epochs, longer than train.epochs {train.epochs}",
             remedy="lower schedule.warmup, or raise train.epochs",
@@ -324,14 +333,21 @@ def flattened(values: Mapping[str, object]) -> dict[str, object]:
 
 def built(flat: Mapping[str, object]) -> Config:
     """Return the configuration with these dotted keys and values."""
-    arguments: dict[str, Any] = {}
-    sections: dict[str, dict[str, Any]] = {}
-    for dotted, value in flat.items():
+    for dotted in flat:
         check_known(dotted)
-        section, _, name = dotted.rpartition(".")
-        (sections.setdefault(section, {}) if section else arguments)[name] = value
+    sections = _by_section(flat)
+    arguments = sections.pop("", {})
     made: dict[str, Any] = {name: SECTIONS[name](**keys) for name, keys in sections.items()}
     return Config(**arguments, **made)
+
+
+def _by_section(flat: Mapping[str, object]) -> dict[str, dict[str, Any]]:
+    """Return the keys without their section, and their values, by section."""
+    sections: dict[str, dict[str, Any]] = {}
+    for dotted, value in flat.items():
+        section, _, name = dotted.rpartition(".")
+        sections.setdefault(section, {})[name] = value
+    return sections
 
 
 def check_known(dotted: str) -> None:

@@ -48,6 +48,20 @@ from lenet.optim.schedules import SCHEDULES, ScheduleOptions
 from lenet.system.text import listed
 
 LENET5: Final[dict[str, Any]] = model_options("lenet5")
+AUTO: Final = choice("auto")
+MAX_CLASS_WEIGHT: Final = 10
+NAMED: Final[dict[str, Any]] = {
+    "augment.auto": False,
+    "model.name": "lenet5",
+    "train.epochs": 8,
+    "train.batch_size": 64,
+    "train.class_weights": "none",
+    "train.patience": 0,
+    "optimizer.lr": 0.05,
+    "optimizer.weight_decay": 5e-4,
+    "schedule.warmup": ScheduleOptions.warmup,
+}
+"""What ``auto`` is for named data sets and images in memory; others: lenet/train/recipe.py."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +170,12 @@ def _amount(degradation: str) -> Rule:
 class Augment(Checked):
     """Random distortions of the training images; none if all ranges are zero."""
 
+    auto: bool = setting(
+        True,
+        BOOLEAN,
+        "Choose the ranges for your own images, if all are zero; no effect on named data sets",
+    )
+
     rotation: float = setting(
         0.0, number(at_least=0, at_most=180), "Maximum rotation in either direction, in degrees"
     )
@@ -226,7 +246,12 @@ class Augment(Checked):
 class Model(Checked):
     """The network: a packaged network by name, or a list of layers."""
 
-    name: str = setting("lenet5", choice(*MODELS), "Packaged network; ignored if layers is given")
+    name: str = setting(
+        "auto",
+        choice("auto", *MODELS),
+        "Packaged network; auto compares lenet5 and mini-vgg on your own images, and is lenet5 for "
+        "named data sets; ignored if layers is given",
+    )
     layers: tuple[Entry, ...] | None = setting(
         None,
         either(NULL, LAYER_LIST),
@@ -296,18 +321,23 @@ class Model(Checked):
         if self.layers is not None and self.input is not None:
             made = Specification(self.input, self.layers)
         else:
-            known = model_options(self.name)
+            known = model_options(self.network)
             made = packaged_model(
-                self.name,
+                self.network,
                 {k: getattr(self, k) for k in known if getattr(self, k) is not None},
             )
             made = replace(made, input_shape=self.input or made.input_shape)
         own = {k: getattr(self, k) for k in ("scale", "shift", "initializer")}
         return replace(made, **{k: v for k, v in own.items() if v is not None})
 
+    @property
+    def network(self) -> str:
+        """The name of the packaged network; lenet5 until ``auto`` has been decided."""
+        return "lenet5" if self.name == "auto" else self.name
+
     def _check_packaged(self) -> None:
         """Reject options of another packaged network, and an input that it cannot take."""
-        known = model_options(self.name)
+        known = model_options(self.network)
         if self.input is not None:
             self.specification().classes()
         if "classes" not in known and self.classes is not None:
@@ -356,8 +386,16 @@ class Model(Checked):
 class Train(Checked):
     """The training run."""
 
-    epochs: int = setting(8, integer(1, 100_000), "Passes over the training set")
-    batch_size: int = setting(64, integer(1, 65_536), "Images per step")
+    epochs: int = setting(
+        "auto",
+        either(AUTO, integer(1, 100_000)),
+        f"Passes over the training set; auto is {NAMED['train.epochs']} for named data sets",
+    )
+    batch_size: int = setting(
+        "auto",
+        either(AUTO, integer(1, 65_536)),
+        f"Images per step; auto is {NAMED['train.batch_size']} for named data sets",
+    )
     workers: int | str = setting(
         "auto",
         either(choice("auto", "mpi"), integer(1, 1024)),
@@ -370,10 +408,11 @@ class Train(Checked):
         "Part of each label's probability that is spread over all classes",
     )
     class_weights: str | tuple[float, ...] | Mapping[str, float] = setting(
-        "none",
-        either(choice("none", "balanced"), CLASS_WEIGHTS),
+        "auto",
+        either(choice("auto", "none", "balanced"), CLASS_WEIGHTS),
         "Factor of the training loss of each image, by its class: balanced makes all classes count "
-        "alike; a class that a mapping leaves out has 1",
+        f"alike, up to a factor of {MAX_CLASS_WEIGHT}; auto is none for named data sets; a class "
+        "that a mapping leaves out has 1",
     )
     teacher: str | tuple[str, ...] | None = setting(
         None,
@@ -415,9 +454,10 @@ class Train(Checked):
         "tied, the one with the lower loss",
     )
     patience: int = setting(
-        0,
-        integer(0, 100_000),
-        "Stop after this many epochs without a better validation result; 0 disables early stopping",
+        "auto",
+        either(AUTO, integer(0, 100_000)),
+        "Stop after this many epochs without a better validation result; 0 disables early "
+        "stopping; auto is 0 for named data sets",
     )
     checkpoint_every: int | str | None = setting(
         None,
@@ -458,7 +498,10 @@ class Optimizer(Checked):
 
     name: str = setting("nesterov", choice(*OPTIMIZERS), "Method")
     lr: float = setting(
-        0.05, number(above=0, below=1000), "Learning rate; the highest value of the schedule"
+        "auto",
+        either(AUTO, number(above=0, below=1000)),
+        "Learning rate; the highest value of the schedule; auto is "
+        f"{NAMED['optimizer.lr']} for named data sets",
     )
     lr_batch: int | None = setting(
         None,
@@ -467,9 +510,10 @@ class Optimizer(Checked):
         "disables scaling",
     )
     weight_decay: float = setting(
-        5e-4,
-        number(at_least=0, below=1000),
-        "L2 penalty on the weights, not on the biases; decoupled from the gradient in adamw",
+        "auto",
+        either(AUTO, number(at_least=0, below=1000)),
+        "L2 penalty on the weights, not on the biases; decoupled from the gradient in adamw; auto "
+        f"is {NAMED['optimizer.weight_decay']} for named data sets",
     )
 
     def hyperparameters(self) -> dict[str, float]:
@@ -490,7 +534,11 @@ class Schedule(Checked):
     """The learning-rate schedule: lr times a factor for each step."""
 
     name: str = setting("cosine", choice(*SCHEDULES), "Schedule")
-    warmup: float = declared(_SCHEDULE["warmup"])
+    warmup: float = setting(
+        "auto",
+        either(AUTO, number(**_SCHEDULE["warmup"].metadata["bounds"])),
+        f"{_SCHEDULE['warmup'].metadata['doc']}; auto is 0 for named data sets",
+    )
 
     def options(self) -> dict[str, float]:
         """Return the options of the schedule."""
