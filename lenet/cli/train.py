@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lenet.cli.options import CONFIG, DATA, DATA_DIR, JSON, SET, data_overrides, warn
-from lenet.config.reader import load_config
+from lenet.config.reader import is_packaged, load_config
 from lenet.config.schema import Config
 from lenet.parallel.launch import mpi_rank_and_size, use_mpi
 
@@ -103,6 +103,7 @@ def command(
         directory=data_dir and str(data_dir),
         resume=resume,
         overwrite=overwrite,
+        fit_outputs=is_packaged(file),
         callbacks=callbacks,
         warn=warn,
     )

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from lenet.config.packaged import CONFIGURATION, find_packaged, suggestion
 from lenet.config.schema import Config, built, check_known, flattened
+from lenet.config.sections import NAMED
 from lenet.config.strict_yaml import parse, read_mapping
+from lenet.data.catalogue import FORMATS
 from lenet.errors import ConfigError
 from lenet.system.text import clipped
 
@@ -25,7 +27,11 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Confi
     """
     overridden = dict(map(_override, overrides))
     try:
-        return built({**_given(path), **overridden})
+        given = _given(path)
+        if overridden.get("data.name") in FORMATS and is_packaged(path):
+            # A recipe with the user's own data: its section "data" is about other images.
+            given = {key: value for key, value in given.items() if not key.startswith("data.")}
+        return built({**given, **overridden})
     except ConfigError as error:
         if error.file is None and error.key in overridden:
             error.key = f"--set {error.key}"
@@ -41,7 +47,12 @@ def _given(path: str | Path | None) -> Mapping[str, object]:
     if packaged is None:
         return flattened(read_mapping(Path(path), suggestion(Path(path))))
     with as_file(packaged) as file:
-        return flattened(read_mapping(file))
+        return {**NAMED, **flattened(read_mapping(file))}
+
+
+def is_packaged(path: str | Path | None) -> bool:
+    """Return whether a configuration is named by the name of a packaged one."""
+    return path is not None and find_packaged(Path(path), CONFIGURATION) is not None
 
 
 def _override(text: str) -> tuple[str, object]:

@@ -100,6 +100,14 @@ class Config(Checked):
         values = {key: attrgetter(key)(self) for key in NAMED}
         return [key for key, value in values.items() if value == "auto" or value is True]
 
+    def completed_by(self, other: Config) -> Config:
+        """Return a copy for the user's own data in which what was chosen is that of ``other``."""
+        if self.data.name not in FORMATS:
+            return self
+        defaults = {key: SETTINGS[key].default for key in SETTINGS if _is_chosen(key)}
+        mine, theirs = self._flat(), other._flat()
+        return self.with_values({k: theirs[k] for k, v in defaults.items() if mine[k] == v})
+
     def with_values(self, values: Mapping[str, object]) -> Config:
         """Return a copy with new values for some dotted keys, validated as a whole.
 
@@ -174,6 +182,12 @@ class Config(Checked):
 
     def _flat(self) -> dict[str, Any]:
         return {dotted: attrgetter(dotted)(self) for dotted in SETTINGS}
+
+
+def _is_chosen(dotted: str) -> bool:
+    """Return whether a key may be chosen when the training images are known."""
+    chosen = (*NAMED, "model.scale", "model.shift", "model.input", "model.classes")
+    return dotted in chosen or dotted.startswith("augment.")
 
 
 SECTIONS: Final[dict[str, type[Checked]]] = {
@@ -295,7 +309,8 @@ def _check_lengths(config: Config) -> None:
             remedy=f"set data.validation above 0, or train.best_metric to {Train.best_metric}",
             key="train.best_metric",
         )
-    if "auto" not in (schedule.warmup, train.epochs) and schedule.warmup > train.epochs:
+    stated = not {"schedule.warmup", "train.epochs"} & set(config.open())
+    if stated and schedule.warmup > train.epochs:
         raise ConfigError(
             f"is {schedule.warmup:g} epochs, longer than train.epochs {train.epochs}",
             remedy="lower schedule.warmup, or raise train.epochs",

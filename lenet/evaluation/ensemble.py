@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from os import PathLike
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,7 +105,7 @@ def evaluate_checkpoints(
 
 def _view(checkpoint: Checkpoint) -> Distorter:
     """Return the distortion for test-time augmentation: half the affine ranges of the training."""
-    others = dict.fromkeys(("elastic_alpha", *DEGRADATIONS), 0.0)
+    others: dict[str, Any] = dict.fromkeys(("elastic_alpha", *DEGRADATIONS), 0.0)
     augment = replace(checkpoint.config.augment, **others)
     distorter = build_distorter(augment, checkpoint.preprocessing, strength=0.5)
     if distorter is None:

@@ -65,6 +65,20 @@ def load_split(
     model = config.model
     stated = model.classes if model.layers is None else None
     found = load_dataset(config, split, directory, classes=stated, warn=warn)
+    return usable(config, found, split)
+
+
+def usable(config: Config, found: Split, split: str) -> Split:
+    """Return images that fit the network of a configuration, which may have more classes.
+
+    Raises
+    ------
+    ConfigError
+        The data set and the network have different numbers of classes.
+    DataError
+        The images are too large, or all of one class.
+    """
+    model = config.model
     if model.layers is not None and model.classes is not None:
         found = _with_outputs(found, model.classes)
     if len(found.class_names) < 2:
@@ -258,11 +272,16 @@ def training_preprocessing(
 
     Levels and background are measured on the images, unless ``model.scale`` or ``model.shift``
     are given. Images that use most of the levels from 0 to 255 on black are scaled as the
-    configuration says. ``facts`` are the measurements, if they were made before.
+    configuration says. ``facts`` are the measurements, if they were made before. The background of
+    the user's own images is always measured: their mean, where there is no paper.
     """
     preprocessing = build_preprocessing(config)
     if not _is_measured(config):
-        return preprocessing
+        if config.data.name not in FORMATS:
+            return preprocessing
+        facts = facts or image_facts(images)
+        background = round(facts.mean) if facts.paper is None else facts.paper
+        return replace(preprocessing, background=background)
     return fit_preprocessing(preprocessing, facts or image_facts(images))
 
 

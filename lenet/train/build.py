@@ -97,7 +97,7 @@ def build_distillation(config: Config, loss: Loss) -> Distillation | None:
 def build_trainer(
     config: Config,
     images: NDArray[np.uint8],
-    labels: NDArray[np.uint8],
+    labels: NDArray[Any],
     communicator: Communicator | None = None,
     *,
     network: Network | None = None,

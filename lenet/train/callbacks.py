@@ -65,6 +65,9 @@ class Display(Callback):
         self.bar: tqdm[Any] | None = None
         self.shown = 0.0
 
+    def on_config(self, config: Config) -> None:
+        self.epochs = config.train.epochs
+
     def on_preparation(self, what: str) -> None:
         self._print(what)
 
@@ -136,6 +139,9 @@ class ChanceWarning(Callback):
         self.config, self.say = config, say
         self.share: float | None = None
         self.validation = 0
+
+    def on_config(self, config: Config) -> None:
+        self.config = config
 
     def on_classes(self, counts: NDArray[np.int64]) -> None:
         count = int(counts.sum())

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet.config.sections import MAX_CLASS_WEIGHT
 from lenet.data.labels import first_names
 from lenet.errors import ConfigError
 from lenet.system.text import clipped, nearest
@@ -24,9 +25,10 @@ def class_weights(
     Parameters
     ----------
     given
-        The value of ``train.class_weights``. ``balanced`` is n/(K·nₖ) for nₖ of the n images in one
-        of the K classes that occur: each of these then has the same total, and the mean over the
-        images is 1.
+        The value of ``train.class_weights``. ``balanced`` is proportional to n/(K·nₖ), at most
+        :data:`MAX_CLASS_WEIGHT`, for nₖ of the n images in one of the K classes that occur: each of
+        these then has the same total, unless it is so rare that its images would outweigh a batch.
+        The mean over the images is 1.
     counts
         The number of training images of each class.
     class_names
@@ -48,8 +50,12 @@ def class_weights(
         return None
     if given == "balanced":
         classes = np.count_nonzero(counts)
-        balanced: NDArray[np.float64] = counts.sum() / (classes * np.maximum(counts, 1))
-        return np.where(counts > 0, balanced, 0.0)
+        inverse = counts.sum() / (classes * np.maximum(counts, 1))
+        balanced: NDArray[np.float64] = np.where(counts > 0, inverse, 0.0)
+        if balanced.max() > MAX_CLASS_WEIGHT:
+            balanced = np.minimum(balanced, MAX_CLASS_WEIGHT)
+            balanced *= counts.sum() / (balanced @ counts)
+        return balanced
     if isinstance(given, Mapping):
         _check_names(given, class_names)
         weights = np.array([given.get(name, 1.0) for name in class_names])

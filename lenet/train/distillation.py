@@ -23,6 +23,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -181,7 +182,8 @@ def build_pool(
         )
 
     seen = loader(config.augment)
-    shown = loader(replace(config.augment, **dict.fromkeys(DEGRADATIONS, 0.0)))
+    clean: dict[str, Any] = dict.fromkeys(DEGRADATIONS, 0.0)
+    shown = loader(replace(config.augment, **clean))
     mixup = config.train.teacher_mixup
     copies = config.train.teacher_copies if seen.distorter or mixup else 1
     count, input_shape = copies * seen.count, preprocessing.input_shape

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet.checkpoint.checkpoint import Checkpoint
+from lenet.config.schema import Config
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,9 @@ Snapshot = Callable[[], Checkpoint]
 
 class Callback:
     """Receives the events of a run, only in rank 0. The methods of this class do nothing."""
+
+    def on_config(self, config: Config) -> None:
+        """Handle the complete configuration of the run, before the start."""
 
     def on_classes(self, counts: NDArray[np.int64]) -> None:
         """Handle the number of training images of each class, before the start."""

@@ -18,18 +18,17 @@ from scipy.ndimage import uniform_filter
 
 from lenet.config.rules import as_yaml
 from lenet.config.schema import Config, differences
-from lenet.config.sections import NAMED
 from lenet.data.augmentation import MAX_CROP
 from lenet.data.catalogue import FORMATS
+from lenet.data.datasets import Split
 from lenet.data.loader import validation_count
 from lenet.data.mapped import take
-from lenet.data.measure import ImageFacts, image_facts
+from lenet.data.measure import ImageFacts
 from lenet.data.preprocessing import image_shape
 from lenet.errors import GateFailed
 from lenet.models.mini_vgg import MIN_SIZE
 from lenet.system.blas import one_blas_thread
 from lenet.train.build import build_trainer
-from lenet.train.class_weights import mild_weights
 
 SAMPLE = 2000  # images that are measured and compared
 RACE_EPOCHS = 12
@@ -41,16 +40,17 @@ RATES: Final = {"lenet5": 0.04, "mini-vgg": 0.05}  # at a batch of 64
 DECAYS: Final = {"lenet5": 5e-4, "mini-vgg": 5e-3}
 MIRRORED: Final = 0.75
 """Mirrored images are used if so large a part of the accuracy of nearest neighbours remains."""
+RARE = 5  # times more images of the most frequent class: class weights balance the classes
 SIDE = 16  # of the thumbnails of which neighbours are compared
 
 
 def complete(
     config: Config,
-    images: NDArray[np.uint8],
-    labels: NDArray[np.integer[Any]],
-    classes: int,
-    facts: ImageFacts | None = None,
-    say: Callable[[str], None] = lambda _: None,
+    found: Split,
+    facts: ImageFacts,
+    say: Callable[[str], None],
+    *,
+    fit_outputs: bool = False,
 ) -> Config:
     """Return a configuration without ``auto``, and with the input that images and labels need.
 
@@ -60,29 +60,30 @@ def complete(
     ----------
     config
         Of the run.
-    images, labels
-        The training images (N,H,W) or (N,C,H,W) with those for validation, and (N,).
-    classes
-        The number of classes.
+    found
+        The training images, with those for validation.
     facts
-        Measured on the images, if they were.
+        Measured on the images.
     say
         Takes two lines with what was chosen.
+    fit_outputs
+        Give ``model.layers`` the input and the outputs that the images need.
     """
-    if config.data.name not in FORMATS:
+    if config.data.name not in FORMATS or len(found.class_names) < 2:
         return config
+    images, labels, classes = found.images, found.labels, len(found.class_names)
     count = min(len(images), config.data.limit or len(images))
     rows = np.linspace(0, count - 1, min(count, SAMPLE)).astype(np.intp)
     sample, sample_labels = take(images, rows), labels[rows]
     made = config.with_values(_scaling(config, sample))
-    made = made.with_values(_batch(made, count))
+    made = made.with_values(_batch(made, count, may_shrink=fit_outputs))
     made = made.with_values(_weights(made, labels, classes))
-    made = made.with_values(
-        _augmentation(made, sample, sample_labels, facts or image_facts(sample))
-    )
-    names = ["lenet5", "mini-vgg"] if made.model.name == "auto" else [made.model.name]
+    made = made.with_values(_augmentation(made, sample, sample_labels, facts))
     if made.model.layers is not None:
+        made = _fitted(made, image_shape(images), classes) if fit_outputs else made
         names = ["lenet5"]  # has no effect
+    else:
+        names = ["lenet5", "mini-vgg"] if made.model.name == "auto" else [made.model.name]
     networks = [_with_network(made, name, image_shape(images), classes, count) for name in names]
     chosen, about = networks[0], ""
     if len(networks) > 1:
@@ -118,23 +119,23 @@ def _rounded(number: float) -> float:
     return float(f"{number:.4g}")
 
 
-def _batch(config: Config, count: int) -> dict[str, object]:
-    """Return a batch for some 30 steps per epoch, from 8 to 64; no batch is larger than the set."""
+def _batch(config: Config, count: int, *, may_shrink: bool) -> dict[str, object]:
+    """Return a batch for some 30 steps per epoch, from 8 to 64, at most the images there are."""
     trained = count - validation_count(config.data.validation, count)
-    given: int | str = config.train.batch_size
-    if given == "auto":
-        given = 2 ** int(np.clip(math.log2(max(trained, 1) / 20), 3, 6))
-    return {"train.batch_size": max(1, min(int(given), trained))}
+    most = max(trained, 1)
+    if "train.batch_size" in config.open():
+        batch = 2 ** int(np.clip(math.log2(most / 20), 3, 6))
+        return {"train.batch_size": min(batch, most)}
+    return {"train.batch_size": min(config.train.batch_size, most)} if may_shrink else {}
 
 
-def _weights(
-    config: Config, labels: NDArray[np.integer[Any]], classes: int
-) -> dict[str, object]:
+def _weights(config: Config, labels: NDArray[np.integer[Any]], classes: int) -> dict[str, object]:
     """Return class weights where classes are rare."""
     if config.train.class_weights != "auto":
         return {}
-    weights = mild_weights(np.bincount(labels, minlength=classes))
-    return {"train.class_weights": "none" if weights is None else tuple(weights.tolist())}
+    counts = np.bincount(labels, minlength=classes)
+    rare = counts.max() > RARE * counts[counts > 0].min()
+    return {"train.class_weights": "balanced" if rare else "none"}
 
 
 def _augmentation(
@@ -148,7 +149,7 @@ def _augmentation(
     if not augment.auto:
         return {}
     off: dict[str, object] = {"augment.auto": False}
-    if any(getattr(augment, key) for key in AFFINE + ("elastic_alpha", "stretch", "noise")):
+    if any(getattr(augment, key) for key in (*AFFINE, "elastic_alpha", "stretch", "noise")):
         return off
     side = max(facts.shape[1:])
     made = {**off, "augment.rotation": 10.0, "augment.scale": 0.1, "augment.shear": 0.1}
@@ -204,13 +205,15 @@ def _with_network(
 ) -> Config:
     """Return a configuration with a network for images (C,H,W), and how to train that network."""
     C, H, W = shape
-    values: dict[str, object] = {"model.name": name}
-    if config.model.input is None:
+    made = config.with_values({"model.name": name})
+    if made.model.input is None:
+        _, h, w = made.model.specification().input_shape
         if name == "mini-vgg":
-            values["model.input"] = C, max(H, MIN_SIZE), max(W, MIN_SIZE)
-        elif name == "lenet5" and max(H, W) > config.model.input_size:
-            values["model.input"] = C, max(H, W), max(H, W)
-    made = config.with_values(values).for_data(classes, C, config.data.title)
+            made = made.with_values({"model.input": (C, max(H, MIN_SIZE), max(W, MIN_SIZE))})
+        elif h < H or w < W:
+            made = made.with_values({"model.input": (C, max(H, h), max(W, w))})
+    if made.model.layers is None:
+        made = made.for_data(classes, C, config.data.title)
     train, batch = made.train, made.train.batch_size
     steps = -(-(count - validation_count(made.data.validation, count)) // batch)
     epochs: int | str = train.epochs
@@ -229,6 +232,19 @@ def _with_network(
     }
     still_open = made.open()
     return made.with_values({key: chosen[key] for key in chosen if key in still_open})
+
+
+def _fitted(config: Config, shape: tuple[int, int, int], classes: int) -> Config:
+    """Return a configuration whose ``model.layers`` take images (C,H,W) of so many classes."""
+    assert config.model.layers is not None  # noqa: S101 - of the caller
+    *layers, last = config.model.layers
+    C, H, W = shape
+    _, h, w = config.model.specification().input_shape
+    values: dict[str, object] = {"model.input": (C, max(H, h), max(W, w))}
+    if last["type"] == "linear" and last["units"] != classes:
+        values |= {"model.layers": (*layers, {**last, "units": classes})}
+        values["model.classes"] = classes
+    return config.with_values(values)
 
 
 @one_blas_thread()

@@ -35,8 +35,9 @@ from lenet.errors import CheckpointError, ConfigError
 from lenet.evaluation.images import (
     Images,
     for_split,
-    load_split,
+    load_dataset,
     training_preprocessing,
+    usable,
     validation_indices,
 )
 from lenet.models.registry import register_layer, registered_layers
@@ -54,6 +55,7 @@ from lenet.train.callbacks import Checkpoints
 from lenet.train.distillation import Teachers, build_pool
 from lenet.train.events import Callback, EpochEvent, Snapshot
 from lenet.train.log import History, Log, Recorder
+from lenet.train.recipe import complete
 from lenet.train.remarks import remarks_on_test, remarks_on_training
 from lenet.train.run_directory import RunDirectory
 from lenet.train.trainer import Trainer
@@ -91,6 +93,8 @@ class TrainingSet:
     """What the data are, wherever they are: of images, labels and class names."""
     facts: ImageFacts | None = None
     """What was measured on the images, if it was."""
+    config: Config | None = None
+    """The configuration without ``auto``, if that depends on the images."""
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the arrays by the names by which workers receive them."""
@@ -140,6 +144,7 @@ def run_training(
     directory: str | PathLike[str] | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    fit_outputs: bool = False,
     callbacks: Sequence[Callback] = (),
     warn: Callable[[str], None] = warnings.warn,
 ) -> TrainingResult:
@@ -154,6 +159,8 @@ def run_training(
         Searched first for the data, before ``data.dir``.
     resume, overwrite
         Resume or replace the run in the output directory, if there is one.
+    fit_outputs
+        Give ``model.layers`` the input and the outputs that the user's own images need.
     callbacks
         Receive the events, after the log and the checkpoints are written.
     warn
@@ -168,7 +175,7 @@ def run_training(
     LenetError
         Any error with a cause outside the program, with its remedy.
     """
-    workers = choose_workers(config.train.workers, config.train.batch_size)
+    workers = choose_workers(config.train.workers, _images_per_step(config))
     mpi = MPIGroup() if config.train.workers == "mpi" else None
     if mpi and mpi.rank:
         mpi.run_worker()
@@ -181,13 +188,21 @@ def run_training(
             warned.add(line)
             warn(line)
 
+    def say(line: str) -> None:
+        if line not in warned:
+            warned.add(line)
+            for callback in callbacks:
+                callback.on_preparation(line)
+
     def load() -> TrainingSet:
-        split = load_split(config, "train", directory, warn=warn_once)
-        measured = image_facts(split.images)
-        complete = for_split(config, split)
+        stated = None if config.model.layers else config.model.classes
+        found = load_dataset(config, "train", directory, classes=stated, warn=warn_once)
+        measured = image_facts(found.images)
+        completed = complete(config, found, measured, say, fit_outputs=fit_outputs)
+        split = usable(completed, found, "train")
         for remark in (
             *remarks_on_training(config, split, measured),
-            *remarks_on_test(complete, split, measured, directory),
+            *remarks_on_test(for_split(completed, split), split, measured, directory),
         ):
             warn_once(remark)
         return TrainingSet(
@@ -196,12 +211,15 @@ def run_training(
             levels=split.levels,
             fingerprint=fingerprint(split),
             facts=measured,
+            config=completed,
         )
 
     output = Path(config.output.dir)
     with RunDirectory(output, resume=resume, overwrite=overwrite, warn=warn) as run:
-        job = _Job(config, run.last(config, warn) if resume else None)
-        return _train(job, load, run, mpi=mpi, callbacks=callbacks, warn=warn)
+        start = run.last(config, warn) if resume else None
+        if start is not None:
+            config = config.completed_by(start.config)
+        return _train(_Job(config, start), load, run, mpi=mpi, callbacks=callbacks, warn=warn)
 
 
 def train_network(
@@ -272,7 +290,7 @@ def _train(
 ) -> TrainingResult:
     """Start the workers, train, and end them; ``best`` makes a first callback of the trainer."""
     config, start = job.config, job.start
-    workers = choose_workers(config.train.workers, config.train.batch_size)
+    workers = choose_workers(config.train.workers, _images_per_step(config))
     with one_blas_thread(), ExitStack() as stack:
         group: ProcessGroup | MPIGroup
         try:
@@ -308,6 +326,7 @@ def _train(
                 checkpoints = Checkpoints(run.path, config.train.checkpoint_every)
                 first += [Log(run.path, trainer.progress.epoch), checkpoints]
             for callback in callbacks:
+                callback.on_config(about.config)
                 callback.on_classes(about.counts)
                 callback.on_start(workers)
             try:
@@ -318,6 +337,11 @@ def _train(
         group.finish()
         stopped = trainer.stopped_by
     return TrainingResult(recorder.history, workers, stopped)
+
+
+def _images_per_step(config: Config) -> int:
+    """Return the images of a batch, as far as the number of workers depends on it."""
+    return 4 if "train.batch_size" in config.open() else config.train.batch_size
 
 
 class _BestWeights(Callback):
@@ -395,7 +419,8 @@ def _start(
     """Load the data, start all workers, and return this one's trainer and what it trains on."""
     data = load()
     channels, *_ = image_shape(data.training[0])
-    config = job.config.for_data(len(data.class_names), channels, job.config.data.title)
+    config = data.config or job.config
+    config = config.for_data(len(data.class_names), channels, job.config.data.title)
     identity = {} if data.fingerprint is None else {"data": data.fingerprint}
     images = job.start and job.start.images
     measured = images or training_images(data.training[0], data.levels, data.facts)

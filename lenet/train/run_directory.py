@@ -130,6 +130,7 @@ class RunDirectory:
         free = FREE_TO_CHANGE | {
             key for fact, keys in IDENTIFIED.items() if fact in checkpoint.facts for key in keys
         }
+        config = config.completed_by(checkpoint.config)
         for key in ("classes", "input"):
             if getattr(config.model, key) is None:  # that of the data, which are compared later
                 value = getattr(checkpoint.config.model, key)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lenet.config.sections import NAMED
 from lenet.data.idx import write_idx
 
 CLASSES = 3
@@ -25,6 +26,9 @@ def bars(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 def write_bars(place: Path, train: int = 300, test: int = 100) -> dict[str, object]:
     """Write both sets as IDX files; return the keys of a configuration that trains on them."""
     keys: dict[str, object] = {
+        **NAMED,  # nothing is chosen for the images
+        "model.scale": 0.005,
+        "model.shift": -0.1,
         "data.name": "idx",
         "data.validation": 60,
         "model.classes": CLASSES,
