@@ -26,8 +26,8 @@ from lenet.data.mapped import take
 from lenet.data.measure import ImageFacts
 from lenet.data.preprocessing import image_shape
 from lenet.errors import GateFailed
-from lenet.models.mini_vgg import MIN_SIZE
-from lenet.system.blas import one_blas_thread
+from lenet.models.packaged import MINI_VGG_MIN_SIZE
+from lenet.system.machine import one_blas_thread
 from lenet.train.build import build_trainer
 
 SAMPLE = 2000  # images that are measured and compared
@@ -209,7 +209,9 @@ def _with_network(
     if made.model.input is None:
         _, h, w = made.model.specification().input_shape
         if name == "mini-vgg":
-            made = made.with_values({"model.input": (C, max(H, MIN_SIZE), max(W, MIN_SIZE))})
+            made = made.with_values(
+                {"model.input": (C, max(H, MINI_VGG_MIN_SIZE), max(W, MINI_VGG_MIN_SIZE))}
+            )
         elif h < H or w < W:
             made = made.with_values({"model.input": (C, max(H, h), max(W, w))})
     if made.model.layers is None:
@@ -218,7 +220,7 @@ def _with_network(
     steps = -(-(count - validation_count(made.data.validation, count)) // batch)
     epochs: int | str = train.epochs
     if epochs == "auto":
-        layers = made.model.specification().build().plain
+        layers = made.model.specification().build().layers
         visits = BUDGET / (sum(layer.multiply_adds for layer in layers) + PER_IMAGE)
         most = max(MAX_EPOCHS, min(2 * MAX_EPOCHS, MIN_STEPS // steps))
         epochs = int(np.clip(round(visits / count), MIN_EPOCHS, most))
