@@ -31,13 +31,7 @@ PLAIN_CONVOLUTION = {"groups": 1, "dilation": (1, 1)}
 
 
 def check_jax(twin: Twin) -> None:
-    """Refuse a network or an optimizer that this page does not translate.
-
-    Raises
-    ------
-    ConfigError
-        The message names it.
-    """
+    """Refuse a network or an optimizer that this page does not translate."""
     for module in twin.modules:
         plain = {
             "Conv2d": PLAIN_CONVOLUTION,
@@ -67,17 +61,6 @@ def train_jax(answer: Answer, config: dict[str, Any], layout: str, workers: int)
     """Train the network's twin on the same number of batches, and answer after every epoch.
 
     The process may use as many cores as ``OMP_NUM_THREADS`` names threads: JAX itself has no limit.
-
-    Parameters
-    ----------
-    answer
-        Is called with the speed of each epoch, and last with the peak of the memory.
-    config
-        The configuration, as a dictionary.
-    layout
-        ``channels_first`` or ``channels_last``.
-    workers
-        1.
     """
     threads = int(os.environ["OMP_NUM_THREADS"])
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])

@@ -27,15 +27,6 @@ class Program:
     """A running program of :mod:`lenet.bench.programs`, which prints one answer after another.
 
     A context manager: on leaving it, the process ends.
-
-    Parameters
-    ----------
-    name
-        The name of the program.
-    threads
-        Threads of BLAS and OpenMP.
-    arguments
-        The program's arguments, of types that JSON has.
     """
 
     def __init__(self, name: str, *, threads: int, **arguments: object) -> None:
@@ -49,13 +40,7 @@ class Program:
         )
 
     def answer(self) -> dict[str, Any]:
-        """Wait for the next answer.
-
-        Raises
-        ------
-        LenetError
-            The error with which the program ended.
-        """
+        """Wait for the next answer."""
         assert self.process.stdout is not None  # noqa: S101 - it is a pipe
         line = self.process.stdout.readline()
         if not line:

@@ -29,13 +29,7 @@ Answer = Callable[[dict[str, Any]], None]
 
 
 def version(answer: Answer, module: str, extra: str) -> None:
-    """Answer the version of a framework.
-
-    Raises
-    ------
-    SystemFailure
-        It is not installed.
-    """
+    """Answer the version of a framework."""
     answer({"version": str(require(module, extra).__version__)})
 
 

@@ -24,18 +24,6 @@ def bench_scale(
 
     Batch size and workers are those of ``config``. The run in memory has one epoch to warm up, and
     ``rounds`` epochs before and after the other run.
-
-    Returns
-    -------
-    ``schema_version``, ``machine`` and ``scale``: bytes of the file, images per second of both and
-    their ratio, the speed of every tenth of the epoch but the first, and the peak of the resident
-    memory of all processes (PSS: a shared page counts in part for each); None where there is no
-    ``/proc``.
-
-    Raises
-    ------
-    SystemFailure
-        The disk of the temporary directory has no room for the file.
     """
     workers = choose_workers(config.train.workers, config.train.batch_size)
     case = Case("lenet", config.train.batch_size, workers, usable_cores() if workers == 1 else 1)

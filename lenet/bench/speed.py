@@ -81,37 +81,7 @@ def bench(
     against: str | None,
     say: Say,
 ) -> dict[str, Any]:
-    """Measure the parts of a step, and training runs.
-
-    Parameters
-    ----------
-    config
-        Network and training. Its data set is replaced, there is no validation, and the learning
-        rate is low.
-    batches, workers
-        Each batch size is measured with each number of workers; ``auto`` is the number that
-        ``lenet train`` would choose. The parts of a step are measured with the first batch size.
-    rounds
-        Turns of each run, after one to warm up.
-    images
-        Images of an epoch, which is a turn.
-    against
-        Measure the same training in this one of :data:`lenet.bench.competitors.COMPETITORS`, too.
-    say
-        Is called with a line about what is measured next.
-
-    Returns
-    -------
-    ``schema_version``, ``machine``, ``images``, ``rounds``, ``sgemm_gflops`` of one thread,
-    ``parts`` and ``runs``.
-
-    Raises
-    ------
-    ConfigError
-        The configuration cannot be trained, or has no counterpart in the other framework.
-    SystemFailure
-        The other framework is not installed; memory or disk space is short.
-    """
+    """Measure the parts of a step, and training runs."""
     cases = [case for batch in batches for case in lenet_cases(batch, workers)]
     if against:
         check_comparable(config, against)
@@ -146,13 +116,7 @@ def bench(
 
 
 def machine_facts(against: str | None = None) -> dict[str, Any]:
-    """Return processor, cores, load, system and versions.
-
-    Raises
-    ------
-    SystemFailure
-        The framework to compare with is not installed.
-    """
+    """Return processor, cores, load, system and versions."""
     here = describe_machine()
     machine = {
         "cpu": here["processor"],
@@ -235,13 +199,7 @@ def race(config: Config, cases: Sequence[Case], folder: Path) -> list[dict[str, 
 
 
 def ratio_to_best(case: Case, by_case: dict[Case, tuple[float, ...]]) -> dict[str, Any] | None:
-    """Return how many times as fast as the fastest competitor on as many cores a run of lenet is.
-
-    Returns
-    -------
-    Median, smallest and largest ratio over the turns, and the framework, workers and threads ``of``
-    the competitor that is fastest by its median; None without one.
-    """
+    """Return the speed of a run of lenet relative to the fastest competitor on as many cores."""
     others = [c for c in by_case if c.framework != "lenet" and c.cores == case.cores]
     if case.framework != "lenet" or not others:
         return None

@@ -22,24 +22,7 @@ MARGIN = 4  # pixels of background around the noise, as in MNIST
 def write_images(
     folder: Path, count: int, classes: int, shape: tuple[int, ...], *, mapped: bool = False
 ) -> dict[str, object]:
-    """Write images and labels as IDX files, and return the keys of ``data`` that name them.
-
-    Parameters
-    ----------
-    folder
-        Where the files are written.
-    count, classes
-        Number of images, and of the classes of their labels.
-    shape
-        (H,W) of an image, or (C,H,W).
-    mapped
-        Write plain files, which are mapped; compressed ones are read into memory.
-
-    Raises
-    ------
-    SystemFailure
-        The disk has no room for them.
-    """
+    """Write images and labels as IDX files, and return the keys of ``data`` that name them."""
     need, free = count * (int(np.prod(shape)) + 1), shutil.disk_usage(folder).free
     if need > free:
         raise SystemFailure(

@@ -29,17 +29,6 @@ def train_torch(answer: Answer, config: dict[str, Any], layout: str, workers: in
     """Train the network's twin on the same number of batches, and answer after every epoch.
 
     PyTorch has the threads that ``OMP_NUM_THREADS`` names.
-
-    Parameters
-    ----------
-    answer
-        Is called with the speed of each epoch, and last with the peak of the memory.
-    config
-        The configuration, as a dictionary.
-    layout
-        ``eager``, ``channels_last`` (eager as well) or ``compiled``, which is ``torch.compile``.
-    workers
-        With several, DistributedDataParallel over gloo: each process takes its part of each batch.
     """
     with _other_ranks(config, layout, workers) as (others, store):
         training = _Training(Config.from_dict(config), layout, 0, workers, store)

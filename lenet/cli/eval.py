@@ -113,7 +113,7 @@ def _expand(path: Path) -> list[Path]:
 
     if str(path) == PRETRAINED or not path.is_dir():
         return [path]
-    from lenet.sweep.directory import members
+    from lenet.sweep.sweep_directory import members
 
     return members(path)
 

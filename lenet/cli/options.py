@@ -64,19 +64,7 @@ def output_file(option: str, help_text: str) -> Callable[[Command], Command]:
 def refuse_inputs(
     outputs: Mapping[str, Path | None], inputs: Mapping[str, Path | None] | Iterable[Path]
 ) -> None:
-    """Refuse an output that is one of the inputs, or another output, under whatever name.
-
-    Parameters
-    ----------
-    outputs, inputs
-        Paths by their option or argument; None for those not given. An input that is a directory
-        stands for the files in it.
-
-    Raises
-    ------
-    click.UsageError
-        The message names both.
-    """
+    """Refuse an output that is one of the inputs, or another output, under whatever name."""
     if not isinstance(inputs, Mapping):
         inputs = {str(path): path for path in inputs}
     written: dict[str, Path] = {}

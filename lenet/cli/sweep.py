@@ -7,29 +7,46 @@ sweep prints a table and writes results.csv, results.json and best.yaml, which i
 configuration. The sweep does not use the test images: lenet eval DIR evaluates the selected
 networks on them as an ensemble.
 
+On a cluster, --task K/N does the K-th of N parts of the runs, as one task of an array; after all
+tasks, --collect DIR prints the table and writes the files.
+
 \b
     lenet sweep --grid optimizer.lr=0.01,0.03 --grid train.batch_size=64,128 \\
         --seeds 3 --output runs/sweep
     lenet sweep --grid optimizer.lr=log:0.001:0.1 --random 20 --output runs/drawn
-    lenet sweep --config mnist --seeds 5 --output runs/five
+    lenet sweep --data pictures/ --seeds 5 --output runs/five
+    lenet sweep --config mnist --seeds 8 --output runs/eight --task 3/8
+    lenet sweep --collect runs/eight
     mpiexec -n 4 lenet sweep --resume --output runs/sweep --executor mpi
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from lenet.cli.options import CONFIG, DATA_DIR, JSON, SET, warn
+from lenet.cli.options import CONFIG, DATA, DATA_DIR, JSON, SET, data_overrides, warn
 from lenet.config.reader import load_config
 from lenet.system.machine import usable_cores
 
 if TYPE_CHECKING:
     from lenet.errors import ConfigError
+    from lenet.sweep.ranking import Results
+
+
+def _task(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int, int] | None:
+    """Return K and N of ``K/N``."""
+    if text is None:
+        return None
+    numbers = re.fullmatch(r"0*([1-9]\d{0,5})/0*([1-9]\d{0,5})", text, re.ASCII)
+    if numbers is None or int(numbers[1]) > int(numbers[2]):
+        raise click.BadParameter(f"{text!r} is not K/N with 1 <= K <= N, such as 3/8")
+    return int(numbers[1]), int(numbers[2])
 
 
 @click.command(help=__doc__)
@@ -61,8 +78,19 @@ if TYPE_CHECKING:
     "--output",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    required=True,
     help="Sweep directory.",
+)
+@click.option(
+    "--task",
+    metavar="K/N",
+    callback=_task,
+    help="Do only the K-th of N parts of the runs; repeated, what is missing of it.",
+)
+@click.option(
+    "--collect",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Collect the results of all tasks in DIR; nothing is trained.",
 )
 @click.option("--resume", is_flag=True, help="Resume the sweep in the output directory.")
 @click.option("--overwrite", is_flag=True, help="Replace the sweep in the output directory.")
@@ -86,6 +114,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Plot the errors of the runs over each key, as PNG or SVG (needs the extra viz).",
 )
+@DATA
 @DATA_DIR
 @click.option("--quiet", is_flag=True, help="Show no progress, only failed runs.")
 @JSON
@@ -95,12 +124,15 @@ def command(
     grid: tuple[str, ...],
     count: int | None,
     seeds: int,
-    output: Path,
+    output: Path | None,
+    task: tuple[int, int] | None,
+    collect: Path | None,
     resume: bool,
     overwrite: bool,
     executor: str,
     jobs: int | None,
     figure: Path | None,
+    data: str | None,
     data_dir: Path | None,
     quiet: bool,
     as_json: bool,
@@ -109,14 +141,35 @@ def command(
         raise click.UsageError("--resume and --overwrite exclude each other")
     if executor == "mpi" and jobs is not None:
         raise click.UsageError("--jobs applies to --executor local; give mpiexec -n instead")
+    if task and (resume or overwrite or figure or as_json or executor == "mpi"):
+        raise click.UsageError(
+            "--task does what is missing of its runs: leave out --resume, --overwrite, --plot, "
+            "--json and --executor"
+        )
+    if (output is None) == (collect is None):
+        raise click.UsageError("give --output DIR, or --collect DIR to collect results")
+    if data is not None:
+        overrides = (*data_overrides(data, data_dir), *overrides)
 
     from lenet.sweep import executors
-    from lenet.sweep.directory import PLAN, SweepDirectory, read_plan
+    from lenet.sweep.executors import check_with_data, run_all
     from lenet.sweep.grid import make_plan
-    from lenet.sweep.results import Results
-    from lenet.sweep.run import check_with_data, run_all
-    from lenet.sweep.task import finished_runs
+    from lenet.sweep.one_run import collected, finished_runs
+    from lenet.sweep.ranking import Results, failure
+    from lenet.sweep.sweep_directory import PLAN, SweepDirectory, read_plan
 
+    if figure is not None:
+        from lenet.inspect.figures import figure_format
+
+        figure_format(figure)
+    if output is None:
+        assert collect is not None  # noqa: S101 - as checked above
+        if task or resume or overwrite or grid or overrides or file:
+            raise click.UsageError("--collect takes the plan from DIR: leave out other options")
+        plan = read_plan(collect / PLAN)
+        runs = plan.runs(collect)
+        _report(Results.of(plan, runs, collected(runs)), collect, figure, as_json)
+        return
     with (
         executors.local_processes(jobs or usable_cores())
         if executor == "local"
@@ -124,43 +177,56 @@ def command(
     ) as submit:
         if submit is None:
             return  # another rank, all of whose work is done
-        if resume and not (grid or overrides or file) and (output / PLAN).exists():
+        if (resume or task) and not (grid or overrides or file) and (output / PLAN).exists():
             plan = read_plan(output / PLAN)
         else:
             plan, problems = make_plan(load_config(file, overrides), grid, count, seeds)
             _raise_all(problems)
-        directory = SweepDirectory(output, plan, resume=resume, overwrite=overwrite, warn=warn)
-        if figure is not None:
-            from lenet.inspect import figures
-            from lenet.sweep.plot import plot
-
-            figures.figure_format(figure)
-        runs = plan.runs(output)
-        finished = finished_runs(runs) if resume else {}
-        data = str(data_dir) if data_dir else None
+        number = task[0] if task else None
+        directory = SweepDirectory(
+            output, plan, resume=resume, overwrite=overwrite, task=number, warn=warn
+        )
+        runs = plan.runs(output)[task[0] - 1 :: task[1]] if task else plan.runs(output)
+        finished = finished_runs(runs) if resume or task else {}
+        where = str(data_dir) if data_dir else None
         if len(finished) < len(runs):
-            _raise_all(check_with_data(plan, data))
+            _raise_all(check_with_data(plan, where))
         with directory:
-            number = run_all(
-                runs, finished, submit, directory.stop_file, data_dir=data, quiet=quiet
-            )
-            if number is not None:
+            stop = directory.stop_file
+            signal = run_all(runs, finished, submit, stop, data_dir=where, quiet=quiet)
+            if signal is not None:
+                again = f"lenet sweep --resume --output {output}" if task is None else "the task"
                 click.echo(
-                    f"lenet: stopped by signal {number} with {len(finished)} of {len(runs)} runs "
-                    f"done; resume with lenet sweep --resume --output {output}",
+                    f"lenet: stopped by signal {signal} with {len(finished)} of {len(runs)} runs "
+                    f"done; resume with {again}",
                     err=True,
                 )
-                raise SystemExit(128 + number)
-            results = Results.of(plan, runs, finished)
-            results.write(output)
-        if figure is not None:
-            figures.write_figure(figure, lambda: plot(results.to_dict()))
-        if as_json:
-            click.echo(json.dumps({"directory": str(output), **results.to_dict()}))
-        else:
-            click.echo(results.to_text(output))
-        if failure := results.failure(output):
-            raise failure
+                raise SystemExit(128 + signal)
+            if task is None:
+                _report(Results.of(plan, runs, finished), output, figure, as_json)
+                return
+        click.echo(
+            f"task {task[0]} of {task[1]}: {len(runs)} runs done; after all tasks: "
+            f"lenet sweep --collect {output}"
+        )
+        if error := failure([finished[run.name] for run in runs], output):
+            raise error
+
+
+def _report(results: Results, directory: Path, figure: Path | None, as_json: bool) -> None:
+    """Write and print the results; raise the error of failed runs."""
+    results.write(directory)
+    if figure is not None:
+        from lenet.inspect.figures import write_figure
+        from lenet.sweep.ranking import plot
+
+        write_figure(figure, lambda: plot(results.to_dict()))
+    if as_json:
+        click.echo(json.dumps({"directory": str(directory), **results.to_dict()}))
+    else:
+        click.echo(results.to_text(directory))
+    if failure := results.failure(directory):
+        raise failure
 
 
 def _raise_all(problems: Sequence[ConfigError]) -> None:

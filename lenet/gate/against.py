@@ -52,15 +52,7 @@ def run_against(
     tolerances: Tolerances,
     say: Callable[[str], None],
 ) -> Verdict:
-    """Train with ``lenet train`` and these arguments in turn with both revisions, and compare.
-
-    Raises
-    ------
-    ConfigError
-        Git does not know the revision, or the package is not in a Git checkout.
-    SystemFailure
-        A training run fails.
-    """
+    """Train with ``lenet train`` and these arguments in turn with both revisions, and compare."""
     started = time.monotonic()
     before: list[Turn] = []
     now: list[Turn] = []

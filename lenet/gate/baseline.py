@@ -81,13 +81,7 @@ def find_baseline(path: Path) -> Baseline:
 
 
 def read_baseline(path: Path) -> Baseline:
-    """Read a baseline file of this version or of version 1.
-
-    Raises
-    ------
-    DataError
-        It is missing; a :class:`DamagedBaseline` if it is not what :func:`write_baseline` writes.
-    """
+    """Read a baseline file of this version or of version 1."""
     try:
         with open_regular(path, DataError, remedy="name a baseline") as file:
             content = file.read(MAX_BYTES)

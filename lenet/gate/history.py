@@ -61,13 +61,7 @@ def entry_of(measurement: Measurement, machine: dict[str, str | int], config: Co
 
 
 def read_history(path: Path) -> tuple[list[Entry], list[str]]:
-    """Return the runs in a file, the oldest first, and a warning for each line that is not a run.
-
-    Raises
-    ------
-    DataError
-        It is not a regular file.
-    """
+    """Return the runs in a file, the oldest first, and a warning for each other line."""
     try:
         with open_regular(path, DataError, remedy="choose another --history") as file:
             lines = file.read().splitlines()
@@ -83,13 +77,7 @@ def read_history(path: Path) -> tuple[list[Entry], list[str]]:
 
 
 def append(path: Path, entry: Entry) -> None:
-    """Add a line to the file, completely or not at all; a line without an end gets one first.
-
-    Raises
-    ------
-    SystemFailure
-        The file cannot be written.
-    """
+    """Add a line to the file, completely or not at all; a line without an end gets one first."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a+b", buffering=0) as file:

@@ -73,13 +73,6 @@ def measure(config: Config, split: Split, fast_enough: float = 0.0) -> Measureme
     While no run has reached the speed ``fast_enough`` (images per 10⁹ operations), training is
     repeated, up to thirty runs or 100 seconds: temporary slowdowns are those of the machine.
     ``train.workers`` is ignored.
-
-    Raises
-    ------
-    ConfigError
-        There are no validation images, or fewer than twenty steps.
-    GateFailed
-        Training diverged.
     """
     if config.data.validation == 0:
         raise ConfigError(

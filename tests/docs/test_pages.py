@@ -33,7 +33,7 @@ from lenet.data.reader import Stored
 from lenet.gate import measurement
 from lenet.nn.network import Network
 from lenet.sweep import executors
-from lenet.sweep.task import train_task
+from lenet.sweep.one_run import train_task
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from command import ERROR, Ended
 from runs import assert_same_state, children, timeless
-from tiny import write_bars
+from tiny import bars, write_bars
 
 from lenet.checkpoint.checkpoint import Checkpoint
 from lenet.checkpoint.restore import read_checkpoint
@@ -30,12 +30,11 @@ from lenet.config.schema import Config
 from lenet.config.writer import to_yaml
 from lenet.errors import CheckpointError, GateFailed, SystemFailure
 from lenet.evaluation.ensemble import evaluate_checkpoints
-from lenet.sweep import executors, task
-from lenet.sweep.directory import SweepDirectory, members, read_plan
-from lenet.sweep.grid import make_plan
-from lenet.sweep.plan import Plan, Range
-from lenet.sweep.results import Results
-from lenet.sweep.task import Result, SweepTask, train_task, write_json
+from lenet.sweep import executors, one_run
+from lenet.sweep.grid import Plan, Range, make_plan
+from lenet.sweep.one_run import Result, SweepTask, train_task, write_json
+from lenet.sweep.ranking import Results
+from lenet.sweep.sweep_directory import SweepDirectory, members, read_plan
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -499,7 +498,7 @@ def test_without_a_complete_configuration_none_is_chosen(lenet, config, tmp_path
 def test_an_internal_error_or_a_full_disk_fails_its_run_alone_and_is_tried_again(
     lenet, config, tmp_path, monkeypatch
 ):
-    train = task.run_training
+    train = one_run.run_training
 
     def spoilt(given, **options):
         if given.seed == 1:
@@ -512,7 +511,7 @@ def test_an_internal_error_or_a_full_disk_fails_its_run_alone_and_is_tried_again
             raise SystemFailure("is full", remedy="make room", file="disk")
         return train(given, **options)
 
-    monkeypatch.setattr(task, "run_training", spoilt)
+    monkeypatch.setattr(one_run, "run_training", spoilt)
     options = ("--config", config, "--output", tmp_path / "out", "--quiet", "--seeds", 5,
                "--grid", "train.epochs=1")  # fmt: skip
     ended = lenet("sweep", *options)
@@ -532,7 +531,7 @@ def test_an_internal_error_or_a_full_disk_fails_its_run_alone_and_is_tried_again
     assert "Traceback" in (two / "train.log").read_text()
     before = (one / "result.json").stat().st_mtime_ns
 
-    monkeypatch.setattr(task, "run_training", train)
+    monkeypatch.setattr(one_run, "run_training", train)
     assert lenet("sweep", *options, "--resume").code == 0
     assert (one / "result.json").stat().st_mtime_ns == before
     assert len(results(tmp_path / "out")["best"]["runs"]) == 5
@@ -606,6 +605,117 @@ def test_a_sweep_that_has_ended_gives_its_table_again(lenet, swept):
     assert (ended.code, ended.err) == (0, "")
     assert ended.out == (swept.parent / "stdout").read_text()
     assert {name: text for name, text in contents(swept).items() if "=" in name} == before
+
+
+# --- Tasks of an array --------------------------------------------------------------------------
+
+
+def test_tasks_do_together_what_a_sweep_does(lenet, swept, config, tmp_path):
+    out = tmp_path / "out"
+    sweep = ("sweep", "--config", config, "--output", out, "--quiet", *GRID, "--task")
+    ended = lenet(*sweep, "2/3")
+    assert ended.code == 0
+    assert ended.out == (
+        f"task 2 of 3: 1 runs done; after all tasks: lenet sweep --collect {out}\n"
+    )
+    assert [path.name[0] for path in run_directories(out)] == ["2"]
+
+    early = lenet("sweep", "--collect", out)
+    assert early.code == 4
+    assert early.err.endswith("3 of 4 runs failed; --resume repeats all of them but those that "
+                              "diverged\n")  # fmt: skip
+    assert results(out)["best"] is None
+
+    assert lenet(*sweep, "1/3").code == 0  # runs 1 and 4
+    assert (
+        lenet("sweep", "--output", out, "--task", "3/3", "--quiet").code == 0
+    )  # the plan is there
+    assert lenet("sweep", "--collect", out, "--json").code == 0
+    assert results(out)["best"]["point"] == results(swept)["best"]["point"]
+    for mine, other in zip(run_directories(out), run_directories(swept), strict=True):
+        assert mine.name == other.name
+        assert_same_state(last(mine), last(other))
+
+
+def test_a_task_repeated_trains_nothing_and_one_without_runs_neither(lenet, config, tmp_path):
+    out = tmp_path / "out"
+    sweep = ("sweep", "--config", config, "--output", out, "--quiet", "--seeds", "2", "--task")
+    assert lenet(*sweep, "1/4").code == 0
+    before = contents(out)
+    assert lenet(*sweep, "1/4").code == 0
+    assert lenet(*sweep, "4/4").out.startswith("task 4 of 4: 0 runs done")
+    assert contents(out) == before
+
+
+@pytest.mark.parametrize("text", ["0/3", "4/3", "3", "1/0", "-1/3", "a/b", "1/2/3", "", "１/３"])
+def test_an_impossible_task_is_refused(lenet, config, tmp_path, text):
+    ended = lenet("sweep", "--config", config, "--output", tmp_path / "out", "--task", text)
+    refused(ended, 2, "K/N")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--task", "1/2", "--resume"),
+        ("--task", "1/2", "--overwrite"),
+        ("--task", "1/2", "--executor", "mpi"),
+        ("--collect", "out"),
+        ("--task", "1/2", "--json"),
+    ],
+    ids=" ".join,
+)
+def test_options_that_exclude_each_other(lenet, config, tmp_path, options):
+    refused(lenet("sweep", "--config", config, "--output", tmp_path / "out", *options), 2)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tasks_of_other_sweeps_are_refused(lenet, swept, config):
+    before = contents(swept)
+    ended = lenet("sweep", "--config", config, "--output", swept, "--seeds", "7", "--task", "1/2")
+    refused(ended, 2, "contains another sweep", "--seeds differ")
+    assert contents(swept) == before
+
+
+def test_what_is_not_a_sweep_is_not_collected(lenet, tmp_path):
+    refused(lenet("sweep", "--collect", tmp_path), 3, "sweep.json")
+    refused(lenet("sweep"), 2, "--output DIR")
+
+
+def test_a_sweep_takes_a_data_set_as_train_does(lenet, tmp_path):
+    images, labels = bars(120, seed=0)
+    np.savez(tmp_path / "own.npz", x=images, y=labels)
+    out = tmp_path / "out"
+    changes = ("data.validation=30", "train.epochs=1", "model.channels=[2,3]", "model.units=[4,5]")
+    options = [part for change in changes for part in ("--set", change)]
+    ended = lenet("sweep", "--data", tmp_path / "own.npz", "--seeds", 2, "--output", out, *options)
+    assert ended.code == 0, ended.err
+    plan = read_plan(out / "sweep.json")
+    assert plan.config.data.path == str(tmp_path / "own.npz")
+
+
+def no_threads(*_: object, **__: object) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+def test_where_no_thread_can_be_started_each_run_fails_in_one_line(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(executors.threading.Thread, "start", no_threads)
+    with executors.local_processes(2) as submit:
+        task = SweepTask(load_config(config), None, tmp_path / "stop")
+        found = [submit(task).result(timeout=10) for _ in range(3)]
+    assert {result.exit_code for result in found} == {4}
+    assert "its process cannot be started: can't start new thread" in str(found[0].error)
+
+
+def test_where_no_process_can_be_started_each_run_fails_in_one_line(config, tmp_path, monkeypatch):
+    def no_process(*_: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("lenet.parallel.spawn.Process.start", no_process)
+    with executors.local_processes(2) as submit:
+        task = SweepTask(load_config(config), None, tmp_path / "stop")
+        result = submit(task).result(timeout=10)
+    assert result.exit_code == 4
+    assert "Resource temporarily unavailable" in str(result.error)
 
 
 # --- Interruptions ------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The results of a sweep: its configurations ranked on validation, as table, CSV and JSON."""
+"""The results of a sweep: its configurations ranked on validation, as table, CSV, JSON and plot."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
+from typing import Any, Final
 
 from lenet.config.writer import to_yaml
 from lenet.errors import ConfigError, DataError, GateFailed, LenetError, SystemFailure
+from lenet.inspect.figures import new_figure, plain_text
 from lenet.nn.scores import SCORES
-from lenet.sweep.plan import Plan, Point, SweepRun, format_point, format_value, short_names
-from lenet.sweep.task import Result, write_json
+from lenet.sweep.grid import Plan, Point, SweepRun, format_point, format_value, short_names
+from lenet.sweep.one_run import Result, write_json
 from lenet.system.files import replacing
 from lenet.system.text import table
 
@@ -100,18 +101,7 @@ class Results:
 
         Its exit code is the lowest of theirs: an internal error (1) before divergence (5).
         """
-        failed = [result for row in self.rows for result in row.results if result.error]
-        if not failed:
-            return None
-        kinds = (LenetError, ConfigError, DataError, SystemFailure, GateFailed)
-        code = min(result.exit_code for result in failed)
-        kind = next(kind for kind in kinds if kind.exit_code == code)
-        count = sum(len(row.runs) for row in self.rows)
-        return kind(
-            f"{len(failed)} of {count} runs failed",
-            remedy="--resume repeats all of them but those that diverged",
-            file=directory,
-        )
+        return failure([result for row in self.rows for result in row.results], directory)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON types."""
@@ -195,6 +185,21 @@ class Results:
                 file.write(to_yaml(config).encode())
 
 
+def failure(results: Sequence[Result], directory: Path) -> LenetError | None:
+    """Return the error of some runs if any has failed."""
+    failed = [result for result in results if result.error]
+    if not failed:
+        return None
+    kinds = (LenetError, ConfigError, DataError, SystemFailure, GateFailed)
+    code = min(result.exit_code for result in failed)
+    kind = next(kind for kind in kinds if kind.exit_code == code)
+    return kind(
+        f"{len(failed)} of {len(results)} runs failed",
+        remedy="--resume repeats all of them but those that diverged",
+        file=directory,
+    )
+
+
 def chosen_by(plan: Plan) -> str:
     """Return the metric by which the configurations of a sweep are ranked."""
     return "accuracy" if "train.best_metric" in plan.grid else plan.config.train.best_metric
@@ -212,3 +217,53 @@ def _mean_and_deviation(
     if mean is None:
         return "-"
     return show(mean) + (f" ± {show(deviation)}" if deviation is not None else "") + unit
+
+
+# --- The plot -----------------------------------------------------------------------------------
+
+MARKERS: Final = (
+    (False, {"label": "other", "color": "0.55", "marker": "o"}),
+    (True, {"label": "chosen", "color": "black", "marker": "D"}),
+)
+
+
+def plot(results: Mapping[str, Any]) -> Any:  # noqa: ANN401 - Matplotlib is optional
+    """Return a figure of the validation error of every run over each key, or the seed."""
+    runs = [run for run in results["runs"] if run["val_accuracy"] is not None]
+    errors = [100 * (1 - run["val_accuracy"]) for run in runs]
+    chosen = [run["run"] in (results["best"] or {"runs": ()})["runs"] for run in runs]
+    failed = len(results["runs"]) - len(runs)
+    keys = list(results["runs"][0]["point"]) or ["seed"]
+    title = f"{len(runs)} runs, a dot each" + (f"; {failed} more failed" if failed else "")
+    figure = new_figure(max(5.0, 3.2 * len(keys)), 3.4, title)
+    panels = figure.subplots(1, len(keys), sharey=True, squeeze=False)[0]
+    for key, axes in zip(keys, panels, strict=True):
+        x = _positions(axes, [{"seed": run["seed"], **run["point"]}[key] for run in runs])
+        for is_chosen, marker in MARKERS:
+            dots = [(a, b) for a, b, c in zip(x, errors, chosen, strict=True) if c is is_chosen]
+            axes.scatter(*zip(*dots, strict=True) if dots else ((), ()), s=26, **marker)
+        axes.margins(x=0.12)
+        axes.set_xlabel(plain_text(key))
+    if errors and 0 < 10 * min(errors) < max(errors):
+        panels[0].set_yscale("log")
+    panels[0].set_ylabel("validation error, in %")
+    panels[0].legend(fontsize=8)
+    return figure
+
+
+def _positions(axes: Any, values: Sequence[Any]) -> Sequence[float]:  # noqa: ANN401
+    """Return the positions of values on the x axis, and set its ticks.
+
+    Numbers are drawn to scale, other values at equal distances.
+    """
+    if not all(isinstance(value, int | float) for value in values):
+        names = list(dict.fromkeys(map(str, values)))
+        axes.set_xticks(range(len(names)), map(plain_text, names))
+        return [names.index(str(value)) for value in values]
+    ticks = sorted(set(values))
+    if ticks and 0 < 4 * ticks[0] <= ticks[-1]:
+        axes.set_xscale("log")
+    if len(ticks) <= 8:
+        axes.set_xticks(ticks, [f"{number:g}" for number in ticks])
+        axes.set_xticks([], minor=True)
+    return values

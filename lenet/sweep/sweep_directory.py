@@ -7,14 +7,13 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from shutil import rmtree
-from typing import Self
+from typing import IO, Self
 
 from lenet.config.rules import as_yaml
 from lenet.config.schema import Config
 from lenet.errors import CheckpointError, ConfigError, LenetError
-from lenet.sweep.grid import make_plan
-from lenet.sweep.plan import Plan, changes
-from lenet.sweep.task import write_json
+from lenet.sweep.grid import Plan, changes, make_plan
+from lenet.sweep.one_run import write_json
 from lenet.system.lock import LOCK_FILE, lock_directory
 
 PLAN, STOP = "sweep.json", ".stop"
@@ -23,26 +22,8 @@ PLAN, STOP = "sweep.json", ".stop"
 class SweepDirectory:
     """A sweep's directory, locked while the ``with`` block runs.
 
-    Parameters
-    ----------
-    path
-        Created if it is missing.
-    plan
-        The runs.
-    resume, overwrite
-        Resume or replace the sweep in the directory.
-    warn
-        Is called with a line where the file system has no locks.
-
-    Raises
-    ------
-    ConfigError
-        The directory contains something else, or a sweep that is to be neither resumed nor
-        overwritten, or another one than ``plan``, or none to resume.
-    CheckpointError
-        Its plan is damaged.
-    SystemFailure
-        It cannot be created or written to, or a sweep is running in it.
+    A task of an array shares it with the other tasks: it is not locked, and each run has its own
+    lock.
     """
 
     def __init__(
@@ -52,10 +33,13 @@ class SweepDirectory:
         *,
         resume: bool,
         overwrite: bool,
+        task: int | None = None,
         warn: Callable[[str], None] = warnings.warn,
     ) -> None:
-        self.path, self.plan, self._warn = path, plan, warn
+        self.path, self.plan, self._warn, self._task = path, plan, warn, task
         names = {entry.name for entry in path.iterdir()} - {LOCK_FILE} if path.is_dir() else set()
+        if task is not None:
+            names = {name for name in names if not name.startswith(".")}  # of the other tasks
         before = read_plan(path / PLAN) if PLAN in names else None
         problem, remedy = "", "choose another --output"
         if names and before is None:
@@ -63,10 +47,10 @@ class SweepDirectory:
             problem = f"contains something other than a sweep ({some})"
         elif resume and before is None:
             problem, remedy = "contains no sweep to resume", "leave out --resume"
-        elif resume and before and (other := changes(before, plan)):
+        elif (resume or task) and before and (other := changes(before, plan)):
             problem = f"contains another sweep: {', '.join(other)} differ"
             remedy = f"repeat its command, or give --resume and --output alone, or {remedy}"
-        elif before and not resume and not overwrite:
+        elif before and not (resume or overwrite or task):
             problem = "contains a sweep already"
             remedy = f"resume it (--resume), replace it (--overwrite) or {remedy}"
         if problem:
@@ -76,10 +60,12 @@ class SweepDirectory:
     @property
     def stop_file(self) -> Path:
         """Once this file exists, the runs save their state and stop."""
-        return self.path / STOP
+        return self.path / (STOP if self._task is None else f"{STOP}-{self._task}")
 
     def __enter__(self) -> Self:
-        self._lock = lock_directory(self.path, user="another sweep", warn=self._warn)
+        self._lock: IO[bytes] | None = None
+        if self._task is None:
+            self._lock = lock_directory(self.path, user="another sweep", warn=self._warn)
         self.stop_file.unlink(missing_ok=True)
         if self._replaced is not None:
             (self.path / PLAN).unlink()
@@ -87,22 +73,18 @@ class SweepDirectory:
                 rmtree(self.path / run.name, ignore_errors=True)
             for name in ("results.json", "results.csv", "best.yaml"):
                 (self.path / name).unlink(missing_ok=True)
-        write_json(self.path / PLAN, self.plan.to_dict())
+        if self._task is None or not (self.path / PLAN).exists():
+            write_json(self.path / PLAN, self.plan.to_dict())
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop_file.unlink(missing_ok=True)
-        self._lock.close()
+        if self._lock is not None:
+            self._lock.close()
 
 
 def read_plan(file: Path) -> Plan:
-    """Return the plan of the sweep in a directory.
-
-    Raises
-    ------
-    CheckpointError
-        The file is missing or damaged.
-    """
+    """Return the plan of the sweep in a directory."""
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
         config = Config.from_dict(values["config"])
@@ -123,13 +105,7 @@ def read_plan(file: Path) -> Plan:
 
 
 def members(directory: Path) -> list[Path]:
-    """Return the checkpoints of a sweep's chosen configuration, one for each seed.
-
-    Raises
-    ------
-    CheckpointError
-        The directory contains no sweep that has chosen a configuration.
-    """
+    """Return the checkpoints of a sweep's chosen configuration, one for each seed."""
     file = directory / "results.json"
     try:
         best = json.loads(file.read_text(encoding="utf-8"))["best"]

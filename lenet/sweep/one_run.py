@@ -18,7 +18,7 @@ from typing import Final, TextIO
 
 from lenet.config.schema import Config
 from lenet.errors import GateFailed, LenetError, SystemFailure
-from lenet.sweep.plan import SweepRun
+from lenet.sweep.grid import SweepRun
 from lenet.system.files import replacing
 from lenet.train.callbacks import ChanceWarning, Checkpoints, Display
 from lenet.train.events import Callback, Snapshot, StepEvent
@@ -100,6 +100,12 @@ def finished_runs(runs: Sequence[SweepRun]) -> dict[str, Result]:
         with suppress(OSError, ValueError, TypeError):
             finished[run.name] = Result(**json.loads(file.read_text(encoding="utf-8")))
     return finished
+
+
+def collected(runs: Sequence[SweepRun]) -> dict[str, Result]:
+    """Return the results of all runs, by name; one that has not come to its end has failed."""
+    missing = SystemFailure("has not come to its end", remedy="repeat its task")
+    return {run.name: Result.of_error(missing) for run in runs} | finished_runs(runs)
 
 
 def write_json(path: Path, content: object) -> None:
