@@ -28,7 +28,7 @@ from lenet.parallel.spawn import Context
 from lenet.sweep.grid import Plan, SweepRun
 from lenet.sweep.one_run import POLL_SECONDS, Result, SweepTask, train_task
 from lenet.system.extras import require
-from lenet.system.terminal import supports_progress_bar
+from lenet.system.text import supports_progress_bar
 from lenet.train.build import build_trainer
 from lenet.train.run import signals_to
 
