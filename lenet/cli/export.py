@@ -1,15 +1,17 @@
-"""Export a network to ONNX or C, for use without this package.
+"""Export a network to ONNX, C or PyTorch, for use without this package.
 
-Both formats take raw images with levels from 0 to 255, channels first; in greyscale, 0 is
+ONNX and C take raw images with levels from 0 to 255, channels first; in greyscale, 0 is
 background and 255 ink. Scaling and padding are included. Levels from 0 to 1 are taken for a blank
 image, for which no class is certain. The ONNX model takes batches of any size. Before it is
 written, it is validated by ONNX's checker and its output is compared with this package's. The C
-code needs only the C library.
+code needs only the C library. A .safetensors file contains the weights as PyTorch names them and
+the classes of torch.nn that make the network; the configuration is written beside it.
 
 \b
     lenet export runs/mnist/best.npz --onnx lenet.onnx
     lenet export pretrained --c firmware/
-    lenet export net.npz --c firmware/ --int8 --data mnist
+    lenet export net.npz --c firmware/ --int8 --prefix digits
+    lenet export net.npz --safetensors net.safetensors
     lenet export --check lenet.onnx
 """
 
@@ -22,7 +24,7 @@ from typing import Literal
 
 import click
 
-from lenet.cli.options import DATA, DATA_DIR
+from lenet.cli.options import DATA, DATA_DIR, warn
 
 
 def _size(_ctx: click.Context, _param: click.Parameter, text: str | None) -> tuple[int, int] | None:
@@ -57,6 +59,13 @@ def _size(_ctx: click.Context, _param: click.Parameter, text: str | None) -> tup
     help="Write lenet.c and lenet.h to this directory.",
 )
 @click.option(
+    "--safetensors",
+    "weights_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the weights for PyTorch (needs the extra safetensors), and FILE.yaml.",
+)
+@click.option(
     "--image-size",
     metavar="N|HxW",
     callback=_size,
@@ -80,7 +89,15 @@ def _size(_ctx: click.Context, _param: click.Parameter, text: str | None) -> tup
     "--int8",
     is_flag=True,
     help="With --c: weights and activations in 8 bits, integer arithmetic only; the ranges are "
-    "those of 1,000 training images.",
+    "those of 1,000 drawn digits, or training images (--data, or a network of something else).",
+)
+@click.option(
+    "--prefix",
+    default="lenet",
+    show_default=True,
+    metavar="NAME",
+    help="With --c: begins the names of the files and of all that they define, so that one program "
+    "can contain several networks.",
 )
 @DATA
 @DATA_DIR
@@ -95,26 +112,30 @@ def command(
     checkpoint: Path | None,
     onnx_file: Path | None,
     c_directory: Path | None,
+    weights_file: Path | None,
     image_size: tuple[int, int] | None,
     input_type: Literal["bytes", "float"],
     opset: int | None,
     int8: bool,
+    prefix: str,
     data: str | None,
     data_dir: Path | None,
     check: Path | None,
 ) -> None:
-    if onnx_file is None and c_directory is None and check is None:
-        raise click.UsageError("give --onnx FILE or --c DIR, or --check FILE")
-    if checkpoint is None and (onnx_file or c_directory):
+    if onnx_file is None and c_directory is None and weights_file is None and check is None:
+        raise click.UsageError("give --onnx FILE, --c DIR or --safetensors FILE, or --check FILE")
+    if checkpoint is None and (onnx_file or c_directory or weights_file):
         raise click.UsageError("Missing argument 'CHECKPOINT|pretrained'.")
-    if int8 and c_directory is None:
-        raise click.UsageError("--int8 needs --c DIR")
+    if c_directory is None and (int8 or prefix != "lenet"):
+        raise click.UsageError(f"{'--int8' if int8 else '--prefix'} needs --c DIR")
     if checkpoint is not None and onnx_file is not None:
         _export_onnx(checkpoint, onnx_file, image_size, input_type, opset)
     if checkpoint is not None and c_directory is not None and int8:
-        _export_int8(checkpoint, c_directory, image_size, data, data_dir)
+        _export_int8(checkpoint, c_directory, image_size, prefix, data, data_dir)
     elif checkpoint is not None and c_directory is not None:
-        _export_c(checkpoint, c_directory, image_size)
+        _export_c(checkpoint, c_directory, image_size, prefix)
+    if checkpoint is not None and weights_file is not None:
+        _export_weights(checkpoint, weights_file)
     if check is not None:
         from lenet.targets.onnx.check import check_file
 
@@ -123,6 +144,17 @@ def command(
             f"{check}: the answer is {found.answer}, its scores within {found.difference:.1e} of "
             f"those stored, in {found.runtime}"
         )
+
+
+def _export_weights(checkpoint: Path, weights_file: Path) -> None:
+    from lenet.checkpoint.restore import read_checkpoint
+    from lenet.targets.torch.state_dict import save_state_dict
+
+    reason = save_state_dict(weights_file, read_checkpoint(checkpoint))
+    if reason:
+        warn(f"{reason}: {weights_file} contains the weights only")
+    beside = weights_file.with_suffix(".yaml")
+    click.echo(f"{weights_file}: weights for PyTorch (docs/export.md); its configuration: {beside}")
 
 
 def _export_onnx(
@@ -145,33 +177,41 @@ def _export_onnx(
     click.echo(f"{onnx_file}: its scores are within {difference:.1e} of lenet's")
 
 
-def _export_c(checkpoint: Path, c_directory: Path, image_size: tuple[int, int] | None) -> None:
+def _export_c(
+    checkpoint: Path, c_directory: Path, image_size: tuple[int, int] | None, prefix: str
+) -> None:
     from lenet.checkpoint.restore import read_checkpoint
     from lenet.targets.c.float32 import c_source
     from lenet.targets.exported import exported_network
 
-    _write_c(c_directory, c_source(exported_network(read_checkpoint(checkpoint), image_size)))
-    click.echo(f"{c_directory / 'lenet.c'}: compile with cc -std=c99 -O2, link with -lm")
+    exported = exported_network(read_checkpoint(checkpoint), image_size)
+    _write_c(c_directory, c_source(exported, prefix))
+    click.echo(f"{c_directory / prefix}.c: compile with cc -std=c99 -O2, link with -lm")
 
 
 def _export_int8(
     checkpoint: Path,
     c_directory: Path,
     image_size: tuple[int, int] | None,
+    prefix: str,
     data: str | None,
     data_dir: Path | None,
 ) -> None:
     from lenet.checkpoint.restore import read_checkpoint
+    from lenet.data.strokes import draw
     from lenet.evaluation.images import load_split, with_data
     from lenet.targets.c.int8 import int8_source
-    from lenet.targets.c.quantization import quantized
+    from lenet.targets.c.quantization import CALIBRATION, quantized
     from lenet.targets.exported import exported_network
 
     stored = read_checkpoint(checkpoint)
     exported = exported_network(stored, image_size)
-    images = load_split(with_data(stored.config, data, data_dir), "train", data_dir).images
-    _write_c(c_directory, int8_source(quantized(exported, images)))
-    click.echo(f"{c_directory / 'lenet.c'}: compile with cc -std=c99 -O2")
+    if data is None and exported.is_of_digits:
+        images = draw(CALIBRATION, seed=0)[0]
+    else:
+        images = load_split(with_data(stored.config, data, data_dir), "train", data_dir).images
+    _write_c(c_directory, int8_source(quantized(exported, images), prefix))
+    click.echo(f"{c_directory / prefix}.c: compile with cc -std=c99 -O2")
 
 
 def _write_c(c_directory: Path, sources: Mapping[str, str]) -> None:

@@ -60,9 +60,14 @@ class ExportedNetwork:
         return top, left, H - h - top, W - w - left
 
     @property
+    def is_of_digits(self) -> bool:
+        """Whether it takes images as those of MNIST."""
+        return self.image_shape == (1, GREY_SIZE, GREY_SIZE) and self.class_names == DIGITS
+
+    @property
     def placement(self) -> str:
         """Where the object must be in an image, in a sentence."""
-        if self.image_shape == (1, GREY_SIZE, GREY_SIZE) and self.class_names == DIGITS:
+        if self.is_of_digits:
             return (
                 "as in MNIST: light ink on a dark background, the digit upright and scaled to fit "
                 "20 x 20 pixels, its centre of mass in the middle of the 28 x 28 image"
@@ -114,7 +119,7 @@ def sample_image(exported: ExportedNetwork) -> Array:
     For a network of digits it is the drawn digit, of some, with the largest margin between the
     first and the second score, otherwise noise.
     """
-    if exported.image_shape == (1, GREY_SIZE, GREY_SIZE) and exported.class_names == DIGITS:
+    if exported.is_of_digits:
         images = draw(20, seed=0)[0][:, None]
         first, second = np.sort(exported.scores(images), axis=1)[:, :-3:-1].T
         return np.asarray(images[(first - second).argmax()])

@@ -742,6 +742,66 @@ def test_options_of_onnx(saved, tmp_path):
     assert run(saved, "--onnx", tmp_path / "lenet.onnx", "--input", "text").exit_code == 2
 
 
+def test_two_networks_in_one_program(tmp_path):
+    """Symbols, files, macros and guards differ by their prefix; C++ can call them."""
+    compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
+    if compiler is None or sys.platform == "win32":
+        pytest.skip("no C++ compiler here")
+    letters = tmp_path / "letters.npz"
+    save_checkpoint(letters, untrained(model__classes=3, class_names=("lenet_a", "b.c", "LENET_C")))
+    assert run("pretrained", "--c", tmp_path, "--prefix", "digits").exit_code == 0
+    result = run(letters, "--c", tmp_path, "--prefix", "letters_8", "--int8", "--data", "strokes")
+    assert result.exit_code == 0, result.exception
+    text = "".join(path.read_text() for path in tmp_path.glob("*.[ch]"))
+    assert not re.search(r"(?<![\"\w])lenet_|(?<![\"\w])LENET_|lenet\.[ch]", text)
+    (tmp_path / "main.cpp").write_text(
+        '#include <cstdio>\n#include "digits.h"\n#include "letters_8.h"\n'
+        'int main() { return std::printf("%d %d %s %d %d", digits_self_test(),'
+        " letters_8_self_test(), letters_8_class_names[0], DIGITS_CLASSES, LETTERS_8_CLASSES) < 0; }"
+    )
+    objects = []
+    for name in ("digits", "letters_8"):
+        objects.append(tmp_path / f"{name}.o")
+        source = ["-c", tmp_path / f"{name}.c", "-o", objects[-1]]
+        subprocess.run([shutil.which("cc") or "gcc", "-std=c99", *source], check=True)
+    program = tmp_path / "program"
+    sources = [tmp_path / "main.cpp", *objects, "-lm", "-o", program]
+    subprocess.run([compiler, *sources], check=True)
+    done = subprocess.run([program], capture_output=True, text=True, check=True)
+    assert done.stdout == "0 0 lenet_a 10 3"
+
+
+@pytest.mark.parametrize("prefix", ["", "8bit", "a-b", "é", "a b", "a/b"])
+def test_a_prefix_that_is_not_an_identifier(saved, tmp_path, prefix):
+    result = run(saved, "--c", tmp_path / "c", "--prefix", prefix)
+    assert isinstance(result.exception, ConfigError)
+    assert "--prefix: " in str(result.exception)
+    assert not (tmp_path / "c").exists()
+    assert run(saved, "--onnx", tmp_path / "x.onnx", "--prefix", "digits").exit_code == 2
+
+
+def test_int8_of_the_pretrained_network_needs_no_data(tmp_path, monkeypatch):
+    monkeypatch.setenv("LENET_DATA_DIR", str(tmp_path / "none"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    result = run("pretrained", "--c", tmp_path / "c", "--int8")
+    assert result.exit_code == 0, result.exception
+    checkpoint = read_checkpoint("pretrained")
+    network = quantization.quantized(exported_network(checkpoint), draw(1000, seed=0)[0])
+    assert (tmp_path / "c" / "lenet.c").read_text() == int8_source(network)["lenet.c"]
+
+
+def test_the_onnx_file_has_no_pad_value_of_zero():
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load_from_string(onnx_model(exported_network(untrained())))
+    (pad,) = (node for node in model.graph.node if node.op_type == "Pad")
+    assert len(pad.input) == 2
+    other = replace(
+        exported_network(untrained()), preprocessing=Preprocessing((1, 32, 32), 1, 0, 9)
+    )
+    (pad,) = (n for n in onnx.load_from_string(onnx_model(other)).graph.node if n.op_type == "Pad")
+    assert len(pad.input) == 3
+
+
 def test_int8_on_the_command_line(tmp_path):
     path = tmp_path / "bars.npz"
     settings = {name.replace(".", "__"): value for name, value in write_bars(tmp_path).items()}

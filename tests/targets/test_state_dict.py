@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import json
 import struct
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from numpy.testing import assert_allclose, assert_array_equal
+from untrained import untrained
 
 from lenet.checkpoint.restore import plain_network, read_checkpoint
 from lenet.cli import cli
-from lenet.errors import ConfigError, DataError
-from lenet.targets.torch import safetensors_file
-from lenet.targets.torch.safetensors_file import open_safetensors
-from lenet.targets.torch.state_dict import import_state_dict
+from lenet.errors import ConfigError, DataError, SystemFailure
+from lenet.targets.exported import exported_network
+from lenet.targets.torch.state_dict import (
+    import_state_dict,
+    read_safetensors,
+    save_state_dict,
+)
+
+safetensors = pytest.importorskip("safetensors")
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 RNG = np.random.default_rng(4)
 NAMES = {"float16": "F16", "float32": "F32", "float64": "F64", "int64": "I64", "uint16": "BF16"}
@@ -132,7 +141,7 @@ def test_layers_by_name(tmp_path):
     tensors = {"b.weight": numbers(64, 64), "a.0.weight": numbers(64, 64)}
     path = written(tmp_path / "w.safetensors", tensors)
     unnamed = yaml(tmp_path, *["type: linear, units: 64"] * 2)
-    with pytest.raises(DataError, match=r"layer F1: may be any of the modules b, a\.0; give"):
+    with pytest.raises(DataError, match=r"layer F1: may be any of the modules a\.0, b; give"):
         import_state_dict(path, unnamed)
     named = [f"type: linear, units: 64, name: {name}" for name in ("b", "a.0")]
     checkpoint, _ = import_state_dict(path, yaml(tmp_path, *named))
@@ -167,7 +176,7 @@ def test_scale_and_shift(tmp_path):
         ({"net.bn1.running_var": None}, "layer C1.batch_normalization: has weight 4, bias 4, runn"),
         ({"net.fc2.weight": numbers(2, 2)}, "module net.fc2: belongs to no layer of the network"),
         ({"net.conv1.weight_g": numbers(4)}, "tensor net.conv1.weight_g: is none of weight, bias"),
-        ({"net.fc1.weight": np.ones((5, 144), np.int64)}, "tensor net.fc1.weight: is of the type"),
+        ({"net.fc1.weight": np.ones((5, 144), np.int64)}, "layer C2: has a weight of the type I64"),
         ({"net.fc1.bias": numbers(5) * np.inf}, "C2.bias: is not finite in float32"),
         ({"net.fc1.bias": np.full(5, 1e39)}, "C2.bias: is not finite in float32"),
     ],
@@ -189,61 +198,103 @@ def entry(dtype="F32", shape=(1,), place=(0, 4)):
 
 
 @pytest.mark.parametrize(
-    ("content", "problem"),
+    "content",
     [
-        (b"", "is no .safetensors file"),
-        (b"\x08\x07\x12\x04test", "is no .safetensors file"),
-        (struct.pack("<Q", 2**62), "is no .safetensors file"),
-        (packed(b"[]"), "is no .safetensors file"),
-        (packed(b"{" * 9000), "is no .safetensors file"),
-        (packed(b'{"a":' * 9000 + b"}" * 9000), "is no .safetensors file"),
-        (packed(b'{"\xff":1}'), "is no .safetensors file"),
-        (packed(b'{"a":1,"a":1}'), "is no .safetensors file"),
-        (packed({"a": 1}), "tensor a: has no dtype, shape and data_offsets"),
-        (packed({"a": entry() | {"x": 1}}, bytes(4)), "tensor a: has no dtype"),
-        (packed({"a": entry(dtype="F8")}, bytes(4)), "tensor a: is of the type 'F8'"),
-        (packed({"a": entry(dtype=[])}, bytes(4)), "tensor a: is of the type []"),
-        (packed({"a": entry(shape=(-1,))}, bytes(4)), "tensor a: has the shape [-1]"),
-        (packed({"a": entry(shape=(True,))}, bytes(4)), "tensor a: has the shape [True]"),
-        (packed({"a": entry(shape=(1,) * 9)}, bytes(4)), "tensor a: has the shape [1, 1"),
-        (packed({"a": entry(shape=(2**40,))}, bytes(4)), "tensor a: has 4 bytes, not 4,398"),
-        (packed({"a": entry(place=(0, 4, 8))}, bytes(8)), "tensor a: has the place [0, 4, 8]"),
-        (packed({"a": entry(place=(4, 0))}, bytes(4)), "tensor a: has -4 bytes, not 4"),
-        (packed({"a": entry(place=(4, 8))}, bytes(8)), "tensor a: does not begin where"),
-        (packed({"a": entry(), "b": entry()}, bytes(4)), "tensor b: does not begin where"),
-        (packed({"a": entry()}, bytes(3)), "bytes, its header describes"),
-        (packed({"a": entry()}, bytes(5)), "bytes, its header describes"),
+        b"",
+        b"\x08\x07\x12\x04test",
+        struct.pack("<Q", 2**62),
+        struct.pack("<Q", 2**31) + bytes(100),
+        packed(b"[]"),
+        packed(b"{" * 9000),
+        packed(b'{"a":' * 9000 + b"}" * 9000),
+        packed(b'{"\xff":1}'),
+        packed({"a": 1}),
+        packed({"a": entry(dtype="F8")}, bytes(4)),
+        packed({"a": entry(dtype=[])}, bytes(4)),
+        packed({"a": entry(shape=(-1,))}, bytes(4)),
+        packed({"a": entry(shape=(True,))}, bytes(4)),
+        packed({"a": entry(shape=(2**40,))}, bytes(4)),
+        packed({"a": entry(shape=(2**40,) * 3)}, bytes(4)),
+        packed({"a": entry(place=(0, 4, 8))}, bytes(8)),
+        packed({"a": entry(place=(4, 0))}, bytes(4)),
+        packed({"a": entry(place=(4, 8))}, bytes(8)),
+        packed({"a": entry(), "b": entry()}, bytes(4)),
+        packed({"a": entry()}, bytes(3)),
+        packed({"a": entry()}, bytes(5)),
     ],
-)  # fmt: skip
-def test_wrong_files(tmp_path, content, problem):
+)
+def test_wrong_files(tmp_path, content):
     path = tmp_path / "w.safetensors"
     path.write_bytes(content)
-    with pytest.raises(DataError) as caught, open_safetensors(path):
-        pass
-    assert problem in str(caught.value)
+    with pytest.raises(DataError, match=r"is not a \.safetensors file") as caught:
+        read_safetensors(path)
     assert "\n" not in str(caught.value)
 
 
-def test_a_header_that_is_too_long(tmp_path, monkeypatch):
-    monkeypatch.setattr(safetensors_file, "MAX_HEADER", 10)
-    path = written(tmp_path / "w.safetensors", {"a": numbers(1)})
-    with pytest.raises(DataError, match="bytes, more than 10"), open_safetensors(path):
-        pass
-
-
-def test_files_of_the_library(tmp_path):
-    """Whatever order and padding it chooses; its own reader reads files of this page's writer."""
-    library = pytest.importorskip("safetensors.numpy")
-    tensors = {name: array for name, array in state_dict().items() if array.ndim}
-    tensors |= {"empty": np.empty((0, 3), np.float32), "half": numbers(3).astype(np.float16)}
+def test_a_pointer_of_git_lfs(tmp_path):
     path = tmp_path / "w.safetensors"
-    library.save_file(tensors, path, metadata={"format": "np"})
-    with open_safetensors(path) as file:
-        assert file.tensors.keys() == tensors.keys()
-        for name, array in tensors.items():
-            assert_array_equal(file.array(name), array.astype(np.float32))
-    for name, array in library.load_file(written(path, tensors)).items():
-        assert_array_equal(array, tensors[name])
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(DataError, match="pointer of Git LFS, not the file itself; git lfs pull"):
+        import_state_dict(path, yaml(tmp_path, "type: linear, units: 3"))
+
+
+def test_without_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    path = written(tmp_path / "w.safetensors", state_dict())
+    with pytest.raises(SystemFailure, match=r"pip install 'lenet\[safetensors\]'"):
+        import_state_dict(path, yaml(tmp_path, *CONVOLUTIONS))
+
+
+# --- Export ---------------------------------------------------------------------------------------
+
+SAVED = {
+    "lenet5": {},
+    "mini-vgg": {"model__name": "mini-vgg"},
+    "lenet5-1998": {"model__name": "lenet5-1998"},
+    "flipped": {
+        "model__layers": [
+            {"type": "convolution", "filters": 4, "kernel": 3, "flip": True},
+            {"type": "batch_normalization"},
+            {"type": "sigmoid"},
+            {"type": "linear", "units": 10},
+        ],
+    },
+}
+
+
+@pytest.mark.parametrize("settings", SAVED.values(), ids=SAVED)
+def test_what_was_saved_comes_back(tmp_path, settings):
+    checkpoint, path = untrained(**settings), tmp_path / "net.safetensors"
+    reason = save_state_dict(path, checkpoint)
+    back, _ = import_state_dict(path, path.with_suffix(".yaml"))
+    assert back.preprocessing == checkpoint.preprocessing
+    for name, array in {**checkpoint.parameters, **checkpoint.state}.items():
+        assert_allclose((back.parameters | back.state)[name], array, rtol=1e-6)
+    with safetensors.safe_open(path, "np") as file:
+        metadata = file.metadata()
+    assert ("modules" in metadata) == (not reason)
+    assert reason.startswith(
+        "layer C1.activation: LeCunTanh has no" if "1998" in str(settings) else ""
+    )
+    assert json.loads(metadata["class_names"]) == list(checkpoint.class_names)
+
+
+@pytest.mark.parametrize("name", ["lenet5", "mini-vgg", "flipped"])
+def test_pytorch_loads_what_was_saved(tmp_path, name):
+    """With the lines of docs/export.md."""
+    torch = pytest.importorskip("torch", reason="PyTorch is not here to load the weights")
+    checkpoint, path = untrained(**SAVED[name]), tmp_path / "net.safetensors"
+    save_state_dict(path, checkpoint)
+    lines = (DOCS / "export.md").read_text("utf-8").partition("from collections import")[2]
+    code = f"from collections import{lines.partition('```')[0]}"
+    names = {}
+    exec(code.replace("net.safetensors", str(path)), names)
+    exported = exported_network(checkpoint)
+    images = RNG.integers(256, size=(5, *exported.image_shape)).astype(np.uint8)
+    x = checkpoint.preprocessing.prepare(images).transpose(3, 0, 1, 2)
+    with torch.no_grad():
+        scores = names["network"].eval()(torch.tensor(np.ascontiguousarray(x)))
+    assert_allclose(scores.numpy(), exported.scores(images), atol=1e-4)
 
 
 # --- The command ----------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
-"""A checkpoint from PyTorch's weights, a ``state_dict`` in a .safetensors file.
+"""PyTorch's weights, a ``state_dict`` in a .safetensors file: to checkpoints, and from them.
 
-The file contains names, shapes and numbers, and no network; a specification gives the layers. A
+A file contains names, shapes and numbers, and no network; a specification gives the layers. A
 module, all tensors with the same name before the last dot, belongs to the layer of its name if
 there is one, otherwise to the layer of its shapes. Several layers of the same shapes get theirs in
 the order of the numbers in the names: the file itself has no order.
@@ -12,8 +12,11 @@ round: LeNet-5's C5 is written both ways.
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -21,19 +24,24 @@ import numpy as np
 
 from lenet.arrays import Array, Shape
 from lenet.checkpoint.checkpoint import Checkpoint
+from lenet.checkpoint.restore import plain_network
 from lenet.config.reader import load_config
 from lenet.config.schema import Config
-from lenet.errors import DataError, LenetError
+from lenet.config.writer import to_yaml
+from lenet.errors import ConfigError, DataError, LenetError
 from lenet.models.specification import Specification, built_layers
 from lenet.nn.convolution import Convolution
 from lenet.nn.layer import Layer
 from lenet.nn.linear import Linear
+from lenet.system.extras import require
+from lenet.system.files import open_regular, reading, replacing
 from lenet.system.text import clipped
-from lenet.targets.imported import imported_checkpoint
+from lenet.targets.imported import imported_checkpoint, refuse_pointer
 from lenet.targets.operations import DESCRIPTIONS, dispatched, is_one_patch
-from lenet.targets.torch.safetensors_file import SafeTensors, Tensor, open_safetensors
+from lenet.targets.torch.twin import module_name, named_modules
 
-Module = Mapping[str, Tensor]
+MAX_BYTES: Final = 1 << 30
+DTYPES: Final = {"F16": "<f2", "BF16": "<u2", "F32": "<f4", "F64": "<f8"}
 
 # PyTorch's names of what a layer has, by the names here.
 PARTS: Final = {
@@ -45,6 +53,17 @@ PARTS: Final = {
 COUNTER: Final = "num_batches_tracked"  # of batch normalizations; only training uses it
 NUMBER: Final = re.compile("[0-9]+")
 SHOWN: Final = 5  # modules in a message
+
+
+class Tensor(NamedTuple):
+    """A tensor of a file."""
+
+    dtype: str
+    shape: Shape
+    content: bytes
+
+
+Module = Mapping[str, Tensor]
 
 
 class ImportedWeights(NamedTuple):
@@ -87,11 +106,41 @@ def import_state_dict(
     """
     specification = _specification(model, scale, shift)
     try:
-        with open_safetensors(path) as file:
-            return _imported(file, specification, class_names)
+        return _imported(read_safetensors(path), specification, class_names)
     except LenetError as error:
         error.file = error.file or str(path)
         raise
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a file of at most 1 GiB, which need not come from a trusted source.
+
+    Raises
+    ------
+    DataError
+        There is no such file, or it is not a .safetensors file.
+    SystemFailure
+        It cannot be read, or the extra ``safetensors`` is not installed.
+    """
+    library = require("safetensors", extra="safetensors")
+    remedy = "write the file again with safetensors.torch.save_file"
+    with (
+        reading(path, DataError),
+        open_regular(path, DataError, remedy="name a .safetensors file") as file,
+    ):
+        if os.fstat(file.fileno()).st_size > MAX_BYTES:
+            raise DataError("is larger than 1 GiB", remedy="give a smaller network")
+        content = file.read()
+    refuse_pointer(content)
+    try:
+        entries = library.deserialize(content)
+    except library.SafetensorError as error:
+        reason = clipped(str(error).removeprefix("Error while deserializing: "))
+        raise DataError(f"is not a .safetensors file ({reason})", remedy=remedy) from None
+    return {
+        name: Tensor(entry["dtype"], tuple(entry["shape"]), bytes(entry["data"]))
+        for name, entry in sorted(entries, key=itemgetter(0))  # the library has no order
+    }
 
 
 def _specification(model: Path, scale: float | None, shift: float | None) -> Specification:
@@ -110,7 +159,7 @@ def _specification(model: Path, scale: float | None, shift: float | None) -> Spe
 
 
 def _imported(
-    file: SafeTensors, model: Specification, class_names: tuple[str, ...] | None
+    tensors: dict[str, Tensor], model: Specification, class_names: tuple[str, ...] | None
 ) -> ImportedWeights:
     layers = [
         layer
@@ -119,7 +168,7 @@ def _imported(
     ]
     for layer in layers:
         dispatched(DESCRIPTIONS, layer, "has no counterpart in PyTorch", "use another --model")
-    modules = _modules(file.tensors)
+    modules = _modules(tensors)
     places = _places(layers, modules)
     left = [name for name in modules if name not in places.values()]
     if left:
@@ -130,9 +179,8 @@ def _imported(
         )
     arrays = {}
     for layer in layers:
-        module = modules[places[layer.name]]
         for part, shape in _shapes(layer).items():
-            arrays[f"{layer.name}.{part}"] = _array(file, layer, part, shape, module)
+            arrays[f"{layer.name}.{part}"] = _array(layer, part, shape, modules[places[layer.name]])
     return ImportedWeights(imported_checkpoint(model, arrays, class_names), places)
 
 
@@ -159,15 +207,20 @@ def _modules(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
 
 def _places(layers: Sequence[Layer], modules: Mapping[str, Module]) -> dict[str, str]:
     """Return the name of each layer's module."""
-    places = {layer.name: layer.name for layer in layers if layer.name in modules}
-    free = {name: module for name, module in modules.items() if name not in places}
+    places = {
+        layer.name: name
+        for layer in layers
+        for name in (layer.name, module_name(layer.name))
+        if name in modules
+    }
+    free = {name: module for name, module in modules.items() if name not in places.values()}
     alike: dict[tuple[str, ...], list[Layer]] = {}  # by the modules that fit
     for layer in layers:
         if layer.name not in places:
             fitting = tuple(name for name, module in free.items() if _fits(layer, module))
             alike.setdefault(fitting, []).append(layer)
-        elif not _fits(layer, modules[layer.name]):
-            raise _misfit(layer, {layer.name: modules[layer.name]})
+        elif not _fits(layer, modules[places[layer.name]]):
+            raise _misfit(layer, {places[layer.name]: modules[places[layer.name]]})
     for fitting, group in alike.items():
         if len(fitting) < len(group):
             raise _misfit(group[len(fitting)], free)
@@ -219,16 +272,30 @@ def _accepted(layer: Layer, shape: Shape) -> Iterator[Shape]:
         yield (layer.F, *layer.shape)
     if type(layer) is Convolution and len(shape) == 4 and is_one_patch(layer):
         yield (layer.F, layer.K)
+    if type(layer) is Convolution and layer.table is not None and len(shape) == 3:
+        yield (layer.F, layer.shape[0], *layer.kernel)
 
 
-def _array(file: SafeTensors, layer: Layer, part: str, shape: Shape, module: Module) -> Array:
-    """Read a part of a layer, in the layer's order."""
+def _array(layer: Layer, part: str, shape: Shape, module: Module) -> Array:
+    """Return a part of a layer, in the layer's order."""
     if part not in module:
         return np.full(shape, _defaults(layer)[part])
-    array = file.array(module[part].name).reshape(shape)
-    if part == "weight" and type(layer) is Convolution and layer.flip:
-        return array[..., ::-1, ::-1]  # PyTorch computes cross-correlations
-    return array
+    tensor = module[part]
+    if tensor.dtype not in DTYPES:
+        raise DataError(
+            f"has a {PARTS[part]} of the type {tensor.dtype}",
+            remedy="write the file again with floats",
+            key=f"layer {layer.name}",
+        )
+    array = np.frombuffer(tensor.content, DTYPES[tensor.dtype]).reshape(tensor.shape)
+    if tensor.dtype == "BF16":  # the upper half of a float32
+        array = (array.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    if part == "weight" and type(layer) is Convolution:
+        if layer.table is not None and array.ndim == 4:  # PyTorch has all connections
+            array = array[layer.filters, layer.maps]
+        if layer.flip:  # PyTorch computes cross-correlations
+            return array.reshape(shape)[..., ::-1, ::-1]
+    return array.reshape(shape)
 
 
 # --- Messages -------------------------------------------------------------------------------------
@@ -254,3 +321,64 @@ def _listed(names: Sequence[str]) -> str:
 
 def _times(shape: Shape) -> str:
     return "×".join(map(str, shape)) or "()"
+
+
+# --- Export ---------------------------------------------------------------------------------------
+
+
+def save_state_dict(path: Path, checkpoint: Checkpoint) -> str:
+    """Write a checkpoint's weights as PyTorch names them, and its configuration beside.
+
+    The metadata is JSON: ``modules``, the network as classes of ``torch.nn`` with their names and
+    arguments, ``preprocessing`` and ``class_names``.
+
+    Returns
+    -------
+    The layer for which ``torch.nn`` has no class, with the reason; empty if there is none. The file
+    then has no ``modules``.
+
+    Raises
+    ------
+    SystemFailure
+        The extra ``safetensors`` is not installed, or the file cannot be written.
+    """
+    library = require("safetensors.numpy", extra="safetensors")
+    network, preprocessing = plain_network(checkpoint), checkpoint.preprocessing
+    described = {
+        "preprocessing": json.dumps(
+            {
+                "input_shape": preprocessing.input_shape,
+                "scale": preprocessing.scale,
+                "shift": preprocessing.shift,
+                "background": preprocessing.background,
+            }
+        ),
+        "class_names": json.dumps(checkpoint.class_names),
+        "format": "pt",
+    }
+    reason, shapes = "", dict[str, Shape]()
+    try:
+        modules = named_modules(network.layers)
+    except ConfigError as error:
+        reason = f"{error.key}: {error.problem}"
+    else:
+        described["modules"] = json.dumps([[n, m.name, m.options] for n, m in modules])
+        shapes = {n: tuple(m.options.values())[::-1] for n, m in modules if m.name == "Linear"}
+    tensors = dict[str, Array]()
+    for layer in network.layers:
+        name = module_name(layer.name)
+        arrays = {p.name.rpartition(".")[2]: p.value for p in layer.parameters} | layer.state
+        if type(layer) is Convolution:
+            arrays["weight"] = layer.multiplied
+        for part, array in arrays.items():
+            shape = shapes.get(name, array.shape) if part == "weight" else array.shape
+            ready = np.ascontiguousarray(array, np.float32).reshape(shape)
+            tensors[f"{name}.{PARTS.get(part, part)}"] = ready
+        if layer.state:
+            tensors[f"{name}.{COUNTER}"] = np.array(0)
+    with replacing(path) as file:
+        file.write(library.save(tensors, described))
+    with replacing(path.with_suffix(".yaml")) as file:
+        levels = {"model.scale": preprocessing.scale, "model.shift": preprocessing.shift}
+        file.write(to_yaml(checkpoint.config.with_values(levels)).encode())
+    return reason

@@ -112,21 +112,31 @@ def torch_modules(layers: Sequence[Layer]) -> list[TorchObject]:
     Flatten {}
     Linear {'in_features': 784, 'out_features': 10}
     """
-    modules: list[TorchObject] = []
+    return [module for _, module in named_modules(layers)]
+
+
+def named_modules(layers: Sequence[Layer]) -> list[tuple[str, TorchObject]]:
+    """Return the modules with their names, those of the layers with ``_`` for dots."""
+    modules: list[tuple[str, TorchObject]] = []
     flat = False
     for layer in layers:
         if type(layer) not in LAYERS:
             raise no_counterpart(f"layer {layer.name}", type(layer))
-        module = LAYERS[type(layer)](layer)
+        module, name = LAYERS[type(layer)](layer), module_name(layer.name)
         if module.name == "Linear" and not flat:
-            modules.append(TorchObject("Flatten"))
+            modules.append((f"{name}_input", TorchObject("Flatten")))
             flat = True
         elif module.name.endswith("2d") and flat:
             shape = {"dim": 1, "unflattened_size": layer.shape}  # type: ignore[attr-defined]
-            modules.append(TorchObject("Unflatten", shape))
+            modules.append((f"{name}_input", TorchObject("Unflatten", shape)))
             flat = False
-        modules.append(module)
+        modules.append((name, module))
     return modules
+
+
+def module_name(layer: str) -> str:
+    """Return the name of a layer's module, which has no dots."""
+    return layer.replace(".", "_")
 
 
 def no_counterpart(key: str, kind: type) -> ConfigError:
@@ -140,7 +150,7 @@ def no_counterpart(key: str, kind: type) -> ConfigError:
 
 def _convolution(layer: Convolution) -> TorchObject:
     C, H, W = layer.shape
-    if layer.flip or layer.table is not None:
+    if layer.table is not None:
         raise no_counterpart(f"layer {layer.name}", type(layer))
     if layer.direct and layer.groups == 1 and layer.kernel == (H, W):
         return _affine(layer.shape, layer.F)  # which is how users of PyTorch write it
