@@ -488,7 +488,6 @@ def test_jax_trains_the_same_network_as_pytorch() -> None:
 @pytest.mark.parametrize(
     ("layer", "key"),
     [
-        (Convolution("C1", 2, kernel=3, table=[[0], [0]]), "layer C1"),
         (Convolution("C1", 2, kernel=3, table=[[0], [1]]), "layer C1"),
         (Convolution("C1", 2, kernel=3, padding=(0, 0, 1, 1)), "layer C1: padding"),
         (MaxPooling("P1", kernel=3, padding=2), "layer P1: padding"),
