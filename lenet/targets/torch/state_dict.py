@@ -292,7 +292,7 @@ def _array(layer: Layer, part: str, shape: Shape, module: Module) -> Array:
         array = (array.astype(np.uint32) << np.uint32(16)).view(np.float32)
     if part == "weight" and type(layer) is Convolution:
         if layer.table is not None and array.ndim == 4:  # PyTorch has all connections
-            array = array[layer.filters, layer.maps]
+            array = array[layer.connected]
         if layer.flip:  # PyTorch computes cross-correlations
             return array.reshape(shape)[..., ::-1, ::-1]
     return array.reshape(shape)
