@@ -716,7 +716,7 @@ def test_check_of_other_files(saved, tmp_path):
         path.write_bytes(content)
         result = run("--check", path)
         assert isinstance(result.exception, DataError)
-        assert str(result.exception).startswith(f"{path}: is no ONNX file")
+        assert str(result.exception).startswith(f"{path}: is not an ONNX file")
     model = onnx.load_from_string(onnx_model(exported_network(untrained())))
     del model.metadata_props[:]
     onnx.save(model, path)
