@@ -6,16 +6,15 @@ Each function is a few lines on top of the packages below.
 from __future__ import annotations
 
 from os import PathLike, fspath
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from lenet.arrays import Array
 from lenet.checkpoint.restore import read_checkpoint
-from lenet.data import datasets
 from lenet.data.arrays import image_array
-from lenet.data.datasets import Split
+from lenet.data.dataset import Split, load_dataset
 from lenet.data.preprocessing import Preprocessing
 from lenet.evaluation.ensemble import evaluate_checkpoints
 from lenet.evaluation.metrics import Evaluation
@@ -29,6 +28,7 @@ def load_data(
     name: str | PathLike[str],
     split: str = "train",
     directory: str | PathLike[str] | None = None,
+    size: tuple[int, int] | Literal["auto"] | None = "auto",
 ) -> Split:
     """Return the ``train`` or ``test`` images of a data set, with labels and class names.
 
@@ -43,6 +43,9 @@ def load_data(
     directory
         Searched first, before the cache and the download; by default what the environment variable
         ``LENET_DATA_DIR`` names.
+    size
+        Height and width that pictures are scaled to; ``auto`` is their median size, but at most
+        32×32, and None requires that all have the same.
 
     Returns
     -------
@@ -53,8 +56,7 @@ def load_data(
     LenetError
         There is no such data set, or its files are missing, damaged or cannot be downloaded.
     """
-    known, path = datasets.resolve(fspath(name))
-    return datasets.load_dataset(known, split, directory=directory, path=path)
+    return load_dataset(fspath(name), split, dir=directory, size=size)
 
 
 def prepare(

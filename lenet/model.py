@@ -18,7 +18,7 @@ from lenet.checkpoint.checkpoint import Checkpoint, facts, save_checkpoint
 from lenet.checkpoint.restore import build_network, read_checkpoint, restore_network
 from lenet.config.schema import Config
 from lenet.data.arrays import image_array, labelled_images
-from lenet.data.datasets import Split
+from lenet.data.dataset import Split
 from lenet.data.loader import SLICE, Loader
 from lenet.data.preprocessing import Preprocessing
 from lenet.errors import ConfigError, DataError

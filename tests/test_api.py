@@ -20,9 +20,9 @@ import pytest
 import lenet
 from lenet.checkpoint.restore import read_checkpoint
 from lenet.data.catalogue import ROLES
-from lenet.data.idx import write_idx
-from lenet.data.loader import held_out
+from lenet.data.formats.idx import write_idx
 from lenet.data.preprocessing import Preprocessing
+from lenet.data.splits import held_out
 from lenet.data.strokes import draw
 from lenet.errors import ConfigError, DataError, GateFailed
 from lenet.models.registry import LAYERS as REGISTRY

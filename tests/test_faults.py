@@ -44,7 +44,7 @@ from lenet.config.schema import Config
 from lenet.config.writer import to_yaml
 from lenet.data import download
 from lenet.data.catalogue import CATALOGUE, ROLES
-from lenet.data.idx import write_idx
+from lenet.data.formats.idx import write_idx
 from lenet.parallel.communicator import Communicator
 from lenet.parallel.process_group import ProcessGroup
 from lenet.train.callbacks import Display

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet.config.schema import Config
-from lenet.data.idx import header
+from lenet.data.formats.idx import header
 from lenet.errors import SystemFailure
 from lenet.evaluation.images import build_preprocessing
 

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lenet.cli.options import DATA_DIR, data_overrides, warn
+from lenet.cli.options import DATA_DIR, LABELS, data_overrides, warn
 
 if TYPE_CHECKING:
-    from lenet.data.datasets import Split
+    from lenet.checkpoint.checkpoint import Checkpoint
+    from lenet.config.schema import Config
+    from lenet.data.dataset import Dataset, Split
 
 
 DATA_SET = click.option(
@@ -25,7 +27,7 @@ DATA_SET = click.option(
     "overrides",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Set a key of the data, e.g. data.transpose=true. Repeatable.",
+    help="Set a key of data or augment, e.g. data.transpose=true. Repeatable.",
 )
 
 
@@ -39,7 +41,7 @@ def command() -> None: ...
 def list_(data_dir: Path | None, as_json: bool) -> None:
     """List the data sets and the locations of their files."""
     from lenet.data.catalogue import CATALOGUE
-    from lenet.data.published import locate
+    from lenet.data.formats.published import locate
 
     found = {name: locate(name, data_dir) for name in CATALOGUE}
     if as_json:
@@ -82,7 +84,7 @@ def _size(files: dict[str, Path | None]) -> int:
 @DATA_DIR
 def fetch(name: str, data_dir: Path | None) -> None:
     """Download the files of data set NAME to the cache, or to --data-dir."""
-    from lenet.data import published
+    from lenet.data.formats import published
 
     for path, fetched in published.fetch(name, data_dir).items():
         click.echo(f"{path}  {'fetched' if fetched else 'already present'}")
@@ -92,7 +94,7 @@ def fetch(name: str, data_dir: Path | None) -> None:
 @click.argument("name_or_path")
 @click.option(
     "--split",
-    type=click.Choice(["train", "test"]),
+    type=click.Choice(["train", "validation", "test"]),
     default="train",
     show_default=True,
     help="Which split of the data set to show.",
@@ -122,24 +124,31 @@ def show(
 ) -> None:
     """Plot a random sample of a data set, one row per class.
 
-    NAME_OR_PATH is a named data set, a directory with IDX files, a directory with one directory of
-    images per class, or a .npz or .csv file. Needs the extra viz.
+    NAME_OR_PATH is a named data set, or your own data: see lenet train --data. With distortions
+    (--set augment.rotation=15), the images are shown as training will see them, distorted and
+    padded. Needs the extra viz.
 
     \b
         lenet data show strokes
         lenet data show mnist --split test --out mnist.png
         lenet data show pictures/ --set data.size=[32,32]
+        lenet data show pictures/ --set augment.rotation=15
     """
     from lenet.data import check
+    from lenet.evaluation.images import distorted
     from lenet.inspect import figures, image_plots
 
-    found = _load(name_or_path, split, data_dir, overrides)
-    chosen = check.random_sample(found, image_plots.SAMPLES, seed)
+    config = _config(name_or_path, data_dir, overrides)
+    data = _load(config, data_dir)
+    found = data.training if split == "train" else data.split(split)
+    sample = found.take(check.random_sample(found, image_plots.SAMPLES, seed))
     name = Path(name_or_path).resolve().stem
     path = out or Path(f"{name}.png")
     title = f"{name}, {split}: a random sample of each class of {len(found.images):,}"
-    shown = found.images[chosen], found.labels[chosen]
-    figures.write_figure(path, lambda: image_plots.samples(*shown, found.class_names, title))
+    images = distorted(config, sample, seed)
+    figures.write_figure(
+        path, lambda: image_plots.samples(images, sample.labels, found.class_names, title)
+    )
     click.echo(path)
 
 
@@ -150,12 +159,22 @@ def show(
     metavar="FILE",
     help="Also list the images whose label this network contradicts (a checkpoint or pretrained).",
 )
+@click.option(
+    "--csv",
+    "findings",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write duplicates and contradicted labels to a CSV file; --labels takes a corrected one.",
+)
+@LABELS
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 @DATA_DIR
 @DATA_SET
 def check_(
     name_or_path: str,
     checkpoint: str | None,
+    findings: Path | None,
+    labels: str | None,
     as_json: bool,
     data_dir: Path | None,
     overrides: tuple[str, ...],
@@ -163,24 +182,35 @@ def check_(
     """Count images and classes of a data set, find duplicates.
 
     Prints sizes, pixel values, the background, the number of images per class, duplicate images
-    (with the same label or different ones), and test images that are also training images. Exits
-    with code 0 if the data can be read, whatever is found.
+    (with the same label or different ones), test images that are also training images, and what was
+    left out. Exits with code 0 if the data can be read, whatever is found.
 
     \b
         lenet data check mnist
-        lenet data check pictures/ --checkpoint runs/pictures/best.npz
+        lenet data check pictures/ --checkpoint runs/pictures/best.npz --csv findings.csv
+        lenet train --data pictures/ --labels findings.csv
     """
+    from lenet.checkpoint.restore import read_checkpoint
     from lenet.data import check
     from lenet.errors import ConfigError, DataError
+    from lenet.evaluation.images import picture_form
 
-    splits = {"train": _load(name_or_path, "train", data_dir, overrides)}
+    network = None if checkpoint is None else read_checkpoint(checkpoint)
+    config = _config(name_or_path, data_dir, ("data.damaged=skip", *overrides), labels=labels)
+    form = {} if network is None else picture_form(network, config)
+    data = _load(config, data_dir, **form)
+    splits = {"train": data.training}
     try:
-        splits["test"] = _load(name_or_path, "test", data_dir, overrides)
+        if data.validation is not None:
+            splits["validation"] = data.validation
+        splits["test"] = data.test
     except (ConfigError, DataError) as error:
-        warn(f"no test images: {error}")
-    report = check.report(splits)
-    if checkpoint is not None:
-        report["suspect_labels"] = _suspects(checkpoint, splits, name_or_path)
+        warn(f"no usable validation or test images: {error}")
+    report = check.report(splits, data.notes)
+    if network is not None:
+        report["suspect_labels"] = _suspects(network, splits, name_or_path)
+    if findings is not None:
+        check.write_findings(findings, report)
     if as_json:
         click.echo(json.dumps({"schema_version": 1, "data": name_or_path, **report}, indent=2))
     else:
@@ -188,17 +218,17 @@ def check_(
 
 
 def _suspects(
-    checkpoint: str, splits: dict[str, Split], file: str
+    network: Checkpoint, splits: dict[str, Split], file: str
 ) -> dict[str, list[dict[str, Any]]]:
-    from lenet.checkpoint.restore import read_checkpoint
+    from lenet.data.check import place
     from lenet.evaluation.images import for_network
     from lenet.evaluation.mistakes import suspect_labels
 
-    network = read_checkpoint(checkpoint)
     return {
         name: [
             {
                 "image": mistake.index,
+                **place(split, mistake.index),
                 "label": network.class_names[mistake.label],
                 "predicted": network.class_names[mistake.predicted],
                 "probability": round(mistake.probability, 6),
@@ -209,9 +239,15 @@ def _suspects(
     }
 
 
-def _load(target: str, split: str, data_dir: Path | None, overrides: tuple[str, ...]) -> Split:
+def _config(
+    target: str, data_dir: Path | None, overrides: tuple[str, ...], labels: str | None = None
+) -> Config:
     from lenet.config.reader import load_config
+
+    return load_config(None, data_overrides(target, data_dir, overrides, labels=labels))
+
+
+def _load(config: Config, data_dir: Path | None, **form: Any) -> Dataset:  # noqa: ANN401
     from lenet.evaluation.images import load_dataset
 
-    config = load_config(None, (*data_overrides(target, data_dir), *overrides))
-    return load_dataset(config, split, data_dir, warn=warn)
+    return load_dataset(config, data_dir, warn=warn, **form)

@@ -40,12 +40,33 @@ DATA = click.option(
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object to stdout.")
 
 
-def data_overrides(data: str, data_dir: Path | None) -> tuple[str, ...]:
-    """Return the overrides that name a data set: its name, or the path of the user's own data."""
+VALIDATION = click.option(
+    "--validation", metavar="PATH", help="Images for validation (data.validation_path)."
+)
+LABELS = click.option(
+    "--labels", metavar="FILE", help="CSV file of corrected labels: path,label (data.labels)."
+)
+
+
+def data_overrides(
+    data: str | None,
+    data_dir: Path | None,
+    overrides: tuple[str, ...] = (),
+    **keys: str | None,
+) -> tuple[str, ...]:
+    """Return all overrides: those of the data set's name or path, then the given ones.
+
+    ``keys`` are more keys of ``data``; those that are None are left out.
+    """
     from lenet.config.rules import as_yaml
     from lenet.evaluation.images import data_keys
 
-    return tuple(f"{key}={as_yaml(value)}" for key, value in data_keys(data, data_dir).items())
+    values: dict[str, str | None] = {}
+    if data is not None:
+        pattern = any(line.startswith("data.label_pattern=") for line in overrides)
+        values |= data_keys(data, data_dir, pattern=pattern)
+    values |= {f"data.{key}": value for key, value in keys.items() if value is not None}
+    return (*(f"{key}={as_yaml(value)}" for key, value in values.items()), *overrides)
 
 
 def warn(line: str) -> None:

@@ -17,7 +17,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lenet.cli.options import CONFIG, DATA, DATA_DIR, JSON, SET, data_overrides, warn
+from lenet.cli.options import (
+    CONFIG,
+    DATA,
+    DATA_DIR,
+    JSON,
+    LABELS,
+    SET,
+    VALIDATION,
+    data_overrides,
+    warn,
+)
 from lenet.config.reader import is_packaged, load_config
 from lenet.config.schema import Config
 from lenet.parallel.launch import mpi_rank_and_size, use_mpi
@@ -39,6 +49,8 @@ if TYPE_CHECKING:
 @click.option("--resume", is_flag=True, help="Resume the run in the output directory.")
 @click.option("--overwrite", is_flag=True, help="Replace the run in the output directory.")
 @DATA
+@VALIDATION
+@LABELS
 @DATA_DIR
 @click.option(
     "--seed", type=int, help="Seed for initial weights, shuffling and augmentation (seed)."
@@ -60,6 +72,8 @@ def command(
     resume: bool,
     overwrite: bool,
     data: str | None,
+    validation: str | None,
+    labels: str | None,
     data_dir: Path | None,
     seed: int | None,
     workers: str | None,
@@ -74,8 +88,8 @@ def command(
         return
     if resume and file is None and output is not None and (output / "config.yaml").exists():
         file = output / "config.yaml"
-    if data is not None:
-        overrides = (*data_overrides(data, data_dir), *overrides)
+    keys = {"validation_path": validation, "labels": labels}
+    overrides = data_overrides(data, data_dir, overrides, **keys)
     config = _resolved(load_config(file, overrides), output, seed, workers)
     if config.train.workers == "mpi":
         if workers != "mpi" and _followed(ranks):

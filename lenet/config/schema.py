@@ -28,7 +28,7 @@ from lenet.config.sections import (
 )
 from lenet.data.augmentation import max_elastic_alpha
 from lenet.data.catalogue import CATALOGUE, FORMATS, ROLES
-from lenet.data.loader import validation_count
+from lenet.data.splits import validation_count
 from lenet.errors import ConfigError
 from lenet.models.specification import Specification
 from lenet.system.text import clipped, listed, nearest
@@ -229,6 +229,16 @@ def _effective(config: Config, dotted: str) -> object:
     return attrgetter(dotted)(config)
 
 
+ONLY_WITH = {
+    "size": ("folder", "labelled", "parquet"),
+    "label_pattern": ("labelled",),
+    "label_column": ("csv", "labelled", "parquet"),
+    "validation_path": FORMATS,
+    "labels": FORMATS,
+}
+"""Keys of the data that have an effect only on some formats."""
+
+
 def _check_files(data: Data) -> None:
     """Require the paths that the format needs, and reject those that it does not use."""
     if data.path is not None and data.name not in FORMATS:
@@ -237,12 +247,14 @@ def _check_files(data: Data) -> None:
             remedy="set data.name to the format, or remove the path",
             key="data.path",
         )
-    if data.size is not None and data.name != "folder":
-        raise ConfigError(
-            f"requires data.name folder, which is {data.name}",
-            remedy="remove it; images of other formats keep their size",
-            key="data.size",
-        )
+    for key, names in ONLY_WITH.items():
+        value = getattr(data, key)
+        if value not in (None, getattr(Data, key)) and data.name not in names:
+            raise ConfigError(
+                f"requires data.name {listed(names, 'or')}, which is {data.name}",
+                remedy="remove it, or set data.name to the format",
+                key=f"data.{key}",
+            )
     somewhere = data.path is not None or data.dir is not None
     if data.name in FORMATS and data.name != "idx" and not somewhere:
         what = "directory with one directory of images per class"

@@ -35,7 +35,7 @@ from lenet.config.rules import (
 from lenet.data.augmentation import MAX_CROP
 from lenet.data.catalogue import CATALOGUE
 from lenet.data.degradation import DEGRADATIONS
-from lenet.data.loader import MAX_VALIDATION
+from lenet.data.splits import MAX_VALIDATION
 from lenet.errors import ConfigError
 from lenet.models.lenet5 import POOLINGS
 from lenet.models.packaged import MODELS, model_options, packaged_model
@@ -91,14 +91,19 @@ class Data(Checked):
     name: str = setting(
         "strokes",
         choice(*CATALOGUE),
-        "Data set; strokes is built in and needs no download; idx, folder, npz and csv read your "
-        "own files",
+        "Data set; strokes is built in and needs no download; idx, folder, labelled, npz, csv, "
+        "parquet and mat read your own files",
     )
     path: str | None = setting(
         None,
         either(NULL, STRING),
-        "File or directory of your own data: a directory with idx or folder, a file with npz, "
-        "either with csv",
+        "File or directory of your own data",
+    )
+    validation_path: str | None = setting(
+        None,
+        either(NULL, STRING),
+        "File or directory of images for validation; null uses the validation part of the data, "
+        "or some of the training images",
     )
     dir: str | None = setting(
         None,
@@ -117,11 +122,32 @@ class Data(Checked):
     test_labels: str | None = setting(
         None, either(NULL, STRING), "IDX file of the test labels; only with name idx"
     )
-    size: tuple[int, int] | None = setting(
+    size: tuple[int, int] | str | None = setting(
+        "auto",
+        either(NULL, choice("auto"), pair(integer(1, 4096))),
+        "Height and width that every image file is scaled to; auto is their median, reduced to fit "
+        "the network; null requires that all have the same",
+    )
+    label_column: str | int | None = setting(
         None,
-        either(NULL, pair(integer(1, 4096))),
-        "folder: height and width that every image file is scaled to; null requires that all have "
-        "the same",
+        either(NULL, integer(-100_000, 100_000), STRING),
+        "Column of the labels in a table: its name, or its number from 0; null means the one that "
+        "is called label or class, or where it is plain",
+    )
+    label_pattern: str | None = setting(
+        None,
+        either(NULL, STRING),
+        "Regular expression for labels in the names of image files; its first group is the label",
+    )
+    labels: str | None = setting(
+        None,
+        either(NULL, STRING),
+        "CSV file of corrected labels with the columns path and label",
+    )
+    damaged: str = setting(
+        "refuse",
+        choice("refuse", "skip"),
+        "What to do with image files that cannot be read",
     )
     transpose: bool = setting(False, BOOLEAN, "Exchange rows and columns of the images")
     invert: bool = setting(False, BOOLEAN, "Exchange dark and light")
@@ -133,7 +159,8 @@ class Data(Checked):
     class_names: tuple[str, ...] | None = setting(
         None,
         either(NULL, names(100_000)),
-        "Names of the classes of your own data; null means those in the data, or the numbers",
+        "Classes of your own data: some or all of their names, in the order to use; or names for "
+        "labels that are numbers; null means all, in alphabetical order",
     )
     validation: int | None = setting(
         None,
@@ -153,7 +180,8 @@ class Data(Checked):
     limit: int | None = setting(
         None,
         either(NULL, integer(1, 10**9)),
-        "Use only this many images of the training set, including the validation images",
+        "Use only this many images of the training set, including those for validation: a random "
+        "choice with as many of each class as possible",
     )
 
     @property

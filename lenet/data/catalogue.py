@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from lenet.errors import ConfigError
 
 ROLES = ("train_images", "train_labels", "test_images", "test_labels")
-FORMATS = ("idx", "folder", "npz", "csv")
-"""Of data of one's own: entries of the catalogue without files of their own."""
+FORMATS = ("idx", "folder", "labelled", "npz", "csv", "parquet", "mat")
+"""Of user-supplied data: entries of the catalogue without files."""
 
 NAMES = (
     "train-images-idx3-ubyte",
@@ -69,7 +69,7 @@ class Source:
     mirrors
         Addresses of directories with these files, each ending in a slash, in order of preference.
     layout
-        What the files contain, a key of ``lenet.data.published.LAYOUTS``.
+        What the files contain, a key of ``lenet.data.formats.published.LAYOUTS``.
     folder
         The directory of the files, by default the name of the data set.
     channels, count
@@ -252,17 +252,15 @@ CATALOGUE = {
         count=7_291,
     ),
     "strokes": Source("built-in digits drawn from a seed, 60,000 + 10,000", DIGITS, count=60_000),
-    "idx": Source("IDX files of your own: data.train_images and so on, or data.path"),
-    "folder": Source("pictures of your own, a directory for every class: data.path"),
-    "npz": Source("a .npz file of your own with x_train, y_train, x_test, y_test: data.path"),
-    "csv": Source("CSV files of your own, a label and its pixels in every row: data.path"),
+    "idx": Source("your own IDX files: data.train_images and so on, or data.path"),
+    "folder": Source("your own pictures, one directory per class: data.path"),
+    "labelled": Source("your own pictures, labels in a table or in the file names: data.path"),
+    "npz": Source("your own .npz file with x_train, y_train, x_test, y_test: data.path"),
+    "csv": Source("your own CSV files, one label and its pixels per row: data.path"),
+    "parquet": Source("your own parquet files of pictures, as on the Hub: data.path"),
+    "mat": Source("your own MATLAB files of images and labels: data.path"),
     "arrays": Source("images given to lenet.Model in Python, which are not stored"),
 }
-
-
-def names() -> tuple[str, ...]:
-    """Return the names of all data sets, the choices of ``data.name``."""
-    return tuple(CATALOGUE)
 
 
 def find_source(name: str) -> Source:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.data.datasets import Split
+from lenet.data.dataset import Split
 from lenet.data.labels import remark_on_missing
 from lenet.data.measure import disagreements, image_facts
+from lenet.system.files import replacing
 from lenet.system.text import printable, table
 
 MAX_EXAMPLES = 5
@@ -29,13 +34,13 @@ class Duplicates:
         The number of images with an earlier duplicate.
     contradictions
         How many of these have a different label from it.
-    examples
-        The indices of some pairs, those with different labels first.
+    pairs
+        The indices of both images of each, those with different labels first.
     """
 
     images: int
     contradictions: int
-    examples: tuple[tuple[int, int], ...]
+    pairs: tuple[tuple[int, int], ...]
 
 
 def duplicates(split: Split, other: Split | None = None) -> Duplicates:
@@ -53,24 +58,26 @@ def duplicates(split: Split, other: Split | None = None) -> Duplicates:
         elif other is None:
             first[digest] = k
     twins.sort(key=lambda twin: not twin[2])
-    examples = tuple((twin, k) for twin, k, _ in twins[:MAX_EXAMPLES])
-    return Duplicates(len(twins), sum(bool(differ) for *_, differ in twins), examples)
+    pairs = tuple((twin, k) for twin, k, _ in twins)
+    return Duplicates(len(twins), sum(bool(differ) for *_, differ in twins), pairs)
 
 
 def _digests(split: Split) -> list[bytes]:
     return [blake2b(image, digest_size=16).digest() for image in split.images]
 
 
-def report(splits: dict[str, Split]) -> dict[str, Any]:
+def report(data: Mapping[str, Split], notes: Sequence[str] = ()) -> dict[str, Any]:
     """Return all facts about a data set as a JSON object.
 
     Parameters
     ----------
-    splits
-        By name, ``train`` and ``test``, or one of them.
+    data
+        Its parts by name: ``train``, ``validation``, ``test``, or some of them.
+    notes
+        What was left out.
     """
-    result: dict[str, Any] = {"splits": {}, "remarks": []}
-    for name, split in splits.items():
+    result: dict[str, Any] = {"splits": {}, "remarks": [], "left_out": list(notes)}
+    for name, split in data.items():
         facts, twins = image_facts(split.images), duplicates(split)
         counts = np.bincount(split.labels, minlength=len(split.class_names))
         result["splits"][name] = {
@@ -82,21 +89,47 @@ def report(splits: dict[str, Split]) -> dict[str, Any]:
             "paper": facts.paper,
             "stored_levels": list(split.levels),
             "classes": dict(zip(split.class_names, counts.tolist(), strict=True)),
-            "duplicates": _entry(twins),
+            "duplicates": _entry(twins, split, split),
         }
         remarks = facts.remarks()
         if missing := remark_on_missing(split.labels, split.class_names, "images"):
             remarks.append(missing)
-        remarks += _remarks(twins, "appear more than once")
+        remarks += _remarks(twins, "appear more than once", split, split)
         result["remarks"] += [f"{name}: {remark}" for remark in remarks]
-    if {"train", "test"} <= set(splits):
-        train, test = splits["train"], splits["test"]
-        result["remarks"] += disagreements(*(image_facts(s.images) for s in (train, test)))
-        twins = duplicates(test, train)
-        result["test_in_train"] = _entry(twins)
-        remarks = _remarks(twins, "are also training images")
-        result["remarks"] += [f"test: {remark}" for remark in remarks]
+    if "train" in data:
+        train = data["train"]
+        for name in set(data) - {"train"}:
+            other = data[name]
+            facts = image_facts(other.images)
+            result["remarks"] += disagreements(image_facts(train.images), facts, f"{name} images")
+            twins = duplicates(other, train)
+            result[f"{name}_in_train"] = _entry(twins, train, other)
+            remarks = _remarks(twins, "are also training images", train, other)
+            result["remarks"] += [f"{name}: {remark}" for remark in remarks]
     return result
+
+
+def place(split: Split, k: int) -> dict[str, Any]:
+    """Return where an image came from as a JSON object."""
+    origin = split.origin(k)
+    row = {} if origin.row is None else {"row": origin.row}
+    return {"path": str(origin), "file": origin.file, **row}
+
+
+def write_findings(file: Path, report: Mapping[str, Any]) -> None:
+    """Write duplicates and suspect labels as a CSV file; ``--labels`` takes a corrected one."""
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(("path", "label", "predicted", "probability", "same_as"))
+    for images in report.get("suspect_labels", {}).values():
+        for s in images:
+            rows.writerow((s["path"], s["label"], s["predicted"], f"{s['probability']:.4f}", ""))
+    entries = [facts["duplicates"] for facts in report["splits"].values()]
+    entries += [entry for key, entry in report.items() if key.endswith("_in_train")]
+    for pair in (pair for entry in entries for pair in entry["pairs"]):
+        rows.writerow((pair["path"], pair["label"], "", "", pair["same_as"]))
+    with replacing(file) as out:
+        out.write(text.getvalue().encode("utf-8"))
 
 
 def as_text(report: dict[str, Any]) -> str:
@@ -126,7 +159,7 @@ def as_text(report: dict[str, Any]) -> str:
     if report["remarks"]:
         parts.append("\n".join(map(printable, report["remarks"])))
     suspects = [
-        (f"{name} {s['image']}", printable(s["label"]), printable(s["predicted"]),
+        (*map(printable, (s["path"] or f"{name} {s['image']}", s["label"], s["predicted"])),
          f"{s['probability']:.4f}")
         for name, images in report.get("suspect_labels", {}).items()
         for s in images[:MAX_SUSPECTS]
@@ -136,20 +169,32 @@ def as_text(report: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def _entry(twins: Duplicates) -> dict[str, Any]:
+def _entry(twins: Duplicates, earlier: Split, split: Split) -> dict[str, Any]:
+    pairs = [
+        {
+            **place(split, k),
+            "label": split.class_names[split.labels[k]],
+            "same_as": place(earlier, twin)["path"],
+            "label_there": earlier.class_names[earlier.labels[twin]],
+        }
+        for twin, k in twins.pairs
+    ]
     return {
         "images": twins.images,
         "contradictions": twins.contradictions,
-        "examples": [list(pair) for pair in twins.examples],
+        "examples": [list(pair) for pair in twins.pairs[:MAX_EXAMPLES]],
+        "pairs": pairs,
     }
 
 
-def _remarks(twins: Duplicates, what: str) -> list[str]:
+def _remarks(twins: Duplicates, what: str, earlier: Split, split: Split) -> list[str]:
     if not twins.images:
         return []
-    pairs = ", ".join(f"{a} and {b}" for a, b in twins.examples)
-    labels = f", {twins.contradictions:,} of them with another label" * bool(twins.contradictions)
-    return [f"{twins.images:,} images {what}{labels} (numbers {pairs})"]
+    pairs = ", ".join(
+        f"{earlier.origin(a)} and {split.origin(b)}" for a, b in twins.pairs[:MAX_EXAMPLES]
+    )
+    labels = f", {twins.contradictions:,} of them with conflicting labels"
+    return [f"{twins.images:,} images {what}{labels * bool(twins.contradictions)} ({pairs})"]
 
 
 def random_sample(split: Split, per_class: int, seed: int = 0) -> NDArray[np.intp]:

@@ -76,7 +76,7 @@ def _one_axis(array: NDArray[Any], file: Path, key: str | None) -> NDArray[Any]:
         "(N,classes)",
         remedy="exchange images and labels"
         if images
-        else "store one class index for each image: lenet.data.idx.write_idx(path, labels)",
+        else "store one class index for each image: lenet.data.formats.idx.write_idx(path, labels)",
         file=file,
         key=key,
     )

@@ -180,7 +180,7 @@ def measured(array: NDArray[Any], file: Path, key: str | None = None) -> Levels:
     if array.dtype.kind not in "buif" or not array.size:
         raise DataError(
             f"contains {array.dtype}, images are numbers",
-            remedy="store uint8 from 0 to 255: lenet.data.idx.write_idx(path, array)",
+            remedy="store uint8 from 0 to 255: lenet.data.formats.idx.write_idx(path, array)",
             file=file,
             key=key,
         )

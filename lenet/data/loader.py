@@ -20,7 +20,6 @@ from lenet.data.augmentation import Distorter
 from lenet.data.mapped import release
 from lenet.data.pool import Pool
 from lenet.data.preprocessing import Preprocessing, image_shape
-from lenet.errors import ConfigError
 
 # The order of the blocks is shuffled, and the order within each block: data that do not fit into
 # memory are read block by block. 300,000 images like MNIST's are one block.
@@ -30,10 +29,8 @@ SHUFFLE_BYTES = 1 << 28
 SLICE = 64
 """Images that go through a network at once: what LeNet-5 computes of them stays in a 2 MB cache."""
 
-MAX_VALIDATION = 5000  # by default
-
 # The streams of random numbers derived from one seed.
-ORDER, DISTORTION, HELD_OUT = range(3)
+ORDER, DISTORTION = range(2)  # splits.py has others
 
 
 @dataclass(frozen=True)
@@ -66,40 +63,6 @@ class Batch:
     teacher: Array | None = None
 
 
-def validation_count(given: int | None, count: int) -> int:
-    """Return how many of ``count`` training images are for validation; ``given``, if it is.
-
-    Examples
-    --------
-    >>> validation_count(None, 60_000), validation_count(None, 1000)
-    (5000, 200)
-    """
-    return min(MAX_VALIDATION, count // 5) if given is None else given
-
-
-def held_out(count: int, validation: int, seed: int) -> NDArray[np.int64]:
-    """Return the sorted indices of the ``validation`` images held out of ``count``.
-
-    Raises
-    ------
-    ConfigError
-        Nothing would be left to train on.
-
-    Examples
-    --------
-    >>> held_out(10, 3, seed=0)
-    array([0, 2, 7])
-    """
-    if not 0 <= validation < count:
-        raise ConfigError(
-            f"{validation:,} of {count:,} training images cannot be held out",
-            remedy=f"choose 0 to {count - 1:,}",
-            key="data.validation",
-        )
-    rng = np.random.default_rng([seed, HELD_OUT])
-    return np.sort(rng.choice(count, validation, replace=False, shuffle=False))
-
-
 def slice_size(n: int) -> int:
     """Return how many images of n a slice has: as many in all of them if possible.
 
@@ -121,9 +84,8 @@ class Loader:
     ----------
     images, labels
         uint8 (count,H,W) or (count,C,H,W), C-contiguous, in memory or mapped; integers (count,).
-    only, without, count
-        The images to use: ``only`` these, or all of the first ``count`` but ``without`` these;
-        both sorted. No list of all images is stored, so that millions cost no memory.
+    rows
+        The sorted indices of the images to use; by default all.
     batch_size
         Images of a batch, over all workers; the last batch of an epoch may be smaller.
     preprocessing
@@ -151,9 +113,7 @@ class Loader:
         *,
         batch_size: int,
         preprocessing: Preprocessing,
-        only: NDArray[np.int64] | None = None,
-        without: NDArray[np.int64] | None = None,
-        count: int | None = None,
+        rows: NDArray[np.int64] | None = None,
         seed: int | None = None,
         distorter: Distorter | None = None,
         pool: Pool | None = None,
@@ -164,13 +124,8 @@ class Loader:
     ) -> None:
         preprocessing.check(images)
         self.images, self.labels = images, labels
-        self.only = only
-        # without[j] − j images are kept before the j-th that is left out, so the k-th image kept
-        # has index k + #{j: without[j] − j ≤ k}.
-        left_out = np.empty(0, np.int64) if without is None else without
-        self.kept_before = left_out - np.arange(left_out.size)
-        total = len(images) if count is None else min(count, len(images))
-        self.count = len(only) if only is not None else total - left_out.size
+        self.rows = rows
+        self.count = len(images) if rows is None else len(rows)
         self.batch_size, self.seed = batch_size, seed
         self.distorter, self.pool = distorter if pool is None else None, pool
         self.rank, self.size, self.dtype = rank, size, dtype
@@ -187,11 +142,7 @@ class Loader:
 
     def class_counts(self, classes: int) -> NDArray[np.int64]:
         """Return the number of images of each class, among those that are used."""
-        if self.only is not None:
-            labels = self.labels[self.only]
-        else:
-            left_out = self.kept_before + np.arange(self.kept_before.size)
-            labels = np.delete(self.labels[: self.count + left_out.size], left_out)
+        labels = self.labels if self.rows is None else self.labels[self.rows]
         return np.bincount(labels, minlength=classes)
 
     def _numbers(self, epoch: int) -> Iterator[NDArray[np.int64]]:
@@ -233,11 +184,7 @@ class Loader:
         self, numbers: NDArray[np.int64], epoch: int, step: int, lo: int, hi: int, end: int
     ) -> Batch:
         own = numbers[lo:hi]
-        part = (
-            own + np.searchsorted(self.kept_before, own, side="right")
-            if self.only is None
-            else self.only[own]
-        )  # fmt: skip
+        part = own if self.rows is None else self.rows[own]
         x, levels, labels = self._buffer(part.size)
         np.take(self.labels, part, out=labels, mode="clip")
         teacher = None

@@ -79,24 +79,29 @@ class ImageFacts:
         return lines
 
 
-def disagreements(training: ImageFacts, test: ImageFacts) -> list[str]:
+def disagreements(training: ImageFacts, test: ImageFacts, what: str = "test images") -> list[str]:
     """Return a line for each property in which test images differ from training images."""
     lines = []
     if training.shape != test.shape:
         shapes = ("×".join(map(str, facts.shape)) for facts in (training, test))
-        lines.append("training images are of {}, test images of {}".format(*shapes))
+        lines.append("training images are of {}, {what} of {}".format(*shapes, what=what))
     ranges = [facts.lightest - facts.darkest for facts in (training, test)]
     if min(ranges) < MIN_RANGE <= max(ranges):
         lines.append(
             f"levels of the training images are {training.darkest} to {training.lightest}, "
-            f"of the test images {test.darkest} to {test.lightest}"
+            f"of {the(what)} {test.darkest} to {test.lightest}"
         )
     if None not in (training.paper, test.paper) and training.dark_on_light != test.dark_on_light:
         lines.append(
             f"the background of the training images is {training.paper}, "
-            f"of the test images {test.paper}"
+            f"of {the(what)} {test.paper}: data.invert exchanges light and dark"
         )
     return lines
+
+
+def the(what: str) -> str:
+    """Return a noun with its article, which ``these`` has already."""
+    return what if what.startswith("these") else f"the {what}"
 
 
 @dataclass(frozen=True)
@@ -119,6 +124,11 @@ class TrainingImages:
     paper: int | None = 0
     drawn_as_mnist: bool = True
     levels: Levels = BYTES
+
+    @property
+    def deep_levels(self) -> Levels | None:
+        """The levels of pictures of more than 8 bits, if the training images had more."""
+        return self.levels if self.levels[1] > BYTES[1] else None
 
     @property
     def narrow(self) -> bool:

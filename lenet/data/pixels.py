@@ -24,6 +24,13 @@ def resized(pixels: Pixels, H: int, W: int) -> Pixels:
     return product(A, pixels, B)
 
 
+def reduced_to_fit(pixels: Pixels, H: int, W: int) -> Pixels:
+    """Return pixels (h,w,C) as the largest (h′,w′,C) of the same proportions in H × W."""
+    h, w = pixels.shape[:2]
+    scale = min(H / h, W / w)
+    return resized(pixels, max(round(scale * h), 1), max(round(scale * w), 1))
+
+
 def fitted(pixels: Pixels, H: int, W: int) -> NDArray[np.uint8]:
     """Return pixels (h,w,C) from 0 to 1 as the largest image (C,H′,W′) of that shape in H × W.
 
@@ -32,10 +39,7 @@ def fitted(pixels: Pixels, H: int, W: int) -> NDArray[np.uint8]:
     >>> fitted(np.ones((40, 80, 3), np.float32), 32, 32).shape
     (3, 16, 32)
     """
-    h, w = pixels.shape[:2]
-    scale = min(H / h, W / w)
-    small = resized(pixels, max(round(scale * h), 1), max(round(scale * w), 1))
-    return as_uint8(small).transpose(2, 0, 1)
+    return as_uint8(reduced_to_fit(pixels, H, W)).transpose(2, 0, 1)
 
 
 def as_uint8(pixels: Pixels) -> NDArray[np.uint8]:

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.data.idx import read_idx, write_idx
+from lenet.data.formats.idx import read_idx, write_idx
 from lenet.errors import DataError, SystemFailure
 
 Floats = NDArray[np.float64]

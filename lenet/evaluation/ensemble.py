@@ -18,7 +18,7 @@ from lenet.data.augmentation import Distorter
 from lenet.data.degradation import DEGRADATIONS
 from lenet.data.loader import SLICE, Loader
 from lenet.errors import ConfigError
-from lenet.evaluation.images import build_distorter, load_images, split_indices
+from lenet.evaluation.images import build_distorter, load_part
 from lenet.evaluation.loop import evaluate, evaluate_probabilities, probabilities
 from lenet.evaluation.metrics import Evaluation
 from lenet.nn.network import Network
@@ -69,9 +69,7 @@ def evaluate_checkpoints(
                 remedy="give checkpoints of the same data set",
                 key="model.classes",
             )
-    part = "test" if split == "test" else "train"
-    found = load_images(checkpoints[0], part, config, directory, warn=warn)
-    chosen = split_indices(config, split, len(found.images))
+    found, rows = load_part(checkpoints[0], split, config, directory, warn=warn)
 
     def loader(checkpoint: Checkpoint, distorter: Distorter | None = None) -> Loader:
         return Loader(
@@ -81,7 +79,7 @@ def evaluate_checkpoints(
             preprocessing=checkpoint.preprocessing,
             dtype=checkpoint.config.train.precision,
             distorter=distorter,
-            **chosen,
+            rows=rows,
         )
 
     if len(checkpoints) == 1 and not views:

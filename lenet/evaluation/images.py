@@ -5,10 +5,11 @@ Also the images of a data set for the network of a checkpoint, whose classes and
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
-from os import PathLike
+from dataclasses import fields, replace
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -18,21 +19,52 @@ from numpy.typing import NDArray
 from lenet.checkpoint.checkpoint import Checkpoint
 from lenet.config.schema import Config
 from lenet.config.sections import Augment, Data
-from lenet.data import datasets
 from lenet.data.augmentation import Distorter
 from lenet.data.catalogue import FORMATS, ROLES
-from lenet.data.datasets import Split
+from lenet.data.dataset import Dataset, Rows, Split, fingerprint, open_dataset
 from lenet.data.degradation import DEGRADATIONS, Degrader
+from lenet.data.formats.stored import Options
 from lenet.data.labels import as_labels, first_names, numbers
-from lenet.data.loader import held_out, validation_count
-from lenet.data.measure import ImageFacts, fit_preprocessing, image_facts
+from lenet.data.loader import Loader
+from lenet.data.measure import ImageFacts, disagreements, fit_preprocessing, image_facts
 from lenet.data.preprocessing import Preprocessing, image_shape
-from lenet.errors import ConfigError, DataError
+from lenet.data.sources import resolve
+from lenet.errors import ConfigError, DataError, LenetError
+
+NAMING = ("name", "path", *ROLES)  # the keys that name the data
 
 Images: TypeAlias = tuple[NDArray[np.uint8], NDArray[Any]]
 """Images, uint8 (count,H,W) or (count,C,H,W), and labels (count,)."""
 
 # --- The data set of a configuration ------------------------------------------------------------
+
+
+def load_dataset(
+    config: Config,
+    directory: str | PathLike[str] | None = None,
+    *,
+    warn: Callable[[str], None] = warnings.warn,
+    **changes: Any,  # noqa: ANN401 - of Options
+) -> Dataset:
+    """Return the data set of a configuration, whether or not it fits its network.
+
+    Parameters
+    ----------
+    config
+        Its ``data``; its network may state the number of classes and the size of its input.
+    directory
+        Searched first, before ``data.dir``.
+    warn
+        Takes a line about what is not an error but should be known.
+    changes
+        Options of the data set that differ from the configuration's.
+    """
+    data, model = config.data, config.model
+    values = {f.name: getattr(data, f.name) for f in fields(Options) if hasattr(data, f.name)}
+    values["dir"] = None if (named := directory or data.dir) is None else fspath(named)
+    values["classes"] = model.classes if model.layers is None and data.name in FORMATS else None
+    values["within"] = build_preprocessing(config).input_shape[1:]
+    return open_dataset(Options(**(values | changes)), warn=warn)
 
 
 def load_split(
@@ -41,31 +73,10 @@ def load_split(
     directory: str | PathLike[str] | None = None,
     *,
     warn: Callable[[str], None] = warnings.warn,
-) -> datasets.Split:
-    """Return the ``train`` or ``test`` images of the configuration's data set.
-
-    Parameters
-    ----------
-    config
-        Its network must have as many classes as its data set, if it has a stated number.
-    split
-        ``train`` or ``test``; the validation images are part of ``train``.
-    directory
-        Searched first, before ``data.dir``.
-    warn
-        Takes a line about what is not an error but should be known.
-
-    Raises
-    ------
-    ConfigError
-        The data set and the network have different numbers of classes.
-    DataError, SystemFailure
-        The files are missing, damaged or cannot be downloaded, or the images are too large.
-    """
-    model = config.model
-    stated = model.classes if model.layers is None else None
-    found = load_dataset(config, split, directory, classes=stated, warn=warn)
-    return usable(config, found, split)
+) -> Split:
+    """Return the ``train`` (with those for validation) or ``test`` images of a configuration."""
+    data = load_dataset(config, directory, warn=warn)
+    return usable(config, data.training if split == "train" else data.split(split), split)
 
 
 def usable(config: Config, found: Split, split: str) -> Split:
@@ -96,7 +107,7 @@ def usable(config: Config, found: Split, split: str) -> Split:
     return found
 
 
-def _with_outputs(found: datasets.Split, outputs: int) -> datasets.Split:
+def _with_outputs(found: Split, outputs: int) -> Split:
     """Return images whose classes, if they have no names, are as many as the outputs, or more."""
     names = found.class_names
     if len(names) >= outputs or names != numbers(len(names)):
@@ -104,7 +115,7 @@ def _with_outputs(found: datasets.Split, outputs: int) -> datasets.Split:
     return replace(found, class_names=numbers(outputs))
 
 
-def for_split(config: Config, found: datasets.Split) -> Config:
+def for_split(config: Config, found: Split) -> Config:
     """Return a copy of ``config`` whose network has the classes and the channels of images.
 
     Raises
@@ -116,50 +127,9 @@ def for_split(config: Config, found: datasets.Split) -> Config:
     return config.for_data(len(found.class_names), channels, config.data.title)
 
 
-def load_dataset(
-    config: Config,
-    split: str,
-    directory: str | PathLike[str] | None = None,
-    *,
-    classes: int | None = None,
-    warn: Callable[[str], None] = warnings.warn,
-) -> datasets.Split:
-    """Return images of the configuration's data set, whether or not they fit its network.
-
-    Parameters
-    ----------
-    config, split, directory, warn
-        As for :func:`load_split`.
-    classes
-        The number of classes of the user's own data, if their classes have no names; by default
-        that of the labels.
-
-    Raises
-    ------
-    DataError, SystemFailure
-        The files are missing, damaged or cannot be downloaded, or have labels of no class.
-    """
-    data = config.data
-    found = datasets.load_dataset(
-        data.name,
-        split,
-        directory=directory or data.dir,
-        files={role: getattr(data, role) for role in ROLES},
-        path=data.path,
-        classes=classes if data.name in FORMATS else None,
-        class_names=data.class_names,
-        size=data.size,
-        transpose=data.transpose,
-        invert=data.invert,
-        test_fraction=data.test_fraction,
-        warn=warn,
-    )
-    return datasets.with_drawn(found, data.drawn) if data.drawn and split == "train" else found
-
-
 def images_file(data: Data, split: str) -> str:
     """Return the file that errors about the images of a split name."""
-    return getattr(data, f"{split}_images") or data.title
+    return getattr(data, f"{split}_images", None) or data.title
 
 
 def _remedy_for_shape(config: Config, shape: tuple[int, int, int]) -> str:
@@ -171,15 +141,19 @@ def _remedy_for_shape(config: Config, shape: tuple[int, int, int]) -> str:
     return f"set model.input to [{C}, {max(H, taken[1])}, {max(W, taken[2])}]"
 
 
-def data_keys(target: str, directory: str | PathLike[str] | None = None) -> dict[str, str | None]:
+def data_keys(
+    target: str, directory: str | PathLike[str] | None = None, *, pattern: bool = False
+) -> dict[str, str | None]:
     """Return the values of the keys that name a data set.
 
     Parameters
     ----------
     target
-        A name in the catalogue, or the path of data of one's own.
+        A name in the catalogue, or the path of user-supplied data.
     directory
         Where the files are, if ``target`` is the name of a format.
+    pattern
+        Whether labels are in the names of pictures.
 
     Raises
     ------
@@ -188,7 +162,7 @@ def data_keys(target: str, directory: str | PathLike[str] | None = None) -> dict
     DataError
         There are no data at the path.
     """
-    name, path = datasets.resolve(target)
+    name, path = resolve(target, Options(label_pattern="()") if pattern else None)
     if name in FORMATS and path is None and directory is None:
         raise ConfigError(
             f"{name} is a format of your own data",
@@ -213,50 +187,13 @@ def with_data(
         return config
     values: dict[str, object] = {**data_keys(target, directory)}
     if values["data.name"] != config.data.name:
-        options = ("size", "transpose", "invert", "class_names", "test_fraction")
+        options = (
+            *("size", "transpose", "invert", "class_names", "test_fraction", "validation_path"),
+            *("label_column", "label_pattern", "labels"),
+            *("limit", "drawn", "validation", "validation_seed"),  # how others were chosen
+        )
         values |= {f"data.{key}": getattr(Data, key) for key in options}
     return config.with_values(values)
-
-
-def validation_indices(config: Config, count: int) -> NDArray[np.int64]:
-    """Return the indices of the validation images among ``count`` training images.
-
-    The built-in digits that were added to them, which are the last ones, are not for validation.
-    """
-    used = min(count - config.data.drawn, config.data.limit or count)
-    count = validation_count(config.data.validation, used)
-    return held_out(used, count, config.data.validation_seed)
-
-
-def split_indices(config: Config, split: str, count: int) -> dict[str, Any]:
-    """Return the arguments of :class:`Loader` that select the images of a split.
-
-    Parameters
-    ----------
-    config
-        Determines the validation images.
-    split
-        ``test``, ``train`` (without the validation images) or ``validation``.
-    count
-        Number of images in the file of the split.
-
-    Raises
-    ------
-    ConfigError
-        There are no validation images.
-    """
-    if split == "test":
-        return {}
-    validation = validation_indices(config, count)
-    if split == "train":
-        return {"without": validation, "count": config.data.limit}
-    if not validation.size:
-        raise ConfigError(
-            "is 0, so there are no validation images",
-            remedy="use --split test or train",
-            key="data.validation",
-        )
-    return {"only": validation}
 
 
 def build_preprocessing(config: Config) -> Preprocessing:
@@ -327,6 +264,25 @@ def build_distorter(
     )
 
 
+def distorted(config: Config, found: Split, seed: int = 0) -> NDArray[np.uint8]:
+    """Return images as training sees them: distorted and padded, if there are distortions."""
+    complete = for_split(config, found)
+    preprocessing = replace(training_preprocessing(complete, found.images), scale=1.0, shift=0.0)
+    distorter = build_distorter(config.augment, preprocessing)
+    if distorter is None:
+        return found.images
+    loader = Loader(
+        found.images,
+        found.labels,
+        batch_size=len(found.labels),
+        preprocessing=preprocessing,
+        distorter=distorter,
+    )
+    (batch,) = loader.epoch(seed)
+    pixels = np.clip(np.rint(batch.x), 0, 255).astype(np.uint8).transpose(3, 0, 1, 2)
+    return pixels[:, 0] if pixels.shape[1] == 1 else pixels
+
+
 # --- The images for a checkpoint ---------------------------------------------------------------
 
 
@@ -338,18 +294,33 @@ def load_images(
     *,
     warn: Callable[[str], None] = warnings.warn,
 ) -> Split:
+    """Return the images of :func:`load_part`, and no others."""
+    found, rows = load_part(checkpoint, split, config, directory, warn=warn)
+    return found.take(rows)
+
+
+def load_part(
+    checkpoint: Checkpoint,
+    split: str,
+    config: Config | None = None,
+    directory: str | PathLike[str] | None = None,
+    *,
+    warn: Callable[[str], None] = warnings.warn,
+) -> tuple[Split, Rows]:
     """Return images to evaluate the network of a checkpoint on; their labels are its classes.
 
     If the names of the classes in the data are among those of the network, the names count, not
-    the order; classes without names count by number. Pictures in directories are scaled to the
-    size of the training images, if ``data.size`` is not given.
+    the order; classes without names count by number. Pictures are scaled to the size of the
+    training images, if ``data.size`` is not given. How the training images were chosen
+    (``data.limit``, ``data.drawn``, ``data.validation``) has no effect on other data, and data
+    without a test part are evaluated as a whole.
 
     Parameters
     ----------
     checkpoint
         The trained network.
     split
-        ``train`` or ``test``.
+        ``test``, ``train`` (without the validation images) or ``validation``.
     config
         The configuration of the data set; by default that of the checkpoint.
     directory
@@ -357,18 +328,53 @@ def load_images(
     warn
         Takes a line about what is not an error but should be known.
 
-    Raises
-    ------
-    ConfigError
-        The data have other classes than the network.
-    DataError, SystemFailure
-        The files are missing, damaged or cannot be downloaded, or the images do not fit.
+    Returns
+    -------
+    The images, and the indices of those that belong to the split.
     """
     config = config or checkpoint.config
-    if config.data.name == "folder" and config.data.size is None and checkpoint.images is not None:
-        config = config.with_values({"data.size": checkpoint.images.shape[1:]})
-    found = load_dataset(config, split, directory, warn=warn)
-    return for_network(checkpoint, found, images_file(config.data, split), warn=warn)
+    form = picture_form(checkpoint, config)
+    data = load_dataset(config, directory, warn=warn, **form)
+    mine = (getattr(c.data, key) for c in (config, checkpoint.config) for key in NAMING)
+    values = list(mine)
+    if values[: len(NAMING)] != values[len(NAMING) :] and not _is_own(checkpoint, data):
+        others = {"limit": None, "drawn": 0, "validation": None, "own": False}
+        data = load_dataset(config, directory, warn=warn, **form, **others)
+    found, rows = data.part(split)
+    file = images_file(config.data, split)
+    for remark in _remarks(checkpoint, found):
+        warn(f"{file}: {remark}")
+    return for_network(checkpoint, found, file, warn=warn), rows
+
+
+def picture_form(checkpoint: Checkpoint, config: Config) -> dict[str, Any]:
+    """Return options of a data set that give its pictures the form of the training images."""
+    form: dict[str, Any] = {"classes": None}
+    if checkpoint.images is not None:
+        C, *size = checkpoint.images.shape
+        form["channels"] = C
+        if config.data.size in (None, "auto"):
+            form["size"] = tuple(size)
+    return form
+
+
+def _is_own(checkpoint: Checkpoint, data: Dataset) -> bool:
+    """Return whether data in another place are those that the network was trained on."""
+    if not data.divided or "data" not in checkpoint.facts:
+        return False
+    try:
+        return fingerprint(data.training) == checkpoint.facts["data"]
+    except LenetError:
+        return False
+
+
+def _remarks(checkpoint: Checkpoint, found: Split) -> list[str]:
+    """Return how images differ from those that the network was trained on."""
+    known = checkpoint.images
+    if known is None or not len(found.images):
+        return []
+    training = ImageFacts(known.shape, known.darkest, known.lightest, math.nan, known.paper)
+    return disagreements(training, image_facts(found.images), "these images")
 
 
 def for_network(

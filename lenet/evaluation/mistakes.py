@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from lenet.checkpoint.checkpoint import Checkpoint
 from lenet.checkpoint.restore import restore_network
-from lenet.data.datasets import Split
+from lenet.data.dataset import Split
+from lenet.data.formats.stored import Origin
 from lenet.evaluation.images import load_images
 from lenet.evaluation.loop import evaluate_probabilities, predict
 from lenet.evaluation.metrics import Evaluation
@@ -38,6 +39,8 @@ class Mistake:
     """The class that the network assigned."""
     probability: float
     """Of the class ``predicted``."""
+    origin: Origin | None = None
+    """The file that it came from, and the row in it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +88,9 @@ def predict_split(checkpoint: Checkpoint, split: Split) -> NDArray[np.float64]:
 def _mistakes(split: Split, p: NDArray[np.float64], rows: NDArray[np.int64]) -> list[Mistake]:
     predicted, highest = p.argmax(axis=1), p.max(axis=1)
     return [
-        Mistake(int(i), split.images[i], int(split.labels[i]), int(predicted[i]), float(highest[i]))
+        Mistake(
+            *(int(i), split.images[i], int(split.labels[i]), int(predicted[i]), float(highest[i])),
+            split.origin(int(i)),
+        )
         for i in rows
     ]

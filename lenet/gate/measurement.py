@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from lenet.checkpoint.restore import build_network
 from lenet.config.schema import Config
-from lenet.data.datasets import Split
+from lenet.data.dataset import Split
 from lenet.errors import ConfigError
 from lenet.nn.gradcheck import check_gradients, check_identities
 from lenet.system.text import supports_progress_bar

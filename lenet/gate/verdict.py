@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 from lenet.config.limits import Tolerances
 from lenet.config.schema import Config
-from lenet.data.datasets import Split
+from lenet.data.dataset import Split
 from lenet.errors import GateFailed, LenetError
 from lenet.gate.baseline import Baseline, adjusted, machine
 from lenet.gate.checks import Check, check_limits, compare, fast_enough, notes

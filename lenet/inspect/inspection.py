@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lenet.arrays import Array
 from lenet.checkpoint.checkpoint import Checkpoint
 from lenet.checkpoint.restore import plain_network
-from lenet.data.datasets import Split
+from lenet.data.dataset import Split
 from lenet.errors import ConfigError, ImageError
 from lenet.evaluation.images import load_images
 from lenet.evaluation.loop import evaluate_probabilities

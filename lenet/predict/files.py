@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from lenet.data.folder import EXTENSIONS
+from lenet.data.formats.folder import EXTENSIONS
 from lenet.errors import ImageError
 
 ENDINGS = EXTENSIONS | {".npy"}

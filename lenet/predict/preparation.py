@@ -32,8 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet.checkpoint.checkpoint import Checkpoint
-from lenet.data.folder import on_border
-from lenet.data.imagefile import read_array, read_images
+from lenet.data.imagefile import on_border, read_array, read_images
 from lenet.data.levels import BYTES, as_bytes, measured, pictures
 from lenet.data.measure import TOLERANCE, TrainingImages, image_facts
 from lenet.data.pixels import Pixels, as_uint8, fitted
@@ -98,7 +97,8 @@ class Preparation:
             )
         self.way, self.form = way, _training_images_of(checkpoint)
         data = checkpoint.config.data
-        self.transpose, self.invert, self.size = data.transpose, data.invert, data.size
+        self.transpose, self.invert = data.transpose, data.invert
+        self.size = None if isinstance(data.size, str) else data.size
 
     def read(self, path: Path) -> Iterator[tuple[str, Prepared, Pixels | None]]:
         """Yield the images of a file.
@@ -123,7 +123,7 @@ class Preparation:
         try:
             images = None if array is None else self.array(array)
             if images is None:
-                for name, pixels in read_images(path):
+                for name, pixels in read_images(path, self.form.deep_levels if self.form else None):
                     yield name, self.picture(pixels), pixels
                 return
             for number, image in enumerate(images):

@@ -13,12 +13,12 @@ from lenet.config.schema import Config
 from lenet.data.loader import Loader
 from lenet.data.pool import Pool
 from lenet.data.preprocessing import Preprocessing
+from lenet.data.splits import others, validation_rows
 from lenet.errors import ConfigError
 from lenet.evaluation.images import (
     Images,
     build_distorter,
     training_preprocessing,
-    validation_indices,
 )
 from lenet.nn.distillation import Distillation
 from lenet.nn.losses import Loss, MAPLoss, SoftmaxCrossEntropy
@@ -221,7 +221,7 @@ def _build_loaders(
 ) -> tuple[Loader, Loader]:
     """Return the loaders of the training and the validation images."""
     images, labels = training
-    held_out_images = None if validation else validation_indices(config, len(images))
+    for_validation = None if validation else validation_rows(config.data, len(images))
     common: dict[str, Any] = {
         "batch_size": config.train.batch_size,
         "preprocessing": preprocessing,
@@ -232,8 +232,7 @@ def _build_loaders(
     loader = Loader(
         images,
         labels,
-        without=held_out_images,
-        count=config.data.limit,
+        rows=others(len(images), for_validation) if for_validation is not None else None,
         seed=config.seed,
         distorter=build_distorter(config.augment, preprocessing),
         pool=pool,
@@ -246,4 +245,4 @@ def _build_loaders(
             remedy=f"choose at most {loader.count}",
             key="train.batch_size",
         )
-    return loader, Loader(*(validation or training), only=held_out_images, sliced=True, **common)
+    return loader, Loader(*(validation or training), rows=for_validation, sliced=True, **common)

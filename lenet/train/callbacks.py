@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from lenet.checkpoint.checkpoint import Checkpoint, save_checkpoint
 from lenet.config.schema import Config
-from lenet.data.loader import validation_count
+from lenet.data.splits import validation_count
 from lenet.system.extras import require
 from lenet.system.files import keep_as
 from lenet.system.text import supports_progress_bar

@@ -37,6 +37,7 @@ from lenet.data.degradation import DEGRADATIONS
 from lenet.data.loader import Loader
 from lenet.data.pool import Pool
 from lenet.data.preprocessing import Preprocessing
+from lenet.data.splits import others
 from lenet.errors import CheckpointError, DataError, LenetError
 from lenet.evaluation.images import Images, build_distorter
 from lenet.evaluation.loop import batches, scores
@@ -176,8 +177,7 @@ def build_pool(
             labels,
             batch_size=BATCH,
             preprocessing=levels,
-            without=without,
-            count=config.data.limit,
+            rows=None if without is None else others(len(images), without),
             distorter=build_distorter(augment, levels),
         )
 
@@ -197,15 +197,14 @@ def build_pool(
         for block in _copies(shown, copies, mixup):
             yield teachers.scores(block).view(np.uint8)
 
-    facts = (__version__, config.augment, levels, copies, mixup, config.data.limit)
+    facts = (__version__, config.augment, levels, copies, mixup)
     key = hashlib.blake2b(repr(facts).encode())
     key.update(images.data)
     if without is not None:
         key.update(without.data)
-    pool = cached("distorted", key.digest(), lambda: ((count, *input_shape), distorted()))
-    width = 4 * config.model.specification().classes()  # bytes of the float32 scores of an image
+    pool = cached("distorted", key.digest(), distorted)
     key.update(teachers.digest().encode())
-    scores = cached("scores", key.digest(), lambda: ((count, width), scored()))
+    scores = cached("scores", key.digest(), scored)
     return Pool(
         pool.reshape(copies, seen.count, *input_shape),
         scores.view(np.float32).reshape(copies, seen.count, -1),

@@ -20,11 +20,11 @@ from lenet.config.rules import as_yaml
 from lenet.config.schema import Config, differences
 from lenet.data.augmentation import MAX_CROP
 from lenet.data.catalogue import FORMATS
-from lenet.data.datasets import Split
-from lenet.data.loader import validation_count
+from lenet.data.dataset import Split
 from lenet.data.mapped import take
 from lenet.data.measure import ImageFacts
 from lenet.data.preprocessing import image_shape
+from lenet.data.splits import validation_count
 from lenet.errors import GateFailed
 from lenet.models.packaged import MINI_VGG_MIN_SIZE
 from lenet.system.machine import one_blas_thread

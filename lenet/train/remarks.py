@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from os import PathLike
-
 import numpy as np
 
 from lenet.config.schema import Config
 from lenet.data.catalogue import FORMATS
-from lenet.data.datasets import Split
+from lenet.data.dataset import Dataset, Split
 from lenet.data.labels import first_names, remark_on_missing
 from lenet.data.measure import ImageFacts, disagreements, image_facts
 from lenet.errors import LenetError
-from lenet.evaluation.images import load_split
+from lenet.evaluation.images import usable
 
 
 def remarks_on_training(config: Config, found: Split, facts: ImageFacts) -> list[str]:
@@ -23,29 +21,15 @@ def remarks_on_training(config: Config, found: Split, facts: ImageFacts) -> list
     return [*remarks, *([missing] if missing else [])]
 
 
-def remarks_on_test(
-    config: Config,
-    training: Split,
-    facts: ImageFacts,
-    directory: str | PathLike[str] | None = None,
-) -> list[str]:
+def remarks_on_test(config: Config, data: Dataset, training: Split, facts: ImageFacts) -> list[str]:
     """Return what to report about the test images, which are only read to be checked.
 
     Of the user's own data: published files are verified when they are read.
-
-    Parameters
-    ----------
-    config
-        With the number of classes of the training images.
-    training, facts
-        The training images, and what was measured on them.
-    directory
-        Searched first for the files.
     """
     if config.data.name not in FORMATS:
         return []
     try:
-        test = load_split(config, "test", directory, warn=lambda _: None)
+        test = usable(config, data.test, "test")
     except LenetError as error:
         return [f"no usable test images: {error}"]
     remarks = disagreements(facts, image_facts(test.images))

@@ -26,11 +26,12 @@ from lenet.arrays import Array
 from lenet.checkpoint.checkpoint import Checkpoint, check_storable, facts
 from lenet.checkpoint.restore import read_checkpoint
 from lenet.config.schema import Config
-from lenet.data.datasets import fingerprint
+from lenet.data.dataset import fingerprint
 from lenet.data.levels import BYTES, Levels
 from lenet.data.measure import ImageFacts, TrainingImages, image_facts, training_images
 from lenet.data.pool import Pool
 from lenet.data.preprocessing import Preprocessing, image_shape
+from lenet.data.splits import validation_rows
 from lenet.errors import CheckpointError, ConfigError
 from lenet.evaluation.images import (
     Images,
@@ -38,7 +39,6 @@ from lenet.evaluation.images import (
     load_dataset,
     training_preprocessing,
     usable,
-    validation_indices,
 )
 from lenet.models.registry import register_layer, registered_layers
 from lenet.models.specification import specification_of
@@ -195,19 +195,22 @@ def run_training(
                 callback.on_preparation(line)
 
     def load() -> TrainingSet:
-        stated = None if config.model.layers else config.model.classes
-        found = load_dataset(config, "train", directory, classes=stated, warn=warn_once)
+        data = load_dataset(config, directory, warn=warn_once)
+        found = data.training
         measured = image_facts(found.images)
         completed = complete(config, found, measured, say, fit_outputs=fit_outputs)
         split = usable(completed, found, "train")
+        fitted = for_split(completed, split)
         for remark in (
             *remarks_on_training(config, split, measured),
-            *remarks_on_test(for_split(completed, split), split, measured, directory),
+            *remarks_on_test(fitted, data, split, measured),
         ):
             warn_once(remark)
+        apart = data.validation and usable(fitted, data.validation, "validation")
         return TrainingSet(
             (split.images, split.labels),
             split.class_names,
+            (apart.images, apart.labels) if apart else None,
             levels=split.levels,
             fingerprint=fingerprint(split),
             facts=measured,
@@ -487,7 +490,8 @@ def _pool(
         for callback in callbacks:
             callback.on_preparation(what)
 
-    without = validation_indices(config, len(data.training[0])) if not data.validation else None
+    count = len(data.training[0])
+    without = None if data.validation else validation_rows(config.data, count)
     return build_pool(config, teachers, data.training, without, preprocessing, started=started)
 
 

@@ -23,7 +23,7 @@ from lenet.bench.speed import Case
 from lenet.bench.tables import to_markdown
 from lenet.cli import cli, main
 from lenet.config.schema import Config
-from lenet.data.idx import read_idx
+from lenet.data.formats.idx import read_idx
 from lenet.errors import ConfigError, SystemFailure
 from lenet.nn.activations import Activation
 from lenet.nn.convolution import Convolution

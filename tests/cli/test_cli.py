@@ -292,7 +292,7 @@ def test_resume_with_another_configuration_names_the_keys(lenet, run, config):
 
 def test_chance_level_gets_a_warning(lenet, tmp_path, config):
     rng = np.random.default_rng(0)
-    from lenet.data.idx import write_idx
+    from lenet.data.formats.idx import write_idx
 
     write_idx(tmp_path / "labels", rng.integers(0, 3, 300, dtype=np.uint8))
     ended = lenet(
@@ -444,7 +444,7 @@ import sys
 import numpy as np
 from lenet.cli import main
 from lenet.data.catalogue import CATALOGUE, Source, Archive, ROLES, NAMES
-from lenet.data.idx import header, write_idx
+from lenet.data.formats.idx import header, write_idx
 from lenet.data.cache import cache_directory
 import hashlib
 archives = {}

@@ -27,13 +27,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from mirrors import endless, mirror, send, serve, stall, stall_within, trickle
+from sets import load
 
 from lenet.cli import cli
 from lenet.data import cache as cache_module
 from lenet.data import download
 from lenet.data.catalogue import CATALOGUE, Archive, Bundle, Source
-from lenet.data.datasets import load_dataset
-from lenet.data.published import fetch, locate
+from lenet.data.formats.published import fetch, locate
 from lenet.errors import ConfigError, DataError, LenetError, SystemFailure
 
 NAMES = {
@@ -111,7 +111,7 @@ def test_the_named_directory_is_searched(tmp_path, below, packed):
         for path in list(folder.iterdir()):
             path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
             path.unlink()
-    split = load_dataset("tiny", "train", directory=tmp_path / "here")
+    split = load("tiny", "train", directory=tmp_path / "here")
     np.testing.assert_array_equal(split.images, PIXELS)
     np.testing.assert_array_equal(split.labels, [0, 1, 2, 1, 0])
     assert split.class_names == ("a", "b", "c")
@@ -122,12 +122,12 @@ def test_the_named_directory_comes_before_the_cache(tmp_path, cache):
     assert locate("tiny", tmp_path)["test_images"] == cache / "tiny" / "t10k-images-idx3-ubyte.gz"
     fill(tmp_path / "here")
     assert locate("tiny", tmp_path / "here")["test_images"].parent == tmp_path / "here"
-    np.testing.assert_array_equal(load_dataset("tiny", "test").labels, [2, 0])
+    np.testing.assert_array_equal(load("tiny", "test").labels, [2, 0])
 
 
 def test_only_the_requested_split_is_read(tmp_path):
     fill(tmp_path / "here", train_images=b"rubbish", train_labels=b"rubbish")
-    assert len(load_dataset("tiny", "test", directory=tmp_path / "here").images) == 2
+    assert len(load("tiny", "test", directory=tmp_path / "here").images) == 2
 
 
 def test_any_recompression_passes_and_a_changed_pixel_does_not(tmp_path):
@@ -136,7 +136,7 @@ def test_any_recompression_passes_and_a_changed_pixel_does_not(tmp_path):
     folder = fill(tmp_path / "here", train_images=bytes(changed))
     before = tree(folder)
     with pytest.raises(DataError) as caught:
-        load_dataset("tiny", "train", directory=folder)
+        load("tiny", "train", directory=folder)
     wrong = folder / "train-images-idx3-ubyte.gz"
     digest = hashlib.sha256(changed).hexdigest()[:12]
     assert str(caught.value).startswith(f"{wrong}: is not the published file: SHA-256 of its ")
@@ -154,13 +154,13 @@ def test_md5_is_of_the_archive_and_an_unpacked_file_passes(tmp_path, monkeypatch
     (tmp_path / "here").mkdir()
     for file_name, content in GZ.items():
         (tmp_path / "here" / file_name).write_bytes(content)
-    assert len(load_dataset("tiny", "train", directory=tmp_path / "here").labels) == 5
+    assert len(load("tiny", "train", directory=tmp_path / "here").labels) == 5
     (tmp_path / "here" / f"{name}.gz").write_bytes(gzip.compress(CONTENT["train_labels"], 1))
     with pytest.raises(DataError, match="is not the published file: MD5 is"):
-        load_dataset("tiny", "train", directory=tmp_path / "here")
+        load("tiny", "train", directory=tmp_path / "here")
     (tmp_path / "here" / f"{name}.gz").unlink()
     (tmp_path / "here" / name).write_bytes(CONTENT["train_labels"])
-    assert len(load_dataset("tiny", "train", directory=tmp_path / "here").labels) == 5
+    assert len(load("tiny", "train", directory=tmp_path / "here").labels) == 5
 
 
 def test_an_unpacked_file_of_another_data_set_is_recognised_by_its_content(tmp_path, monkeypatch):
@@ -168,7 +168,7 @@ def test_an_unpacked_file_of_another_data_set_is_recognised_by_its_content(tmp_p
     monkeypatch.setitem(CATALOGUE, "other", replace(CATALOGUE["tiny"], archives=archives))
     (tmp_path / "train-images-idx3-ubyte").write_bytes(CONTENT["train_images"])
     with pytest.raises(DataError, match="is not the published file: it is that of tiny"):
-        load_dataset("other", "train", directory=tmp_path)
+        load("other", "train", directory=tmp_path)
 
 
 def test_published_checksums_are_complete():
@@ -182,7 +182,7 @@ def test_published_checksums_are_complete():
 
 
 def test_mnist(mnist_dir):
-    split = load_dataset("mnist", "test", directory=mnist_dir, download=False)
+    split = load("mnist", "test", directory=mnist_dir, download=False)
     assert split.images.shape == (10_000, 28, 28)
     assert split.class_names == tuple("0123456789")
     counts = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
@@ -191,7 +191,7 @@ def test_mnist(mnist_dir):
 
 def test_unknown_name():
     with pytest.raises(ConfigError, match=r"^data.name: .* fashion; did you mean fashion-mnist\?"):
-        load_dataset("fashion", "train")
+        load("fashion", "train")
 
 
 def test_cache_directory_without_a_home(monkeypatch):
@@ -216,9 +216,9 @@ def test_finding_data_imports_nothing_heavy(tmp_path):
     files = {role: str(path) for role, path in own(tmp_path / "own").items()}
     code = (
         "import sys; import lenet.cli.data; early = set(sys.modules)\n"
-        "from lenet.data.datasets import load_dataset\n"
-        f"load_dataset('idx', 'test', files={files})\n"
-        "print(sorted(early & {'numpy', 'lenet.data.idx'}),"
+        "from lenet.data.dataset import load_dataset\n"
+        f"load_dataset('idx', 'test', **{files})\n"
+        "print(sorted(early & {'numpy', 'lenet.data.formats.idx'}),"
         " sorted(set(sys.modules) & {'scipy', 'tqdm', 'urllib.request', 'http.client'}))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -230,17 +230,17 @@ def test_finding_data_imports_nothing_heavy(tmp_path):
 
 def test_own_files(tmp_path):
     paths = own(tmp_path / "own")
-    split = load_dataset("idx", "train", files=paths)
+    split = load("idx", "train", files=paths)
     np.testing.assert_array_equal(split.images, PIXELS)
     assert split.class_names == ("0", "1", "2")
-    assert load_dataset("idx", "test", files=paths, classes=4).class_names == ("0", "1", "2", "3")
+    assert load("idx", "test", files=paths, classes=4).class_names == ("0", "1", "2", "3")
 
 
 def test_own_file_not_named(tmp_path):
     paths = {**own(tmp_path / "own"), "train_labels": None}
     with pytest.raises(ConfigError, match=r"^data.train_labels: is not given"):
-        load_dataset("idx", "train", files=paths)
-    assert len(load_dataset("idx", "test", files=paths).labels) == 2
+        load("idx", "train", files=paths)
+    assert len(load("idx", "test", files=paths).labels) == 2
 
 
 @pytest.mark.parametrize(
@@ -274,13 +274,13 @@ def test_own_file_not_named(tmp_path):
 def test_files_that_do_not_fit(tmp_path, wrong, blamed, words):
     paths = own(tmp_path / "own", **wrong)
     with pytest.raises(DataError) as caught:
-        load_dataset("idx", "train", files=paths, classes=3)
+        load("idx", "train", files=paths, classes=3)
     assert str(caught.value).startswith(f"{paths[blamed]}: {words}")
 
 
 def test_own_file_that_is_missing(tmp_path):
     with pytest.raises(DataError, match="there is no such file"):
-        load_dataset("idx", "train", files={role: tmp_path / role for role in CONTENT})
+        load("idx", "train", files={role: tmp_path / role for role in CONTENT})
 
 
 # --- fetched -------------------------------------------------------------------------------------
@@ -318,7 +318,7 @@ def test_missing_files_are_fetched_once_and_only_those_requested(monkeypatch, ca
     with mirror(good) as (address, asked):
         use(monkeypatch, address)
         for _ in range(2):
-            np.testing.assert_array_equal(load_dataset("tiny", "test").images, PIXELS[:2])
+            np.testing.assert_array_equal(load("tiny", "test").images, PIXELS[:2])
         assert asked == ["/t10k-images-idx3-ubyte.gz", "/t10k-labels-idx1-ubyte.gz"]
     assert tree(cache) == {f"tiny/{path[1:]}": GZ[path[1:]] for path in asked}
 
@@ -331,7 +331,7 @@ def test_a_bad_mirror(monkeypatch, cache, limits, fault):
     with mirror(answer) as (bad, _), mirror(good) as (fine, _):
         use(monkeypatch, bad)
         with pytest.raises(SystemFailure) as caught:
-            load_dataset("tiny", "train")
+            load("tiny", "train")
         assert caught.value.exit_code == 4
         message = str(caught.value)
         for part in (
@@ -347,7 +347,7 @@ def test_a_bad_mirror(monkeypatch, cache, limits, fault):
         parts = {"stalls", "trickles"} & {fault}
         assert set(tree(cache)) == {"tiny/train-images-idx3-ubyte.gz.part" for _ in parts}
         use(monkeypatch, bad, fine)
-        assert len(load_dataset("tiny", "train").images) == 5
+        assert len(load("tiny", "train").images) == 5
         assert set(tree(cache)) == {f"tiny/{NAMES[f'train_{w}']}.gz" for w in ("images", "labels")}
 
 
@@ -357,7 +357,7 @@ def test_a_file_that_one_mirror_has_is_not_requested_again(monkeypatch, cache):
 
     with mirror(half) as (first, _), mirror(good) as (second, asked):
         use(monkeypatch, first, second)
-        load_dataset("tiny", "train")
+        load("tiny", "train")
     assert asked == ["/train-labels-idx1-ubyte.gz"]
     assert len(tree(cache)) == 2
 
@@ -368,9 +368,9 @@ def test_no_network_at_all(monkeypatch, cache):
         port = closed.getsockname()[1]
     use(monkeypatch, f"http://127.0.0.1:{port}/")
     with pytest.raises(SystemFailure, match=r"127\.0\.0\.1: .*refused"):
-        load_dataset("tiny", "train")
+        load("tiny", "train")
     with pytest.raises(DataError, match=r"^tiny: train-images-idx3-ubyte.gz \(missing\)"):
-        load_dataset("tiny", "train", download=False)
+        load("tiny", "train", download=False)
     assert not cache.exists()
 
 
@@ -379,7 +379,7 @@ def test_a_look_up_that_hangs_is_not_waited_for(monkeypatch, limits):
     monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: over.wait() and [])
     use(monkeypatch, "http://nowhere.invalid/", "http://nobody.invalid/")
     with pytest.raises(SystemFailure, match=r"nobody.invalid: timed out"):
-        load_dataset("tiny", "train")
+        load("tiny", "train")
     over.set()
 
 
@@ -387,21 +387,21 @@ def test_a_proxy_is_used_and_a_dead_one_named(monkeypatch):
     use(monkeypatch, "http://mirror.invalid/")
     with mirror(good) as (address, asked):
         monkeypatch.setenv("http_proxy", address)
-        load_dataset("tiny", "test")
+        load("tiny", "test")
         assert asked[0] == "http://mirror.invalid/t10k-images-idx3-ubyte.gz"
     with pytest.raises(SystemFailure, match=r"mirror.invalid: .*refused"):
-        load_dataset("tiny", "train")
+        load("tiny", "train")
 
 
 def test_a_corrupt_cached_file_is_fetched_again(monkeypatch, cache):
     fill(cache / "tiny", train_labels=idx([1]))
     corrupt = tree(cache)
     with pytest.raises(DataError, match=r"train-labels-idx1-ubyte.gz \(damaged: is not the publis"):
-        load_dataset("tiny", "train", download=False)
+        load("tiny", "train", download=False)
     assert tree(cache) == corrupt
     with mirror(good) as (address, asked):
         use(monkeypatch, address)
-        np.testing.assert_array_equal(load_dataset("tiny", "train").labels, [0, 1, 2, 1, 0])
+        np.testing.assert_array_equal(load("tiny", "train").labels, [0, 1, 2, 1, 0])
         assert asked == ["/train-labels-idx1-ubyte.gz"]
     assert len(tree(cache)) == 4
 
@@ -412,7 +412,7 @@ def test_a_wrong_file_of_the_users_is_never_replaced(tmp_path, monkeypatch):
     with mirror(good) as (address, asked):
         use(monkeypatch, address)
         for call in (
-            lambda: load_dataset("tiny", "train", directory=tmp_path / "here"),
+            lambda: load("tiny", "train", directory=tmp_path / "here"),
             lambda: fetch("tiny", tmp_path / "here"),
         ):
             with pytest.raises(DataError, match=r"train-labels-idx1-ubyte.gz: is an HTML page"):
@@ -427,17 +427,17 @@ def test_a_cache_that_cannot_be_written(monkeypatch, cache):
     with mirror(good) as (address, _):
         use(monkeypatch, address)
         with pytest.raises(SystemFailure, match=r"train-images-idx3-ubyte.gz: cannot be written"):
-            load_dataset("tiny", "train")
+            load("tiny", "train")
 
 
 def test_progress_only_on_a_terminal(monkeypatch, capsys, cache):
     with mirror(good) as (address, _):
         use(monkeypatch, address)
-        load_dataset("tiny", "test")
+        load("tiny", "test")
         assert capsys.readouterr() == ("", "")
         monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
         monkeypatch.setenv("TERM", "dumb")
-        load_dataset("tiny", "train")
+        load("tiny", "train")
         assert capsys.readouterr() == ("", "")
         monkeypatch.setenv("TERM", "xterm")
         fetch("tiny", cache / "elsewhere")
@@ -548,26 +548,26 @@ LAYOUTS = {
 def test_near_misses_of_names_and_layouts_are_found(tmp_path, name):
     place = layout(tmp_path / "here", LAYOUTS[name])
     for split, count in (("train", 5), ("test", 2)):
-        assert len(load_dataset("tiny", split, directory=place, download=False).images) == count
+        assert len(load("tiny", split, directory=place, download=False).images) == count
     assert None not in locate("tiny", place).values()
 
 
 def test_the_exact_name_comes_before_a_near_one(tmp_path):
     near = {f"{n.upper()}.gz": b"rubbish" for n in RAW}
     place = layout(tmp_path / "here", near | {f"{n}.gz": gz(c) for n, c in RAW.items()})
-    assert len(load_dataset("tiny", "train", directory=place).images) == 5
+    assert len(load("tiny", "train", directory=place).images) == 5
 
 
 def test_other_data_sets_beside_it_are_not_taken_for_it(tmp_path):
     place = layout(tmp_path / "here", {f"FashionMNIST/raw/{n}": b"rubbish" for n in RAW})
     with pytest.raises(DataError, match=r"train-images-idx3-ubyte.gz \(missing\)"):
-        load_dataset("tiny", "train", directory=place, download=False)
+        load("tiny", "train", directory=place, download=False)
 
 
 def test_files_that_are_named_otherwise_are_pointed_out(tmp_path):
     place = layout(tmp_path / "here", {"train-images.bin": b"", "notes.txt": b""})
     with pytest.raises(DataError) as caught:
-        load_dataset("tiny", "train", directory=place, download=False)
+        load("tiny", "train", directory=place, download=False)
     assert f"(similar: {place / 'train-images.bin'})" in str(caught.value)
 
 
@@ -578,25 +578,25 @@ def test_a_directory_without_the_files_is_named_even_if_the_cache_has_them(tmp_p
     if exists:
         here.mkdir()
     lines = []
-    load_dataset("tiny", "train", directory=here, warn=lines.append)
+    load("tiny", "train", directory=here, warn=lines.append)
     why = "contains no file of" if exists else "does not exist: no file of"
     assert lines == [f"{here} {why} tiny; read from {cache / 'tiny'}"]
     with pytest.warns(UserWarning, match="no file of tiny"):
-        load_dataset("tiny", "train", directory=here)
+        load("tiny", "train", directory=here)
     lines.clear()
-    load_dataset("tiny", "train", warn=lines.append)
-    load_dataset("tiny", "train", directory=fill(tmp_path / "there"), warn=lines.append)
+    load("tiny", "train", warn=lines.append)
+    load("tiny", "train", directory=fill(tmp_path / "there"), warn=lines.append)
     assert lines == []
 
 
 def test_the_environment_variable_is_used_in_python(tmp_path, monkeypatch):
     monkeypatch.setenv("LENET_DATA_DIR", str(fill(tmp_path / "here")))
-    assert len(load_dataset("tiny", "train", download=False).images) == 5
+    assert len(load("tiny", "train", download=False).images) == 5
     monkeypatch.setenv("LENET_DATA_DIR", "")
     with pytest.raises(DataError, match=r"\(missing\)"):
-        load_dataset("tiny", "train", download=False)
+        load("tiny", "train", download=False)
     monkeypatch.setenv("LENET_DATA_DIR", str(tmp_path / "nowhere"))
-    assert len(load_dataset("tiny", "train", directory=tmp_path / "here").images) == 5
+    assert len(load("tiny", "train", directory=tmp_path / "here").images) == 5
 
 
 # --- other published formats, in made files ------------------------------------------------------
@@ -655,7 +655,7 @@ def test_emnist_is_upright_and_named(monkeypatch, cache, part, stored, labels, n
     with mirror(serve({"gzip.zip": content})) as (address, asked):
         publish(monkeypatch, name, "gzip.zip", content, address)
         for split in ("train", "test", "train"):
-            found = load_dataset(name, split)
+            found = load(name, split)
             np.testing.assert_array_equal(found.images, PIXELS[:3])
             assert found.images.flags.c_contiguous
             np.testing.assert_array_equal(found.labels, labels)
@@ -667,7 +667,7 @@ def test_emnist_is_upright_and_named(monkeypatch, cache, part, stored, labels, n
         path.with_suffix(".gz").write_bytes(gz(path.read_bytes()))
         path.unlink()
     (cache / "emnist" / "gzip.zip").unlink()
-    assert len(load_dataset(name, "train", download=False).labels) == 3
+    assert len(load(name, "train", download=False).labels) == 3
 
 
 def test_a_bundle_of_the_users_is_unpacked_into_the_cache(monkeypatch, tmp_path, cache):
@@ -675,14 +675,14 @@ def test_a_bundle_of_the_users_is_unpacked_into_the_cache(monkeypatch, tmp_path,
     publish(monkeypatch, "emnist-digits", "gzip.zip", content, "http://nowhere.invalid/")
     place = layout(tmp_path / "here", {"EMNIST/raw/gzip.zip": content})
     lines = []
-    found = load_dataset("emnist-digits", "test", directory=place, warn=lines.append)
+    found = load("emnist-digits", "test", directory=place, warn=lines.append)
     np.testing.assert_array_equal(found.labels, [9, 3, 0])
     assert set(tree(cache / "emnist")) == {
         f"emnist-digits-test-{what}-ubyte" for what in ("images-idx3", "labels-idx1")
     }
     (place / "EMNIST/raw/gzip.zip").write_bytes(b"PK rubbish")
     with pytest.raises(DataError, match=r"gzip.zip: is not the published file: MD5"):
-        load_dataset("emnist-digits", "train", directory=place)
+        load("emnist-digits", "train", directory=place)
 
 
 def test_where_a_bundle_cannot_be_fetched_its_address_is_given(monkeypatch):
@@ -690,7 +690,7 @@ def test_where_a_bundle_cannot_be_fetched_its_address_is_given(monkeypatch):
         "lenet.data.download._answer", lambda *_: (_ for _ in ()).throw(OSError("no network"))
     )
     with pytest.raises(SystemFailure) as caught:
-        load_dataset("emnist-letters", "train")
+        load("emnist-letters", "train")
     for words in (
         "emnist-letters: gzip.zip (missing): not found in",
         "biometrics.nist.gov: no network; www.itl.nist.gov: no network",
@@ -714,13 +714,13 @@ def test_cifar_is_in_colour(monkeypatch, cache):
     with mirror(serve({"cifar.tar.gz": content})) as (address, asked):
         publish(monkeypatch, "cifar-10", "cifar.tar.gz", content, address)
         for split, part in (("train", slice(10)), ("test", slice(10, 12))):
-            found = load_dataset("cifar-10", split)
+            found = load("cifar-10", split)
             np.testing.assert_array_equal(found.images, images[part])
             np.testing.assert_array_equal(found.labels, labels[part])
         assert asked == ["/cifar.tar.gz"]
     (cache / "cifar-10" / "test_batch.bin").write_bytes(bytes(3074))
     with pytest.raises(DataError, match=r"test_batch.bin: is of 3,074 bytes, not records of 3,073"):
-        load_dataset("cifar-10", "test")
+        load("cifar-10", "test")
 
 
 def test_qmnist_has_a_table_of_labels(monkeypatch):
@@ -739,7 +739,7 @@ def test_qmnist_has_a_table_of_labels(monkeypatch):
         source = replace(CATALOGUE["qmnist"], archives=archives, mirrors=(address,))
         monkeypatch.setitem(CATALOGUE, "qmnist", source)
         for split in ("train", "test"):
-            found = load_dataset("qmnist", split)
+            found = load("qmnist", split)
             np.testing.assert_array_equal(found.images, PIXELS)
             np.testing.assert_array_equal(found.labels, [3, 1, 4, 1, 5])
 
@@ -760,7 +760,7 @@ def test_usps_is_lines_of_pairs(monkeypatch, cache):
         source = replace(CATALOGUE["usps"], archives=archives, mirrors=(address,))
         monkeypatch.setitem(CATALOGUE, "usps", source)
         for split in ("train", "test"):
-            found = load_dataset("usps", split)
+            found = load("usps", split)
             np.testing.assert_array_equal(found.images, levels.reshape(4, 16, 16))
             np.testing.assert_array_equal(found.labels, [0, 9, 2, 2])
         assert asked == ["/usps.bz2", "/usps.t.bz2"]

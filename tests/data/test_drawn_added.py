@@ -7,9 +7,10 @@ import pytest
 
 from lenet import evaluate, run_training
 from lenet.config.schema import Config
+from lenet.data.splits import validation_rows
 from lenet.data.strokes import draw
 from lenet.errors import ConfigError
-from lenet.evaluation.images import load_split, validation_indices
+from lenet.evaluation.images import load_split
 from lenet.train.build import build_trainer
 
 OWN, DRAWN = 60, 40
@@ -51,12 +52,12 @@ def test_drawn_digits_follow_the_training_images_but_not_the_test_images(values)
 
 def test_no_drawn_digit_is_held_out_for_validation(values):
     config = Config().with_values(values | {"data.drawn": DRAWN})
-    own = validation_indices(Config().with_values(values), OWN)
-    np.testing.assert_array_equal(validation_indices(config, OWN + DRAWN), own)
+    own = validation_rows(Config().with_values(values).data, OWN)
+    np.testing.assert_array_equal(validation_rows(config.data, OWN + DRAWN), own)
     split = load_split(config, "train")
     trainer = build_trainer(config, split.images, split.labels)
     assert trainer.loader.count == OWN + DRAWN - 10
-    assert trainer.validation.only.max() < OWN
+    assert trainer.validation.rows.max() < OWN
 
 
 def test_a_run_with_drawn_digits_trains_and_is_evaluated(values):

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from lenet.data.idx import read_idx, write_idx
+from lenet.data.formats.idx import read_idx, write_idx
 from lenet.errors import DataError, SystemFailure
 
 BYTES = bytes(range(24))
@@ -126,7 +126,11 @@ def test_mnist_is_read(mnist_dir):
 
 @pytest.mark.parametrize("kept", [3, 10, 20, len(gz(IMAGES)) - 1])
 def test_truncated_gzip(tmp_path, kept):
-    refuse(place(tmp_path, gz(IMAGES)[:kept]), "gzip data is damaged", "fetch or copy it again")
+    refuse(
+        place(tmp_path, gz(IMAGES)[:kept]),
+        "gzip data is damaged",
+        "download or copy the file again",
+    )
 
 
 def test_no_flipped_bit_of_the_compressed_data_changes_what_is_read(tmp_path):

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from lenet.data.augmentation import Distorter
-from lenet.data.loader import SHUFFLE_BLOCK, Loader, held_out
+from lenet.data.loader import SHUFFLE_BLOCK, Loader
 from lenet.data.preprocessing import Preprocessing
+from lenet.data.splits import held_out, others
 from lenet.errors import ConfigError, DataError
 
 
@@ -38,8 +39,8 @@ def test_held_out_and_the_rest_are_a_partition_fixed_by_its_seed():
     held = held_out(1000, 100, seed=3)
     assert (np.diff(held) > 0).all()
     assert abs(held.mean() - 500) < 100  # taken from all over
-    np.testing.assert_array_equal(numbered(1000, only=held), held)
-    rest = numbered(1000, without=held)
+    np.testing.assert_array_equal(numbered(1000, rows=held), held)
+    rest = numbered(1000, rows=others(1000, held))
     assert (np.diff(rest) > 0).all()
     np.testing.assert_array_equal(np.sort(np.concatenate([rest, held])), np.arange(1000))
     np.testing.assert_array_equal(held_out(1000, 100, seed=3), held)
@@ -49,7 +50,7 @@ def test_held_out_and_the_rest_are_a_partition_fixed_by_its_seed():
 
 def test_shuffled_every_epoch_has_every_image_once():
     held = held_out(900, 50, seed=0)
-    order = numbered(1000, without=held, count=900, seed=1)
+    order = numbered(1000, rows=others(900, held), seed=1)
     assert (np.diff(order) < 0).any()
     np.testing.assert_array_equal(np.sort(order), np.setdiff1d(np.arange(900), held))
 
@@ -70,7 +71,7 @@ def test_something_is_left_to_train_on(validation):
 def test_the_parts_of_the_workers_are_every_batch_once(workers):
     """Concatenated in the order of the ranks, they are the batch of a single process."""
     held = held_out(203, 9, seed=0)  # 194 images: the last batch of 64 has 2
-    options = {"batch_size": 64, "without": held, "seed": 1}
+    options = {"batch_size": 64, "rows": others(203, held), "seed": 1}
     whole = [(numbers, b.labels) for numbers, b in numbered_batches(203, **options)]
     shards = [numbered_batches(203, rank=rank, size=workers, **options) for rank in range(workers)]
     assert len(whole) == 4

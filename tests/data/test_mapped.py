@@ -10,7 +10,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from lenet.data import mapped
-from lenet.data.datasets import Split, fingerprint
+from lenet.data.dataset import Split, fingerprint
 from lenet.data.measure import image_facts
 
 SMAPS = Path("/proc/self/smaps")

@@ -17,6 +17,7 @@ import struct
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +29,8 @@ from lenet.checkpoint.checkpoint import save_checkpoint
 from lenet.checkpoint.restore import read_checkpoint, restore_network
 from lenet.cli import main
 from lenet.config import reader, schema
-from lenet.data import datasets
-from lenet.data.reader import Stored
+from lenet.data.formats import published
+from lenet.data.formats.stored import Stored
 from lenet.gate import measurement
 from lenet.nn.network import Network
 from lenet.sweep import executors
@@ -126,10 +127,8 @@ def reader_at(tmp_path, monkeypatch):
     monkeypatch.delenv("LENET_DATA_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ".cache"))
     monkeypatch.setattr(reader, "built", short)
-    monkeypatch.setattr(datasets, "read_published", lambda _, split, *__, **___: few(split))
-    monkeypatch.setattr(
-        datasets, "load_strokes", lambda split, **_: (few(split).images, few(split).labels)
-    )
+    few_of_each = {split: partial(few, split) for split in ("train", "test")}
+    monkeypatch.setattr(published, "parts", lambda *_: few_of_each)
     monkeypatch.setattr(executors, "local_processes", one_process)
     monkeypatch.setattr(measurement, "MAX_RUNS", 2)
     layers = [{"type": "convolution", "filters": 2, "kernel": 5}, {"type": "linear", "units": 10}]

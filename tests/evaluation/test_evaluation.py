@@ -12,7 +12,7 @@ from tiny import bars, write_bars
 from lenet.checkpoint.restore import read_checkpoint, restore_network
 from lenet.cli import main
 from lenet.config.schema import Config
-from lenet.data.idx import write_idx
+from lenet.data.formats.idx import write_idx
 from lenet.errors import ConfigError
 from lenet.evaluation.ensemble import evaluate_checkpoints
 from lenet.evaluation.loop import evaluate_probabilities

@@ -26,7 +26,7 @@ from lenet.config.limits import LIMITS as LIMIT_KEYS
 from lenet.config.limits import Tolerances
 from lenet.config.reader import load_config
 from lenet.config.schema import SETTINGS, Config, differences
-from lenet.data.datasets import Split
+from lenet.data.dataset import Split
 from lenet.errors import ConfigError, DataError, SystemFailure
 from lenet.gate import history, measurement
 from lenet.gate.against import Turn, comparison

@@ -199,9 +199,9 @@ def kinds() -> dict[str, Painter]:
 
 
 def of_mnist(directory: Path) -> dict[str, Painter]:
-    from lenet.data.datasets import load_dataset
+    from sets import load
 
-    test = load_dataset("mnist", "test", directory=directory)
+    test = load("mnist", "test", directory=directory)
 
     def one(digit: int, rng: np.random.Generator) -> Image.Image:
         return Image.fromarray(test.images[rng.choice(np.flatnonzero(test.labels == digit))])

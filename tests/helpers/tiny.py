@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from lenet.config.sections import NAMED
-from lenet.data.idx import write_idx
+from lenet.data.formats.idx import write_idx
 
 CLASSES = 3
 

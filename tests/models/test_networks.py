@@ -14,7 +14,7 @@ from runs import StopAfter, assert_same_state, checkpoint, log, timeless
 from lenet.checkpoint.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from lenet.checkpoint.restore import build_network, restore_network
 from lenet.config.schema import Config
-from lenet.data.idx import write_idx
+from lenet.data.formats.idx import write_idx
 from lenet.data.preprocessing import Preprocessing
 from lenet.errors import ConfigError
 from lenet.evaluation.images import build_preprocessing

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from drawn import drawn, inked
 from scipy import ndimage
+from sets import load
 
-from lenet.data import datasets
 from lenet.data.pixels import fitted, resized
 from lenet.predict import planes
 from lenet.predict.background import MAX_SIDE
@@ -59,7 +59,7 @@ def test_the_box_is_where_the_digit_is():
 
 
 def test_mnist_stays_as_it_is(mnist_dir):
-    images = datasets.load_dataset("mnist", "test", directory=mnist_dir).images[:40]
+    images = load("mnist", "test", directory=mnist_dir).images[:40]
     for image in images:
         pixels = np.repeat((image / np.float32(255))[..., None], 3, axis=2)
         found = find_digit(pixels)

@@ -17,7 +17,7 @@ from untrained import untrained, untrained_colour
 from lenet.checkpoint.checkpoint import save_checkpoint
 from lenet.checkpoint.restore import read_checkpoint
 from lenet.cli import main
-from lenet.data.idx import write_idx
+from lenet.data.formats.idx import write_idx
 from lenet.errors import ConfigError
 from lenet.predict.finder import Digit
 from lenet.predict.prediction import Predictor, warning_of

@@ -15,7 +15,7 @@ from untrained import untrained, untrained_colour
 from lenet.checkpoint.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from lenet.checkpoint.restore import read_checkpoint, restore_network
 from lenet.config.schema import Config
-from lenet.data.idx import write_idx
+from lenet.data.formats.idx import write_idx
 from lenet.data.loader import Loader
 from lenet.data.measure import TrainingImages, training_images
 from lenet.data.strokes import draw

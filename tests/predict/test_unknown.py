@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from drawn import drawn, inked
+from sets import load
 from untrained import untrained
 
 from lenet.checkpoint.checkpoint import load_checkpoint
 from lenet.checkpoint.restore import packaged, plain_network, read_checkpoint
-from lenet.data import datasets
-from lenet.data.loader import held_out
 from lenet.data.measure import TrainingImages
+from lenet.data.splits import held_out
 from lenet.data.strokes import draw
 from lenet.nn.losses import softmax
 from lenet.predict.prediction import Predictor
@@ -67,7 +67,7 @@ def test_few_drawn_digits_are_warned_of(warned):
 
 
 def test_few_validation_images_of_mnist_are_warned_of(warned, mnist_dir):
-    train = datasets.load_dataset("mnist", "train", directory=mnist_dir)
+    train = load("mnist", "train", directory=mnist_dir)
     images = train.images[held_out(len(train.images), 5000, seed=0)[:2000]]
     assert np.mean([warning is not None for warning in warned(images)]) < 0.01
 

@@ -18,7 +18,7 @@ from scripted import load_script
 
 from lenet.checkpoint.restore import plain_network, read_checkpoint
 from lenet.cli import cli
-from lenet.data.idx import write_idx
+from lenet.data.formats.idx import write_idx
 from lenet.data.strokes import draw
 from lenet.targets.exported import exported_network
 from lenet.targets.onnx.importer import import_onnx

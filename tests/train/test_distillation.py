@@ -17,10 +17,11 @@ from lenet.checkpoint.checkpoint import save_checkpoint
 from lenet.checkpoint.restore import read_checkpoint, restore_network
 from lenet.config.schema import Config
 from lenet.data.augmentation import Distorter
-from lenet.data.idx import read_idx
-from lenet.data.loader import Loader, held_out
+from lenet.data.formats.idx import read_idx
+from lenet.data.loader import Loader
 from lenet.data.pool import Pool
 from lenet.data.preprocessing import Preprocessing
+from lenet.data.splits import held_out, others
 from lenet.errors import CheckpointError, ConfigError, LenetError
 from lenet.nn.distillation import Distillation
 from lenet.nn.losses import SoftmaxCrossEntropy
@@ -231,7 +232,7 @@ def test_a_loader_takes_one_copy_an_epoch(workers):
             labels,
             batch_size=20,
             preprocessing=Preprocessing((1, 4, 4), 1.0, 0.0),
-            without=without,
+            rows=others(50, without),
             seed=3,
             pool=pool,
             rank=rank,

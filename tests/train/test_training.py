@@ -20,7 +20,7 @@ from tiny import CLASSES, bars, write_bars
 
 from lenet.config.schema import Config
 from lenet.config.writer import to_yaml
-from lenet.data.idx import read_idx
+from lenet.data.formats.idx import read_idx
 from lenet.errors import ConfigError, DataError, GateFailed
 from lenet.evaluation.ensemble import evaluate_checkpoints
 from lenet.models.lenet5 import lenet5

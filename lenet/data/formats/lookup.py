@@ -8,8 +8,6 @@ from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from pathlib import Path
 
-from lenet.data.catalogue import ROLES
-
 PACKED = (".gz", "")
 SUBFOLDERS = ("raw", "archive", "gzip", "data")  # where archives and libraries store files
 
@@ -88,49 +86,6 @@ def similar(names: Iterable[str], places: Iterable[Path], folder_name: str) -> l
             for name in wanted:
                 found |= dict.fromkeys(files[near] for near in get_close_matches(name, files, 1))
     return list(found)
-
-
-def own_files(folder: Path) -> dict[str, Path]:
-    """Return by role the files of a folder that are named as images and labels of two splits.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as name:
-    ...     for file in ("train-images", "train-labels.gz", "notes.txt"):
-    ...         Path(name, file).touch()
-    ...     {role: path.name for role, path in own_files(Path(name)).items()}
-    {'train_images': 'train-images', 'train_labels': 'train-labels.gz'}
-    """
-    found: dict[str, Path] = {}
-    for path in listed(folder):
-        role = role_of(path.name)
-        if role is not None and role not in found and not is_directory(path):
-            found[role] = path
-    return {role: found[role] for role in ROLES if role in found}
-
-
-def role_of(name: str) -> str | None:
-    """Return the role that a file name suggests, such as ``train_images``.
-
-    Examples
-    --------
-    >>> role_of("emnist-letters-test-labels-idx1-ubyte.gz"), role_of("y_train.npy")
-    ('test_labels', 'train_labels')
-    >>> role_of("train-images.txt"), role_of("notes")
-    (None, None)
-    """
-    words = set(normalised(name).split("-"))
-    if words & {"txt", "csv", "png", "jpg", "jpeg", "npz", "zip", "tar", "md", "json", "py"}:
-        return None
-    split = "train" if words & {"train", "training"} else "test"
-    if split == "test" and not words & {"test", "testing", "t10k", "val", "valid", "validation"}:
-        return None
-    if words & {"images", "image", "x"}:
-        return f"{split}_images"
-    if words & {"labels", "label", "y", "targets"}:
-        return f"{split}_labels"
-    return None
 
 
 def listed(folder: Path) -> list[Path]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import bz2
 import gzip
 import hashlib
+import operator
 import os
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import replace
+from functools import partial, reduce
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -20,10 +22,12 @@ from numpy.typing import NDArray
 
 from lenet.data.cache import Blocks, cache_directory, cached
 from lenet.data.catalogue import CATALOGUE, Archive, Bundle, find_source
+from lenet.data.decode import file_state
 from lenet.data.download import MAX_BUNDLE, NotFetched, download_files
-from lenet.data.idx import GZIP_MAGIC, REMEDY, header, read_idx
-from lenet.data.lookup import find_published, folders, similar
-from lenet.data.reader import Stored
+from lenet.data.formats.idx import GZIP_MAGIC, REMEDY, header, read_idx
+from lenet.data.formats.lookup import find_published, folders, similar
+from lenet.data.formats.stored import Note, Options, Origins, Parts, Stored
+from lenet.data.strokes import load_strokes
 from lenet.errors import ConfigError, DataError, LenetError, SystemFailure
 from lenet.system.files import replacing
 
@@ -32,31 +36,28 @@ COPY = 1 << 20
 IMAGES = 4096  # turned at once
 
 
-def read_published(
-    name: str,
-    split: str,
-    directory: Path | None,
-    *,
-    download: bool,
-    warn: Callable[[str], None],
-) -> Stored:
-    """Read one split of a published data set.
+def parts(name: str, options: Options, note: Note) -> Parts:
+    """Return the parts of a published data set; only what is read is looked for or downloaded."""
+    read: Callable[[str], Stored] = (
+        _drawn if name == "strokes" else partial(_read, name, options, note)
+    )
+    return {part: partial(read, part) for part in ("train", "test")}
 
-    Raises
-    ------
-    DataError
-        A file in the user's directory is not the published one, or a file is missing and must not
-        be downloaded.
-    SystemFailure
-        A file can be neither found nor downloaded.
-    """
+
+def _drawn(part: str) -> Stored:
+    images, labels = load_strokes(part, cache_dir=cache_directory())
+    return Stored(images, labels, Path("strokes"))
+
+
+def _read(name: str, options: Options, note: Note, part: str) -> Stored:
     source = find_source(name)
-    roles = [role for role in source.archives if role.startswith(split)]
-    found, _ = find_or_fetch(name, roles, places(directory), download=download)
+    directory = Path(options.dir) if options.dir else None
+    roles = [role for role in source.archives if role.startswith(part)]
+    found, _ = find_or_fetch(name, roles, places(directory), download=options.download)
     if directory is not None and not any(_inside(found[role][0], directory) for role in roles):
         there = "contains no file of" if directory.is_dir() else "does not exist: no file of"
-        warn(f"{directory} {there} {name}; read from {found[roles[0]][0].parent}")
-    return LAYOUTS[source.layout](found, split)
+        note(f"{directory} {there} {name}; read from {found[roles[0]][0].parent}")
+    return LAYOUTS[source.layout](found, part)
 
 
 def fetch(name: str, directory: str | os.PathLike[str] | None = None) -> dict[Path, bool]:
@@ -209,7 +210,7 @@ def _fetch(name: str, wanting: Mapping[str, str], where: list[Path], *, download
         checks = {files[role]: partial(read, archive) for role, archive in archives.items()}
         fetched = download_files(mirrors, folder, checks)
     except NotFetched as error:
-        raise _not_to_be_had(name, wanting, where, error.args) from None
+        raise _unavailable(name, wanting, where, error.args) from None
     return {role: (folder / file, fetched[file]) for role, file in files.items()}
 
 
@@ -289,7 +290,7 @@ def _member(path: Path, wanted: str) -> Iterator[IO[bytes]]:
     raise DataError(f"contains no {wanted}", remedy=REMEDY, file=path)
 
 
-def _not_to_be_had(
+def _unavailable(
     name: str, wanting: Mapping[str, str], where: Sequence[Path], failures: Sequence[str]
 ) -> LenetError:
     """Return the error: which files, the directories searched, and how to get the files."""
@@ -332,28 +333,21 @@ def _idx(found: Files, split: str) -> Stored:
 def _transposed(found: Files, split: str) -> Stored:
     """Decode EMNIST, which stores every image column by column."""
     stored = _idx(found, split)
-    lying, file = stored.images, stored.images_file
+    lying, file = stored.images, stored.file
     if lying.ndim != 3 or lying.dtype != np.uint8:
         return stored
 
     def upright() -> Blocks:
-        N, W, H = lying.shape
-        blocks = (
-            np.ascontiguousarray(lying[k : k + IMAGES].transpose(0, 2, 1))
-            for k in range(0, N, IMAGES)
-        )
-        return (N, H, W), blocks
+        return (lying[k : k + IMAGES].transpose(0, 2, 1) for k in range(0, len(lying), IMAGES))
 
-    status = file.stat()
-    key = f"{file.resolve()}\0{status.st_size}\0{status.st_mtime_ns}".encode()
-    return Stored(cached("upright", key, upright), stored.labels, file, stored.labels_file)
+    key, state = str(file.resolve()).encode(), str(file_state(file)).encode()
+    return replace(stored, images=cached("upright", key, upright, state))
 
 
 def _transposed_from_one(found: Files, split: str) -> Stored:
     """Decode EMNIST's letters, which are numbered from 1."""
     stored = _transposed(found, split)
-    labels = stored.labels.astype(np.int16) - 1
-    return Stored(stored.images, labels, stored.images_file, stored.labels_file)
+    return replace(stored, labels=np.asarray(stored.labels, np.int16) - 1)
 
 
 CIFAR_RECORD = 1 + 3 * 32 * 32
@@ -372,7 +366,9 @@ def _cifar(found: Files, split: str) -> Stored:
     records = [content.reshape(-1, CIFAR_RECORD) for _, content in batches]
     images = np.concatenate([record[:, 1:] for record in records]).reshape(-1, 3, 32, 32)
     labels = np.concatenate([record[:, 0] for record in records])
-    return Stored(images, labels, batches[0][0], batches[0][0])
+    rows = [Origins.rows_of(path, len(r)) for (path, _), r in zip(batches, records, strict=True)]
+    origins = reduce(operator.add, rows)
+    return Stored(images, labels, batches[0][0], batches[0][0], origins=origins)
 
 
 def _libsvm(found: Files, split: str) -> Stored:

@@ -15,7 +15,8 @@ import math
 import os
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable
+from functools import partial
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, NoReturn
@@ -23,7 +24,19 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.errors import DataError
+from lenet.data.formats.lookup import is_directory, listed, normalised
+from lenet.data.formats.npz import NPY_MAGIC, open_npy
+from lenet.data.formats.stored import (
+    MAX_AXES,
+    MAX_INFLATION,
+    WHOLE,
+    Note,
+    Options,
+    Parts,
+    Stored,
+)
+from lenet.data.splits import part_of
+from lenet.errors import ConfigError, DataError
 from lenet.system.files import open_regular, reading, replacing
 
 TYPES: dict[int, np.dtype[Any]] = {
@@ -34,21 +47,22 @@ TYPES: dict[int, np.dtype[Any]] = {
     0x0D: np.dtype(">f4"),
     0x0E: np.dtype(">f8"),
 }
-MAX_AXES = 64  # NumPy has no arrays of more
-REMEDY = "fetch or copy it again"
+REMEDY = "download or copy the file again"
 GZIP_MAGIC = b"\x1f\x8b"
-# The best that deflate can do is 258 bytes for two bits (RFC 1951, section 3.2.5).
-MAX_INFLATION = 1032
 CHUNK = 1 << 20
 
 
-def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
+def read_idx(
+    path: str | os.PathLike[str], check: Callable[[tuple[int, ...]], None] | None = None
+) -> NDArray[Any]:
     """Read an IDX file, plain or compressed (recognised by its content, not by its name).
 
     Parameters
     ----------
     path
         A regular file.
+    check
+        Takes the shape before the numbers are read, and may refuse it.
 
     Returns
     -------
@@ -77,10 +91,10 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
         size = os.fstat(file.fileno()).st_size
         if file.read(2) == GZIP_MAGIC:
             file.seek(0)
-            array = _read_compressed(file, size, path)
+            array = _read_compressed(file, size, path, check)
         else:
             file.seek(0)
-            array = _read_plain(file, size, path)
+            array = _read_plain(file, size, path, check)
     array.flags.writeable = False
     return array
 
@@ -110,30 +124,6 @@ def write_idx(path: str | os.PathLike[str], array: NDArray[Any]) -> None:
             file.write(items.data)
 
 
-def write_idx_blocks(
-    path: str | os.PathLike[str], shape: tuple[int, ...], blocks: Iterable[NDArray[np.uint8]]
-) -> None:
-    """Write an array of bytes of this ``shape`` from its rows in ``blocks``, one after another.
-
-    Raises
-    ------
-    ValueError
-        The blocks do not add up to the shape, or the array has no items.
-    SystemFailure
-        The file cannot be written.
-    """
-    with replacing(Path(path)) as file:
-        file.write(header(np.broadcast_to(np.uint8(0), shape)))
-        rows = 0
-        for block in blocks:
-            if block.shape[1:] != shape[1:] or block.dtype != np.uint8:
-                raise ValueError(f"a block of {block.dtype} {block.shape} in an array of {shape}")
-            file.write(np.ascontiguousarray(block).data)
-            rows += len(block)
-        if rows != shape[0]:
-            raise ValueError(f"the blocks have {rows} rows, not {shape[0]}")
-
-
 def header(array: NDArray[Any]) -> bytes:
     r"""Return the bytes that precede the numbers of ``array`` in an IDX file.
 
@@ -149,8 +139,13 @@ def header(array: NDArray[Any]) -> bytes:
     return bytes([0, 0, codes[0], array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
 
 
-def _read_plain(file: BufferedReader, size: int, path: Path) -> NDArray[Any]:
+Check = Callable[[tuple[int, ...]], None] | None
+
+
+def _read_plain(file: BufferedReader, size: int, path: Path, check: Check) -> NDArray[Any]:
     dtype, shape = _read_header(file, path)
+    if check is not None:
+        check(shape)
     claimed = math.prod(shape) * dtype.itemsize
     here = size - file.tell()
     if here != claimed:
@@ -160,10 +155,12 @@ def _read_plain(file: BufferedReader, size: int, path: Path) -> NDArray[Any]:
     return _in_native_order(np.fromfile(file, dtype, math.prod(shape)).reshape(shape))
 
 
-def _read_compressed(file: BufferedReader, size: int, path: Path) -> NDArray[Any]:
+def _read_compressed(file: BufferedReader, size: int, path: Path, check: Check) -> NDArray[Any]:
     with gzip.GzipFile(fileobj=file) as stream:
         try:
             dtype, shape = _read_header(stream, path)
+            if check is not None:
+                check(shape)
             claimed = math.prod(shape) * dtype.itemsize
             if claimed > MAX_INFLATION * size:
                 _refuse_length(path, shape, dtype, f"at most {MAX_INFLATION * size:,} bytes")
@@ -225,3 +222,112 @@ def _refuse_length(
     axes = "×".join(map(str, shape[:8])) + "×…" * (len(shape) > 8)
     problem = f"its header promises {size} ({axes}), the file contains {found}"
     raise DataError(problem, remedy=REMEDY, file=path)
+
+
+# --- The parts of a data set ---------------------------------------------------------------------
+
+WHAT = {"images": {"images", "image", "x"}, "labels": {"labels", "label", "y", "targets"}}
+OTHER = {"txt", "csv", "png", "jpg", "jpeg", "npz", "zip", "tar", "md", "json", "py", "mat"}
+ROLES = ("train_images", "train_labels", "test_images", "test_labels")
+
+
+def parts(path: Path | None, options: Options, note: Note) -> Parts:  # noqa: ARG001
+    """Find IDX or .npy files: those that the options name, or those in a directory."""
+    directory = Path(options.dir) if options.dir else None
+    there = {} if directory is None else role_files(directory)
+    found = ({} if path is None else role_files(path)) | there
+    for role in ROLES:
+        named = getattr(options, role)
+        if named is None:
+            continue
+        folders = [folder for folder in (directory, path) if folder is not None]
+        moved = [folder / Path(named).name for folder in folders]
+        moved = [file for file in moved if os.access(file, os.F_OK)]
+        if moved or role not in there:
+            found[role] = moved[0] if moved else Path(named)
+    if not found and path is None and directory is None:
+        raise ConfigError("is not given", remedy="name an IDX file, or data.path", key="data.path")
+    result = {}
+    for part in ("train", "validation", "test", WHOLE):
+        images, labels = (found.get(f"{part}_{what}") for what in WHAT)
+        if images is not None:
+            result[part] = partial(_read_pair, images, labels, path or directory, part)
+    return result
+
+
+def role_files(folder: Path) -> dict[str, Path]:
+    """Return the files of a folder that are named as images and labels of parts, by role.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as name:
+    ...     for file in ("emnist-train-images", "y_val.npy", "t10k-labels.gz", "notes.txt"):
+    ...         Path(name, file).touch()
+    ...     sorted(role_files(Path(name)))
+    ['test_labels', 'train_images', 'validation_labels']
+    """
+    found: dict[str, Path] = {}
+    for path in listed(folder):
+        words = set(normalised(path.name).split("-"))
+        part, what = part_of(path.name), next((w for w, n in WHAT.items() if n & words), None)
+        if part is None or what is None or words & OTHER or is_directory(path):
+            continue
+        found.setdefault(f"{part}_{what}", path)
+    return found
+
+
+def _read_pair(images: Path, labels: Path | None, place: Path | None, part: str) -> Stored:
+    if labels is None and place is None:
+        raise ConfigError(
+            "is not given", remedy="name an IDX file, or data.path", key=f"data.{part}_labels"
+        )
+    if labels is None:
+        raise DataError(
+            f"contains no file of the {part} labels",
+            remedy=f"name one {part}-labels, or set data.{part}_labels",
+            file=place,
+        )
+    return Stored(read_array(images), read_array(labels), images, labels)
+
+
+def read_array(path: Path) -> NDArray[Any]:
+    """Read an array from an IDX or a .npy file, recognised by its content.
+
+    The remedy for a file of another format explains how to use it.
+    """
+    if path.is_dir():
+        raise DataError(
+            "is a directory, a file with all images is needed",
+            remedy="for a directory of pictures for every class set data.name to folder and "
+            "data.path to their directory",
+            file=path,
+        )
+    with reading(path, DataError), open_regular(path, DataError) as file:
+        start = file.read(16)
+    if start.startswith(NPY_MAGIC):
+        return open_npy(path)
+    problem = remedy = None
+    if start.startswith(b"PK"):
+        problem = "is a zip archive, as .npz files are"
+        remedy = "set data.name to npz and data.path to this file, or unpack it"
+    elif start and not start.lstrip().startswith(b"<") and start.isascii() and _is_text(start):
+        problem = "is a text file, not IDX"
+        remedy = (
+            "for comma-separated labels and pixels set data.name to csv and data.path to this file"
+        )
+    if problem and remedy:
+        raise DataError(problem, remedy=remedy, file=path)
+    try:
+        return read_idx(path)
+    except DataError as error:
+        if error.problem.startswith("is not an IDX file"):
+            error.remedy = (
+                "convert it with lenet.data.formats.idx.write_idx(path, array), or set data.name "
+                "to folder, npz or csv"
+            )
+        raise
+
+
+def _is_text(start: bytes) -> bool:
+    return all(byte in b"\t\r\n" or 32 <= byte < 127 for byte in start)
