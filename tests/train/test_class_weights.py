@@ -83,16 +83,16 @@ def test_a_step_is_the_formula(fuse):
 
 
 def test_balanced_counts_the_images_that_are_trained_on():
-    """Validation images and those beyond data.limit do not count."""
+    """Validation images do not count."""
     labels = np.repeat([0, 1], [30, 30]).astype(np.uint8)
     config = Config().with_values(
         {
             "model.classes": 2, "train.batch_size": 8, "train.class_weights": "balanced",
-            "data.limit": 40, "data.validation": 10,
+            "data.validation": 10,
         }
     )  # fmt: skip
     trainer = build_trainer(config, np.zeros((60, 28, 28), np.uint8), labels)
     seen = np.concatenate([batch.labels.copy() for batch in trainer.loader.epoch(0)])
-    expected = 30 / 2 / np.bincount(seen)
+    expected = 50 / 2 / np.bincount(seen)
     assert trainer.loss.class_weights == pytest.approx(expected, rel=1e-6)
-    assert seen.size == 30
+    assert seen.size == 50

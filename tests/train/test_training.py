@@ -197,8 +197,8 @@ def test_the_split_depends_on_its_own_seed_only(configured):
 
     def held(**changes: object) -> list[int]:
         trainer = build_trainer(configured(**changes), images, labels)
-        assert trainer.validation.only is not None
-        return trainer.validation.only.tolist()
+        assert trainer.validation.rows is not None
+        return trainer.validation.rows.tolist()
 
     first = held()
     assert len(set(first)) == 60
