@@ -11,7 +11,7 @@ from runs import StopAfter, assert_same_state, checkpoint
 from lenet.checkpoint.restore import read_checkpoint
 from lenet.config.reader import load_config
 from lenet.config.schema import Config
-from lenet.data.datasets import Split
+from lenet.data.dataset import Split
 from lenet.data.measure import image_facts
 from lenet.data.strokes import draw
 from lenet.train.class_weights import class_weights
