@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -85,6 +86,139 @@ def sharing() -> Figure:
         f.text(left - 20, 205, "x", fill=SOFT)
     for n, name in enumerate(("w(0)", "w(1)", "w(2)")):
         f.text(470 + 62 * n, 218, name, fill=shades[n], bold=True)
+    return f
+
+
+@figure
+def sliding_window() -> Figure:
+    """The window of the running example at its four places."""
+    z = im2col(X[None, None], kernel=2) @ W.ravel()
+    f = Figure(700, 184, "A window slides over the image")
+    f.table(20, 62, W, caption="kernel w")
+    for k, (i, j) in enumerate(PLACES):
+        left = 120 + 145 * k
+        f.table(left, 48, X, caption=f"z({i}, {j})", marked=pixels(i, j))
+        terms = " + ".join(
+            f"{number(w)}·{number(x)}" for w, x in zip(W.ravel(), patch(i, j), strict=True)
+        )
+        f.text(left, 152, terms, size=11, fill=SOFT)
+        f.text(left, 172, f"= {number(z[k])}", bold=True)
+    return f
+
+
+def patch(i: int, j: int) -> np.ndarray:
+    """The numbers of the 2×2 patch at (i, j), in row order."""
+    return X[i : i + 2, j : j + 2].ravel()
+
+
+def curve(
+    f: Figure,
+    box: tuple[float, ...],
+    values: Callable[[np.ndarray], np.ndarray],
+    ends: tuple[float, ...],
+) -> Callable[[float, float], tuple[float, float]]:
+    """Draw a function in a box (left, top, width, height); return where a point of it stands.
+
+    ``ends`` are the smallest and largest x, and the smallest and largest y.
+    """
+    left, top, width, height = box
+    x0, x1, y0, y1 = ends
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return left + width * (x - x0) / (x1 - x0), top + height * (y1 - y) / (y1 - y0)
+
+    xs = np.linspace(x0, x1, 121)
+    points = [place(x, y) for x, y in zip(xs, values(xs), strict=True) if y0 <= y <= y1]
+    for (x, y), (to_x, to_y) in pairwise(points):
+        f.line(x, y, to_x, to_y, stroke=colour(1, 1), thick=2.5)
+    for (x, y), (to_x, to_y) in (((x0, 0), (x1, 0)), ((0, y0), (0, y1))):
+        if x0 <= x <= x1 and y0 <= y <= y1:
+            f.line(*place(x, y), *place(to_x, to_y), stroke=SOFT, thick=1)
+    return place
+
+
+@figure
+def relu() -> Figure:
+    """ReLU and its derivative."""
+    f = Figure(560, 210, "ReLU and its derivative")
+    layer = Activation("a", "relu")
+    Network([layer], (121,), np.float64)
+    layer.allocate(1, np.float64)
+
+    def forward(x: np.ndarray) -> np.ndarray:
+        return layer.forward(x[:, None].copy())[:, 0].copy()
+
+    def slope(x: np.ndarray) -> np.ndarray:
+        forward(x)
+        return layer.backward(np.ones((121, 1)))[:, 0].copy()
+
+    curve(f, (30, 40, 220, 140), forward, (-2, 2, -0.4, 2.1))
+    curve(f, (310, 40, 220, 140), slope, (-2, 2, -0.4, 2.1))
+    f.text(140, 26, "y = max(z, 0)", anchor="middle", bold=True)
+    f.text(420, 26, "dy/dz", anchor="middle", bold=True)
+    f.text(30, 202, "z < 0: nothing passes", size=12, fill=SOFT)
+    f.text(420, 202, "z > 0: the gradient passes", size=12, fill=SOFT)
+    return f
+
+
+@figure
+def negative_log() -> Figure:
+    """The loss of an image as a function of the probability of its class."""
+    f = Figure(420, 230, "The loss −ln p")
+    with np.errstate(divide="ignore"):
+        place = curve(f, (50, 30, 340, 160), lambda p: -np.log(p), (0, 1, 0, 4))
+    for p, what in ((0.1, "a guess among ten"), (0.9, "almost sure")):
+        x, y = place(p, -np.log(p))
+        f.circle(x, y, 5, MARK)
+        f.text(
+            x + 10,
+            y - 8,
+            f"p = {p}: {-np.log(p):.2f}, {what}",
+            size=12,
+            anchor="start" if p < 0.5 else "end",
+        )
+    f.text(50, 20, "−ln p", bold=True)
+    f.text(390, 208, "p = 1", size=12, fill=SOFT, anchor="end")
+    f.text(50, 208, "p = 0", size=12, fill=SOFT)
+    return f
+
+
+@figure
+def chain_rule() -> Figure:
+    """Derivatives are multiplied along a path and added over paths."""
+    into, after = (2.0, -1.0), (3.0, 1.0)  # ∂z/∂x and ∂E/∂z
+    total = sum(a * b for a, b in zip(into, after, strict=True))
+    f = Figure(620, 220, "Multiply along a path, add over paths")
+    for y, a, b, name in ((60, into[0], after[0], "z1"), (160, into[1], after[1], "z2")):
+        f.line(70, 110, 280, y, stroke=SOFT, thick=2)
+        f.line(320, y, 520, 110, stroke=SOFT, thick=2)
+        f.text(150, y + (-2 if y < 110 else 14), f"∂{name}/∂x = {number(a)}", size=13)
+        f.text(400, y + (-2 if y < 110 else 14), f"∂E/∂{name} = {number(b)}", size=13)
+        f.circle(300, y, 22, "#ffffff")
+        f.text(300, y + 5, name, anchor="middle", bold=True)
+    for x, name in ((50, "x"), (540, "E")):
+        f.circle(x, 110, 22, "#ffffff")
+        f.text(x, 115, name, anchor="middle", bold=True)
+    paths = " + ".join(f"({number(a)})·({number(b)})" for a, b in zip(into, after, strict=True))
+    f.text(300, 212, f"∂E/∂x = {paths} = {number(total)}", anchor="middle", bold=True)
+    return f
+
+
+@figure
+def descent() -> Figure:
+    """Gradient descent on E = w²/2 with three rates."""
+    f = Figure(700, 230, "Steps of gradient descent with three rates")
+    for k, rate in enumerate((0.2, 0.8, 2.1)):
+        left = 20 + 230 * k
+        place = curve(f, (left, 40, 200, 150), lambda w: w * w / 2, (-3.2, 3.2, 0, 5))
+        f.text(left + 100, 26, f"η = {rate}", anchor="middle", bold=True)
+        w = 2.0
+        for _ in range(4):
+            after = w - rate * w
+            f.line(*place(w, w * w / 2), *place(after, after * after / 2), stroke=MARK, thick=1.5)
+            f.circle(*place(w, w * w / 2), 4, MARK)
+            w = after
+        f.text(left + 100, 212, f"w after 4 steps: {w:.2f}", anchor="middle", size=12, fill=SOFT)
     return f
 
 

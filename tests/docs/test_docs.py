@@ -174,7 +174,7 @@ def test_the_figures_of_the_derivation_have_the_numbers_of_the_package(name):
 
 def test_every_slip_has_a_kind_and_a_section():
     page = text(DERIVATION)
-    table = page.partition("## Table of slips")[2]
+    table = page.partition("### Table of slips")[2]
     kinds = re.findall(r"^\| [\w ]+ \| \[.+?\]\(.+?\) \| (\w+) \|", table, re.MULTILINE)
     assert len(kinds) > 30
     assert set(kinds) == {"wrong", "convention", "omitted"}

@@ -74,7 +74,7 @@ function convolutionGradient(state, layer, pass, gradient, unit, choose) {
   for (let p = 0; p < q; p++) patchOf(layer, pass.x, c, Math.floor(p / Wo), p % Wo).forEach((v, k) => (sum[k] += dz[p] * v));
   const last = q ? patchOf(layer, pass.x, c, Math.floor((q - 1) / Wo), (q - 1) % Wo) : new Array(area).fill(0);
   const weights = [
-    el("h3", {}, `dW = dZ · colsᵀ: ${t("filterChannel", f, c)}`), el("p", { class: "note" }, t("dWNote", P)),
+    el("h2", {}, `dW = dZ · colsᵀ: ${t("filterChannel", f, c)}`), el("p", { class: "note" }, t("dWNote", P)),
     stepper("dW", t("patchesAdded"), q, P, again("dW")),
     el("div", { class: "row" },
       map(dz, Ho, Wo, t("dZofMap", f), q ? [[Math.floor((q - 1) / Wo), (q - 1) % Wo, 1, 1, "unit"]] : [], largest(dz), 110),
@@ -87,7 +87,7 @@ function convolutionGradient(state, layer, pass, gradient, unit, choose) {
   // dcols of the chosen patch.
   const column = Array.from({ length: area }, (_, k) => gradient.dcolsT[chosen * K + c * area + k]);
   const columns = [
-    el("h3", {}, `dcols = Wᵀ · dZ: ${t("columnOf", i, j, c)}`),
+    el("h2", {}, `dcols = Wᵀ · dZ: ${t("columnOf", i, j, c)}`),
     el("p", { class: "note" }, `${t("dcolsNote", F)} (0, 0): ${equation(layer, dZ, c, chosen, P)} = ${number(column[0], 6)}.`),
     numberTable(column, kh, kw, { caption: "dcols", scale: largest(column), digits: 3 }),
   ];
@@ -100,7 +100,7 @@ function convolutionGradient(state, layer, pass, gradient, unit, choose) {
   const turned = Array.from(kernelOf(layer, layer.W, f, c)).reverse();
   const boxes = added && added < P ? [[...patchBox(layer, Math.floor((added - 1) / Wo), (added - 1) % Wo), "window"]] : [];
   const images = [
-    el("h3", {}, t("col2imTitle")), el("p", { class: "note" }, t("col2imNote")),
+    el("h2", {}, t("col2imTitle")), el("p", { class: "note" }, t("col2imNote")),
     stepper("dX", t("columnsAdded"), added, P, again("dX")),
     el("div", { class: "row" }, map(dX, H, W, added === P ? t("dXComplete") : t("dXAfter", added), boxes, scale),
       el("span", { class: "times" }, added === P ? "=" : "→"), map(full, H, W, t("dXFull"), [], scale),
@@ -127,7 +127,7 @@ function poolingGradient(state, layer, pass, gradient, unit) {
   const map = (values, caption) => el("figure", {}, el("figcaption", {}, caption), mapFigure(values.subarray(f * H * W, (f + 1) * H * W), H, W, {
     scale: largest(values), width: (WINDOW * W) / Math.max(H, W), height: (WINDOW * H) / Math.max(H, W), boxes: [[...patchBox(layer, i, j), "window"]], label: caption,
   }));
-  return [el("h3", {}, t(max ? "winnersGet" : "allGet")), el("div", { class: "row" }, map(pass.x, t("xForward")), map(gradient.dx, t("dxBack")),
+  return [el("h2", {}, t(max ? "winnersGet" : "allGet")), el("div", { class: "row" }, map(pass.x, t("xForward")), map(gradient.dx, t("dxBack")),
     el("p", { class: "formula result" }, t(max ? "dyToWinner" : "dyToAll", number(dy, 4), max ? "" : factor(windowFactor(layer, q), 4))),
     numberTable(share, layer.kernel[0], layer.kernel[1], { caption: "dx", scale: largest(share), digits: 4, marked: new Set([won]) }))];
 }
@@ -137,7 +137,7 @@ function linearGradient(state, layer, pass, gradient, { f }) {
   const strip = (values, caption) => el("figure", {}, el("figcaption", {}, caption), mapFigure(values, rows, columns,
     { scale: largest(values), width: 9 * columns, height: 9 * rows, label: caption }));
   const dw = gradient.dW.subarray(f * D, (f + 1) * D), best = argmax(Array.from(dw, Math.abs));
-  return [el("h3", {}, `dW = dz · xᵀ: ${t("rowOfUnit", f)}; dx = Wᵀ · dz`),
+  return [el("h2", {}, `dW = dz · xᵀ: ${t("rowOfUnit", f)}; dx = Wᵀ · dz`),
     el("div", { class: "row" }, strip(pass.x, t("xInput")), strip(dw, t("dWRow", f)), strip(gradient.dx, t("dxSum"))),
     el("p", { class: "formula result" }, t("largestDw", number(dz, 4), best, number(pass.x[best], 4), number(dw[best], 4)))];
 }
@@ -145,7 +145,7 @@ function linearGradient(state, layer, pass, gradient, { f }) {
 function pointGradient(state, layer, pass, gradient, unit) {
   const { f } = unit, q = indexOf(state.network, unit);
   const slope = ACTIVATIONS[layer.type]?.slope(pass.y[q]) ?? (layer.inverse ? layer.W[f] * layer.inverse[f] : 1);
-  return [el("h3", {}, "dx = dy · f′(x)"), el("p", { class: "formula result" },
+  return [el("h2", {}, "dx = dy · f′(x)"), el("p", { class: "formula result" },
     `x = ${number(pass.x[q], 3)}, y = ${number(pass.y[q], 3)}, f′(x) = ${number(slope, 3)}`, el("br"),
     `dx = ${factor(gradient.dy[q], 4)} · ${factor(slope, 3)} = ${number(gradient.dx[q], 4)}`,
     gradient.dW && [el("br"), `dw = ${number(gradient.dW[f], 4)}, db = ${number(gradient.db[f], 4)}`])];

@@ -64,7 +64,7 @@ function im2colView() {
   /** The image with its padding and the window of the chosen column, the kernel, and dZ beside Z. */
   function windowPart(g, at) {
     const { C, H, W, k, p } = given, name = (text, c) => (C > 1 ? `${text}, ${t("channelNumber", c)}` : text);
-    return el("div", {}, el("h3", {}, t("windowTitle")), ...Array.from({ length: C }, (_, c) => el("div", { class: "row" },
+    return el("div", {}, el("h2", {}, t("windowTitle")), ...Array.from({ length: C }, (_, c) => el("div", { class: "row" },
       padded(x.subarray(c * H * W, (c + 1) * H * W), new Set(patchPixels(g, c, ...at).map((q) => (q < 0 ? -1 : q - c * H * W))), name("image x", c), at, p, change(x.subarray(c * H * W, (c + 1) * H * W))),
       numberTable(w.subarray(c * k * k, (c + 1) * k * k), k, k, { caption: name(t("kernelW"), c), edit: change(w.subarray(c * k * k, (c + 1) * k * k)) }))));
   }
@@ -84,7 +84,7 @@ function im2colView() {
   /** W · cols = Z. */
   function forwardPart(g, cols, Z, P, K) {
     const [, Ho, Wo] = g.output, terms = Array.from(w, (v, k) => `${factor(v, 0)}·${factor(cols[k * P + column], 0)}`);
-    return el("div", {}, el("h3", {}, "W · cols = Z"),
+    return el("div", {}, el("h2", {}, "W · cols = Z"),
       stepper("column", t("columnField"), column, P - 1, choose),
       el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "W · cols = Z" }, columnsTable("cols", cols, K, P, w, Z)),
       el("p", { class: "formula" }, `z = ${terms.join(" + ")} = ${number(Z[column], 0)}`),
@@ -111,7 +111,7 @@ function im2colView() {
     const dX = col2im(dcolsT, g, { patches: added }), counts = col2im(new Float64Array(K * P).fill(1), g, { patches: added });
     const at = [Math.floor(last / g.output[2]), last % g.output[2]], name = (text, c) => (C > 1 ? `${text}, ${t("channelNumber", c)}` : text);
     const part = (values, c) => values.subarray(c * H * W, (c + 1) * H * W), kernel = (values, c) => values.subarray(c * k * k, (c + 1) * k * k);
-    return el("div", {}, el("h3", {}, "dW = dZ · colsᵀ, dcols = Wᵀ · dZ, dX = col2im(dcols)"),
+    return el("div", {}, el("h2", {}, "dW = dZ · colsᵀ, dcols = Wᵀ · dZ, dX = col2im(dcols)"),
       stepper("added", t("columnsAdded"), added, P, (q) => {
         added = q;
         if (q) column = q - 1;
