@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,6 +20,7 @@ from lenet.checkpoint.restore import build_network, read_checkpoint, restore_net
 from lenet.config.schema import Config
 from lenet.data.arrays import image_array, labelled_images
 from lenet.data.dataset import Split
+from lenet.data.labels import first_names
 from lenet.data.loader import SLICE, Loader
 from lenet.data.preprocessing import Preprocessing
 from lenet.errors import ConfigError, DataError
@@ -44,9 +46,9 @@ from lenet.targets.c.float32 import c_source
 from lenet.targets.exported import exported_network
 from lenet.targets.onnx.check import checked_model
 from lenet.train.build import initialize
-from lenet.train.callbacks import Display
+from lenet.train.callbacks import ChanceWarning, Display
 from lenet.train.events import Callback
-from lenet.train.log import History, Recorder, read_log
+from lenet.train.log import JSONL, History, Recorder, read_log
 from lenet.train.run import TrainingSet, train_network
 
 
@@ -93,7 +95,7 @@ class Model:
     >>> from lenet.data.strokes import draw
     >>> model = Model.from_layers(
     ...     [{"type": "max_pooling", "kernel": 4}, {"type": "linear", "units": 10}], (1, 28, 28))
-    >>> history = model.train(*draw(600, seed=0), epochs=4, lr=0.3)
+    >>> history = model.fit(*draw(600, seed=0), epochs=4, lr=0.3)
     >>> len(history.epochs), model.evaluate(*draw(200, seed=1)).accuracy > 0.5
     (4, True)
     """
@@ -127,6 +129,7 @@ class Model:
         class_names: Sequence[str] | None = None,
         scale: float = Preprocessing.scale,
         shift: float = Preprocessing.shift,
+        background: int = 0,
         initializer: str = "he",
         dtype: DTypeLike = "float32",
         seed: int = 0,
@@ -144,6 +147,8 @@ class Model:
             By default the numbers of the classes.
         scale, shift
             The input is pixel · scale + shift, for pixels from 0 to 255.
+        background
+            The pixel value around images that are smaller than the input.
         initializer
             Of weights whose layer names none.
         dtype
@@ -171,7 +176,7 @@ class Model:
         class_count(outputs[-1], made[-1].name)
         network = Network(made, shape, config.train.precision, fused=True)
         network.initialize(np.random.default_rng(config.seed), initializer)
-        preprocessing = Preprocessing(shape, float(scale), float(shift))
+        preprocessing = Preprocessing(shape, float(scale), float(shift), background)
         return cls(network, preprocessing, class_names)._initialized(initializer)
 
     @classmethod
@@ -215,15 +220,16 @@ class Model:
         model = cls(network, build_preprocessing(config), class_names)
         return model._initialized(config.model.specification().initializer)
 
-    def train(
+    def fit(
         self,
-        images: NDArray[np.uint8],
+        images: NDArray[Any],
         labels: NDArray[Any],
         *,
         epochs: int = 8,
         batch_size: int = 64,
         lr: float = 0.05,
-        validation: float | tuple[NDArray[np.uint8], NDArray[Any]] = 0.1,
+        validation_split: float = 0.1,
+        validation_data: tuple[NDArray[Any], NDArray[Any]] | None = None,
         workers: int | str = 1,
         optimizer: str = "nesterov",
         schedule: str = "cosine",
@@ -233,7 +239,7 @@ class Model:
         resume: bool = False,
         overwrite: bool = False,
         callbacks: Sequence[Callback] = (),
-        progress: bool = False,
+        verbose: bool = False,
     ) -> History:
         """Train on images in memory, from the weights that the network has.
 
@@ -244,20 +250,23 @@ class Model:
         Parameters
         ----------
         images
-            uint8 (N,H,W) or (N,C,H,W), at most as large as the input of the network.
+            (N,H,W), (N,H,W,C) or (N,C,H,W), at most as large as the input of the network. Integers
+            are pixel values from 0 (background) to 255; floats are from 0 to 1.
         labels
-            (N,) class indices.
+            (N,): class indices, or class names. If the model has no class names yet, they become
+            the sorted names.
         epochs, batch_size, lr
-            Passes over the images, images for each step, highest learning rate.
-        validation
-            The validation images: a fraction of the images below 1, their number, or a pair of
-            other images and labels; 0 for none.
+            Passes over the images, images per step, highest learning rate.
+        validation_split
+            The share of the images, or their number, that is used for validation; 0 for none.
+        validation_data
+            Other images and labels to use for validation.
         workers
             The number of processes that share every batch; ``"auto"`` uses all cores.
         optimizer, schedule
             Names, as in a configuration.
         seed
-            Of the order of the images and of all other random numbers of the training.
+            Seed of the order of the images and of all other random numbers of the training.
         settings
             Further keys of a configuration with their values: ``{"augment.shift": 2}``.
         output
@@ -266,7 +275,7 @@ class Model:
             Resume or replace the run in ``output``.
         callbacks
             Receive the events.
-        progress
+        verbose
             Print a line for each epoch to stderr, with a progress bar on a terminal.
 
         Raises
@@ -284,7 +293,9 @@ class Model:
             "optimizer.name": optimizer,
             "schedule.name": schedule,
         }
+        self._adopt_names(labels)
         training = self._pair(images, labels)
+        validation = validation_split if validation_data is None else validation_data
         pair, values["data.validation"] = self._validation(validation, len(training[0]))
         if output is not None:
             values["output.dir"] = str(output)
@@ -296,6 +307,7 @@ class Model:
         recorder = Recorder()
         opening = partial(_opening, len(training[0]))
         shown = Display(config.train.epochs, opening, metric=config.train.best_metric)
+        at_chance = ChanceWarning(config, partial(warnings.warn, stacklevel=2))
         try:
             result = train_network(
                 self.network,
@@ -305,22 +317,42 @@ class Model:
                 output=output is not None,
                 resume=resume,
                 overwrite=overwrite,
-                callbacks=[recorder, *([shown] if progress else []), *callbacks],
+                callbacks=[recorder, *([shown] if verbose else []), at_chance, *callbacks],
             )
         finally:
             shown.close()
             self._record(recorder.history, config)
         if output is not None and resume:
-            log = read_log(Path(output) / "log.jsonl")
+            log = read_log(Path(output) / JSONL)
             history = History.of(log, result.workers, config.train.best_metric)
             self._record(history, config)
         if result.signal is not None:
             signal.raise_signal(result.signal)
         return self.history
 
+    def train(
+        self,
+        images: NDArray[Any],
+        labels: NDArray[Any],
+        *,
+        validation: float | tuple[NDArray[Any], NDArray[Any]] = 0.1,
+        progress: bool = False,
+        **options: Any,  # noqa: ANN401 - those of fit
+    ) -> History:
+        """Call :meth:`fit`, which replaces it, with a warning."""
+        warnings.warn(
+            "Model.train is now Model.fit, with validation_split or validation_data in place of "
+            "validation, and verbose in place of progress",
+            FutureWarning,
+            stacklevel=2,
+        )
+        name = "validation_data" if isinstance(validation, tuple | list) else "validation_split"
+        options |= {name: validation, "verbose": progress}
+        return self.fit(images, labels, **options)
+
     @one_blas_thread()
-    def predict(self, images: NDArray[np.uint8]) -> Array:
-        """Return the probabilities (N, classes) of images, uint8 (N,H,W) or (N,C,H,W).
+    def predict(self, images: NDArray[Any]) -> Array:
+        """Return the probabilities (N, classes) of images, as for :meth:`fit`.
 
         Raises
         ------
@@ -332,8 +364,8 @@ class Model:
         return predict(self.network, self.preprocessing, images).astype(self.network.dtype)
 
     @one_blas_thread()
-    def evaluate(self, images: NDArray[np.uint8], labels: NDArray[Any]) -> Evaluation:
-        """Return loss, accuracy and confusion matrix on images (N,H,W) or (N,C,H,W), labels (N,).
+    def evaluate(self, images: NDArray[Any], labels: NDArray[Any]) -> Evaluation:
+        """Return loss, accuracy and confusion matrix on images and labels, as for :meth:`fit`.
 
         Raises
         ------
@@ -386,7 +418,7 @@ class Model:
     def save(self, path: str | PathLike[str]) -> None:
         """Write a checkpoint: network, weights, preprocessing and class names, for :func:`load`.
 
-        All commands take it. To resume a training, give :meth:`train` an ``output`` instead.
+        All commands take it. To resume a training, give :meth:`fit` an ``output`` instead.
 
         Raises
         ------
@@ -499,6 +531,31 @@ class Model:
         )
         return draw()
 
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Model:
+        """Return the model in a checkpoint, or the one named ``pretrained``.
+
+        Raises
+        ------
+        CheckpointError
+            The file is missing, damaged or not a checkpoint.
+        """
+        stored = read_checkpoint(path)
+        model = cls(restore_network(stored), stored.preprocessing, stored.class_names)
+        model._origin = _Origin(
+            stored.config,
+            stored.dataset,
+            stored.step,
+            stored.epoch,
+            stored.metrics,
+            stored.model.initializer,
+        )
+        return model
+
+    def summary(self) -> None:
+        """Print the layers, shapes, weights and multiply-adds."""
+        print(self)
+
     def __repr__(self) -> str:
         shape = "×".join(map(str, self.network.input_shape))
         names = ", ".join(self.class_names[:10]) + (", …" if len(self.class_names) > 10 else "")
@@ -509,8 +566,24 @@ class Model:
         self._origin = replace(self._origin, initializer=initializer)
         return self
 
+    def _adopt_names(self, labels: object) -> None:
+        """Take the class names from labels that are names, if the model has none."""
+        found = _names_in(labels)
+        numbers = _class_names(None, len(self.class_names))
+        if found and self.class_names == numbers and not set(found) <= set(numbers):
+            self.class_names = _class_names(found, len(numbers))
+
     def _pair(self, images: object, labels: object) -> Images:
         """Return images and labels, or refuse what does not fit the network or each other."""
+        if found := _names_in(labels):
+            unknown = [name for name in found if name not in self.class_names]
+            if unknown:
+                raise DataError(
+                    f"{clipped(unknown[0])} is not a class of the model",
+                    remedy=f"its classes are {first_names(self.class_names)}",
+                    key="labels",
+                )
+            labels = [self.class_names.index(str(name)) for name in np.asarray(labels)]
         return labelled_images(images, labels, self.preprocessing, len(self.class_names))
 
     def _validation(
@@ -525,10 +598,9 @@ class Model:
         if isinstance(validation, int | np.integer) and not isinstance(validation, bool):
             return None, int(validation)
         raise ConfigError(
-            f"must be a fraction below 1, a number of images, or images and labels, is a "
-            f"{type(validation).__name__}",
-            remedy="write validation=0.1, or validation=(images, labels)",
-            key="validation",
+            f"must be a fraction below 1 or a number of images, is {clipped(repr(validation))}",
+            remedy="write validation_split=0.1, or validation_data=(images, labels)",
+            key="validation_split",
         )
 
     def _config(
@@ -551,7 +623,7 @@ class Model:
             if key in {**values, **precision} or (key.startswith("model.") and key != "model.fuse"):
                 raise ConfigError(
                     "is not one of the settings",
-                    remedy="use the argument of train, or build the network with it",
+                    remedy="use the argument of fit, or build the network with it",
                     key=key,
                 )
         try:
@@ -587,25 +659,7 @@ class Model:
             )
 
 
-def load(checkpoint: str | PathLike[str]) -> Model:
-    """Return the network of a checkpoint, ready to predict.
-
-    Raises
-    ------
-    CheckpointError
-        The file is missing, damaged or not a checkpoint.
-    """
-    stored = read_checkpoint(checkpoint)
-    model = Model(restore_network(stored), stored.preprocessing, stored.class_names)
-    model._origin = _Origin(
-        stored.config,
-        stored.dataset,
-        stored.step,
-        stored.epoch,
-        stored.metrics,
-        stored.model.initializer,
-    )
-    return model
+load = Model.load
 
 
 # --- Arguments ------------------------------------------------------------------------------------
@@ -646,6 +700,18 @@ def _class_names(names: Sequence[str] | None, classes: int) -> tuple[str, ...]:
             key="class_names",
         )
     return tuple(map(str, found))
+
+
+def _names_in(labels: object) -> list[str]:
+    """Return the sorted names in labels that are strings; none if the labels are numbers."""
+    try:
+        array = np.asarray(labels)
+    except ValueError:  # rows of different lengths, which labelled_images refuses
+        return []
+    strings = array.ndim == 1 and (
+        array.dtype.kind == "U" or all(isinstance(label, str) for label in array)
+    )
+    return sorted({str(label) for label in array}) if strings else []
 
 
 def _opening(count: int, workers: int) -> str:

@@ -22,7 +22,8 @@ def image_array(
     Parameters
     ----------
     images
-        uint8 (N,C,H,W), or any layout of :func:`lenet.data.levels.pictures`, such as (N,H,W).
+        (N,C,H,W), or any layout of :func:`lenet.data.levels.pictures`, such as (N,H,W). Integers
+        are pixel values from 0 (background) to 255; floats are from 0 to 1, which becomes 255.
     input_shape
         (C,H,W) of the network. Images of its channels, or of exactly its size, need no other rule.
     count
@@ -35,18 +36,14 @@ def image_array(
 
     Examples
     --------
-    >>> image_array(np.zeros((2, 28, 28)), (1, 32, 32))
+    >>> image_array(np.full((2, 28, 28), 0.5), (1, 32, 32)).max()
+    np.uint8(128)
+    >>> image_array(np.full((2, 28, 28), 128.0), (1, 32, 32))
     Traceback (most recent call last):
-    lenet.errors.DataError: images: must be uint8, are float64; give pixel values from 0
-    (background) to 255
+    lenet.errors.DataError: images: floats must be from 0 to 1, are from 128 to 128; divide them by
+    their maximum, or give integers from 0 (background) to 255
     """
-    array = _array(images, "images")
-    if array.dtype != np.uint8:
-        raise DataError(
-            f"must be uint8, are {array.dtype}",
-            remedy="give pixel values from 0 (background) to 255",
-            key="images",
-        )
+    array = _levels(_array(images, "images"))
     C, H, W = input_shape
     fits = array.ndim == 4 and array.shape[1] == C
     if array.ndim == 3 and C == 1:
@@ -60,6 +57,31 @@ def image_array(
         if array.ndim == 4:
             array = array.transpose(0, 3, 1, 2)
     return np.ascontiguousarray(array)
+
+
+def _levels(array: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return pixel values as uint8: integers from 0 to 255, or floats from 0 to 1, times 255."""
+    kind, most = array.dtype.kind, 255 if array.dtype.kind in "iu" else 1
+    if array.dtype == np.uint8 or not array.size:
+        return array.astype(np.uint8, copy=False)
+    if kind not in "iufb":
+        raise DataError(
+            f"must be numbers, are {array.dtype}",
+            remedy="give integers from 0 (background) to 255, or floats from 0 to 1",
+            key="images",
+        )
+    low, high = array.min(), array.max()
+    if not (low >= 0 and high <= most):  # also nan
+        what = "integers" if most == 255 else "floats"
+        raise DataError(
+            f"{what} must be from 0 to {most}, are from {low:g} to {high:g}",
+            remedy="divide them by their maximum, or give integers from 0 (background) to 255"
+            if most == 1
+            else "give pixel values from 0 (background) to 255",
+            key="images",
+        )
+    scaled = array if most == 255 else np.rint(array * np.float64(255))
+    return scaled.astype(np.uint8)
 
 
 def labelled_images(
