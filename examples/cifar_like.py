@@ -44,13 +44,13 @@ def main(count=10_000, epochs=4, batch=50, target=0.80, workers="auto"):
     # From −1 to 1, as the images of CIFAR-10 are nearly.
     model = Model.from_layers(LAYERS, input_shape=(3, 32, 32), scale=2 / 255, shift=-1)
     print(model)
-    model.train(
+    model.fit(
         *colour_digits(count, stream=0),
         epochs=epochs,
         batch_size=batch,
         lr=0.02,
         workers=workers,
-        progress=True,
+        verbose=True,
     )
     result = model.evaluate(*colour_digits(2_000, stream=1))
     print(f"{result.accuracy:.1%} of {result.count:,} other images are correct")

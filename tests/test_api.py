@@ -19,7 +19,7 @@ from lenet.data.strokes import draw
 from lenet.errors import ConfigError, DataError
 
 ROOT = Path(__file__).resolve().parent.parent
-EXTRAS = {"onnx": "onnx", "matplotlib": "plot"}
+EXTRAS = {"onnx": "onnx", "matplotlib": "plot", "sklearn": "sklearn"}
 EXPORTED = [
     "Config",
     "Evaluation",

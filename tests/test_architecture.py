@@ -18,7 +18,7 @@ PACKAGE, FOLDERS = ARCHITECTURE.PACKAGE, ARCHITECTURE.FOLDERS
 MODULES: dict[str, Path] = ARCHITECTURE.modules()
 FILES = {path: name for name, path in MODULES.items()}
 # Beside the folders: every file may import ANYWHERE, the others import what they want.
-TOP = ("version", "arrays", "errors", "api", "model", "__init__", "__main__")
+TOP = ("version", "arrays", "errors", "api", "model", "sklearn", "__init__", "__main__")
 ANYWHERE = TOP[:3]
 
 CORE = {"click", "numpy", "pyyaml", "scipy", "tqdm"}

@@ -335,7 +335,7 @@ def test_a_registered_layer_is_saved(digits, tmp_path, monkeypatch):
     model.fit(*digits, epochs=1)
     model.save(tmp_path / "model.npz")
     loaded = lenet.load(tmp_path / "model.npz")
-    assert loaded.specification().layers[1] == {"type": "own", "name": "own", "F": 10}
+    assert loaded.specification().layers[1] == {"type": "own", "name": "own", "units": 10}
     np.testing.assert_array_equal(loaded.predict(digits[0]), model.predict(digits[0]))
 
 
@@ -422,10 +422,14 @@ def test_an_argument_of_the_training_that_is_wrong_is_one_line(digits, problem):
 
 
 IMAGES, LABELS = np.zeros((4, 28, 28), np.uint8), np.zeros(4, np.uint8)
+TOO_LIGHT = np.arange(4 * 784).reshape(4, 28, 28) % 301
 BAD_DATA = {
     "images: floats must be from 0 to 1, are from 7 to 7": (IMAGES + 7.0, LABELS),
     "images: floats must be from 0 to 1, are from nan": (IMAGES + np.nan, LABELS),
-    "images: integers must be from 0 to 255, are from 0 to 300": (np.arange(4 * 784).reshape(4, 28, 28) % 301, LABELS),
+    "images: integers must be from 0 to 255, are from 0 to 300": (
+        np.arange(4 * 784).reshape(4, 28, 28) % 301,
+        LABELS,
+    ),
     "images: is an array of 4, not of": (LABELS, IMAGES),
     "images: must be numbers, are object": (None, None),
     "images: is an array of 0×28×28": (IMAGES[:0], LABELS[:0]),
