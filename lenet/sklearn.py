@@ -16,11 +16,10 @@ from lenet.model import Model
 from lenet.models.specification import Entry
 from lenet.system.extras import require
 
-require("sklearn", extra="sklearn")
-from sklearn.base import BaseEstimator, ClassifierMixin  # noqa: E402
-from sklearn.utils import check_random_state  # noqa: E402
-from sklearn.utils.multiclass import check_classification_targets  # noqa: E402
-from sklearn.utils.validation import check_is_fitted, validate_data  # noqa: E402
+base = require("sklearn.base", extra="sklearn")
+utils = require("sklearn.utils", extra="sklearn")
+multiclass = require("sklearn.utils.multiclass", extra="sklearn")
+validation = require("sklearn.utils.validation", extra="sklearn")
 
 MIN_SIDE_OF_LENET5 = 12
 MIN_SIDE_OF_CONVOLUTIONS = 6
@@ -30,7 +29,7 @@ MIN_EPOCHS, MIN_STEPS = 30, 400
 """Of a training whose number of epochs is not given."""
 
 
-class LeNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class LeNetClassifier(base.ClassifierMixin, base.BaseEstimator):  # type: ignore[misc]
     """A convolutional network as a classifier of images.
 
     Parameters
@@ -99,8 +98,8 @@ class LeNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             X and y do not fit each other, or y has only one class.
         """
         rows, shape = _rows(X)
-        rows, y = validate_data(self, rows, y, dtype="numeric")
-        check_classification_targets(y)
+        rows, y = validation.validate_data(self, rows, y, dtype="numeric")
+        multiclass.check_classification_targets(y)
         self.classes_, labels = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError("y has 1 class; a classifier needs at least two classes")
@@ -110,7 +109,7 @@ class LeNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         images = self._images(rows)
         C, H, W = images.shape[1:]
         layers, margin = _layers(min(H, W), len(self.classes_))
-        seed = check_random_state(self.random_state).randint(2**31 - 1)
+        seed = utils.check_random_state(self.random_state).randint(2**31 - 1)
         # Standardised: mean 0 and variance 1 of the training images, on their median border.
         scale = 1 / max(float(images.std()), 1.0)
         border = np.concatenate([images[:, :, [0, -1]], images[..., [0, -1]].swapaxes(2, 3)], -1)
@@ -138,13 +137,13 @@ class LeNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return the probabilities (N, classes), in the order of ``classes_``."""
-        check_is_fitted(self, "model_")
-        rows = validate_data(self, _rows(X)[0], reset=False, dtype="numeric")
+        validation.check_is_fitted(self, "model_")
+        rows = validation.validate_data(self, _rows(X)[0], reset=False, dtype="numeric")
         return self.model_.predict(self._images(rows)).astype(np.float64)
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Return the most probable label (N,) of each image."""
-        check_is_fitted(self, "model_")
+        validation.check_is_fitted(self, "model_")
         labels: NDArray[Any] = self.classes_[self.predict_proba(X).argmax(axis=1)]
         return labels
 
