@@ -29,7 +29,7 @@ MIN_EPOCHS, MIN_STEPS = 30, 400
 """Of a training whose number of epochs is not given."""
 
 
-class LeNetClassifier(base.ClassifierMixin, base.BaseEstimator):  # type: ignore[misc]
+class LeNetClassifier(base.ClassifierMixin, base.BaseEstimator):  # type: ignore[misc, name-defined]
     """A convolutional network as a classifier of images.
 
     Parameters

@@ -14,8 +14,8 @@ import lenet
 from lenet.checkpoint.restore import read_checkpoint
 from lenet.data.catalogue import ROLES
 from lenet.data.formats.idx import write_idx
-from lenet.data.splits import held_out
 from lenet.data.preprocessing import Preprocessing
+from lenet.data.splits import held_out
 from lenet.data.strokes import draw
 from lenet.errors import ConfigError, DataError, GateFailed
 from lenet.models.registry import LAYERS as REGISTRY

@@ -123,4 +123,4 @@ def test_what_does_not_fit_is_refused(digits):
 def test_without_scikit_learn_the_extra_is_named():
     code = "import sys; sys.modules['sklearn'] = None; import lenet.sklearn"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "sklearn: is not installed; pip install 'lenet[sklearn]'" in done.stderr
+    assert "is not installed; pip install 'lenet[sklearn]'" in done.stderr
