@@ -68,7 +68,7 @@ def test_images_larger_than_the_network_takes(refuses, tiny, tmp_path):
     write_idx(tmp_path / "large", np.zeros((300, 40, 40), np.uint8))
     refuses(
         *(3, "train", "--config", tiny, "--output", tmp_path / "run"),
-        *("--set", f"data.train_images={tmp_path / 'large'}"),
+        *("--set", f"data.train_images={tmp_path / 'large'}", "--set", "data.size=null"),
         words=(f"{tmp_path / 'large'}: ", "40×40", "32"),
     )
 
