@@ -43,7 +43,7 @@ from lenet.system.files import replacing
 from lenet.system.machine import one_blas_thread
 from lenet.system.text import clipped
 from lenet.targets.c.float32 import c_source
-from lenet.targets.exported import exported_network
+from lenet.targets.networks import exported_network
 from lenet.targets.onnx.check import checked_model
 from lenet.train.build import initialize
 from lenet.train.callbacks import ChanceWarning, Display

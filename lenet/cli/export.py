@@ -166,7 +166,7 @@ def _export_onnx(
 ) -> None:
     from lenet.checkpoint.restore import read_checkpoint
     from lenet.system.files import replacing
-    from lenet.targets.exported import exported_network
+    from lenet.targets.networks import exported_network
     from lenet.targets.onnx.check import checked_model
     from lenet.targets.onnx.export import OPSET
 
@@ -182,7 +182,7 @@ def _export_c(
 ) -> None:
     from lenet.checkpoint.restore import read_checkpoint
     from lenet.targets.c.float32 import c_source
-    from lenet.targets.exported import exported_network
+    from lenet.targets.networks import exported_network
 
     exported = exported_network(read_checkpoint(checkpoint), image_size)
     _write_c(c_directory, c_source(exported, prefix))
@@ -200,9 +200,8 @@ def _export_int8(
     from lenet.checkpoint.restore import read_checkpoint
     from lenet.data.strokes import draw
     from lenet.evaluation.images import load_split, with_data
-    from lenet.targets.c.int8 import int8_source
-    from lenet.targets.c.quantization import CALIBRATION, quantized
-    from lenet.targets.exported import exported_network
+    from lenet.targets.c.int8 import CALIBRATION, int8_source, quantized
+    from lenet.targets.networks import exported_network
 
     stored = read_checkpoint(checkpoint)
     exported = exported_network(stored, image_size)

@@ -28,7 +28,7 @@ import click
 def command(checkpoint: Path, out: Path) -> None:
     from lenet.checkpoint.restore import read_checkpoint
     from lenet.system.files import replacing
-    from lenet.targets.exported import exported_network
+    from lenet.targets.networks import exported_network
     from lenet.targets.page.html import to_html
 
     page = to_html(exported_network(read_checkpoint(checkpoint))).encode()

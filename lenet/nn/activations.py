@@ -25,7 +25,7 @@ class Function(ABC):
     ----------
     expression, slope
         f(x) as a formula in x, and f′(x) as one in y = f(x), in Python's notation with numbers,
-        ``+ - * / >`` and the functions of :mod:`lenet.targets.expressions`. C, ONNX and the page of
+        ``+ - * / >`` and the functions of :mod:`lenet.targets.operations`. C, ONNX and the page of
         ``lenet play`` are derived from them; without them each refuses the function.
     torch, onnx
         The class of ``torch.nn`` and the operator of ONNX that compute it, if there are any.

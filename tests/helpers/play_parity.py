@@ -22,7 +22,7 @@ from engines import CHROMIUM, NODE, Browser, in_node
 from lenet import load_data
 from lenet.checkpoint.restore import read_checkpoint
 from lenet.nn.losses import SoftmaxCrossEntropy
-from lenet.targets.exported import ExportedNetwork, exported_network
+from lenet.targets.networks import ExportedNetwork, exported_network
 from lenet.targets.page.html import in_16_bits, page_data, to_html
 
 Run = Callable[..., Any]

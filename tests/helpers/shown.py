@@ -13,7 +13,7 @@ from lenet.nn.linear import Linear
 from lenet.nn.network import Network
 from lenet.nn.pooling import AveragePooling
 from lenet.nn.subsampling import Subsampling
-from lenet.targets.exported import ExportedNetwork
+from lenet.targets.networks import ExportedNetwork
 from lenet.targets.page.html import to_html
 
 

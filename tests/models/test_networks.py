@@ -22,7 +22,7 @@ from lenet.models.packaged import MODELS, packaged_model
 from lenet.models.specification import build_layers, expanded, specification_of
 from lenet.nn.activations import FUNCTIONS
 from lenet.nn.network import Network
-from lenet.targets.exported import exported_network
+from lenet.targets.networks import exported_network
 from lenet.targets.onnx.check import compare
 from lenet.targets.onnx.export import onnx_model
 from lenet.train.build import initialize

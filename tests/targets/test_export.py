@@ -40,9 +40,9 @@ from lenet.nn.pooling import MaxPooling
 from lenet.nn.rbf import RBF
 from lenet.nn.unpooling import MaxUnpooling
 from lenet.targets.c import float32 as c
-from lenet.targets.c import quantization
+from lenet.targets.c import int8 as quantization
 from lenet.targets.c.int8 import int8_source
-from lenet.targets.exported import ExportedNetwork, exported_network
+from lenet.targets.networks import ExportedNetwork, exported_network
 from lenet.targets.onnx.check import compare
 from lenet.targets.onnx.export import IR_VERSIONS, OPSET, onnx_model
 

@@ -17,7 +17,7 @@ from untrained import untrained, untrained_colour
 from lenet.checkpoint.restore import read_checkpoint, restore_network
 from lenet.cli import cli
 from lenet.errors import ConfigError, DataError
-from lenet.targets.exported import exported_network
+from lenet.targets.networks import exported_network
 from lenet.targets.onnx import graph as onnx_graph
 from lenet.targets.onnx import translation
 from lenet.targets.onnx.export import onnx_model

@@ -20,7 +20,7 @@ from lenet.checkpoint.restore import plain_network, read_checkpoint
 from lenet.cli import cli
 from lenet.data.formats.idx import write_idx
 from lenet.data.strokes import draw
-from lenet.targets.exported import exported_network
+from lenet.targets.networks import exported_network
 from lenet.targets.onnx.importer import import_onnx
 from lenet.targets.torch.state_dict import import_state_dict
 

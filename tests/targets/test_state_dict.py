@@ -16,7 +16,7 @@ from untrained import untrained
 from lenet.checkpoint.restore import plain_network, read_checkpoint
 from lenet.cli import cli
 from lenet.errors import ConfigError, DataError, SystemFailure
-from lenet.targets.exported import exported_network
+from lenet.targets.networks import exported_network
 from lenet.targets.torch.state_dict import (
     import_state_dict,
     read_safetensors,

@@ -18,13 +18,11 @@ from lenet.nn.network import Network
 from lenet.nn.pooling import MaxPooling
 from lenet.optim.optimizers import SGD
 from lenet.targets.c.float32 import c_source
-from lenet.targets.c.int8 import int8_source
-from lenet.targets.c.quantization import quantized
-from lenet.targets.exported import ExportedNetwork
-from lenet.targets.expressions import NUMPY, formulas, written
+from lenet.targets.c.int8 import int8_source, quantized
+from lenet.targets.networks import ExportedNetwork
 from lenet.targets.onnx.check import compare
 from lenet.targets.onnx.export import onnx_model
-from lenet.targets.operations import DESCRIPTIONS
+from lenet.targets.operations import DESCRIPTIONS, NUMPY, formulas, written
 from lenet.targets.page.html import to_html
 from lenet.targets.torch.twin import _loss, _optimizer, torch_modules
 

@@ -180,3 +180,48 @@ static void negate(float *x, int count)
     for (int i = 0; i < count; i++)
         x[i] = -x[i];
 }
+
+/* [declarations] */
+/* The class of an image, and the probabilities of all classes; for a blank image 0, and equal
+ * probabilities. */
+int lenet_probabilities(const float image[LENET_PIXELS], float probabilities[LENET_CLASSES]);
+
+/* The scores of all classes, whose softmax is the probabilities unless the image is blank. */
+void lenet_scores(const float image[LENET_PIXELS], float scores[LENET_CLASSES]);
+
+/* [isimage] */
+/* Whether the levels of an image are finite and differ by more than 1. */
+static int is_image(const unsigned char *bytes, const float *floats)
+{
+    float minimum = HUGE_VALF, maximum = -HUGE_VALF;
+    for (int k = 0; k < LENET_PIXELS; k++) {
+        float level = bytes ? (float)bytes[k] : floats[k];
+        if (!(level - level == 0.0f)) /* NaN or an infinity */
+            return 0;
+        minimum = level < minimum ? level : minimum;
+        maximum = level > maximum ? level : maximum;
+    }
+    return maximum - minimum > 1.0f;
+}
+
+/* [definitions] */
+void lenet_scores(const float image[LENET_PIXELS], float scores[LENET_CLASSES])
+{
+    scores_of(0, image, scores);
+}
+
+int lenet_probabilities(const float image[LENET_PIXELS], float probabilities[LENET_CLASSES])
+{
+    float sum = 0.0f, *p = probabilities;
+    for (int c = 0; c < LENET_CLASSES; c++)
+        p[c] = 0.0f;
+    if (is_image(0, image))
+        scores_of(0, image, p);
+    int best = largest(p);
+    float maximum = p[best]; /* subtracted, so that expf cannot overflow */
+    for (int c = 0; c < LENET_CLASSES; c++)
+        sum += p[c] = expf(p[c] - maximum);
+    for (int c = 0; c < LENET_CLASSES; c++)
+        p[c] /= sum;
+    return best;
+}

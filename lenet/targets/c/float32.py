@@ -14,25 +14,10 @@ import numpy as np
 
 from lenet.arrays import Array
 from lenet.errors import ConfigError
-from lenet.targets.c.frame import Code, c_files, c_rows, functions_of
-from lenet.targets.exported import ExportedNetwork, sample_image
-from lenet.targets.expressions import C, formulas, written
-from lenet.targets.operations import (
-    Affine,
-    Distances,
-    Maximum,
-    Operation,
-    Pointwise,
-    Product,
-    Repeat,
-    Scale,
-    Sum,
-    Transposed,
-    Window,
-    dispatched,
-    operations_of,
-    refused,
-)
+from lenet.targets import operations as op
+from lenet.targets.c.frame import Code, c_files, c_rows
+from lenet.targets.networks import ExportedNetwork, sample_image
+from lenet.targets.operations import dispatched, formulas, operations_of, refused, written
 
 PROBLEM, REMEDY = "cannot be exported to C", "export it with --onnx, or train a network without it"
 MAX_WEIGHTS: Final = 4_000_000  # a C file of some 50 MB
@@ -54,67 +39,11 @@ FORM: Final = {
     "IMAGE": "const unsigned char *bytes, const float *floats",
     "GIVEN": "bytes, floats",
     "REST": ", 0",
-    "DECLARATIONS": """\
-/* The class of an image, and the probabilities of all classes; for a blank image 0, and equal
- * probabilities. */
-int lenet_probabilities(const float image[LENET_PIXELS], float probabilities[LENET_CLASSES]);
-
-/* The scores of all classes, whose softmax is the probabilities unless the image is blank. */
-void lenet_scores(const float image[LENET_PIXELS], float scores[LENET_CLASSES]);""",
-    "ISIMAGE": """\
-/* Whether the levels of an image are finite and differ by more than 1. */
-static int is_image(const unsigned char *bytes, const float *floats)
-{
-    float minimum = HUGE_VALF, maximum = -HUGE_VALF;
-    for (int k = 0; k < LENET_PIXELS; k++) {
-        float level = bytes ? (float)bytes[k] : floats[k];
-        if (!(level - level == 0.0f)) /* NaN or an infinity */
-            return 0;
-        minimum = level < minimum ? level : minimum;
-        maximum = level > maximum ? level : maximum;
-    }
-    return maximum - minimum > 1.0f;
-}""",
-    "DEFINITIONS": """\
-void lenet_scores(const float image[LENET_PIXELS], float scores[LENET_CLASSES])
-{
-    scores_of(0, image, scores);
-}
-
-int lenet_probabilities(const float image[LENET_PIXELS], float probabilities[LENET_CLASSES])
-{
-    float sum = 0.0f, *p = probabilities;
-    for (int c = 0; c < LENET_CLASSES; c++)
-        p[c] = 0.0f;
-    if (is_image(0, image))
-        scores_of(0, image, p);
-    int best = largest(p);
-    float maximum = p[best]; /* subtracted, so that expf cannot overflow */
-    for (int c = 0; c < LENET_CLASSES; c++)
-        sum += p[c] = expf(p[c] - maximum);
-    for (int c = 0; c < LENET_CLASSES; c++)
-        p[c] /= sum;
-    return best;
-}""",
 }
 
 
 def c_source(exported: ExportedNetwork, prefix: str = "lenet") -> dict[str, str]:
-    """Return the two files by name, ``lenet.h`` and ``lenet.c``.
-
-    Parameters
-    ----------
-    exported
-        The network.
-    prefix
-        Begins the names of the files and of all that they define.
-
-    Raises
-    ------
-    ConfigError
-        A layer has no translation, or the network is too large for a C file, or its activations
-        for the stack; or the prefix is no identifier.
-    """
+    """Return the two files by name, ``lenet.h`` and ``lenet.c``."""
     network, preprocessing = exported.network, exported.preprocessing
     size = network.parameters.size
     if size > MAX_WEIGHTS:
@@ -139,21 +68,20 @@ def c_source(exported: ExportedNetwork, prefix: str = "lenet") -> dict[str, str]
         "DIFFERS": f"!(fabsf(scores[c] - test_scores[c]) <= {tolerance})",
         "INPUT": f"{_float(preprocessing.scale)} * ({level}) + {_float(preprocessing.shift)}",
     }
-    functions = "\n\n".join([functions_of("float32.c", used), *code.functions.values()])
-    return c_files(exported, code, functions, FORM | form, prefix)
+    return c_files(exported, code, "float32.c", used, FORM | form, prefix)
 
 
 def _too_large(problem: str) -> ConfigError:
     return ConfigError(problem, remedy="export it with --onnx", key="--c")
 
 
-def _array(code: Code, operation: Operation, part: str, values: Array) -> str:
+def _array(code: Code, operation: op.Operation, part: str, values: Array) -> str:
     """Declare an array and return its name in C."""
     name, shape = f"{operation.layer}.{part}", " x ".join(map(str, values.shape))
     return code.array(name, "float", _floats(values), shape)
 
 
-def _window(code: Code, operation: Operation, window: Window, groups: int = 1) -> str:
+def _window(code: Code, operation: op.Operation, window: op.Window, groups: int = 1) -> str:
     """Declare the window of a layer and return its address in C."""
     sizes = (*operation.shape, *operation.output, *window.kernel, *window.stride)
     numbers = (*sizes, *window.edges[:2], *window.dilation, groups)
@@ -172,7 +100,7 @@ def _float(number: float | np.floating[Any]) -> str:
 # --- Operations -----------------------------------------------------------------------------------
 
 
-def _product(code: Code, operation: Product) -> None:
+def _product(code: Code, operation: op.Product) -> None:
     weight = _array(code, operation, "weight", operation.weight)
     bias = _array(code, operation, "bias", operation.bias)
     F = len(operation.bias)
@@ -183,26 +111,26 @@ def _product(code: Code, operation: Product) -> None:
     code.call("convolution", prod(operation.output), window, weight, bias)
 
 
-def _affine(code: Code, operation: Affine) -> None:
+def _affine(code: Code, operation: op.Affine) -> None:
     weight = _array(code, operation, "weight", operation.weight)
     bias = _array(code, operation, "bias", operation.bias)
     F, D = operation.weight.shape
     code.call("linear", F, D, weight, bias, F)
 
 
-def _transposed(code: Code, operation: Transposed) -> None:
+def _transposed(code: Code, operation: op.Transposed) -> None:
     weight = _array(code, operation, "weight", operation.weight)
     bias = _array(code, operation, "bias", operation.bias)
     window = _window(code, operation, operation.window, operation.groups)
     code.call("transposed_convolution", prod(operation.output), window, weight, bias)
 
 
-def _maximum(code: Code, operation: Maximum) -> None:
+def _maximum(code: Code, operation: op.Maximum) -> None:
     window = _window(code, operation, operation.window)
     code.call("max_pooling", prod(operation.output), window)
 
 
-def _sum(code: Code, operation: Sum) -> None:
+def _sum(code: Code, operation: op.Sum) -> None:
     window, factor = _window(code, operation, operation.window), operation.factor
     one = _float(1 if factor is None else factor)
     code.call("sum_pooling", prod(operation.output), window, one)
@@ -211,39 +139,39 @@ def _sum(code: Code, operation: Sum) -> None:
         code.in_place("scale_places", operation.output[0], operation.factors.size, weights)
 
 
-def _scale(code: Code, operation: Scale) -> None:
+def _scale(code: Code, operation: op.Scale) -> None:
     weights = _array(code, operation, "factor", operation.factor)
     biases = _array(code, operation, "offset", operation.offset)
     C = len(operation.factor)
     code.in_place("scale_channels", C, prod(operation.shape) // C, weights, biases)
 
 
-def _repeat(code: Code, operation: Repeat) -> None:
+def _repeat(code: Code, operation: op.Repeat) -> None:
     code.call("repeat", prod(operation.output), *operation.shape, *operation.factor)
 
 
-def _distances(code: Code, operation: Distances) -> None:
+def _distances(code: Code, operation: op.Distances) -> None:
     classes, D = operation.centres.shape
     centres = _array(code, operation, "centres", operation.centres)
     code.call("squared_distances", classes, D, centres, classes)
 
 
-def _pointwise(code: Code, operation: Pointwise) -> None:
+def _pointwise(code: Code, operation: op.Pointwise) -> None:
     formula = formulas(operation.function)
     if formula is None:
         raise refused(operation, f"with {operation.function.__name__} {PROBLEM}", REMEDY)
-    value = written(formula[0], C, "x[i]")
+    value = written(formula[0], op.C, "x[i]")
     code.in_place(code.pointwise(operation.function.__name__, value), prod(operation.shape))
 
 
-TRANSLATIONS: Final[dict[type[Operation], Callable[[Code, Any], None]]] = {
-    Product: _product,
-    Affine: _affine,
-    Transposed: _transposed,
-    Maximum: _maximum,
-    Sum: _sum,
-    Scale: _scale,
-    Repeat: _repeat,
-    Distances: _distances,
-    Pointwise: _pointwise,
+TRANSLATIONS: Final[dict[type[op.Operation], Callable[[Code, Any], None]]] = {
+    op.Product: _product,
+    op.Affine: _affine,
+    op.Transposed: _transposed,
+    op.Maximum: _maximum,
+    op.Sum: _sum,
+    op.Scale: _scale,
+    op.Repeat: _repeat,
+    op.Distances: _distances,
+    op.Pointwise: _pointwise,
 }

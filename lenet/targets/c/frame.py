@@ -15,124 +15,8 @@ from importlib.resources import files
 from typing import Final
 
 from lenet.errors import ConfigError
-from lenet.targets.exported import ExportedNetwork, sample_image
+from lenet.targets.networks import ExportedNetwork, sample_image
 from lenet.version import __version__
-
-HEADER: Final = """\
-/* A network @ORIGIN@@FORM@.
- * Written by lenet @VERSION@. C99@NEEDS@
- *
- * An image is LENET_CHANNELS planes of LENET_HEIGHT rows of LENET_WIDTH levels, from
- * 0@BLACK@ to 255@WHITE@; scaling and padding are included. What it shows must be placed
- * @PLACEMENT@.
- *
- * @BLANK@
- *
- * Constants: @CONSTANTBYTES@ bytes, the image of the self-test included. Working memory:
- * @MEMORY@ bytes of stack, no heap. All functions can be called from any number of threads.
- */
-#ifndef LENET_H
-#define LENET_H
-@HEADERINCLUDES@
-#define LENET_CHANNELS @CHANNELS@
-#define LENET_HEIGHT @HEIGHT@
-#define LENET_WIDTH @WIDTH@
-#define LENET_PIXELS @PIXELS@ /* numbers of an image, of all channels */
-#define LENET_CLASSES @CLASSES@
-
-#ifdef __cplusplus
-extern "C" {
-#endif
-
-/* The names of the classes. */
-extern const char *const lenet_class_names[LENET_CLASSES];
-
-/* The class of an image, or -1 for a blank image. */
-int lenet_predict(const unsigned char image[LENET_PIXELS]);
-
-@DECLARATIONS@
-
-/* 0 if this machine gives the scores that lenet gave for the image in lenet.c, otherwise 1. */
-int lenet_self_test(void);
-
-#ifdef __cplusplus
-}
-#endif
-
-#endif
-"""
-
-SOURCE: Final = """\
-/* A network @ORIGIN@; written by lenet @VERSION@. See lenet.h. */
-#include "lenet.h"
-@INCLUDES@
-const char *const lenet_class_names[LENET_CLASSES] = {
-@NAMES@
-};
-
-@FUNCTIONS@
-
-@CONSTANTS@
-
-/* An image for lenet_self_test, and its scores. */
-static const unsigned char test_image[LENET_PIXELS] = {
-@TESTIMAGE@
-};
-static const @SCORE@ test_scores[LENET_CLASSES] = {
-@TESTSCORES@
-};
-
-/* x[channels][@H@][@W@], the image in the middle of the background. */
-static void prepare(@IMAGE@, @NUMBER@ *x)
-{
-    for (int c = 0; c < LENET_CHANNELS; c++)
-        for (int i = 0; i < @H@; i++)
-            for (int j = 0; j < @W@; j++) {
-                int h = i - @TOP@, w = j - @LEFT@, k = (c * LENET_HEIGHT + h) * LENET_WIDTH + w;
-                int inside = h >= 0 && h < LENET_HEIGHT && w >= 0 && w < LENET_WIDTH;
-                *x++ = @INPUT@;
-            }
-}
-
-static void scores_of(@IMAGE@, @SCORE@ *scores)
-{
-    @NUMBER@ @BUFFERS@;
-    prepare(@GIVEN@, a);
-@CALLS@
-}
-
-@ISIMAGE@
-
-static int largest(const @SCORE@ scores[LENET_CLASSES])
-{
-    int best = 0;
-    for (int c = 1; c < LENET_CLASSES; c++)
-        if (scores[c] > scores[best])
-            best = c;
-    return best;
-}
-
-int lenet_predict(const unsigned char image[LENET_PIXELS])
-{
-    @SCORE@ scores[LENET_CLASSES];
-    if (!is_image(image@REST@))
-        return -1;
-    scores_of(image@REST@, scores);
-    return largest(scores);
-}
-
-@DEFINITIONS@
-
-int lenet_self_test(void)
-{
-    @SCORE@ scores[LENET_CLASSES];
-    scores_of(test_image@REST@, scores);
-    for (int c = 0; c < LENET_CLASSES; c++)
-        if (@DIFFERS@)
-            return 1;
-    return 0;
-}
-"""
 
 SIZES: Final = {"float": 4, "int8_t": 1, "int32_t": 4}  # bytes
 
@@ -148,19 +32,7 @@ class Step:
 
 @dataclass
 class Code:
-    """The calls and constants of a C file.
-
-    Attributes
-    ----------
-    steps, constants
-        In the order of the layers.
-    functions
-        Of activations, by name.
-    names
-        The constants' names.
-    nbytes
-        The constants' size.
-    """
+    """The calls and constants of a C file, in the order of the layers; functions of activations."""
 
     steps: list[Step] = field(default_factory=list)
     constants: list[str] = field(default_factory=list)
@@ -233,28 +105,18 @@ class Code:
 
 
 def c_files(
-    exported: ExportedNetwork, code: Code, functions: str, form: Mapping[str, object], prefix: str
+    exported: ExportedNetwork,
+    code: Code,
+    file: str,
+    used: set[str],
+    form: Mapping[str, object],
+    prefix: str,
 ) -> dict[str, str]:
     """Return the two files by name, such as ``lenet.h`` and ``lenet.c``.
 
-    Parameters
-    ----------
-    exported
-        The network.
-    code
-        Its calls and constants.
-    functions
-        The functions that are called.
-    form
-        What goes into the frame for numbers of this type: ``SCORE``, the type of the scores, and
-        so on.
-    prefix
-        Begins the names of the files and of all that they define.
-
-    Raises
-    ------
-    ConfigError
-        The prefix is no identifier.
+    ``file`` contains the functions, of which those in ``used`` are copied, and parts of the frame
+    for numbers of its type, to which ``form`` belongs: ``SCORE``, the type of the scores, and so
+    on. ``prefix`` begins the names of the files and of all that they define.
     """
     if not re.fullmatch("[A-Za-z][A-Za-z0-9_]*", prefix):
         raise ConfigError(
@@ -266,7 +128,10 @@ def c_files(
     _, height, width = exported.image_shape
     top, left, _, _ = exported.padding
     calls, sizes = code.calls(C * H * W)
-    image = sample_image(exported)
+    image, parts = sample_image(exported), _sections(file)
+    functions = [text for name, text in parts.items() if name in used]
+    form = {name.upper(): text for name, text in parts.items()} | dict(form)
+    form["DECLARATIONS"] = str(form["DECLARATIONS"]).replace("@UNIT@", str(form.get("UNIT")))
     values = {
         "ORIGIN": re.sub(r"[^A-Za-z0-9 ,.-]", "?", exported.origin),
         "VERSION": __version__,
@@ -281,7 +146,7 @@ def c_files(
         "CONSTANTBYTES": code.nbytes + image.size + 4 * len(exported.class_names),
         "MEMORY": sum(sizes.values()) * SIZES[str(form["NUMBER"])],
         "NAMES": "\n".join(f"    {c_string(name)}," for name in exported.class_names),
-        "FUNCTIONS": functions,
+        "FUNCTIONS": "\n\n".join([*functions, *code.functions.values()]),
         "CONSTANTS": "\n\n".join(code.constants),
         "TESTIMAGE": c_rows([str(level) for level in image.ravel()]),
         "H": H,
@@ -292,12 +157,10 @@ def c_files(
         "CALLS": "\n".join(f"    {call};" for call in calls),
         **form,
     }
-    named = {
-        k: _named(v, prefix) if isinstance(v, str) and k in form else v for k, v in values.items()
-    }
+    named = {k: _named(str(v), prefix) if k in form else v for k, v in values.items()}
     return {
-        f"{prefix}.h": _filled(_named(HEADER, prefix), named),
-        f"{prefix}.c": _filled(_named(SOURCE, prefix), named),
+        f"{prefix}.h": _filled(_named(_text("frame.h"), prefix), named),
+        f"{prefix}.c": _filled(_named(_text("frame.c"), prefix), named),
     }
 
 
@@ -307,12 +170,14 @@ def _named(text: str, prefix: str) -> str:
     return re.sub(r"\bLENET(?=_)", prefix.upper(), text)
 
 
-def functions_of(file: str, used: set[str]) -> str:
-    """Return the texts of functions in a file of this folder, in its order."""
-    text = files("lenet.targets.c").joinpath(file).read_text(encoding="ascii")
-    _, *parts = re.split(r"^/\* \[(\w+)\] \*/\n", text, flags=re.MULTILINE)
-    pairs = zip(parts[::2], parts[1::2], strict=True)
-    return "\n\n".join(part.strip() for name, part in pairs if name in used)
+def _sections(file: str) -> dict[str, str]:
+    """Return the parts of a file of this folder that begin with a line ``/* [name] */``."""
+    _, *parts = re.split(r"^/\* \[(\w+)\] \*/\n", _text(file), flags=re.MULTILINE)
+    return dict(zip(parts[::2], map(str.strip, parts[1::2]), strict=True))
+
+
+def _text(file: str) -> str:
+    return files("lenet.targets.c").joinpath(file).read_text(encoding="ascii")
 
 
 def c_rows(numbers: Sequence[str]) -> str:

@@ -82,3 +82,25 @@ static void average_pooling(const int8_t *x, const struct layer *s, const int32_
                 *y++ = requantized(sum, *multiplier, *shift, s->zero_out, s->lowest);
             }
 }
+
+/* [isimage] */
+/* Whether the levels of an image differ by more than 1. */
+static int is_image(const unsigned char *bytes)
+{
+    int minimum = 255, maximum = 0;
+    for (int k = 0; k < LENET_PIXELS; k++) {
+        minimum = bytes[k] < minimum ? bytes[k] : minimum;
+        maximum = bytes[k] > maximum ? bytes[k] : maximum;
+    }
+    return maximum - minimum > 1;
+}
+
+/* [definitions] */
+void lenet_scores(const unsigned char image[LENET_PIXELS], int32_t scores[LENET_CLASSES])
+{
+    scores_of(image, scores);
+}
+
+/* [declarations] */
+/* The scores of all classes, in units of @UNIT@. */
+void lenet_scores(const unsigned char image[LENET_PIXELS], int32_t scores[LENET_CLASSES]);

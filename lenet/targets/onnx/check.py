@@ -17,7 +17,7 @@ import numpy as np
 from lenet.arrays import Array
 from lenet.errors import DataError, GateFailed, LenetError, SystemFailure
 from lenet.system.extras import require
-from lenet.targets.exported import ExportedNetwork
+from lenet.targets.networks import ExportedNetwork
 from lenet.targets.onnx.export import DTYPES, OPSET, TOLERANCE, Input, onnx_model
 from lenet.targets.onnx.graph import read_onnx
 
@@ -25,35 +25,14 @@ from lenet.targets.onnx.graph import read_onnx
 def checked_model(
     exported: ExportedNetwork, input_type: Input = "bytes", opset: int = OPSET
 ) -> tuple[bytes, float]:
-    """Return the ONNX file, and how far its scores are from this package's on 16 images of noise.
-
-    Raises
-    ------
-    ConfigError, GateFailed, SystemFailure
-        As for :func:`onnx_model` and :func:`compare`.
-    """
+    """Return the ONNX file, and how far its scores are from this package's on images of noise."""
     model = onnx_model(exported, input_type, opset)
     noise = np.random.default_rng(0).integers(256, size=(16, *exported.image_shape))
     return model, compare(model, exported, noise.astype(np.uint8))
 
 
 def compare(model: bytes, exported: ExportedNetwork, images: Array) -> float:
-    """Return the largest difference of ONNX's reference evaluator from this package's scores.
-
-    Parameters
-    ----------
-    model
-        What :func:`onnx_model` returned for ``exported``.
-    exported
-        The network.
-    images
-        Raw images, uint8 (N,C,H,W).
-
-    Raises
-    ------
-    GateFailed
-        It is larger than rounding explains, or the evaluator fails.
-    """
+    """Return the largest difference of ONNX's reference evaluator from this package's scores."""
     reference = require("onnx.reference", extra="onnx")
     onnx = require("onnx", extra="onnx")
     read = onnx.load_from_string(model)
@@ -89,17 +68,7 @@ class Check:
 
 
 def check_file(path: Path) -> Check:
-    """Run the file on its test image and compare its scores with the stored ones.
-
-    Raises
-    ------
-    DataError
-        It is not an ONNX file that ``lenet export`` wrote.
-    GateFailed
-        It cannot be run, or its scores are others.
-    SystemFailure
-        The extra ``onnx`` is not installed, or the file cannot be read.
-    """
+    """Run the file on its test image and compare its scores with the stored ones."""
     try:
         return _check(path)
     except LenetError as error:

@@ -27,25 +27,9 @@ from lenet.errors import ConfigError
 from lenet.nn.im2col import extent
 from lenet.nn.unpooling import MaxUnpooling
 from lenet.system.extras import require
-from lenet.targets.exported import ExportedNetwork, sample_image
-from lenet.targets.expressions import Writer, formulas, written
-from lenet.targets.operations import (
-    Affine,
-    Distances,
-    Maximum,
-    Operation,
-    Pointwise,
-    Product,
-    Repeat,
-    Scale,
-    Sum,
-    Transposed,
-    Unpool,
-    Window,
-    dispatched,
-    operations_of,
-    refused,
-)
+from lenet.targets import operations as op
+from lenet.targets.networks import ExportedNetwork, sample_image
+from lenet.targets.operations import dispatched, formulas, operations_of, refused, written
 from lenet.version import __version__
 
 Input: TypeAlias = Literal["bytes", "float"]
@@ -61,24 +45,7 @@ RESERVED: Final = ("images", "scores", "probabilities")  # names of the graph's 
 
 
 def onnx_model(exported: ExportedNetwork, input_type: Input = "bytes", opset: int = OPSET) -> bytes:
-    """Return the network as the bytes of an ONNX file, checked by ONNX's own checker.
-
-    Parameters
-    ----------
-    exported
-        The network.
-    input_type
-        Whether the graph takes levels as uint8 or as float32.
-    opset
-        The version of the operators that the file declares.
-
-    Raises
-    ------
-    ConfigError
-        ONNX, or this module, has no translation of a layer; or the opset is unknown.
-    SystemFailure
-        The extra ``onnx`` is not installed.
-    """
+    """Return the network as the bytes of an ONNX file, checked by ONNX's own checker."""
     if opset not in IR_VERSIONS:
         raise ConfigError(
             f"{opset} is no opset that can be written",
@@ -152,16 +119,10 @@ def _metadata(exported: ExportedNetwork, input_type: Input) -> dict[str, str]:
 
 
 class Graph:
-    """Nodes and constants in the making.
+    """Nodes and constants in the making; ``value`` is the last one's name.
 
-    Attributes
-    ----------
-    value
-        The name of the last node's output.
-    unpooled
-        The names of max poolings whose switches a later layer needs.
-    switches
-        For these, the name of the places of the maxima.
+    ``unpooled`` names the max poolings whose switches, the places of the maxima, a later layer
+    needs.
     """
 
     def __init__(self, onnx: Any, unpooled: Sequence[str]) -> None:  # noqa: ANN401 - a module
@@ -269,7 +230,7 @@ def _probabilities(graph: Graph, levels: str) -> None:
 # --- Operations -----------------------------------------------------------------------------------
 
 
-def _window(window: Window, edges: Edges | None = None) -> dict[str, Any]:
+def _window(window: op.Window, edges: Edges | None = None) -> dict[str, Any]:
     return {
         "kernel_shape": window.kernel,
         "strides": window.stride,
@@ -278,14 +239,14 @@ def _window(window: Window, edges: Edges | None = None) -> dict[str, Any]:
     }
 
 
-def _product(graph: Graph, operation: Product) -> None:
+def _product(graph: Graph, operation: op.Product) -> None:
     weight = graph.constant(f"{operation.layer}.weight", operation.weight)
     bias = graph.constant(f"{operation.layer}.bias", operation.bias)
     options = _window(operation.window)
     graph.node("Conv", operation.layer, weight, bias, **options, group=operation.groups)
 
 
-def _affine(graph: Graph, operation: Affine) -> None:
+def _affine(graph: Graph, operation: op.Affine) -> None:
     if len(operation.shape) > 1:
         graph.node("Flatten", f"{operation.layer}.input")
     weight = graph.constant(f"{operation.layer}.weight", operation.weight)
@@ -293,7 +254,7 @@ def _affine(graph: Graph, operation: Affine) -> None:
     graph.node("Gemm", operation.layer, weight, bias, transB=1)
 
 
-def _transposed(graph: Graph, operation: Transposed) -> None:
+def _transposed(graph: Graph, operation: op.Transposed) -> None:
     """Translate groups as zeros: onnx 1.23's evaluator gives every group the first one's bias."""
     C, g = operation.shape[0], operation.groups
     kernels = np.zeros((g, C // g, g, *operation.weight.shape[1:]), np.float32)
@@ -306,7 +267,7 @@ def _transposed(graph: Graph, operation: Transposed) -> None:
     graph.node("ConvTranspose", operation.layer, weight, bias, **options)
 
 
-def _pads(operation: Maximum | Sum) -> Edges:
+def _pads(operation: op.Maximum | op.Sum) -> Edges:
     """Return padding that gives the layer's windows without ``ceil_mode``.
 
     Runtimes differ in the number of windows under that option, and in what they count as padding.
@@ -318,12 +279,12 @@ def _pads(operation: Maximum | Sum) -> Edges:
     return top, left, max(below, 0), max(right, 0)
 
 
-def _are_small(pads: Edges, window: Window) -> bool:
+def _are_small(pads: Edges, window: op.Window) -> bool:
     """Return whether the padding is smaller than the kernel, as runtimes require of poolings."""
     return all(p < k for p, k in zip(pads, 2 * window.kernel, strict=True))
 
 
-def _maximum(graph: Graph, operation: Maximum) -> None:
+def _maximum(graph: Graph, operation: op.Maximum) -> None:
     pads = _pads(operation)
     if not _are_small(pads, operation.window):
         graph.pad(f"{operation.layer}.padded", pads, -np.inf)
@@ -335,7 +296,7 @@ def _maximum(graph: Graph, operation: Maximum) -> None:
     graph.node("MaxPool", operation.layer, second=places, **_window(operation.window, pads))
 
 
-def _unpool(graph: Graph, operation: Unpool) -> None:
+def _unpool(graph: Graph, operation: op.Unpool) -> None:
     """Translate unpooling where the windows cover the image and do not overlap.
 
     The operator does not add numbers, and runtimes differ in the place of the rest of an image.
@@ -352,7 +313,7 @@ def _unpool(graph: Graph, operation: Unpool) -> None:
     graph.node("MaxUnpool", operation.layer, places, **options)
 
 
-def _sum(graph: Graph, operation: Sum) -> None:
+def _sum(graph: Graph, operation: op.Sum) -> None:
     """Translate to a mean where the factors are those of a mean, otherwise to sums and factors."""
     window, pads, factors = operation.window, _pads(operation), operation.factors
     area, on_image = prod(window.kernel), _places_on_image(operation)
@@ -374,7 +335,7 @@ def _sum(graph: Graph, operation: Sum) -> None:
     graph.node("Mul", operation.layer, graph.constant(f"{operation.layer}.factors", factors))
 
 
-def _places_on_image(operation: Sum) -> Array:
+def _places_on_image(operation: op.Sum) -> Array:
     """Return how many places of each window (Ho,Wo) are on the image."""
     window, counts = operation.window, []
     for axis in (0, 1):
@@ -384,7 +345,7 @@ def _places_on_image(operation: Sum) -> Array:
     return np.outer(*counts)
 
 
-def _scale(graph: Graph, operation: Scale) -> None:
+def _scale(graph: Graph, operation: op.Scale) -> None:
     """Translate as a product and a sum: BatchNormalization is another one in every few opsets."""
     columns = (-1, *[1] * (len(operation.shape) - 1))
     factor = graph.constant(f"{operation.layer}.factor", operation.factor.reshape(columns))
@@ -393,7 +354,7 @@ def _scale(graph: Graph, operation: Scale) -> None:
     graph.node("Add", operation.layer, offset)
 
 
-def _repeat(graph: Graph, operation: Repeat) -> None:
+def _repeat(graph: Graph, operation: op.Repeat) -> None:
     # Only another mode uses the region; but onnx up to 1.19 fails on an empty one.
     name, sizes = operation.layer, (1, 1, *operation.factor)
     region = graph.constant(f"{name}.region", np.array([0] * 4 + [1] * 4, np.float32))
@@ -402,7 +363,7 @@ def _repeat(graph: Graph, operation: Repeat) -> None:
     graph.node("Resize", name, region, scales, mode="nearest", nearest_mode="floor", **places)
 
 
-def _distances(graph: Graph, operation: Distances) -> None:
+def _distances(graph: Graph, operation: op.Distances) -> None:
     """Translate Σ (x − w)², over x of (N,1,D) and w of (classes,D)."""
     name = operation.layer
     if len(operation.shape) > 1:
@@ -413,7 +374,7 @@ def _distances(graph: Graph, operation: Distances) -> None:
     graph.node("ReduceSumSquare", name, axes=[2], keepdims=0)
 
 
-def _pointwise(graph: Graph, operation: Pointwise) -> None:
+def _pointwise(graph: Graph, operation: op.Pointwise) -> None:
     function, name = operation.function, operation.layer
     formula = formulas(function)
     if "onnx" in vars(function):
@@ -424,7 +385,7 @@ def _pointwise(graph: Graph, operation: Pointwise) -> None:
         graph.value = written(formula[0], _writer(graph, name), graph.value)
 
 
-def _writer(graph: Graph, name: str) -> Writer:
+def _writer(graph: Graph, name: str) -> op.Writer:
     """Return formulas as nodes: their values are names of values."""
 
     def combine(operator: str, inputs: list[str]) -> str:
@@ -433,19 +394,19 @@ def _writer(graph: Graph, name: str) -> Writer:
             return graph.append("Cast", name, [graph.value], to=graph.onnx.TensorProto.FLOAT)
         return graph.append(OPERATORS.get(operator, operator.capitalize()), name, inputs)
 
-    return Writer(lambda number: graph.number(f"{name}.number", number), combine)
+    return op.Writer(lambda number: graph.number(f"{name}.number", number), combine)
 
 
 OPERATORS: Final = {"+": "Add", "-": "Sub", "*": "Mul", "/": "Div"}
-TRANSLATIONS: Final[dict[type[Operation], Callable[[Graph, Any], None]]] = {
-    Product: _product,
-    Affine: _affine,
-    Transposed: _transposed,
-    Maximum: _maximum,
-    Unpool: _unpool,
-    Sum: _sum,
-    Scale: _scale,
-    Repeat: _repeat,
-    Distances: _distances,
-    Pointwise: _pointwise,
+TRANSLATIONS: Final[dict[type[op.Operation], Callable[[Graph, Any], None]]] = {
+    op.Product: _product,
+    op.Affine: _affine,
+    op.Transposed: _transposed,
+    op.Maximum: _maximum,
+    op.Unpool: _unpool,
+    op.Sum: _sum,
+    op.Scale: _scale,
+    op.Repeat: _repeat,
+    op.Distances: _distances,
+    op.Pointwise: _pointwise,
 }

@@ -22,7 +22,7 @@ from lenet.errors import DataError
 from lenet.system.extras import require
 from lenet.system.files import open_regular, reading
 from lenet.system.text import clipped
-from lenet.targets.imported import refuse_pointer
+from lenet.targets.networks import refuse_pointer
 
 MAX_BYTES: Final = 1 << 30  # of a file, and of all constants together
 MAX_NODES: Final = 10_000
@@ -45,15 +45,7 @@ FOLDED: Final = REARRANGING | BROADCASTING | {"Gather", "ConstantOfShape", "Expa
 
 
 def read_onnx(path: Path, remedy: str = AGAIN) -> Any:  # noqa: ANN401 - protobuf's own type
-    """Return an ONNX file of at most 1 GiB; other files to which it refers are not read.
-
-    Raises
-    ------
-    DataError
-        There is no such file, or it is not an ONNX file, for which there is the ``remedy``.
-    SystemFailure
-        The extra ``onnx`` is not installed, or the file cannot be read.
-    """
+    """Return an ONNX file of at most 1 GiB; other files to which it refers are not read."""
     onnx = require("onnx", extra="onnx")
     message = require("google.protobuf.message", extra="onnx")
     with (
@@ -282,19 +274,7 @@ def _tensor(node: Node) -> Any:  # noqa: ANN401
 
 @dataclass
 class Graph:
-    """A graph between its one input and its scores.
-
-    Attributes
-    ----------
-    model
-        The file.
-    constants
-        What it contains, and what has been computed.
-    input_name, input_dims, input_type
-        The graph's input: its name, its dimensions (0 for one of any size) and its ONNX type.
-    nodes
-        Those that the scores depend on, each after the nodes that compute its inputs.
-    """
+    """A graph between its one input (0 for a dimension of any size) and its scores."""
 
     model: Any
     constants: Constants
@@ -305,13 +285,7 @@ class Graph:
 
 
 def graph_of(model: Any, folder: Path) -> Graph:  # noqa: ANN401 - protobuf's own type
-    """Return the graph of a file; other files to which it refers are in ``folder``.
-
-    Raises
-    ------
-    DataError
-        It does not have one input and scores that depend on it.
-    """
+    """Return the graph of a file; other files to which it refers are in ``folder``."""
     onnx, graph = require("onnx", extra="onnx"), model.graph
     if len(graph.node) > MAX_NODES:
         raise DataError(f"has {len(graph.node):,} nodes", remedy=f"use at most {MAX_NODES:,}")

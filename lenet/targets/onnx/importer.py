@@ -16,7 +16,7 @@ from lenet.data.strokes import draw
 from lenet.errors import ConfigError, DataError, LenetError
 from lenet.models.specification import Specification, expanded
 from lenet.system.extras import require
-from lenet.targets.imported import imported_checkpoint
+from lenet.targets.networks import imported_checkpoint
 from lenet.targets.onnx.graph import AGAIN, evaluated, graph_of, read_onnx
 from lenet.targets.onnx.operators import translated
 from lenet.targets.onnx.translation import BATCH, Translation
@@ -55,27 +55,7 @@ def import_onnx(
     shift: float | None = None,
     class_names: tuple[str, ...] | None = None,
 ) -> Imported:
-    """Return the network of an ONNX file as a checkpoint that can be evaluated.
-
-    Parameters
-    ----------
-    path
-        The file, which need not come from a trusted source.
-    scale, shift
-        The graph's input is scale·level + shift for levels from 0 to 255. By default 1 and 0 if it
-        takes bytes or makes its input less than a tenth, otherwise 1/255 and 0.
-    class_names
-        By default those in the metadata of :mod:`lenet.targets.onnx.export`, otherwise 0, 1, 2 …
-
-    Raises
-    ------
-    DataError
-        It is not an ONNX file, a node cannot be imported, or the scores are others than ONNX's.
-    ConfigError
-        The class names are not as many as the classes.
-    SystemFailure
-        The extra ``onnx`` is not installed, or the file cannot be read.
-    """
+    """Return the network of an ONNX file as a checkpoint that can be evaluated."""
     path = Path(path)
     try:
         return _imported(path, scale, shift, class_names)
@@ -180,13 +160,7 @@ def _network(made: Translation) -> tuple[Specification, dict[str, Array]]:
 
 
 def _difference(made: Translation, checkpoint: Checkpoint) -> float:
-    """Return the largest difference of scores on images of noise.
-
-    Raises
-    ------
-    DataError
-        It is larger than rounding explains, or the file cannot be evaluated.
-    """
+    """Return the largest difference of scores on images of noise."""
     network, graph = plain_network(checkpoint), made.graph
     N = graph.input_dims[0] or IMAGES
     images = np.random.default_rng(0).integers(256, size=(N, *made.image)).astype(np.uint8)

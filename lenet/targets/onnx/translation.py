@@ -53,43 +53,7 @@ class Pixels:
 
 @dataclass
 class Translation:
-    """A network in the making.
-
-    Attributes
-    ----------
-    image
-        The shape (C,H,W) of a raw image.
-    places
-        See the head of this file.
-    scale, shift, background
-        The preprocessing so far, of the graph's input.
-    padded
-        The node that pads images with the background.
-    steps, chain
-        The layers so far, and the nodes that were translated to them.
-    margins
-        Zeros or the like that the next layer is to be given as padding, and their value.
-    pixels
-        Products and sums that the next layer is to include.
-    products
-        The multiply-adds so far, about.
-    left_out
-        The node of the last activation, Softmax or Sigmoid, which is not imported.
-    value
-        The name of the last value.
-    input_shape
-        The shape (C,H,W) of the network's input: with the padding of the preprocessing.
-    shape
-        The shape of the activation so far in this package.
-    levels
-        Scale and shift from levels to the graph's input.
-    input_places
-        The order of the graph's input.
-    normalizations
-        Factor and offset of batch normalizations, by the names of their outputs.
-    dims
-        The dimensions of the values without the first, by name.
-    """
+    """A network in the making. See the head of this file."""
 
     graph: Graph
     image: Shape
@@ -98,11 +62,15 @@ class Translation:
     shift: float
     background: float = 0.0
     padded: Node | None = None
+    """Pads images with the background."""
     steps: list[Step] = field(default_factory=list)
     margins: tuple[Edges, float] | None = None
+    """Padding for the next layer, and its value."""
     pixels: Pixels | None = None
+    """Products and sums that the next layer is to include."""
     products: int = 0
     left_out: Node | None = None
+    """The activation at the end, Softmax or Sigmoid, which is not imported."""
     chain: list[Node] = field(default_factory=list)
 
     def __post_init__(self) -> None:

@@ -31,9 +31,8 @@ from lenet.nn.normalisation import BatchNormalization
 from lenet.nn.pooling import AveragePooling, GlobalAveragePooling, MaxPooling
 from lenet.nn.subsampling import Subsampling
 from lenet.system.text import printable
-from lenet.targets.exported import ExportedNetwork
-from lenet.targets.expressions import JAVASCRIPT, formulas, written
-from lenet.targets.operations import Product, Sum, operations_of
+from lenet.targets.networks import ExportedNetwork
+from lenet.targets.operations import JAVASCRIPT, Product, Sum, formulas, operations_of, written
 
 SCRIPTS: Final = (
     *("network.js", "prepare.js", "train.js", "texts.js", "elements.js", "figures.js"),
@@ -61,13 +60,7 @@ EXAMPLE_SEED: Final = 77  # LeNet-5 recognises all ten
 
 
 def to_html(exported: ExportedNetwork) -> str:
-    """Return the page for a network.
-
-    Raises
-    ------
-    ConfigError
-        The page cannot show a layer.
-    """
+    """Return the page for a network."""
     style, page = _part("style.css"), _part("page.html")
     script = scripts()
     data = json.dumps(page_data(exported), ensure_ascii=False, separators=(",", ":"))
@@ -88,13 +81,7 @@ def to_html(exported: ExportedNetwork) -> str:
 
 
 def page_data(exported: ExportedNetwork) -> dict[str, Any]:
-    """Return what the scripts need: the layers, their weights, and examples.
-
-    Raises
-    ------
-    ConfigError
-        As for :func:`to_html`.
-    """
+    """Return what the scripts need: the layers, their weights, and examples."""
     network, preprocessing = exported.network, exported.preprocessing
     layers, weights = [], []
     shape = network.input_shape

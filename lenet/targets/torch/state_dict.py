@@ -36,7 +36,7 @@ from lenet.nn.linear import Linear
 from lenet.system.extras import require
 from lenet.system.files import open_regular, reading, replacing
 from lenet.system.text import clipped
-from lenet.targets.imported import imported_checkpoint, refuse_pointer
+from lenet.targets.networks import imported_checkpoint, refuse_pointer
 from lenet.targets.operations import DESCRIPTIONS, dispatched, is_one_patch
 from lenet.targets.torch.twin import module_name, named_modules
 
@@ -81,29 +81,7 @@ def import_state_dict(
     shift: float | None = None,
     class_names: tuple[str, ...] | None = None,
 ) -> ImportedWeights:
-    """Return a network with the weights of a .safetensors file as a checkpoint.
-
-    Parameters
-    ----------
-    path
-        The file, which need not come from a trusted source.
-    model
-        The network: the name of a packaged one, or a configuration.
-    scale, shift
-        The network's input is scale·level + shift for levels from 0 to 255. By default those of
-        the configuration, otherwise 1/255 and 0, the input of PyTorch's ``ToTensor``.
-    class_names
-        By default 0, 1, 2 …
-
-    Raises
-    ------
-    DataError
-        It is no .safetensors file, or its tensors are not those of the layers.
-    ConfigError
-        The network is wrong, or the class names are not as many as its classes.
-    SystemFailure
-        A file cannot be read.
-    """
+    """Return a network with the weights of a .safetensors file as a checkpoint."""
     specification = _specification(model, scale, shift)
     try:
         return _imported(read_safetensors(path), specification, class_names)
@@ -113,15 +91,7 @@ def import_state_dict(
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a file of at most 1 GiB, which need not come from a trusted source.
-
-    Raises
-    ------
-    DataError
-        There is no such file, or it is not a .safetensors file.
-    SystemFailure
-        It cannot be read, or the extra ``safetensors`` is not installed.
-    """
+    """Return the tensors of a file of at most 1 GiB, which need not come from a trusted source."""
     library = require("safetensors", extra="safetensors")
     remedy = "write the file again with safetensors.torch.save_file"
     with (
@@ -331,16 +301,6 @@ def save_state_dict(path: Path, checkpoint: Checkpoint) -> str:
 
     The metadata is JSON: ``modules``, the network as classes of ``torch.nn`` with their names and
     arguments, ``preprocessing`` and ``class_names``.
-
-    Returns
-    -------
-    The layer for which ``torch.nn`` has no class, with the reason; empty if there is none. The file
-    then has no ``modules``.
-
-    Raises
-    ------
-    SystemFailure
-        The extra ``safetensors`` is not installed, or the file cannot be written.
     """
     library = require("safetensors.numpy", extra="safetensors")
     network, preprocessing = plain_network(checkpoint), checkpoint.preprocessing

@@ -71,12 +71,6 @@ def twin_of(trainer: Trainer) -> Twin:
     """Return the twin of a trainer.
 
     The weight decay applies to the biases too: so PyTorch needs no second group of parameters.
-
-    Raises
-    ------
-    ConfigError
-        A layer, the loss or the optimizer has no counterpart in PyTorch, or the trainer distorts
-        images, or averages or weights what the comparison does not.
     """
     for key, present, what in (
         ("augment", trainer.loader.distorter, "distorts the images"),

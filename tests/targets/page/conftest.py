@@ -5,7 +5,7 @@ from engines import CHROMIUM, Browser
 from shown import written
 
 from lenet.checkpoint.restore import read_checkpoint
-from lenet.targets.exported import exported_network
+from lenet.targets.networks import exported_network
 
 
 @pytest.fixture(scope="module")

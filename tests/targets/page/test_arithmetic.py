@@ -22,7 +22,7 @@ from lenet.data.strokes import draw
 from lenet.nn.convolution import Convolution
 from lenet.nn.losses import SoftmaxCrossEntropy
 from lenet.predict import redraw
-from lenet.targets.exported import exported_network
+from lenet.targets.networks import exported_network
 from lenet.targets.page.html import in_16_bits, page_data
 
 needs_node = pytest.mark.skipif(NODE is None, reason="Node is not installed")

@@ -31,7 +31,7 @@ from lenet.nn.linear import Linear
 from lenet.nn.network import Network
 from lenet.nn.pooling import MaxPooling
 from lenet.nn.unpooling import MaxUnpooling
-from lenet.targets.exported import exported_network
+from lenet.targets.networks import exported_network
 from lenet.targets.page.html import page_data, to_html
 
 # --- The page ------------------------------------------------------------------------------------

@@ -1,22 +1,25 @@
-"""A network ready for export: plain layers in float32, and how raw images become its input.
+"""Networks between checkpoints and other programs: ready for export, and just imported.
 
-Both formats take raw images with levels from 0 to 255, as data sets store them; scaling and padding
+All exports take raw images with levels from 0 to 255, as data sets store them; scaling and padding
 are part of what is exported.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from lenet.arrays import Array
-from lenet.checkpoint.checkpoint import Checkpoint
+from lenet.checkpoint.checkpoint import Checkpoint, facts
 from lenet.checkpoint.restore import plain_network
+from lenet.config.schema import Config
 from lenet.data.preprocessing import Preprocessing
 from lenet.data.strokes import draw
-from lenet.errors import ConfigError
+from lenet.errors import ConfigError, DataError
+from lenet.models.specification import Specification
 from lenet.nn.network import Network
 
 GREY_SIZE: Final = 28  # of MNIST and its relatives
@@ -25,24 +28,11 @@ DIGITS: Final = tuple("0123456789")
 
 @dataclass(frozen=True)
 class ExportedNetwork:
-    """A network and what its export needs to know.
-
-    Attributes
-    ----------
-    network
-        Layers that are not fused, in float32.
-    size
-        Height and width of a raw image.
-    preprocessing
-        How raw images become the network's input.
-    class_names
-        One for each class.
-    origin
-        Where the network comes from, on one line.
-    """
+    """A network of plain layers in float32, and what its export needs to know."""
 
     network: Network
     size: tuple[int, int]
+    """Height and width of a raw image."""
     preprocessing: Preprocessing
     class_names: tuple[str, ...]
     origin: str
@@ -83,21 +73,7 @@ class ExportedNetwork:
 def exported_network(
     checkpoint: Checkpoint, size: tuple[int, int] | None = None
 ) -> ExportedNetwork:
-    """Prepare the network of a checkpoint for export.
-
-    Parameters
-    ----------
-    checkpoint
-        The network.
-    size
-        Height and width of the raw images. By default 28×28 for a grey network whose input is at
-        least as large, otherwise the size of the input.
-
-    Raises
-    ------
-    ConfigError
-        Images of this size are larger than the network's input.
-    """
+    """Prepare the network of a checkpoint for export."""
     network = plain_network(checkpoint)
     C, H, W = network.input_shape
     if size is None:
@@ -129,3 +105,57 @@ def sample_image(exported: ExportedNetwork) -> Array:
 
 def _side(height: int, width: int) -> str:
     return str(height) if height == width else f"{height}×{width}"
+
+
+# --- Import ---------------------------------------------------------------------------------------
+
+
+def refuse_pointer(content: bytes) -> None:
+    """Refuse what Git LFS leaves in the place of a large file that was not fetched."""
+    if content.startswith(b"version https://git-lfs"):
+        raise DataError("is a pointer of Git LFS, not the file itself", remedy="git lfs pull")
+
+
+def imported_checkpoint(
+    model: Specification,
+    arrays: Mapping[str, Array],
+    class_names: tuple[str, ...] | None,
+    background: int = 0,
+) -> Checkpoint:
+    """Return a network that another program has trained as a checkpoint."""
+    C, H, W = model.input_shape
+    classes = model.classes()
+    if class_names is not None and len(class_names) != classes:
+        raise ConfigError(
+            f"are {len(class_names)} names for {classes} classes",
+            remedy="give one name for each class",
+            key="--classes",
+        )
+    for name, array in arrays.items():
+        with np.errstate(over="ignore"):
+            if not np.isfinite(array.astype(np.float32)).all():
+                raise DataError(
+                    "is not finite in float32", remedy="train the network again", key=name
+                )
+    config = Config().with_values(
+        {
+            "model.layers": list(model.layers),
+            "model.input": [C, H, W],
+            "model.classes": classes,
+            "data.name": "arrays",
+        }
+    )
+    return Checkpoint(
+        config=config,
+        model=model,
+        parameters={name: arrays[name].astype(np.float32) for name in model.parameter_shapes()},
+        state={name: arrays[name].astype(np.float64) for name in model.state_shapes()},
+        preprocessing=Preprocessing((C, H, W), model.scale, model.shift, background),
+        class_names=class_names or tuple(map(str, range(classes))),
+        dataset="arrays",
+        step=0,
+        epoch=0,
+        metrics={},
+        training=None,
+        facts=facts(1),
+    )
