@@ -1,7 +1,8 @@
 """Predict the class of each IMAGE with the network of CHECKPOINT.
 
 IMAGE is a photo, scan or drawing of any size and colour, dark on light or light on dark, an array
-of images, a directory of image files, or - for names on standard input, one per line. PNG, JPEG and
+of images (.npy, .npz), a table with the pixels of one image per row (.csv), a parquet file of
+images, a directory of image files, or - for names on standard input, one per line. PNG, JPEG and
 most other formats need the extra image; .npy, PGM and IDX files do not. Images in the form of the
 training images are used as they are; for a network of digits, the digit is found in the image and
 cut out.
@@ -10,6 +11,7 @@ cut out.
     lenet predict pretrained photo.jpg
     lenet predict runs/mnist/best.npz *.png --show-input seen.png
     lenet predict runs/mine/best.npz pictures/ --out predictions.csv
+    lenet predict runs/digits/best.npz test.csv --out sub.csv --columns ImageId,Label
 
 Exits with code 3 if an image cannot be read; the remaining images are still processed.
 """
@@ -51,6 +53,11 @@ from lenet.errors import LenetError
     help="Write the predictions to FILE.csv or FILE.jsonl instead of printing them.",
 )
 @click.option(
+    "--columns",
+    metavar="ID,LABEL",
+    help="Write only these two columns to FILE.csv, e.g. ImageId,Label for a submission.",
+)
+@click.option(
     "--show-input",
     "sheet_file",
     type=click.Path(path_type=Path),
@@ -63,6 +70,7 @@ def command(
     way: str,
     as_json: bool,
     table: Path | None,
+    columns: str | None,
     sheet_file: Path | None,
 ) -> None:
     if sheet_file is not None and sheet_file.suffix.lower() != ".png":
@@ -71,10 +79,16 @@ def command(
         raise click.UsageError(f"--show-input would overwrite the image {sheet_file}")
     if table is not None and table.suffix.lower() not in {".csv", ".jsonl"}:
         raise click.UsageError(f"--out writes .csv or .jsonl, not {table}")
+    names = None if columns is None else tuple(name.strip() for name in columns.split(","))
+    if names is not None and (table is None or table.suffix.lower() != ".csv" or len(names) != 2):
+        raise click.UsageError(
+            "--columns takes two names, e.g. ImageId,Label, with --out FILE.csv"
+        )
     if table in images:
         raise click.UsageError(f"--out would overwrite the image {table}")
 
     from lenet.checkpoint.restore import read_checkpoint
+    from lenet.data.formats.table import column
     from lenet.predict.prediction import Predictor
     from lenet.predict.sheet import Sheet
     from lenet.predict.table import Table
@@ -90,7 +104,8 @@ def command(
         click.echo(f"lenet: error: {error}", err=True)
 
     with ExitStack() as stack:
-        rows = None if table is None else stack.enter_context(Table(table))
+        ids = () if names is None else column(images[0], names[0])
+        rows = None if table is None else stack.enter_context(Table(table, names, ids))
         paths = _expanded(images, failed)
         if table is not None:
             paths = _with_bar(paths, counted=Path("-") not in images)

@@ -57,18 +57,7 @@ def cached(name: str, key: bytes, make: Callable[[], Blocks], state: bytes = b""
 def cached_with_facts(
     name: str, key: bytes, make: Callable[[], tuple[Blocks, dict[str, Any]]], state: bytes
 ) -> tuple[NDArray[Any], dict[str, Any]]:
-    """Return an array and what was found while it was computed, a JSON object.
-
-    Parameters
-    ----------
-    name
-        The start of the file name in the cache.
-    key, state
-        What the array is made from and how; what distinguishes its content from an earlier one.
-    make
-        Computes it, block by block; the object is complete when the last block is. Where the cache
-        cannot be written, all blocks are in memory.
-    """
+    """Return an array and what was found while it was computed, a JSON object."""
     folder = cache_directory() / "decoded"
     place, content = (hashlib.sha256(part).hexdigest()[:16] for part in (key, state))
     path = folder / f"{name}-{place}-{content}.npy"

@@ -264,13 +264,7 @@ CATALOGUE = {
 
 
 def find_source(name: str) -> Source:
-    """Return the entry of a data set.
-
-    Raises
-    ------
-    ConfigError
-        There is no data set of this name.
-    """
+    """Return the entry of a data set."""
     if name not in CATALOGUE:
         from difflib import get_close_matches
 

@@ -67,15 +67,7 @@ def _digests(split: Split) -> list[bytes]:
 
 
 def report(data: Mapping[str, Split], notes: Sequence[str] = ()) -> dict[str, Any]:
-    """Return all facts about a data set as a JSON object.
-
-    Parameters
-    ----------
-    data
-        Its parts by name: ``train``, ``validation``, ``test``, or some of them.
-    notes
-        What was left out.
-    """
+    """Return all facts about a data set as a JSON object."""
     result: dict[str, Any] = {"splits": {}, "remarks": [], "left_out": list(notes)}
     for name, split in data.items():
         facts, twins = image_facts(split.images), duplicates(split)

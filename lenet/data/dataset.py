@@ -194,7 +194,7 @@ class Dataset:
     @cached_property
     def class_names(self) -> tuple[str, ...]:
         """The names of the classes in their order: those of the training images."""
-        options, stored = self.options, self._read(self._first)
+        options, stored = self.options, self._naming()
         known = stored.class_names or find_source(options.name).class_names
         if isinstance(stored.labels, list):
             known = tuple(set(stored.labels))
@@ -217,6 +217,16 @@ class Dataset:
             )
         self._known = known
         return wanted
+
+    def _naming(self) -> Stored:
+        """Return the part that names the classes; of numbers, another one if that is not there."""
+        try:
+            return self._read(self._first)
+        except (ConfigError, DataError):
+            numbered = [s for s in self._stored.values() if not isinstance(s.labels, list)]
+            if not numbered:
+                raise
+            return numbered[0]
 
     def _numbered(self, stored: Stored) -> tuple[str, ...]:
         labels = as_labels(np.asarray(stored.labels), self._labels_file(stored), stored.labels_key)

@@ -78,25 +78,7 @@ def files(paths: Sequence[Path], place: Path) -> Pictures:
 def decode(
     pictures: Pictures, options: Options, note: Note, like: NDArray[Any] | None = None
 ) -> Decoded:
-    """Decode pictures to one array, in the size that the options state.
-
-    Parameters
-    ----------
-    pictures
-        In the order of the array.
-    options
-        ``size``, ``within``, ``channels`` and ``damaged``.
-    note
-        Takes a line about damaged pictures that are left out.
-    like
-        The training pictures, whose size, channels and type these get.
-
-    Raises
-    ------
-    DataError
-        The pictures differ in size, or in colour from ``like``; or some are damaged, and
-        ``data.damaged`` is ``refuse``.
-    """
+    """Decode pictures to one array, in the size that the options state."""
     size, channels = options.size, options.channels or 0
     if like is not None:
         size = like.shape[-2], like.shape[-1]

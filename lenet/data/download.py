@@ -59,31 +59,7 @@ def download_files(
     checks: Mapping[str, Callable[[Path], T]],
     limit: int | None = None,
 ) -> dict[str, T]:
-    """Download files to ``folder``, each from the first mirror that delivers it.
-
-    Parameters
-    ----------
-    mirrors
-        Addresses of directories, each ending in a slash.
-    folder
-        Created if it does not exist.
-    checks
-        By file name, a function that reads the file at the path of a temporary copy; a
-        ``DataError`` means that this is not the file.
-    limit
-        Maximum bytes of a file, by default ``MAX_DOWNLOAD``.
-
-    Returns
-    -------
-    The results of the checks, by file name.
-
-    Raises
-    ------
-    NotFetched
-        No mirror delivers one of the files. The part that was received is kept.
-    SystemFailure
-        The folder cannot be written.
-    """
+    """Download files to ``folder``, each from the first mirror that delivers it."""
     if not mirrors:
         raise NotFetched
     fetched: dict[str, T] = {}

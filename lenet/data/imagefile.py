@@ -86,24 +86,12 @@ def read_images(
     N images of a stack, as :func:`lenet.data.levels.pictures` describes it, are named ``path[0]``
     and so on. Sides are reduced to at most 2,048 pixels. ``levels`` are those of black and white in
     pictures of more than 8 bits, by default those that they declare or need.
-
-    Raises
-    ------
-    ImageError
-        The file is missing, not an image, damaged, empty, or of more than 2²⁶ pixels.
-    SystemFailure
-        It needs Pillow, which is not installed.
-
-    Warns
-    -----
-    UserWarning
-        Only the first of several pages or frames is used.
     """
     path = Path(path)
     with _naming(path):
         array = _stored_array(path)
         if array is not None:
-            yield from _of_array(path, array, levels)
+            yield from images_of_array(path, array, levels)
             return
         with open_regular(path, ImageError) as file:
             raw, declared, frames = _read_raw(file, None)
@@ -114,19 +102,7 @@ def read_images(
 
 
 def read_picture(data: bytes, size: tuple[int, int] | None) -> NDArray[Any]:
-    """Return a picture of a data set as it is stored, (H,W,3), or (H,W) if it is grey.
-
-    Parameters
-    ----------
-    data
-        The content of its file.
-    size
-        Height and width that it is scaled to; its aspect ratio is kept, and the rest is background.
-
-    Returns
-    -------
-    uint8, or uint16 or float32 numbers, whose levels are not those of one picture.
-    """
+    """Return a picture of a data set as it is stored, (H,W,3), or (H,W) if it is grey."""
     _check_start(data[:16])
     raw, _, _ = _read_raw(io.BytesIO(data), size)
     if raw.ndim == 3 and raw.shape[2] == 4:
@@ -235,9 +211,10 @@ def _check_size(H: int, W: int) -> None:
 # --- Arrays --------------------------------------------------------------------------------------
 
 
-def _of_array(
+def images_of_array(
     path: Path, array: NDArray[Any], levels: Levels | None
 ) -> Iterator[tuple[str, Pixels]]:
+    """Yield the images of an array from a file, as :func:`read_images` does."""
     _check_type(array.dtype)
     try:
         stack, single = pictures(array)

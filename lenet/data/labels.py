@@ -21,28 +21,15 @@ QMNIST_COLUMNS = 8  # https://github.com/facebookresearch/qmnist: the first is t
 def as_labels(array: NDArray[Any], file: Path, key: str | None = None) -> Labels:
     """Return class indices (N,), uint8 where they fit and uint16 otherwise.
 
-    Parameters
-    ----------
-    array
-        Integers of any type, or floats that are integers: (N,); (N,1); one-hot (N,classes), whose
-        rows are all 0 but for one 1; or (N,8), the table of QMNIST, whose first column is the
-        class.
-    file, key
-        Named in errors.
-
-    Raises
-    ------
-    DataError
-        They have another shape or type, or are negative or larger than 65,535.
-
     Examples
     --------
     >>> as_labels(np.array([[0, 0, 1], [1, 0, 0]]), Path("labels"))
     array([2, 0], dtype=uint8)
     """
     labels = _one_axis(array, file, key)
-    if labels.dtype.kind == "f" and not (np.isfinite(labels) & (labels % 1 == 0)).all():
-        wrong = int(np.argmax(~(np.isfinite(labels) & (labels % 1 == 0))))
+    whole = np.isfinite(labels) & (np.rint(labels) == labels)
+    if not whole.all():
+        wrong = int(np.argmin(whole))
         raise DataError(
             f"label {wrong} is {labels[wrong]}, labels are integers",
             remedy="give class indices from 0",
@@ -91,26 +78,7 @@ def check_labels(
     *,
     set_by: str | None = None,
 ) -> None:
-    """Reject labels that do not match the images or the classes.
-
-    Parameters
-    ----------
-    labels
-        Of the images.
-    file, key
-        Named in errors.
-    count
-        The number of images.
-    classes
-        The number of classes, or None for any.
-    set_by
-        The configuration key that determines ``classes``, if one does.
-
-    Raises
-    ------
-    DataError
-        There is not one label for each of ``count`` images, or one is not below ``classes``.
-    """
+    """Reject labels that do not match the images or the classes."""
     if len(labels) != count:
         raise DataError(
             f"contains {len(labels):,} labels for {count:,} images",

@@ -23,18 +23,6 @@ BLOCK = 4096  # images converted at once: the float64 copies of a block are smal
 def channels_first(array: NDArray[Any], file: Path, key: str | None = None) -> NDArray[Any]:
     """Return images as (N,H,W), or (N,C,H,W) if they have 2 to 4 channels.
 
-    Parameters
-    ----------
-    array
-        (N,H,W), (N,H,W,C), (N,C,H,W), or (N,H·W) of square images.
-    file, key
-        Named in errors.
-
-    Raises
-    ------
-    DataError
-        They have another shape, or two axes could be the channels.
-
     Examples
     --------
     >>> channels_first(np.zeros((5, 28, 28, 1)), Path("images")).shape
@@ -77,11 +65,6 @@ def pictures(array: NDArray[Any]) -> tuple[NDArray[Any], bool]:
     picture, (H,W,3) and (H,W,4) one in colour, (N,H,W) a stack; (N,H,W,C) and (N,C,H,W) a stack in
     colour. (H·W,) and (N,H·W) are rows of square pictures, which have at least 8×8 pixels: where
     N is 1, H·W is 28², or one axis is more than eight times as long as the other.
-
-    Raises
-    ------
-    DataError
-        The array is none of these, or of two axes or two orders that cannot be told apart.
 
     Examples
     --------
@@ -162,11 +145,6 @@ def measured(array: NDArray[Any], file: Path, key: str | None = None) -> Levels:
     integers from 0 on, of up to k bits     0, 2ᵏ − 1
     others                                  the smallest, the largest
     ======================================  =============================
-
-    Raises
-    ------
-    DataError
-        The array contains something other than finite numbers.
 
     Examples
     --------

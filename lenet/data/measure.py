@@ -207,13 +207,6 @@ def fit_preprocessing(preprocessing: Preprocessing, facts: ImageFacts) -> Prepro
     Images that use most of the bytes are scaled as before, and paper within a quarter of the
     levels of black is level 0 as before: for MNIST nothing changes.
 
-    Parameters
-    ----------
-    preprocessing
-        For levels from 0 to 255.
-    facts
-        Of the training images.
-
     Examples
     --------
     Bytes of 0 and 1:

@@ -47,13 +47,7 @@ class Preprocessing:
         return self.input_shape[1]
 
     def margins(self, height: int, width: int) -> tuple[int, int]:
-        """Return the padding above and to the left of an image of height × width.
-
-        Raises
-        ------
-        DataError
-            The image is larger than the input of the network.
-        """
+        """Return the padding above and to the left of an image of height × width."""
         _, H, W = self.input_shape
         if height > H or width > W:
             raise DataError(
@@ -64,13 +58,7 @@ class Preprocessing:
         return (H - height) // 2, (W - width) // 2
 
     def check(self, images: NDArray[np.uint8]) -> None:
-        """Reject images (N,H,W) or (N,C,H,W) that do not fit the network.
-
-        Raises
-        ------
-        DataError
-            They have another number of channels, or are larger than the input.
-        """
+        """Reject images (N,H,W) or (N,C,H,W) that do not fit the network."""
         C, H, W = image_shape(images)
         if self.input_shape[0] != C:
             raise DataError(
@@ -83,11 +71,6 @@ class Preprocessing:
 
     def prepare(self, images: NDArray[np.uint8], dtype: DTypeLike = np.float32) -> Array:
         """Return images (N,H,W) or (N,C,H,W) as input (C,H,W,N) of the network.
-
-        Raises
-        ------
-        DataError
-            As for ``check``.
 
         Examples
         --------

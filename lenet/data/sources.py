@@ -9,6 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 from lenet.data.catalogue import CATALOGUE, FORMATS, find_source
 from lenet.data.formats import folder, idx, labelled, matlab, npz, parquet, published, table
@@ -69,6 +72,17 @@ def recognise(path: Path, options: Options | None = None) -> str | None:
         return "labelled" if flat else None
     name = SUFFIXES.get(path.suffix.lower())
     return "labelled" if name == "csv" and labelled.has_labels(path) else name
+
+
+def unlabelled(path: Path) -> NDArray[Any] | None:
+    """Return the images of a table or an archive, with or without labels; None for other files."""
+    form = SUFFIXES.get(path.suffix.lower())
+    if form == "npz":
+        return npz.unlabelled(path)
+    if form == "csv":
+        stored = table.read_table(path, Options(), lambda _: None, labelled=False)
+        return stored.images
+    return parquet.unlabelled(path) if form == "parquet" else None
 
 
 def resolve(target: str, options: Options | None = None) -> tuple[str, Path | None]:

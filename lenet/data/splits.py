@@ -120,11 +120,6 @@ def validation_count(given: int | None, count: int) -> int:
 def held_out(count: int, validation: int, seed: int) -> NDArray[np.int64]:
     """Return the sorted indices of the ``validation`` images held out of ``count``.
 
-    Raises
-    ------
-    ConfigError
-        Nothing would be left to train on.
-
     Examples
     --------
     >>> held_out(10, 3, seed=0)

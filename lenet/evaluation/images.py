@@ -342,9 +342,10 @@ def load_part(
         data = load_dataset(config, directory, warn=warn, **form, **others)
     found, rows = data.part(split)
     file = images_file(config.data, split)
+    fitting = for_network(checkpoint, found, file, warn=warn)
     for remark in _remarks(checkpoint, found):
         warn(f"{file}: {remark}")
-    return for_network(checkpoint, found, file, warn=warn), rows
+    return fitting, rows
 
 
 def picture_form(checkpoint: Checkpoint, config: Config) -> dict[str, Any]:

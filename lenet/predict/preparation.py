@@ -32,11 +32,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet.checkpoint.checkpoint import Checkpoint
-from lenet.data.imagefile import on_border, read_array, read_images
+from lenet.data.imagefile import images_of_array, on_border, read_array, read_images
 from lenet.data.levels import BYTES, as_bytes, measured, pictures
 from lenet.data.measure import TOLERANCE, TrainingImages, image_facts
 from lenet.data.pixels import Pixels, as_uint8, fitted
 from lenet.data.preprocessing import image_shape
+from lenet.data.sources import unlabelled
 from lenet.errors import ConfigError, DataError, ImageError
 from lenet.predict.finder import Digit, find_digit
 from lenet.predict.redraw import SIZE
@@ -106,7 +107,7 @@ class Preparation:
         Parameters
         ----------
         path
-            A picture, or an array of one or several images.
+            A picture, an array of images, or a table of images with or without labels.
 
         Yields
         ------
@@ -119,11 +120,16 @@ class Preparation:
         DataError, ImageError
             The file cannot be read, or its images do not fit the network in this way.
         """
-        array = read_array(path)
+        stored = unlabelled(path)
+        array = read_array(path) if stored is None else stored
+        levels = self.form.deep_levels if self.form else None
         try:
             images = None if array is None else self.array(array)
             if images is None:
-                for name, pixels in read_images(path, self.form.deep_levels if self.form else None):
+                pictures = read_images(path, levels)
+                if stored is not None:
+                    pictures = images_of_array(path, stored, levels)
+                for name, pixels in pictures:
                     yield name, self.picture(pixels), pixels
                 return
             for number, image in enumerate(images):

@@ -55,7 +55,7 @@ def refused(path: Path | None, *overrides: str) -> ConfigError:
     assert error.exit_code == 2
     assert error.remedy
     assert str(error).isprintable()
-    assert len(str(error)) < 400
+    assert len(str(error)) < 500
     assert error.file == (None if (error.key or "").startswith("--set") else str(path))
     return error
 

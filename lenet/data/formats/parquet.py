@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lenet.data.decode import Pictures, decode, file_state
 from lenet.data.formats.stored import WHOLE, Note, Options, Origins, Parts, Stored
@@ -108,6 +109,18 @@ def _read(
     )
 
 
+def unlabelled(path: Path) -> NDArray[Any]:
+    """Return the pictures of a file, which may have no labels."""
+    file = _open(path)
+    image, _ = _columns(file.schema_arrow, Options(), path, labelled=False)
+    rows = _Rows([file], [path], np.array([0]), image)
+    names = [f"{path}[{k}]" for k in range(file.metadata.num_rows)]
+    state = repr(file_state(path)).encode()
+    pictures = Pictures(names, lambda k: nullcontext(io.BytesIO(rows[k])), str(path), state)
+    images = decode(pictures, Options(size=None), lambda _: None).images
+    return np.moveaxis(images, 1, 3) if images.ndim == 4 else images
+
+
 class _Rows:
     """The encoded pictures by number; the row group that was read last is kept."""
 
@@ -163,7 +176,13 @@ class _reading:  # noqa: N801 - as a function
             raise DataError(problem, remedy=REMEDY, file=self.path) from error
 
 
-def _columns(schema: Any, options: Options, path: Path) -> tuple[str, str]:  # noqa: ANN401
+def _columns(
+    schema: Any,  # noqa: ANN401
+    options: Options,
+    path: Path,
+    *,
+    labelled: bool = True,
+) -> tuple[str, str]:
     """Return the names of the columns of images and of labels."""
     names = list(schema.names)
     kinds = {name: str(schema.field(name).type) for name in names}
@@ -175,7 +194,7 @@ def _columns(schema: Any, options: Options, path: Path) -> tuple[str, str]:  # n
             remedy="give a data set of images, or convert it to .npz",
             file=path,
         )
-    wanted = options.label_column
+    wanted = options.label_column if labelled else image
     if wanted is not None:
         if str(wanted) in names:
             return image, str(wanted)

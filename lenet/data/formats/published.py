@@ -61,22 +61,7 @@ def _read(name: str, options: Options, note: Note, part: str) -> Stored:
 
 
 def fetch(name: str, directory: str | os.PathLike[str] | None = None) -> dict[Path, bool]:
-    """Download the missing files of ``name`` to ``directory``, by default the cache.
-
-    Returns
-    -------
-    dict of Path to bool
-        Every file, and whether it was downloaded now.
-
-    Raises
-    ------
-    ConfigError
-        There is no such data set, or it cannot be downloaded.
-    DataError
-        The directory contains a file of that name that is not the right one.
-    SystemFailure
-        The network or the disk fails.
-    """
+    """Download the missing files of ``name`` to ``directory``, by default the cache."""
     roles = find_source(name).archives
     if not roles:
         published = ", ".join(key for key, source in CATALOGUE.items() if source.archives)
@@ -142,17 +127,7 @@ def find_or_fetch(
 
 
 def read(archive: Archive, path: Path) -> NDArray[Any]:
-    """Read a published file and compare it with its checksum.
-
-    Returns
-    -------
-    The array of an IDX file; the bytes of a file of another format.
-
-    Raises
-    ------
-    DataError
-        It is damaged, or another file.
-    """
+    """Read a published file and compare it with its checksum."""
     if archive.md5 is not None:
         _check_md5(path, archive.md5)
     if archive.name.rpartition("-")[2] not in {"ubyte", "int"}:

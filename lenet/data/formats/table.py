@@ -175,7 +175,7 @@ def _numbers_columns(cells: Sequence[str]) -> bool:
 
 def is_image(pixels: int) -> bool:
     """Return whether a row has the pixels of a square image, grey or in colour."""
-    return any(pixels == C * math.isqrt(pixels // C) ** 2 for C in (1, 3)) and pixels > 1
+    return pixels > 1 and any(pixels == C * math.isqrt(pixels // C) ** 2 for C in (1, 3))
 
 
 def meaning(table: Table, options: Options, note: Note) -> tuple[int | None, list[int]]:
@@ -223,6 +223,20 @@ def _counts(table: Table) -> bool:
     return len(numbers) > 2 and any(
         numbers == [str(k + first) for k in range(len(numbers))] for first in (0, 1)
     )
+
+
+def column(path: Path, name: str) -> list[str]:
+    """Return the cells of a column of a table; nothing if the file has no such column."""
+    if path.suffix.lower() not in SUFFIXES:
+        return []
+    table = open_table(path)
+    if table.header is None or name not in table.header:
+        return []
+    every = lines(path)
+    next(every)
+    place = table.header.index(name)
+    rows = csv.reader((line for _, line in every), delimiter=table.delimiter)
+    return [row[place].strip() for row in rows]
 
 
 def _first_or_last(table: Table, columns: list[int]) -> int:
