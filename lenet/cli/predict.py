@@ -81,9 +81,7 @@ def command(
         raise click.UsageError(f"--out writes .csv or .jsonl, not {table}")
     names = None if columns is None else tuple(name.strip() for name in columns.split(","))
     if names is not None and (table is None or table.suffix.lower() != ".csv" or len(names) != 2):
-        raise click.UsageError(
-            "--columns takes two names, e.g. ImageId,Label, with --out FILE.csv"
-        )
+        raise click.UsageError("--columns takes two names, e.g. ImageId,Label, with --out FILE.csv")
     if table in images:
         raise click.UsageError(f"--out would overwrite the image {table}")
 
