@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from lenet.bench.processes import peak_memory
+from lenet.bench.measured_processes import peak_memory
 from lenet.config.schema import Config
 from lenet.errors import ConfigError
 from lenet.system.extras import require

@@ -8,28 +8,160 @@ ratio compares a run turn by turn with the fastest run of the other framework on
 
 from __future__ import annotations
 
+import gzip
 import os
 import platform
+import shutil
+import sysconfig
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from math import prod
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from lenet.bench.competitors import COMPETITORS
 from lenet.bench.jax_training import check_jax
-from lenet.bench.processes import Program
-from lenet.bench.synthetic import ALL_IMAGES, benchmark_config, image_shape, write_images
+from lenet.bench.measured_processes import Program
 from lenet.config.schema import Config
+from lenet.data.formats.idx import header
+from lenet.errors import SystemFailure
+from lenet.evaluation.images import build_preprocessing
 from lenet.parallel.launch import choose_workers
 from lenet.system.machine import describe_machine, usable_cores
 from lenet.targets.torch.twin import twin_of
 from lenet.train.build import build_trainer
+
+
+@dataclass(frozen=True)
+class Competitor:
+    """A framework, and how it is measured.
+
+    Attributes
+    ----------
+    program
+        The program of :mod:`lenet.bench.programs` that trains in it.
+    extra
+        The optional extra of this package that installs it.
+    layouts
+        The ways to run the same network. The program takes them by these names.
+    processes
+        Whether several processes of one thread each can train one network.
+    """
+
+    program: str
+    extra: str
+    layouts: tuple[str, ...]
+    processes: bool
+
+    def runs(self, cores: int) -> list[tuple[str, int, int]]:
+        """Return (layout, processes, threads) of all runs: with one core, and with all."""
+        splits = {(1, 1), (1, cores)} | ({(cores, 1)} if self.processes else set())
+        return [
+            (layout, processes, threads)
+            for layout in self.layouts
+            if layout != "compiled" or has_compiler()
+            for processes, threads in sorted(splits)
+        ]
+
+
+COMPETITORS = {
+    "torch": Competitor("train_torch", "bench", ("eager", "channels_last", "compiled"), True),
+    "jax": Competitor("train_jax", "jax", ("channels_first", "channels_last"), False),
+}
+
+
+def has_compiler(names: Sequence[str] = ("g++", "clang++")) -> bool:
+    """Return whether ``torch.compile`` has what it needs: a C++ compiler and Python's headers."""
+    compiler = any(map(shutil.which, filter(None, (os.environ.get("CXX"), *names))))
+    return compiler and Path(sysconfig.get_path("include"), "Python.h").is_file()
+
+
+# --- The images ---------------------------------------------------------------------------------
+
+CHUNK = 8192  # images that are generated at once
+MARGIN = 4  # pixels of background around the noise, as in MNIST
+
+
+def write_images(
+    folder: Path, count: int, classes: int, shape: tuple[int, ...], *, mapped: bool = False
+) -> dict[str, object]:
+    """Write images and labels as IDX files, and return the keys of ``data`` that name them."""
+    need, free = count * (int(np.prod(shape)) + 1), shutil.disk_usage(folder).free
+    if need > free:
+        raise SystemFailure(
+            f"{count:,} images need {need >> 20:,} MiB, {free >> 20:,} MiB are free",
+            remedy="free space, or name another directory in TMPDIR",
+            file=folder,
+        )
+    rng = np.random.default_rng(0)
+    suffix = "" if mapped else ".gz"
+    images, labels = folder / f"{count}-images{suffix}", folder / f"{count}-labels{suffix}"
+    with _opened(images) as to_images, _opened(labels) as to_labels:
+        to_images.write(header(np.broadcast_to(np.uint8(0), (count, *shape))))
+        to_labels.write(header(np.broadcast_to(np.uint8(0), count)))
+        for first in range(0, count, CHUNK):
+            n = min(CHUNK, count - first)
+            to_images.write(noisy_images(rng, n, shape).data)
+            to_labels.write(rng.integers(min(classes, 256), size=n, dtype=np.uint8).data)
+    return {
+        "data.name": "idx",
+        "data.train_images": str(images),
+        "data.train_labels": str(labels),
+        "data.test_images": str(images),
+        "data.test_labels": str(labels),
+    }
+
+
+def noisy_images(rng: np.random.Generator, count: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Return images (count, *shape) of noise with a margin of zeros."""
+    images = np.zeros((count, *shape), np.uint8)
+    H, W = shape[-2:]
+    inside = images[..., MARGIN : H - MARGIN, MARGIN : W - MARGIN]
+    inside[...] = rng.integers(256, size=inside.shape, dtype=np.uint8)
+    return images
+
+
+ALL_IMAGES = {"data.validation": 0, "data.limit": None, "data.drawn": 0}
+"""What makes a configuration train on the images that it is given, and on no others."""
+
+
+def image_shape(config: Config) -> tuple[int, ...]:
+    """Return (H,W) or (C,H,W) of the images for a network: at most 28×28 grey ones, as in MNIST."""
+    C, H, W = build_preprocessing(config).input_shape
+    return (min(H, 28), min(W, 28)) if C == 1 else (C, H, W)
+
+
+def benchmark_config(config: Config, data: dict[str, object], rounds: int) -> Config:
+    """Return the configuration of a run on these data: one epoch to warm up, then the rounds.
+
+    The learning rate is low: with noise, training would diverge.
+    """
+    return config.with_values(
+        {
+            **data,
+            "model.classes": config.model.specification().classes(),
+            **ALL_IMAGES,
+            "train.epochs": rounds + 1,
+            "train.patience": 0,
+            "train.checkpoint_every": None,
+            "optimizer.lr": 1e-3,
+            "schedule.name": "constant",
+            "schedule.warmup": 0.0,
+        }
+    )
+
+
+def _opened(path: Path) -> gzip.GzipFile | IO[bytes]:
+    return gzip.open(path, "wb", compresslevel=1) if path.suffix == ".gz" else path.open("wb")
+
+
+# --- The benchmark ------------------------------------------------------------------------------
 
 SCHEMA_VERSION = 2
 REST_SECONDS = 0.3  # between two turns: until the threads of the first have stopped spinning
@@ -213,3 +345,55 @@ def _time_parts(config: Config, batch: int) -> dict[str, Any]:
     values = config.with_values({"train.batch_size": batch, "train.workers": 1}).to_dict()
     with Program("time_parts", threads=1, config=values) as program:
         return program.answer()
+
+
+# --- Data larger than memory --------------------------------------------------------------------
+
+
+def bench_scale(
+    config: Config, *, count: int, rounds: int, images: int, say: Say
+) -> dict[str, Any]:
+    """Train an epoch on a mapped file of ``count`` images, and epochs of ``images`` in memory.
+
+    Batch size and workers are those of ``config``. The run in memory has one epoch to warm up, and
+    ``rounds`` epochs before and after the other run.
+    """
+    workers = choose_workers(config.train.workers, config.train.batch_size)
+    case = Case("lenet", config.train.batch_size, workers, usable_cores() if workers == 1 else 1)
+    machine = machine_facts()
+    shape, classes = image_shape(config), config.model.specification().classes()
+    with TemporaryDirectory(prefix="lenet-bench-") as name, ExitStack() as stack:
+        folder = Path(name)
+        small = write_images(folder, images, classes, shape)
+        memory_config = benchmark_config(config, small, 2 * rounds)
+        memory = stack.enter_context(case.start(memory_config, folder))
+        memory.answer()
+        say(f"writing {count:,} images")
+        start = time.perf_counter()
+        large = write_images(folder, count, classes, shape, mapped=True)
+        seconds_to_make = time.perf_counter() - start
+        say(f"training on {images:,} images in memory")
+        in_memory = [memory.next()["images_per_second"] for _ in range(rounds)]
+        say(f"training on {count:,} images in a file")
+        mapped = stack.enter_context(case.start(benchmark_config(config, large, 0), folder))
+        answer, resident = mapped.answer_and_memory()
+        say(f"training on {images:,} images in memory")
+        in_memory += [memory.next()["images_per_second"] for _ in range(rounds)]
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "machine": machine,
+        "scale": {
+            "images": count,
+            "file_bytes": count * prod(shape),
+            "seconds_to_make": seconds_to_make,
+            "batch": case.batch,
+            "workers": case.workers,
+            "images_per_second": answer["images_per_second"],
+            "tenths": answer["tenths"],
+            "in_memory_images": images,
+            "in_memory_images_per_second": median(in_memory),
+            "in_memory_rounds": in_memory,
+            "ratio": answer["images_per_second"] / median(in_memory),
+            "resident_bytes": resident,
+        },
+    }

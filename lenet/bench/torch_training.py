@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from lenet.bench.processes import peak_memory
+from lenet.bench.measured_processes import peak_memory
 from lenet.config.schema import Config
 from lenet.system.extras import require
 from lenet.targets.torch.twin import Twin, load_twin

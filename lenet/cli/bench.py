@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 
-from lenet.bench.competitors import COMPETITORS
+from lenet.bench.speed import COMPETITORS
 from lenet.cli.options import CONFIG, JSON, SET
 from lenet.config.reader import load_config
 
@@ -95,11 +95,11 @@ def command(
         raise click.UsageError("--scale and --against exclude each other")
     config = load_config(file, overrides if file else (*PLAIN_SGD, *overrides))
 
-    from lenet.bench import scale as on_file
-    from lenet.bench import speed, tables
+    from lenet.bench import speed
+    from lenet.bench.markdown import to_markdown
 
     if scale is not None:
-        result = on_file.bench_scale(config, count=scale, rounds=rounds, images=images, say=_say)
+        result = speed.bench_scale(config, count=scale, rounds=rounds, images=images, say=_say)
     else:
         result = speed.bench(
             config,
@@ -110,7 +110,7 @@ def command(
             against=against,
             say=_say,
         )
-    click.echo(json.dumps(result) if as_json else tables.to_markdown(result))
+    click.echo(json.dumps(result) if as_json else to_markdown(result))
 
 
 def _say(line: str) -> None:

@@ -16,11 +16,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from lenet.bench import competitors, jax_training, processes, speed, synthetic
-from lenet.bench.competitors import COMPETITORS, Competitor
-from lenet.bench.processes import Program
-from lenet.bench.speed import Case
-from lenet.bench.tables import to_markdown
+from lenet.bench import jax_training, measured_processes, speed
+from lenet.bench.markdown import to_markdown
+from lenet.bench.measured_processes import Program
+from lenet.bench.speed import COMPETITORS, Case, Competitor
 from lenet.cli import cli, main
 from lenet.config.schema import Config
 from lenet.data.formats.idx import read_idx
@@ -123,9 +122,9 @@ def test_runs_are_those_with_one_thread_and_all_then_those_with_workers(
     ],
 )
 def test_another_framework_takes_turns_on_the_same_images(name: str, tmp_path: Path) -> None:
-    files = synthetic.write_images(tmp_path, 20, 10, (28, 28))
+    files = speed.write_images(tmp_path, 20, 10, (28, 28))
     config = Config().with_values({"optimizer.name": "sgd"})
-    config = synthetic.benchmark_config(config, files, rounds=2)
+    config = speed.benchmark_config(config, files, rounds=2)
     competitor = COMPETITORS[name]
     rivals = [Case(f"{name} channels_last", 8, 1, 1)]
     rivals += [Case(f"{name} channels_last", 8, 2, 1)] if competitor.processes else []
@@ -182,16 +181,16 @@ def test_the_fastest_run_on_as_many_cores_is_compared_with(
 
 def test_compiled_is_measured_where_there_is_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     torch = COMPETITORS["torch"]
-    monkeypatch.setattr(competitors, "has_compiler", lambda: False)
+    monkeypatch.setattr(speed, "has_compiler", lambda: False)
     assert torch.runs(1) == [("eager", 1, 1), ("channels_last", 1, 1)]
-    monkeypatch.setattr(competitors, "has_compiler", lambda: True)
+    monkeypatch.setattr(speed, "has_compiler", lambda: True)
     assert torch.runs(3)[-3:] == [("compiled", 1, 1), ("compiled", 1, 3), ("compiled", 3, 1)]
 
 
 def test_without_a_compiler_on_the_path_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setenv("PATH", "")
-    assert not competitors.has_compiler()
+    assert not speed.has_compiler()
 
 
 def test_the_text_is_tables_of_even_width(result: dict[str, Any]) -> None:
@@ -228,7 +227,7 @@ def test_a_mapped_file_is_trained_on_and_removed(
 
 
 def test_images_of_a_network_may_have_several_channels(tmp_path: Path) -> None:
-    files = synthetic.write_images(tmp_path, 30, 4, (3, 20, 16))
+    files = speed.write_images(tmp_path, 30, 4, (3, 20, 16))
     images = read_idx(str(files["data.train_images"]))
     assert images.shape == (30, 3, 20, 16)
     assert not images[:, :, :4].any()
@@ -237,7 +236,7 @@ def test_images_of_a_network_may_have_several_channels(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mapped", [False, True])
 def test_images_are_noise_with_a_margin(tmp_path: Path, mapped: bool) -> None:
-    files = synthetic.write_images(tmp_path, 9000, 7, (28, 28), mapped=mapped)
+    files = speed.write_images(tmp_path, 9000, 7, (28, 28), mapped=mapped)
     images = read_idx(str(files["data.train_images"]))
     labels = read_idx(str(files["data.train_labels"]))
     assert images.shape == (9000, 28, 28)
@@ -251,7 +250,7 @@ def test_a_file_that_does_not_fit_is_refused_before_it_is_written(
 ) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 2**20))
     with pytest.raises(SystemFailure, match="4,491 MiB, 1 MiB are free"):
-        synthetic.write_images(tmp_path, 6_000_000, 10, (28, 28), mapped=True)
+        speed.write_images(tmp_path, 6_000_000, 10, (28, 28), mapped=True)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -293,7 +292,7 @@ def test_what_cannot_be_measured_is_refused_in_a_line(
 
 
 def test_a_program_ends_with_its_context(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "END_SECONDS", 0.1)
+    monkeypatch.setattr(measured_processes, "END_SECONDS", 0.1)
     with pytest.raises(ZeroDivisionError), Program("time_parts", threads=1, config={}) as program:
         raise ZeroDivisionError
     assert program.process.returncode is not None
@@ -309,18 +308,18 @@ def test_a_program_that_dies_is_a_line_and_not_a_traceback() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")
 def test_resident_memory_counts_the_processes_below() -> None:
     fill = "import sys; a = bytearray(b'x') * 50_000_000; print(flush=True); sys.stdin.read()"
-    before = processes.resident_memory(os.getpid())
+    before = measured_processes.resident_memory(os.getpid())
     assert before is not None
     with subprocess.Popen(
         [sys.executable, "-c", fill], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as child:
         assert child.stdout is not None
         child.stdout.readline()
-        after = processes.resident_memory(os.getpid())
+        after = measured_processes.resident_memory(os.getpid())
         child.communicate()
     assert after is not None
     assert after - before > 40_000_000
-    assert processes.resident_memory(child.pid) is None
+    assert measured_processes.resident_memory(child.pid) is None
 
 
 def test_a_ratio_is_turn_by_turn_with_the_fastest_of_equal_cores() -> None:

@@ -69,6 +69,7 @@ def test_images_larger_than_the_network_takes(refuses, tiny, tmp_path):
     refuses(
         *(3, "train", "--config", tiny, "--output", tmp_path / "run"),
         *("--set", f"data.train_images={tmp_path / 'large'}", "--set", "data.size=null"),
+        *("--set", "model.input=[1,32,32]"),
         words=(f"{tmp_path / 'large'}: ", "40×40", "32"),
     )
 

@@ -8,7 +8,7 @@ from lenet.system.text import markdown_table
 
 
 def to_markdown(result: dict[str, Any]) -> str:
-    """Return what :mod:`lenet.bench.speed` or :mod:`lenet.bench.scale` measured."""
+    """Return what :mod:`lenet.bench.speed` or :mod:`lenet.bench.speed` measured."""
     machine = dict(result["machine"])
     cpu, cores, load, system = (machine.pop(key) for key in ("cpu", "cores", "load", "system"))
     after = machine.pop("load_after", None)
