@@ -48,6 +48,12 @@ if TYPE_CHECKING:
 )
 @click.option("--resume", is_flag=True, help="Resume the run in the output directory.")
 @click.option("--overwrite", is_flag=True, help="Replace the run in the output directory.")
+@click.option(
+    "--from",
+    "start",
+    metavar="CHECKPOINT",
+    help="Train from the weights of a checkpoint, or pretrained: fine-tuning (train.start).",
+)
 @DATA
 @VALIDATION
 @LABELS
@@ -71,6 +77,7 @@ def command(
     output: Path | None,
     resume: bool,
     overwrite: bool,
+    start: str | None,
     data: str | None,
     validation: str | None,
     labels: str | None,
@@ -90,7 +97,16 @@ def command(
         file = output / "config.yaml"
     keys = {"validation_path": validation, "labels": labels}
     overrides = data_overrides(data, data_dir, overrides, **keys)
-    config = _resolved(load_config(file, overrides), output, seed, workers)
+    base = None
+    if start is not None:
+        from lenet.config.rules import as_yaml
+
+        overrides = (f"train.start={as_yaml(start)}", *overrides)
+        if data is None and file is None and not resume:  # the same images once more
+            from lenet.checkpoint.restore import read_checkpoint
+
+            base = read_checkpoint(start).config
+    config = _resolved(load_config(file, overrides, base), output, seed, workers)
     if config.train.workers == "mpi":
         if workers != "mpi" and _followed(ranks):
             return

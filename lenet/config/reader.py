@@ -15,7 +15,9 @@ from lenet.errors import ConfigError
 from lenet.system.text import clipped
 
 
-def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
+def load_config(
+    path: str | Path | None, overrides: Sequence[str] = (), base: Config | None = None
+) -> Config:
     """Read a YAML file, apply ``key=value`` overrides, and validate the result.
 
     Examples
@@ -31,6 +33,8 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Confi
         if overridden.get("data.name") in FORMATS and is_packaged(path):
             # A recipe with the user's own data: its section "data" is about other images.
             given = {key: value for key, value in given.items() if not key.startswith("data.")}
+        if base is not None:
+            return base.with_values({**given, **overridden})
         return built({**given, **overridden})
     except ConfigError as error:
         if error.file is None and error.key in overridden:

@@ -139,6 +139,17 @@ def _read_weights(value: object) -> object:
     return _REJECTED
 
 
+def _read_rates(value: object) -> object:
+    return _read_weights(value) if isinstance(value, Mapping) else _REJECTED
+
+
+def _read_strings(value: object) -> object:
+    if not isinstance(value, list | tuple):
+        return _REJECTED
+    kept = tuple(map(_read_string, value))
+    return _REJECTED if _REJECTED in kept or not kept else kept
+
+
 BOOLEAN: Final = Rule(
     "true or false", lambda value: value if isinstance(value, bool) else _REJECTED
 )
@@ -146,6 +157,8 @@ CLASS_WEIGHTS: Final = Rule(
     "a list of numbers >= 0, one per class, or such numbers by class name", _read_weights
 )
 LAYER_LIST: Final = Rule("a list of layers", _read_layers)
+LAYER_NAMES: Final = Rule("a list of layer names", _read_strings)
+LAYER_RATES: Final = Rule("a mapping of layer names to numbers >= 0", _read_rates)
 NULL: Final = Rule("null", lambda value: None if value is None else _REJECTED)
 STRING: Final = Rule("a string", _read_string)
 SECONDS: Final = Rule('a time in seconds such as "30s"', _read_seconds)

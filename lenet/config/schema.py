@@ -101,8 +101,8 @@ class Config(Checked):
         return [key for key, value in values.items() if value == "auto" or value is True]
 
     def completed_by(self, other: Config) -> Config:
-        """Return a copy for the user's own data in which what was chosen is that of ``other``."""
-        if self.data.name not in FORMATS:
+        """Return a copy in which what is chosen for the user's data, or a start, is ``other``'s."""
+        if self.data.name not in FORMATS and self.train.start is None:
             return self
         defaults = {key: SETTINGS[key].default for key in SETTINGS if _is_chosen(key)}
         mine, theirs = self._flat(), other._flat()
@@ -186,8 +186,8 @@ class Config(Checked):
 
 def _is_chosen(dotted: str) -> bool:
     """Return whether a key may be chosen when the training images are known."""
-    chosen = (*NAMED, "model.scale", "model.shift", "model.input", "model.classes")
-    return dotted in chosen or dotted.startswith("augment.")
+    chosen = {*NAMED, "train.layer_rates"}
+    return dotted in chosen or dotted.startswith(("augment.", "model."))
 
 
 SECTIONS: Final[dict[str, type[Checked]]] = {

@@ -16,6 +16,8 @@ from lenet.config.rules import (
     BOOLEAN,
     CLASS_WEIGHTS,
     LAYER_LIST,
+    LAYER_NAMES,
+    LAYER_RATES,
     NULL,
     SECONDS,
     STRING,
@@ -441,6 +443,26 @@ class Train(Checked):
         "Factor of the training loss of each image, by its class: balanced makes all classes count "
         f"alike, up to a factor of {MAX_CLASS_WEIGHT}; auto is none for named data sets; a class "
         "that a mapping leaves out has 1",
+    )
+    start: str | None = setting(
+        None,
+        either(NULL, STRING),
+        "Checkpoint to train from: its network, and its weights where they fit",
+    )
+    start_rate: float = setting(
+        0.2,
+        number(at_least=0, at_most=1),
+        "Factor of the learning rate for the layers that are taken over from start",
+    )
+    layer_rates: Mapping[str, float] | None = setting(
+        None,
+        either(NULL, LAYER_RATES),
+        "Factor of the learning rate for each layer, by name; a layer that is left out has 1",
+    )
+    freeze: tuple[str, ...] | None = setting(
+        None,
+        either(NULL, LAYER_NAMES),
+        "Layers that are not trained: their weights and running averages stay",
     )
     teacher: str | tuple[str, ...] | None = setting(
         None,

@@ -24,6 +24,7 @@ from lenet.nn.losses import Loss, MAPLoss, SoftmaxCrossEntropy, softmax
 from lenet.nn.randomness import RandomKey
 from lenet.nn.summary import describe, to_table
 from lenet.system.registry import lookup
+from lenet.system.text import clipped, listed
 
 
 class Network:
@@ -97,6 +98,7 @@ class Network:
         self.first_trained = trained[0] if trained else 0
         for i, layer in enumerate(self.executed):
             layer.needs_dx = i != self.first_trained
+        self.frozen: set[str] = set()
         self.training = True
         self._random_layers = [(i, p) for i, p in enumerate(self.layers) if p.draws_random]
         self.set_step()
@@ -233,7 +235,33 @@ class Network:
     def training(self, training: bool) -> None:
         self._training = training
         for layer in self.executed:
-            layer.training = training
+            layer.training = training and layer.name not in self.frozen
+
+    def set_rates(self, rates: Mapping[str, float]) -> None:
+        """Multiply the learning rates of layers, by name; 0 freezes a layer.
+
+        A frozen layer keeps its parameters and its running averages, which it then uses in training
+        too.
+
+        Raises
+        ------
+        ConfigError
+            There is no layer of that name, or it has no parameters.
+        """
+        layers = {layer.name: layer for layer in self.layers}
+        for name, rate in rates.items():
+            if name not in layers or not layers[name].parameters:
+                trained = [layer.name for layer in self.layers if layer.parameters]
+                raise ConfigError(
+                    f"there is no layer {clipped(name)} with weights",
+                    remedy=f"name some of {listed(trained, 'and')}",
+                    key="layer",
+                )
+            for p in layers[name].parameters:
+                p.lr_mult *= rate
+                p.decay_mult *= bool(rate)
+        self.frozen |= {name for name, rate in rates.items() if not rate}
+        self.training = self.training
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:

@@ -140,6 +140,12 @@ def build_trainer(
         initialize(network, config)
     else:
         network = network.rebuilt(fused=config.model.fuse == "auto")
+    frozen = dict.fromkeys(config.train.freeze or (), 0.0)
+    try:
+        network.set_rates({**(config.train.layer_rates or {}), **frozen})
+    except ConfigError as error:
+        error.key = "train.freeze" if frozen else "train.layer_rates"
+        raise
     whole = OPTIMIZERS[config.optimizer.name].needs_whole_matrices
     _share_parameters(network, communicator, network.matrices if whole else ())
     optimizer = _build_optimizer(config, network, communicator)

@@ -29,6 +29,7 @@ from lenet.errors import GateFailed
 from lenet.models.packaged import MINI_VGG_MIN_SIZE
 from lenet.system.machine import one_blas_thread
 from lenet.train.build import build_trainer
+from lenet.train.finetune import with_outputs
 
 SAMPLE = 2000  # images that are measured and compared
 RACE_EPOCHS = 12
@@ -80,7 +81,7 @@ def complete(
     made = made.with_values(_weights(made, labels, classes))
     made = made.with_values(_augmentation(made, sample, sample_labels, facts))
     if made.model.layers is not None:
-        made = _fitted(made, image_shape(images), classes) if fit_outputs else made
+        made = with_outputs(made, image_shape(images), classes) if fit_outputs else made
         names = ["lenet5"]  # has no effect
     else:
         names = ["lenet5", "mini-vgg"] if made.model.name == "auto" else [made.model.name]
@@ -236,19 +237,6 @@ def _with_network(
     return made.with_values({key: chosen[key] for key in chosen if key in still_open})
 
 
-def _fitted(config: Config, shape: tuple[int, int, int], classes: int) -> Config:
-    """Return a configuration whose ``model.layers`` take images (C,H,W) of so many classes."""
-    assert config.model.layers is not None  # noqa: S101 - of the caller
-    *layers, last = config.model.layers
-    C, H, W = shape
-    _, h, w = config.model.specification().input_shape
-    values: dict[str, object] = {"model.input": (C, max(H, h), max(W, w))}
-    if last["type"] == "linear" and last["units"] != classes:
-        values |= {"model.layers": (*layers, {**last, "units": classes})}
-        values["model.classes"] = classes
-    return config.with_values(values)
-
-
 @one_blas_thread()
 def _validation_loss(
     config: Config, images: NDArray[np.uint8], labels: NDArray[np.integer[Any]]
@@ -265,6 +253,8 @@ def _validation_loss(
             "data.drawn": 0,
             "data.validation": None if validation else validation,
             "train.teacher": None,
+            "train.freeze": None,
+            "train.layer_rates": None,
         }
     )
     trainer = build_trainer(short, images, labels)

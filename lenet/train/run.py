@@ -54,6 +54,7 @@ from lenet.train.build import build_trainer
 from lenet.train.callbacks import Checkpoints
 from lenet.train.distillation import Teachers, build_pool
 from lenet.train.events import Callback, EpochEvent, Snapshot
+from lenet.train.finetune import with_start
 from lenet.train.log import History, Log, Recorder
 from lenet.train.recipe import complete
 from lenet.train.remarks import remarks_on_test, remarks_on_training
@@ -95,6 +96,8 @@ class TrainingSet:
     """What was measured on the images, if it was."""
     config: Config | None = None
     """The configuration without ``auto``, if that depends on the images."""
+    network: Network | None = None
+    """The network to train from, if the run starts from a checkpoint."""
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the arrays by the names by which workers receive them."""
@@ -198,7 +201,10 @@ def run_training(
         data = load_dataset(config, directory, warn=warn_once)
         found = data.training
         measured = image_facts(found.images)
-        completed = complete(config, found, measured, say, fit_outputs=fit_outputs)
+        started, network = config, None
+        if origin is not None:
+            started, network = with_start(config, origin, found, measured, say)
+        completed = complete(started, found, measured, say, fit_outputs=fit_outputs)
         split = usable(completed, found, "train")
         fitted = for_split(completed, split)
         for remark in (
@@ -215,13 +221,17 @@ def run_training(
             fingerprint=fingerprint(split),
             facts=measured,
             config=completed,
+            network=network,
         )
 
     output = Path(config.output.dir)
     with RunDirectory(output, resume=resume, overwrite=overwrite, warn=warn) as run:
         start = run.last(config, warn) if resume else None
+        origin = None
         if start is not None:
             config = config.completed_by(start.config)
+        elif config.train.start is not None:
+            origin = read_checkpoint(config.train.start)
         return _train(_Job(config, start), load, run, mpi=mpi, callbacks=callbacks, warn=warn)
 
 
@@ -433,7 +443,13 @@ def _start(
         if job.start is not None
         else training_preprocessing(config, data.training[0], data.facts)
     )
-    job = replace(job, config=config, preprocessing=preprocessing, class_names=data.class_names)
+    job = replace(
+        job,
+        config=config,
+        network=job.network or data.network,
+        preprocessing=preprocessing,
+        class_names=data.class_names,
+    )
     arrays = data.arrays()
     teachers = None
     if config.train.teacher is not None:
