@@ -21,8 +21,10 @@ from typing import Any, Final, TypeAlias
 
 from tqdm import tqdm
 
+from lenet.config.sections import NAMED
+from lenet.data.measure import image_facts
 from lenet.errors import ConfigError, SystemFailure
-from lenet.evaluation.images import for_split, load_split
+from lenet.evaluation.images import for_split, load_dataset, usable
 from lenet.parallel.mpi import load_mpi
 from lenet.parallel.spawn import Context
 from lenet.sweep.grid import Plan, SweepRun
@@ -30,6 +32,7 @@ from lenet.sweep.one_run import POLL_SECONDS, Result, SweepTask, train_task
 from lenet.system.extras import require
 from lenet.system.text import supports_progress_bar
 from lenet.train.build import build_trainer
+from lenet.train.recipe import complete
 from lenet.train.run import signals_to
 
 Submit: TypeAlias = Callable[[SweepTask], "Future[Result]"]
@@ -140,10 +143,14 @@ def mpi_ranks() -> Iterator[Submit | None]:
 
 def check_with_data(plan: Plan, data_dir: str | None) -> list[ConfigError]:
     """Download and read the data once, and return the problems of the grid with them."""
-    split = load_split(plan.config, "train", data_dir)
-    common = for_split(plan.config, split)
+    found, config = load_dataset(plan.config, "train", data_dir), plan.config
+    if "model.name" in config.open():
+        config = config.with_values({"model.name": "lenet5"})  # each run compares the networks
+    config = complete(config, found, image_facts(found.images), lambda _: None)
+    split = usable(config, found, "train")
+    common = for_split(config, split)
     key = "train.batch_size"
-    sizes = {point.get(key, plan.config.train.batch_size) for point in plan.points()}
+    sizes = {point.get(key, config.train.batch_size) for point in plan.points()}
     problems = []
     for size in sorted(sizes):
         config = common.with_values({key: size, "train.workers": 1})
@@ -200,6 +207,13 @@ def run_all(
 
 # --- The progress -------------------------------------------------------------------------------
 
+
+def _epochs(run: SweepRun) -> int:
+    """Return the epochs of a run, as far as they are known before the images are."""
+    config = run.config
+    return NAMED["train.epochs"] if "train.epochs" in config.open() else config.train.epochs
+
+
 BAR: Final = "{l_bar}{bar}| {n_fmt}/{total_fmt} epochs [{elapsed}<{remaining}{postfix}]"
 
 
@@ -213,10 +227,10 @@ class SweepProgress:
         self.quiet, self.count = quiet, len(runs)
         self.finished = self.failed = 0
         self.epochs = 0  # of the finished runs
-        total = sum(run.config.train.epochs for run in runs)
+        total = sum(_epochs(run) for run in runs)
         self.bar: tqdm[Any] | None = None
         if not quiet and supports_progress_bar(self.file):
-            done = sum(run.config.train.epochs for run in runs if run.name in finished)
+            done = sum(_epochs(run) for run in runs if run.name in finished)
             self.bar = tqdm(total=total, initial=done, file=self.file, bar_format=BAR, leave=False)
         for run in runs:
             if run.name in finished:
@@ -225,7 +239,7 @@ class SweepProgress:
     def add(self, run: SweepRun, result: Result, *, earlier: bool = False) -> None:
         """Count a run and write its result; of runs that finished ``earlier``, only failures."""
         self.finished += 1
-        self.epochs += run.config.train.epochs
+        self.epochs += _epochs(run)
         if result.error:
             self.failed += 1
             self._write(f"lenet: error: {run.config.output.dir}: {result.error}")

@@ -18,6 +18,7 @@ from scipy.ndimage import uniform_filter
 
 from lenet.config.rules import as_yaml
 from lenet.config.schema import Config, differences
+from lenet.config.sections import LENET5, Model
 from lenet.data.augmentation import MAX_CROP
 from lenet.data.catalogue import FORMATS
 from lenet.data.dataset import Split
@@ -84,7 +85,10 @@ def complete(
         made = with_outputs(made, image_shape(images), classes) if fit_outputs else made
         names = ["lenet5"]  # has no effect
     else:
-        names = ["lenet5", "mini-vgg"] if made.model.name == "auto" else [made.model.name]
+        options = LENET5.keys() - {"classes", "initializer"}
+        plain = all(getattr(made.model, key) == getattr(Model, key) for key in options)
+        both = made.model.name == "auto" and made.model.input is None and plain
+        names = ["lenet5", "mini-vgg"] if both else [made.model.network]
     networks = [_with_network(made, name, image_shape(images), classes, count) for name in names]
     chosen, about = networks[0], ""
     if len(networks) > 1:

@@ -232,7 +232,16 @@ def run_training(
             config = config.completed_by(start.config)
         elif config.train.start is not None:
             origin = read_checkpoint(config.train.start)
-        return _train(_Job(config, start), load, run, mpi=mpi, callbacks=callbacks, warn=warn)
+        ready = [load()] if config.open() else []
+        config = (ready[0].config if ready else None) or config
+        return _train(
+            _Job(config, start),
+            lambda: ready.pop() if ready else load(),
+            run,
+            mpi=mpi,
+            callbacks=callbacks,
+            warn=warn,
+        )
 
 
 def train_network(
@@ -303,7 +312,7 @@ def _train(
 ) -> TrainingResult:
     """Start the workers, train, and end them; ``best`` makes a first callback of the trainer."""
     config, start = job.config, job.start
-    workers = choose_workers(config.train.workers, _images_per_step(config))
+    workers = choose_workers(config.train.workers, config.train.batch_size)
     with one_blas_thread(), ExitStack() as stack:
         group: ProcessGroup | MPIGroup
         try:
@@ -354,7 +363,7 @@ def _train(
 
 def _images_per_step(config: Config) -> int:
     """Return the images of a batch, as far as the number of workers depends on it."""
-    return 4 if "train.batch_size" in config.open() else config.train.batch_size
+    return 1 if "train.batch_size" in config.open() else config.train.batch_size
 
 
 class _BestWeights(Callback):
