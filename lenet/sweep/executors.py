@@ -143,7 +143,7 @@ def mpi_ranks() -> Iterator[Submit | None]:
 
 def check_with_data(plan: Plan, data_dir: str | None) -> list[ConfigError]:
     """Download and read the data once, and return the problems of the grid with them."""
-    found, config = load_dataset(plan.config, "train", data_dir), plan.config
+    found, config = load_dataset(plan.config, data_dir).training, plan.config
     if "model.name" in config.open():
         config = config.with_values({"model.name": "lenet5"})  # each run compares the networks
     config = complete(config, found, image_facts(found.images), lambda _: None)

@@ -13,7 +13,7 @@ from lenet.arrays import Shape
 from lenet.checkpoint.checkpoint import Checkpoint
 from lenet.checkpoint.restore import build_network
 from lenet.config.schema import Config
-from lenet.data.datasets import Split
+from lenet.data.dataset import Split
 from lenet.data.measure import ImageFacts
 from lenet.data.preprocessing import image_shape
 from lenet.errors import ConfigError
