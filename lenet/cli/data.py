@@ -136,18 +136,18 @@ def show(
     """
     from lenet.data import check
     from lenet.evaluation.images import distorted
-    from lenet.inspect import figures, image_plots
+    from lenet.inspect import canvas, plots
 
     config = _config(name_or_path, data_dir, overrides)
     data = _load(config, data_dir)
     found = data.training if split == "train" else data.split(split)
-    sample = found.take(check.random_sample(found, image_plots.SAMPLES, seed))
+    sample = found.take(check.random_sample(found, plots.SAMPLES, seed))
     name = Path(name_or_path).resolve().stem
     path = out or Path(f"{name}.png")
     title = f"{name}, {split}: a random sample of each class of {len(found.images):,}"
     images = distorted(config, sample, seed)
-    figures.write_figure(
-        path, lambda: image_plots.samples(images, sample.labels, found.class_names, title)
+    canvas.write_figure(
+        path, lambda: plots.samples(images, sample.labels, found.class_names, title)
     )
     click.echo(path)
 

@@ -120,10 +120,8 @@ def _expand(path: Path) -> list[Path]:
 
 def _draw_mistakes(picture: Path, checkpoint: Checkpoint, data_dir: Path | None) -> None:
     from lenet.evaluation.mistakes import evaluate_with_mistakes
-    from lenet.inspect import figures, image_plots
+    from lenet.inspect import canvas, plots
 
     worst = evaluate_with_mistakes(checkpoint, str(data_dir) if data_dir else None).worst
     title = f"The {len(worst)} worst mistakes on {checkpoint.config.data.title}"
-    figures.write_figure(
-        picture, lambda: image_plots.mistakes(worst, checkpoint.class_names, title)
-    )
+    canvas.write_figure(picture, lambda: plots.mistakes(worst, checkpoint.class_names, title))

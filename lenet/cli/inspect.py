@@ -18,7 +18,7 @@ from typing import Final
 import click
 
 from lenet.cli.options import DATA, DATA_DIR
-from lenet.inspect.catalogue import IMAGE, LABEL, LAYER, PLOTS, UNIT, Plot
+from lenet.inspect.choices import IMAGE, LABEL, LAYER, PLOTS, UNIT, Plot
 
 
 def _lines(name: str, plot: Plot) -> str:
@@ -85,7 +85,7 @@ def command(
     from lenet.checkpoint.restore import read_checkpoint
     from lenet.evaluation.images import with_data
     from lenet.inspect import inspection
-    from lenet.inspect.figures import write_figure
+    from lenet.inspect.canvas import write_figure
 
     stored = read_checkpoint(checkpoint)
     draw = inspection.inspect(

@@ -87,9 +87,8 @@ def command(
 
     from lenet.checkpoint.restore import read_checkpoint
     from lenet.data.formats.table import column
+    from lenet.predict.output import Sheet, Table
     from lenet.predict.prediction import Predictor
-    from lenet.predict.sheet import Sheet
-    from lenet.predict.table import Table
     from lenet.system.text import printable
 
     sheet = None if sheet_file is None else Sheet(sheet_file)
@@ -128,7 +127,7 @@ def command(
 def _expanded(images: tuple[Path, ...], failed: Callable[[LenetError], None]) -> Iterator[Path]:
     """Yield the files, those of directories, and for ``-`` those named on standard input."""
     from lenet.errors import ImageError
-    from lenet.predict.files import image_files
+    from lenet.predict.output import image_files
 
     for path in images:
         if str(path) == "-":

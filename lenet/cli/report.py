@@ -66,9 +66,9 @@ def command(
 
 
 def _write_curves(path: Path, runs: Sequence[RunSummary]) -> None:
-    from lenet.inspect.curve_plot import curves
-    from lenet.inspect.figures import write_figure
-    from lenet.report.curves import charts
+    from lenet.inspect.canvas import write_figure
+    from lenet.inspect.plots import curves
+    from lenet.report.charts import charts
 
     title = "Training on " + ", ".join(dict.fromkeys(run.data for run in runs))
     write_figure(path, lambda: curves(charts(runs), title))

@@ -159,7 +159,7 @@ def command(
     from lenet.sweep.sweep_directory import PLAN, SweepDirectory, read_plan
 
     if figure is not None:
-        from lenet.inspect.figures import figure_format
+        from lenet.inspect.canvas import figure_format
 
         figure_format(figure)
     if output is None:
@@ -217,7 +217,7 @@ def _report(results: Results, directory: Path, figure: Path | None, as_json: boo
     """Write and print the results; raise the error of failed runs."""
     results.write(directory)
     if figure is not None:
-        from lenet.inspect.figures import write_figure
+        from lenet.inspect.canvas import write_figure
         from lenet.sweep.ranking import plot
 
         write_figure(figure, lambda: plot(results.to_dict()))

@@ -19,7 +19,7 @@ from lenet.gate.checks import Check, check_limits, compare, fast_enough, notes
 from lenet.gate.history import Trend, trends_markdown
 from lenet.gate.measurement import Measurement, measure
 from lenet.report.charts import Line, line_chart
-from lenet.report.page import html_page, scrolling
+from lenet.report.elements import html_page, scrolling
 from lenet.system.text import markdown_table, printable, table
 
 SCHEMA_VERSION = 2

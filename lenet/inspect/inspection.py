@@ -19,18 +19,7 @@ from lenet.errors import ConfigError, ImageError
 from lenet.evaluation.images import load_images
 from lenet.evaluation.loop import evaluate_probabilities
 from lenet.evaluation.mistakes import predict_split
-from lenet.inspect import (
-    catalogue,
-    gradient_plots,
-    layers,
-    patch_plots,
-    plots,
-    product_plots,
-    products,
-    unit_plots,
-    units,
-    winners,
-)
+from lenet.inspect import choices, gradient_plots, patch_plots, plots, products, responses, units
 from lenet.nn.network import Network
 from lenet.predict.preparation import Preparation
 from lenet.system.registry import lookup
@@ -54,40 +43,11 @@ def inspect(
     data_dir: str | None = None,
     test: Split | None = None,
 ) -> Draw:
-    """Compute what a plot shows, and return the function that draws its figure.
-
-    Parameters
-    ----------
-    checkpoint
-        The network.
-    what
-        A name of :data:`lenet.inspect.catalogue.PLOTS`.
-    file
-        An image file; without it, a test image of the checkpoint's data set is used.
-    number
-        Which test image.
-    layer, unit
-        A layer's name and the number of one of its units, in place of those that the plot chooses.
-    label
-        The class for which the gradient is computed, in place of the most probable wrong one.
-    data_dir
-        Searched first for the data set.
-    test
-        Images in place of the test images of the checkpoint's data set; labels are needed for
-        ``embedding`` and ``reliability`` only.
-
-    Raises
-    ------
-    ConfigError
-        There is no such plot, class or data set image, the network has no such layer or unit, or
-        the plot cannot show the layer.
-    ImageError
-        The picture cannot be read, or no digit is found in it.
-    """
-    lookup(catalogue.PLOTS, what, key="plot")
+    """Compute what a plot shows, and return the function that draws its figure."""
+    lookup(choices.PLOTS, what, key="plot")
     network = plain_network(checkpoint)
     if what == "filters":
-        names = [layer] if layer else layers.convolutions(network)[:2]
+        names = [layer] if layer else responses.convolutions(network)[:2]
         return partial(plots.filters, network, names)
     if file is None:
         name = "the given arrays" if test else checkpoint.config.data.name
@@ -183,7 +143,7 @@ class Request:
         if self.label is None:
             return int(np.where(np.arange(scores.size) == right, -np.inf, scores).argmax()), right
         wrong = lookup(
-            {name: k for k, name in enumerate(self.class_names)}, self.label, key=catalogue.LABEL
+            {name: k for k, name in enumerate(self.class_names)}, self.label, key=choices.LABEL
         )
         return wrong, right
 
@@ -194,7 +154,7 @@ class Request:
 
     def convolution(self, first: int) -> str:
         """Return the name of the layer, or of a convolution: ``first``, or the last before it."""
-        return self.layer or layers.convolutions(self.network)[: first + 1][-1]
+        return self.layer or responses.convolutions(self.network)[: first + 1][-1]
 
 
 def _maps(r: Request) -> Draw:
@@ -216,11 +176,11 @@ def _gradients(r: Request) -> Draw:
         raise ConfigError(
             f"{r.class_names[wrong]} is the right label, which is shown beside it",
             remedy="choose another class",
-            key=catalogue.LABEL,
+            key=choices.LABEL,
         )
     kinds = ("not predicted", "predicted") if r.right is None else ("wrong", "right")
     found = {
-        f"{r.class_names[label]} ({kind})": layers.gradients(r.network, r.x, label)
+        f"{r.class_names[label]} ({kind})": responses.gradients(r.network, r.x, label)
         for label, kind in zip((wrong, right), kinds, strict=True)
     }
     return partial(gradient_plots.gradients, r.x, found, r.class_names, r.caption)
@@ -233,31 +193,31 @@ def _data_gradient(r: Request) -> tuple[products.BackwardProduct, str]:
 
 
 def _col2im(r: Request) -> Draw:
-    return partial(product_plots.col2im, *_data_gradient(r))
+    return partial(patch_plots.col2im, *_data_gradient(r))
 
 
 def _rotation(r: Request) -> Draw:
-    return partial(product_plots.rotation, *_data_gradient(r))
+    return partial(patch_plots.rotation, *_data_gradient(r))
 
 
 def _switches(r: Request) -> Draw:
     label, caption = r.with_label()
     return partial(
-        gradient_plots.switches, winners.winners(r.network, r.x, r.layer, label), caption
+        gradient_plots.switches, responses.winners(r.network, r.x, r.layer, label), caption
     )  # fmt: skip
 
 
 def _deconv(r: Request) -> Draw:
-    name = r.layer or layers.last_pooling(r.network)
+    name = r.layer or responses.last_pooling(r.network)
     if r.unit is None:
         chosen = units.strongest_units(r.network, r.x, name, MAX_UNITS)
     else:
         chosen = [units.chosen_unit(r.network, r.x, name, r.unit)]
-    return partial(unit_plots.deconv, r.network, r.x, units.above_zero(chosen), r.caption)
+    return partial(gradient_plots.deconv, r.network, r.x, units.above_zero(chosen), r.caption)
 
 
 def _field(r: Request) -> Draw:
-    shown = layers.layers_of_maps(r.network)
+    shown = responses.layers_of_maps(r.network)
     name = r.layer or shown[-1]
     if r.unit is None:
         last = units.strongest_units(r.network, r.x, name, 1)[0]
@@ -265,7 +225,7 @@ def _field(r: Request) -> Draw:
         last = units.chosen_unit(r.network, r.x, name, r.unit)
     path = units.path(r.network, r.x, last)
     below = [unit for unit in path[:-1] if unit.layer in shown]
-    return partial(unit_plots.field, r.network, r.x, [*below, last][-MAX_FIELDS:], r.caption)
+    return partial(gradient_plots.field, r.network, r.x, [*below, last][-MAX_FIELDS:], r.caption)
 
 
 OF_ONE_IMAGE: Final[dict[str, Callable[[Request], Draw]]] = {

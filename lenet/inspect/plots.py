@@ -1,4 +1,4 @@
-"""Plots of a network: its filters, its outputs for one image, and for many."""
+"""Plots of filters, maps and embeddings, of the images of a data set, and of learning curves."""
 
 from __future__ import annotations
 
@@ -11,17 +11,22 @@ from numpy.typing import NDArray
 from lenet.arrays import Array
 from lenet.data.preprocessing import Preprocessing
 from lenet.evaluation.metrics import BINS, Evaluation
-from lenet.inspect.embedding import embedding as reduced
-from lenet.inspect.figures import (
+from lenet.evaluation.mistakes import Mistake
+from lenet.inspect.canvas import (
+    MAX_TILES,
+    draw_sheet,
     explain,
     largest,
+    name_classes,
     new_figure,
     number_tiles,
     outline_tiles,
     outlined,
     plain_text,
+    sheet_height,
     show,
     show_channels,
+    show_raw,
     show_signed,
     spanned,
     tile_gap,
@@ -29,12 +34,18 @@ from lenet.inspect.figures import (
     times,
     write_numbers,
 )
-from lenet.inspect.layers import activations, find_convolution, last_hidden
-from lenet.inspect.lines import SOBEL, line_responses
-from lenet.inspect.sheets import MAX_TILES, draw_sheet, name_classes, sheet_height
+from lenet.inspect.responses import (
+    SOBEL,
+    activations,
+    find_convolution,
+    last_hidden,
+    line_responses,
+)
+from lenet.inspect.responses import embedding as reduced
 from lenet.nn.activations import Activation
 from lenet.nn.losses import softmax
 from lenet.nn.network import Network
+from lenet.report.charts import Chart, Line, epoch_ticks, linear_ticks, log_ticks
 from lenet.system.text import WORDS
 
 CLASS_COLOURS: Final = (
@@ -201,3 +212,93 @@ def embedding(
         f"ringed: {np.count_nonzero(wrong)} mistakes",
     )
     return figure
+
+
+SAMPLES: Final = 14  # images in a row
+
+
+def samples(
+    images: NDArray[np.uint8], labels: NDArray[np.uint8], class_names: Sequence[str], title: str
+) -> Any:  # noqa: ANN401
+    """Draw the first images of every class of a data set, a row for each class."""
+    count = len(class_names)
+    figure = new_figure(9, 0.62 * count + 0.6, title)
+    rows = figure.subplots(count, SAMPLES, squeeze=False)
+    for label, (row, name) in enumerate(zip(rows, class_names, strict=True)):
+        chosen = np.flatnonzero(labels == label)[:SAMPLES]
+        for axes in row[chosen.size :]:
+            axes.axis("off")
+        for axes, index in zip(row, chosen, strict=False):
+            show_raw(axes, images[index])
+        row[0].set_ylabel(plain_text(name), rotation=0, ha="right", va="center")
+    return figure
+
+
+def mistakes(worst: Sequence[Mistake], class_names: Sequence[str], title: str) -> Any:  # noqa: ANN401
+    """Draw images that a network got wrong, each with its class and the class predicted."""
+    rows = -(-len(worst) // SAMPLES)
+    figure = new_figure(9, 0.95 * max(rows, 1) + 0.6, title)
+    cells = figure.subplots(max(rows, 1), SAMPLES, squeeze=False).ravel()
+    for axes in cells:
+        axes.axis("off")
+    for axes, mistake in zip(cells, worst, strict=False):
+        show_raw(axes, mistake.image)
+        names = (plain_text(class_names[label]) for label in (mistake.label, mistake.predicted))
+        axes.set_title(" not ".join(names), fontsize=8)
+    return figure
+
+
+COLUMNS = 2
+
+
+def curves(charts: Sequence[Chart], title: str) -> Any:  # noqa: ANN401
+    """Draw charts over the epochs, a colour for each run; a dot marks the best epoch."""
+    rows = -(-len(charts) // COLUMNS)
+    figure = new_figure(9, 3.1 * rows + 0.8, f"{title}; dots: the best epoch")
+    for axes, chart in zip(
+        figure.subplots(rows, COLUMNS, squeeze=False).flat, charts, strict=False
+    ):
+        for line in chart.lines:
+            _draw(axes, line)
+        axes.set_title(chart.title, loc="left")
+        axes.set_xlabel("epoch")
+        _set_ticks(axes, chart)
+        axes.grid(axis="y", color="0.85", linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+    handles = [drawn for drawn in figure.axes[0].lines if not drawn.get_label().startswith("_")]
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
+def _draw(axes: Any, line: Line) -> None:  # noqa: ANN401
+    known = [(epoch, y) for epoch, y in enumerate(line.y, start=1) if y is not None]
+    if not known:
+        return
+    colour = CLASS_COLOURS[line.run % len(CLASS_COLOURS)]
+    number = "" if line.number is None else f"{line.number} "
+    axes.plot(
+        *zip(*known, strict=True), "--" if line.dashed else "-", color=colour,
+        linewidth=1.1 if line.dashed else 1.6, label=number + plain_text(line.label),
+    )  # fmt: skip
+    for epoch, y in known:
+        if epoch == line.best:
+            axes.plot(epoch, y, "o", color=colour, markersize=6)
+    if line.number is not None and not line.dashed:
+        epoch, y = known[-1]
+        axes.annotate(str(line.number), (epoch, y), (4, 0), textcoords="offset points", va="center")
+
+
+def _set_ticks(axes: Any, chart: Chart) -> None:  # noqa: ANN401
+    """Set the round ticks that the page has too."""
+    values = [y for line in chart.lines for y in line.y if y is not None]
+    axes.set_xticks(epoch_ticks(max(len(line.y) for line in chart.lines)))
+    if chart.log and min(values) > 0:
+        axes.set_yscale("log")
+        low, high = min(values) / 1.1, max(values) * 1.1
+        ticks = log_ticks(low, high)
+    else:
+        ticks = linear_ticks(max(values))
+        low, high = 0, ticks[-1]
+    axes.set_ylim(low, high)
+    axes.set_yticks(ticks, [f"{tick:,g}" for tick in ticks])
+    axes.set_yticks([], minor=True)

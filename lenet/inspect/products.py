@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 
 from lenet.arrays import Array
-from lenet.inspect.layers import find_convolution, gradients, input_of
+from lenet.inspect.responses import find_convolution, gradients, input_of
 from lenet.nn.convolution import Convolution
 from lenet.nn.im2col import col2im, extent, im2col, pad
 from lenet.nn.network import Network
@@ -33,13 +33,7 @@ class Product:
 
 
 def product(network: Network, x: Array, name: str) -> Product:
-    """Return the matrices of a convolution of one image x (C,H,W,1).
-
-    Raises
-    ------
-    ConfigError
-        No layer has this name, or it is not a convolution.
-    """
+    """Return the matrices of a convolution of one image x (C,H,W,1)."""
     conv = find_convolution(network, name)
     padded = pad(input_of(network, x, name)[..., None], conv.edges)[..., 0]
     patches = im2col(padded[None], conv.kernel, conv.stride, dilation=conv.dilation).T
@@ -115,13 +109,7 @@ class BackwardProduct:
 
 
 def backward_product(network: Network, x: Array, name: str, label: int) -> BackwardProduct:
-    """Return the matrices of the data gradient of a convolution, for one image x and its label.
-
-    Raises
-    ------
-    ConfigError
-        No layer has this name, or it is not a convolution.
-    """
+    """Return the matrices of the data gradient of a convolution, for one image x and its label."""
     conv = find_convolution(network, name)
     dz = gradients(network, x, label)[name]
     return BackwardProduct(conv, _filter_rows(conv), dz.reshape(conv.F, -1))

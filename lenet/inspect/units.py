@@ -26,7 +26,7 @@ import numpy as np
 
 from lenet.arrays import Array
 from lenet.errors import ConfigError
-from lenet.inspect.layers import activations, find_layer
+from lenet.inspect.responses import activations, find_layer
 from lenet.nn.activations import Activation, ReLU
 from lenet.nn.convolution import Convolution
 from lenet.nn.layer import Layer, Rational
@@ -71,13 +71,7 @@ def strongest_units(network: Network, x: Array, name: str, count: int) -> list[U
 
 
 def above_zero(units: Sequence[Unit]) -> list[Unit]:
-    """Return the units above zero: deconvolution starts from what a unit puts out.
-
-    Raises
-    ------
-    ConfigError
-        There is none.
-    """
+    """Return the units above zero: deconvolution starts from what a unit puts out."""
     above = [unit for unit in units if unit.value > 0]
     if not above:
         first = units[0]
@@ -90,13 +84,7 @@ def above_zero(units: Sequence[Unit]) -> list[Unit]:
 
 
 def chosen_unit(network: Network, x: Array, name: str, index: int) -> Unit:
-    """Return the unit of this number.
-
-    Raises
-    ------
-    ConfigError
-        The layer has no such unit.
-    """
+    """Return the unit of this number."""
     find_layer(network, name)
     y = activations(network, x)[name]
     if not 0 <= index < len(y):
@@ -164,11 +152,6 @@ def path(network: Network, x: Array, unit: Unit) -> list[Unit]:
     """Follow a unit down: in every layer below, the input that adds most to the one above.
 
     Where none of them adds anything, it is the input with the largest weight.
-
-    Returns
-    -------
-    A unit for every layer, the first layer first and ``unit`` last. The receptive field of each
-    lies in that of the next.
     """
     outputs = _prepared(network, x)
     names = list(outputs)

@@ -4,14 +4,14 @@ A network knows only images like those it was trained on, and MNIST's are all al
 black, of one size, in the middle. A photograph of a sheet of paper looks nothing like that, so it
 is converted in five steps:
 
-1. the background is estimated (:mod:`lenet.predict.background`), and gradients of light and soft
+1. the background is estimated (:mod:`lenet.predict.planes`), and gradients of light and soft
    shadows are removed with it;
 2. ink is what differs from the background along the colour axis with the largest differences,
    darker or lighter;
 3. connected ink is a shape; frames and the edge of the table are cut away, the search continues
    inside a sheet that lies on something, broken strokes are joined, dust is removed;
 4. a small digit is searched for again in the part of the picture around it;
-5. the digit is redrawn as MNIST's are (:mod:`lenet.predict.redraw`).
+5. the digit is redrawn as MNIST's are (:mod:`lenet.predict.planes`).
 
 H×W is the size at which a picture is analysed: 256² pixels for a large one; a small one is enlarged
 one and a half times, and to 96² or more. The lengths in this file are for 256², and are reduced in
@@ -29,27 +29,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet.data.pixels import Pixels, is_grey
-from lenet.predict.background import (
+from lenet.predict.planes import (
     MAX_SIDE,
     MIN_CONTRAST,
-    Picture,
-    from_global_background,
-    from_local_background,
-    peak,
-)
-from lenet.predict.planes import (
     Box,
     Mask,
+    Picture,
     Planes,
     around,
     bounds,
     dilated,
     eroded,
+    from_global_background,
+    from_local_background,
+    peak,
+    redrawn,
     seen,
     smallest_rectangle,
     without_holes,
 )
-from lenet.predict.redraw import redrawn
 
 Background: TypeAlias = Callable[[Picture, Mask], Planes]
 
@@ -120,11 +118,6 @@ class _Ink:
 
 def find_digit(pixels: Pixels) -> Digit | None:
     """Return the largest digit-like shape of a picture, or None where nothing stands out.
-
-    Parameters
-    ----------
-    pixels
-        float32 (H,W,3) from 0 to 1.
 
     Examples
     --------

@@ -1,8 +1,16 @@
-"""The class of a picture, its probability, and reasons to doubt it.
+"""A picture, reduced for a contact sheet, so that a batch of photographs takes little memory.
+
+Whether an image is a digit: the second packaged network, with the classes *other* and *digit*.
+
+A network of ten digits has no class for a letter or a blot, and its probabilities do not tell:
+three letters in four get one above 80 %. The second network was trained on digits and on other
+images (``scripts/weights draw``). It takes images as MNIST's are, uint8 (N,28,28), and no others.
+
+The class of a picture, its probability, and reasons to doubt it.
 
 A network can only choose among its classes, and softmax always sums to 1: it calls a blot an 8 with
 high probability. So every prediction of a digit comes with warnings about what was found in the
-picture, and a second network tells digits from other images (:mod:`lenet.predict.unknown`).
+picture, and a second network tells digits from other images (:mod:`lenet.predict.prediction`).
 
 How a picture becomes the input of the network is described in
 :mod:`lenet.predict.preparation`.
@@ -13,22 +21,102 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.checkpoint.checkpoint import Checkpoint
-from lenet.checkpoint.restore import restore_network
+from lenet.checkpoint.checkpoint import Checkpoint, load_checkpoint
+from lenet.checkpoint.restore import packaged, restore_network
+from lenet.data.labels import numbers
 from lenet.data.loader import SLICE
-from lenet.data.pixels import Pixels, for_display
+from lenet.data.pixels import Pixels, as_uint8, for_display, resized
 from lenet.errors import DataError, ImageError, LenetError
 from lenet.evaluation.loop import predict
+from lenet.nn.network import Network
 from lenet.predict.finder import MIN_SIZE, Digit
+from lenet.predict.planes import SIZE
 from lenet.predict.preparation import Preparation, Prepared
-from lenet.predict.thumbnail import Thumbnail, thumbnail
-from lenet.predict.unknown import MIN_PROBABILITY, DigitOrNot, takes
 from lenet.system.text import printable
+
+HEIGHT: Final = 224
+WIDTH: Final = 320
+
+
+class Thumbnail(NamedTuple):
+    """A reduced or enlarged picture.
+
+    Attributes
+    ----------
+    levels
+        uint8 (h,w,3), at most 224×320.
+    scale
+        Of its sides, compared with the picture's.
+    """
+
+    levels: NDArray[np.uint8]
+    scale: float
+
+
+def thumbnail(pixels: Pixels) -> Thumbnail:
+    """Return a picture (H,W,3) from 0 to 1 at the size of the contact sheet.
+
+    Examples
+    --------
+    >>> small = thumbnail(np.ones((448, 100, 3), np.float32))
+    >>> small.levels.shape, small.scale
+    ((224, 50, 3), 0.5)
+    """
+    H, W = pixels.shape[:2]
+    scale = min(HEIGHT / H, WIDTH / W)
+    small = resized(pixels, max(round(H * scale), 1), max(round(W * scale), 1))
+    return Thumbnail(as_uint8(small), scale)
+
+
+FILE = "digit-or-not.npz"
+MIN_PROBABILITY = 0.215
+"""Of a digit; a lower one is warned of. Chosen on validation images of MNIST."""
+
+
+class DigitOrNot:
+    """The network, read when the first images are given.
+
+    Examples
+    --------
+    >>> from lenet.data.strokes import draw
+    >>> noise = np.random.default_rng(0).integers(0, 256, (1, 28, 28), dtype=np.uint8)
+    >>> DigitOrNot()(np.concatenate([draw(2, seed=0)[0], noise])) > MIN_PROBABILITY
+    array([ True,  True, False])
+    """
+
+    @cached_property
+    def _loaded(self) -> tuple[Checkpoint, Network]:
+        with packaged(FILE) as path:
+            checkpoint = load_checkpoint(path)
+        return checkpoint, restore_network(checkpoint)
+
+    def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Return the probability (N,) that each image (N,28,28) is a digit."""
+        checkpoint, network = self._loaded
+        probabilities = predict(network, checkpoint.preprocessing, images)
+        digit: NDArray[np.float64] = probabilities[:, checkpoint.class_names.index("digit")]
+        return digit
+
+
+def takes(checkpoint: Checkpoint, preparation: Preparation) -> bool:
+    """Return whether a network's classes are the digits, and its images those of MNIST."""
+    form = preparation.form
+    return (
+        checkpoint.class_names == numbers(10)
+        and form is not None
+        and form.shape == (1, SIZE, SIZE)
+        and form.drawn_as_mnist
+        and form.paper == 0
+        and not form.narrow
+    )
+
 
 BATCH = SLICE  # the same products as in evaluation, to the last bit
 PATIENCE = 16  # images that take milliseconds each, before the first results are printed
@@ -86,20 +174,7 @@ class Prediction:
 
 
 class Predictor:
-    """The network of a checkpoint, with the way its images are prepared and its class names.
-
-    Parameters
-    ----------
-    checkpoint
-        The network.
-    way
-        One of :data:`lenet.predict.preparation.WAYS`.
-
-    Raises
-    ------
-    ConfigError
-        The network takes neither grey nor colour images, or not in this way.
-    """
+    """The network of a checkpoint, with the way its images are prepared and its class names."""
 
     def __init__(self, checkpoint: Checkpoint, way: str = "auto") -> None:
         self.network = restore_network(checkpoint)
@@ -120,17 +195,7 @@ class Predictor:
         *,
         with_thumbnails: bool = False,
     ) -> Iterator[tuple[Prediction, Thumbnail | None]]:
-        """Predict the images of many files, in batches.
-
-        Parameters
-        ----------
-        paths
-            Pictures, or arrays of one or several images.
-        failed
-            Takes the error about a file that cannot be read; the remaining files are processed.
-        with_thumbnails
-            Also yield the pictures, reduced for a contact sheet.
-        """
+        """Predict the images of many files, in batches."""
         waiting: list[tuple[str, Prepared, bool]] = []
         thumbnails: list[Thumbnail | None] = []
 
@@ -206,17 +271,7 @@ def _same_batch(a: Prepared, b: Prepared) -> bool:
 def warning_of(
     digit: Digit | None, probability: float, *, unlike_digits: bool = False
 ) -> str | None:
-    """Return the reasons to doubt a prediction, or None.
-
-    Parameters
-    ----------
-    digit
-        The digit that was found; None where none was searched for.
-    probability
-        Of the most probable class.
-    unlike_digits
-        Whether the image is not like a digit.
-    """
+    """Return the reasons to doubt a prediction, or None."""
     doubts = []
     unknown = "unlike the images that the network learned from"
     if digit is not None:

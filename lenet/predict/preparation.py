@@ -40,7 +40,7 @@ from lenet.data.preprocessing import image_shape
 from lenet.data.sources import unlabelled
 from lenet.errors import ConfigError, DataError, ImageError
 from lenet.predict.finder import Digit, find_digit
-from lenet.predict.redraw import SIZE
+from lenet.predict.planes import SIZE
 
 WAYS: Final = ("auto", "as-is", "fit", "digit")
 
@@ -71,21 +71,7 @@ class Prepared(NamedTuple):
 
 
 class Preparation:
-    """Converts images for the network of a checkpoint.
-
-    Parameters
-    ----------
-    checkpoint
-        The network, and what its training images look like.
-    way
-        One of :data:`WAYS`.
-
-    Raises
-    ------
-    ConfigError
-        The network takes neither grey nor colour images, or the way is ``digit`` and it takes
-        colour.
-    """
+    """Converts images for the network of a checkpoint."""
 
     def __init__(self, checkpoint: Checkpoint, way: str = "auto") -> None:
         self.input_shape = checkpoint.model.input_shape
@@ -102,24 +88,7 @@ class Preparation:
         self.size = None if isinstance(data.size, str) else data.size
 
     def read(self, path: Path) -> Iterator[tuple[str, Prepared, Pixels | None]]:
-        """Yield the images of a file.
-
-        Parameters
-        ----------
-        path
-            A picture, an array of images, or a table of images with or without labels.
-
-        Yields
-        ------
-        name, prepared, pixels
-            ``pixels`` is the picture, (H,W,3) from 0 to 1, or None for an array that is taken as it
-            is.
-
-        Raises
-        ------
-        DataError, ImageError
-            The file cannot be read, or its images do not fit the network in this way.
-        """
+        """Yield the images of a file."""
         stored = unlabelled(path)
         array = read_array(path) if stored is None else stored
         levels = self.form.deep_levels if self.form else None
@@ -140,24 +109,7 @@ class Preparation:
             raise
 
     def array(self, array: NDArray[Any]) -> NDArray[np.uint8] | None:
-        """Return an array of images as they are, or None if they are to be converted one by one.
-
-        Parameters
-        ----------
-        array
-            Numbers of any type, in a layout of :func:`lenet.data.levels.pictures`.
-
-        Returns
-        -------
-        uint8 (N,H,W) or (N,3,H,W).
-
-        Raises
-        ------
-        DataError
-            The array is of another layout, or contains something else than finite numbers.
-        ImageError
-            The way is ``as-is`` and the images do not fit the network.
-        """
+        """Return an array of images as they are, or None if they are to be converted one by one."""
         if self.way not in ("auto", "as-is"):
             return None
         stack, _ = pictures(array)
@@ -176,13 +128,7 @@ class Preparation:
         return pixels if self._looks_as_trained(pixels) else None
 
     def picture(self, pixels: Pixels) -> Prepared:
-        """Return a picture, (H,W,3) from 0 to 1, as an image for the network.
-
-        Raises
-        ------
-        ImageError
-            The way is ``as-is`` and the picture does not fit the network.
-        """
+        """Return a picture, (H,W,3) from 0 to 1, as an image for the network."""
         if self.way == "as-is" or (self.way == "auto" and self._has_form(pixels)):
             image = self._as_it_is(pixels)
             if self.way == "as-is":
@@ -297,13 +243,7 @@ class Preparation:
 
 
 def check_channels(input_shape: tuple[int, ...]) -> None:
-    """Refuse a network that no picture fits.
-
-    Raises
-    ------
-    ConfigError
-        It takes neither 1 channel nor 3.
-    """
+    """Refuse a network that no picture fits."""
     if input_shape[0] not in {1, 3}:
         raise ConfigError(
             f"the network takes images of {input_shape[0]} channels; pictures have 1 or 3",

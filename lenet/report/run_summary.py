@@ -41,24 +41,7 @@ class RunSummary:
 
 
 def read_run(directory: Path, data_dir: str | None = None, data: str | None = None) -> RunSummary:
-    """Read a run's directory and evaluate its best epoch on the test images.
-
-    Parameters
-    ----------
-    directory
-        Of the run.
-    data_dir
-        Searched first for the data.
-    data
-        Another data set, a name or a path, or None for the run's own.
-
-    Raises
-    ------
-    DataError
-        The log is missing or damaged.
-    CheckpointError
-        ``best.npz`` is missing or damaged.
-    """
+    """Read a run's directory and evaluate its best epoch on the test images."""
     checkpoint = read_checkpoint(directory / "best.npz")
     log = read_log(directory / "log.jsonl")
     test, problem = None, ""

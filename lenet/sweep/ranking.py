@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from lenet.config.writer import to_yaml
 from lenet.errors import ConfigError, DataError, GateFailed, LenetError, SystemFailure
-from lenet.inspect.figures import new_figure, plain_text
+from lenet.inspect.canvas import new_figure, plain_text
 from lenet.nn.scores import SCORES
 from lenet.sweep.grid import Plan, Point, SweepRun, format_point, format_value, short_names
 from lenet.sweep.one_run import Result, write_json

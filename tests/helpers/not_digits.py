@@ -15,7 +15,7 @@ from signs import LETTERS, Bytes, by_many, glyphs, letters, scribbles, signs
 
 from lenet.data.strokes import SIZE
 from lenet.predict.finder import find_digit
-from lenet.predict.redraw import BOX, placement
+from lenet.predict.planes import BOX, placement
 
 Floats = NDArray[np.float64]
 ROWS, COLUMNS = np.mgrid[:SIZE, :SIZE] - (SIZE - 1) / 2

@@ -23,9 +23,8 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from lenet.checkpoint.restore import read_checkpoint
 from lenet.data.imagefile import read_images
-from lenet.predict.prediction import Predictor
-from lenet.predict.sheet import Sheet
-from lenet.predict.thumbnail import thumbnail
+from lenet.predict.output import Sheet
+from lenet.predict.prediction import Predictor, thumbnail
 
 # Ways to write every digit, as strokes through points of a box 60 wide and 100 high.
 STYLES = {

@@ -35,19 +35,9 @@ from lenet.cli import cli
 from lenet.data.preprocessing import Preprocessing
 from lenet.errors import ConfigError, ImageError, SystemFailure
 from lenet.evaluation.metrics import Evaluation, reliability_bins
-from lenet.inspect import (
-    figures,
-    image_plots,
-    inspection,
-    layers,
-    lines,
-    plots,
-    products,
-    units,
-    winners,
-)
-from lenet.inspect.catalogue import IMAGE, PLOTS
-from lenet.inspect.embedding import embedding
+from lenet.inspect import canvas, inspection, plots, products, responses, units
+from lenet.inspect.choices import IMAGE, PLOTS
+from lenet.inspect.responses import embedding
 from lenet.models.lenet5 import lenet5
 from lenet.nn.convolution import Convolution
 from lenet.nn.linear import Linear
@@ -84,7 +74,7 @@ def test_the_plain_network_has_the_scores_of_the_checkpoint(pooling):
     checkpoint = untrained(model__pooling=pooling)
     images, _ = bars(1, seed=3)
     x = Preprocessing().prepare(images, np.float32)
-    outputs = layers.activations(restore.plain_network(checkpoint), x)
+    outputs = responses.activations(restore.plain_network(checkpoint), x)
     names = "C1 C1.activation S2 C3 C3.activation S4 C5 C5.activation F6 F6.activation F7"
     assert " ".join(outputs) == names
     assert [outputs[name].shape for name in ("C1", "S4", "C5", "F7")] == [
@@ -96,21 +86,21 @@ def test_the_plain_network_has_the_scores_of_the_checkpoint(pooling):
 
 def test_an_unknown_layer_is_refused_with_the_names_of_all():
     with pytest.raises(ConfigError, match="no layer C4; choose one of C1, C1"):
-        layers.find_layer(network(), "C4")
+        responses.find_layer(network(), "C4")
     with pytest.raises(ConfigError, match="S2 is not a convolution; choose one of C1, C3, C5"):
-        layers.find_convolution(network(), "S2")
+        responses.find_convolution(network(), "S2")
 
 
 def test_the_layers_that_plots_choose():
     made = network()
-    assert layers.convolutions(made) == ["C1", "C3", "C5"]
-    assert layers.layers_of_maps(made) == ["C1", "S2", "C3", "S4", "C5"]
-    assert (layers.last_pooling(made), layers.last_hidden(made)) == ("S4", "F6.activation")
+    assert responses.convolutions(made) == ["C1", "C3", "C5"]
+    assert responses.layers_of_maps(made) == ["C1", "S2", "C3", "S4", "C5"]
+    assert (responses.last_pooling(made), responses.last_hidden(made)) == ("S4", "F6.activation")
     made = dense_stack()
-    assert layers.layers_of_maps(made) == ["a", "b", "c"]
-    assert (layers.last_pooling(made), layers.last_hidden(made)) == ("c", "b")
+    assert responses.layers_of_maps(made) == ["a", "b", "c"]
+    assert (responses.last_pooling(made), responses.last_hidden(made)) == ("c", "b")
     with pytest.raises(ConfigError, match="the network has no convolution; "):
-        layers.convolutions(made)
+        responses.convolutions(made)
 
 
 # --- Receptive fields -----------------------------------------------------------------------------
@@ -126,7 +116,7 @@ def test_a_unit_sees_its_field_and_nothing_else(name, S):
     top, left, height, width = unit.field
 
     def output(x):
-        y = np.atleast_2d(layers.activations(made, x)[name][unit.index])
+        y = np.atleast_2d(responses.activations(made, x)[name][unit.index])
         return y[unit.place].copy()
 
     before = output(x)
@@ -176,7 +166,7 @@ def test_the_fields_of_lenet5():
 
 def test_the_strongest_units():
     made, x = network(), image()
-    y = layers.activations(made, x)["S4"].copy()
+    y = responses.activations(made, x)["S4"].copy()
     first, second = units.strongest_units(made, x, "S4", 2)
     assert first.value == y.max()
     assert y[(first.index, *first.place)] == first.value
@@ -221,7 +211,7 @@ def test_projection_through_smooth_layers_is_the_gradient(name, S):
     assert pixels.shape == (1, S, S)
 
     def output(x):
-        return float(np.atleast_2d(layers.activations(made, x)[name][unit.index])[unit.place])
+        return float(np.atleast_2d(responses.activations(made, x)[name][unit.index])[unit.place])
 
     direction = image(S, seed=2)
     slope = (output(x + 1e-5 * direction) - output(x - 1e-5 * direction)) / 2e-5
@@ -237,7 +227,7 @@ def test_projection_through_a_colour_network_is_the_gradient(name):
     assert pixels.shape == made.input_shape
 
     def output(x):
-        return float(np.atleast_2d(layers.activations(made, x)[name][unit.index])[unit.place])
+        return float(np.atleast_2d(responses.activations(made, x)[name][unit.index])[unit.place])
 
     direction = any_image(made.input_shape, seed=2)
     slope = (output(x + 1e-5 * direction) - output(x - 1e-5 * direction)) / 2e-5
@@ -251,7 +241,7 @@ def test_the_gradient_of_a_unit(name):
     slopes = units.gradient(made, x, unit)
 
     def output(x):
-        return float(np.atleast_2d(layers.activations(made, x)[name][unit.index])[unit.place])
+        return float(np.atleast_2d(responses.activations(made, x)[name][unit.index])[unit.place])
 
     direction = image(seed=2)
     slope = (output(x + 1e-6 * direction) - output(x - 1e-6 * direction)) / 2e-6
@@ -275,7 +265,7 @@ def test_the_path_below_a_unit():
     found = {unit.layer: unit for unit in units.path(made, x, last)}
     assert list(found) == [layer.name for layer in made.layers[:9]]
     assert found["F6"] == last
-    y = {name: array.copy() for name, array in layers.activations(made, x).items()}
+    y = {name: array.copy() for name, array in responses.activations(made, x).items()}
 
     most = (value(made, "F6.weight")[last.index] * y["C5.activation"].ravel()).argmax()
     assert found["C5.activation"].index == found["C5"].index == most
@@ -332,8 +322,11 @@ def test_gradients_are_the_slopes_of_the_loss(stack, loss):
     x = any_image(made.input_shape)
     if stack is first_lenet5:
         x = 0.1 * x  # far from saturation
-    found = layers.gradients(made, x, 1)
-    outputs = {layers.INPUT: x, **{k: y[..., None] for k, y in layers.activations(made, x).items()}}
+    found = responses.gradients(made, x, 1)
+    outputs = {
+        responses.INPUT: x,
+        **{k: y[..., None] for k, y in responses.activations(made, x).items()},
+    }
     assert list(found) == list(outputs)
     outputs = {name: y.copy() for name, y in outputs.items()}
     for k, (name, y) in enumerate(outputs.items()):
@@ -392,7 +385,7 @@ def test_all_patches_are_the_gradient_of_the_network(stack, name):
     made = stack()
     x = image_for(made)
     product = products.backward_product(made, x, name, 1)
-    found = layers.gradients(made, x, 1)
+    found = responses.gradients(made, x, 1)
     below = list(found)[list(found).index(name) - 1]
     every = np.ones(product.dz.shape[1], bool)
     assert_allclose(product.add(every), found[below].reshape(product.conv.shape), atol=1e-12)
@@ -431,7 +424,7 @@ def test_the_winners_of_max_pooling(stack, name):
     """With loops: the first largest pixel of every window, which alone gets its gradient."""
     made = stack()
     x = image_for(made)
-    found = winners.winners(made, x, name, 1)
+    found = responses.winners(made, x, name, 1)
     pooling, (C, H, W) = found.pooling, found.x.shape
     expected = np.zeros((C, H, W))
     for c, i, j in np.ndindex(found.y.shape):
@@ -454,10 +447,10 @@ def test_what_has_no_winners_is_named():
     made, x = network(pooling="average"), image()
     for name in (None, "S4"):
         with pytest.raises(ConfigError, match="S4 is average pooling: no pixel wins; train one"):
-            winners.winners(made, x, name, 0)
+            responses.winners(made, x, name, 0)
     with pytest.raises(ConfigError, match="C3 is not max pooling: no pixel wins; choose one of S2"):
-        winners.winners(network(), x, "C3", 0)
-    assert winners.winners(network(), x, None, 0).pooling.name == "S4"
+        responses.winners(network(), x, "C3", 0)
+    assert responses.winners(network(), x, None, 0).pooling.name == "S4"
 
 
 def test_the_labels_of_the_gradient():
@@ -482,7 +475,7 @@ def test_the_product_is_the_convolution(name):
     seen = products.product(made, x, name)
     assert_array_equal(seen.patches.T, patches(seen.x[None], (5, 5), (1, 1), (0, 0)))
     z = seen.z.reshape(-1, seen.conv.Ho, seen.conv.Wo) + value(made, f"{name}.bias")[:, None, None]
-    assert_allclose(z, layers.activations(made, x)[name], atol=1e-12)
+    assert_allclose(z, responses.activations(made, x)[name], atol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["conv-1", "conv-2"])
@@ -493,13 +486,13 @@ def test_the_product_with_groups_and_turned_kernels(name):
     assert product.weights.shape[1] == len(product.patches)
     z = product.z.reshape(-1, product.conv.Ho, product.conv.Wo)
     z += value(made, f"{name}.bias")[:, None, None]
-    assert_allclose(z, layers.activations(made, x)[name], atol=1e-12)
+    assert_allclose(z, responses.activations(made, x)[name], atol=1e-12)
 
 
 def test_lines_and_poolings():
     (grey,), _ = bars(1, seed=1)
-    for kernel in (lines.SOBEL, lines.SOBEL.T):
-        found = lines.line_responses(grey, kernel)
+    for kernel in (responses.SOBEL, responses.SOBEL.T):
+        found = responses.line_responses(grey, kernel)
         z = correlate2d(grey / 255, kernel, mode="same")
         y = np.maximum(z, 0).reshape(14, 2, 14, 2)
         expected = [z, np.maximum(z, 0), y.max(axis=(1, 3)), y.mean(axis=(1, 3))]
@@ -567,18 +560,18 @@ def run(*arguments):
 @pytest.fixture(autouse=True)
 def coarse(monkeypatch):
     """Draw pictures with few dots; the layout is in inches."""
-    monkeypatch.setitem(figures.SETTINGS, "savefig.dpi", 30)
+    monkeypatch.setitem(canvas.SETTINGS, "savefig.dpi", 30)
 
 
 @pytest.mark.parametrize(("what", "size"), PICTURES)
 def test_every_plot_is_whole(place, tmp_path, monkeypatch, what, size):
     drawn = []
-    write = figures.write_figure
+    write = canvas.write_figure
 
     def watched(path, draw):
         write(path, lambda: drawn.append(draw()) or drawn[0])
 
-    monkeypatch.setattr(figures, "write_figure", watched)
+    monkeypatch.setattr(canvas, "write_figure", watched)
     out = tmp_path / "picture.png"
     named = [place / "one $1.npy"] if IMAGE in PLOTS[what].takes and size == "small" else []
     result = run(place / f"{size}.npz", what, *named, "--out", out)
@@ -632,7 +625,7 @@ def test_colour_images_are_drawn_in_colour():
     pytest.importorskip("matplotlib")
     images = np.random.default_rng(3).integers(0, 256, (6, 3, 5, 4), dtype=np.uint8)
     labels = np.array([0, 1, 0, 1, 1, 0], np.uint8)
-    figure = image_plots.samples(images, labels, ("a", "b"), "colours")
+    figure = plots.samples(images, labels, ("a", "b"), "colours")
     drawn = [axes.images[0].get_array() for axes in figure.axes if axes.images]
     assert len(drawn) == 6
     for picture, index in zip(drawn, [0, 2, 5, 1, 3, 4], strict=True):
@@ -646,10 +639,10 @@ def test_the_maps_and_the_scores_are_numbered():
     by_title = {axes.get_title("left").split()[0]: axes for axes in figure.axes}
     maps = [label.get_text() for label in by_title["C3"].get_xticklabels()]
     assert maps == ["0", "1", "2"]
-    scores = layers.activations(made, x)["F7"]
+    scores = responses.activations(made, x)["F7"]
     assert [text.get_text() for text in by_title["F7"].texts] == [f"{z:.3g}" for z in scores]
     low, high = by_title["C1"].images[0].get_clim()
-    assert -low == high == pytest.approx(np.abs(layers.activations(made, x)["C1"]).max())
+    assert -low == high == pytest.approx(np.abs(responses.activations(made, x)["C1"]).max())
 
 
 def test_the_labels_of_other_data_are_matched_by_name(tmp_path):
@@ -676,13 +669,13 @@ def test_names_of_layers_are_no_formulas(tmp_path):
     made.initialize(np.random.default_rng(0))
     request = request_of(made, any_image((1, 8, 8)))
     for draw in inspection.OF_ONE_IMAGE.values():
-        figures.write_figure(tmp_path / "figure.svg", draw(request))
+        canvas.write_figure(tmp_path / "figure.svg", draw(request))
 
 
 def test_the_sign_of_a_number_can_be_read_in_grey():
     matplotlib = pytest.importorskip("matplotlib.figure")
     axes = matplotlib.Figure().subplots()
-    drawn = figures.show_signed(axes, np.linspace(-2, 2, 41)[None], 2.0)
+    drawn = canvas.show_signed(axes, np.linspace(-2, 2, 41)[None], 2.0)
     grey = drawn.to_rgba(drawn.get_array())[0, :, :3] @ (0.3, 0.59, 0.11)
     assert (np.diff(grey) < 0).all()
     assert grey[0] - grey[20] > 0.1

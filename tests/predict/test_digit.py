@@ -12,9 +12,8 @@ from sets import load
 
 from lenet.data.pixels import fitted, resized
 from lenet.predict import planes
-from lenet.predict.background import MAX_SIDE
 from lenet.predict.finder import find_digit
-from lenet.predict.redraw import BOX, SIZE, stroke_width
+from lenet.predict.planes import BOX, MAX_SIDE, SIZE, stroke_width
 
 
 @pytest.fixture(scope="module")

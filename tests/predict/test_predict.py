@@ -20,9 +20,8 @@ from lenet.cli import main
 from lenet.data.formats.idx import write_idx
 from lenet.errors import ConfigError
 from lenet.predict.finder import Digit
-from lenet.predict.prediction import Predictor, warning_of
-from lenet.predict.sheet import Sheet, sheet_row
-from lenet.predict.thumbnail import thumbnail
+from lenet.predict.output import Sheet, sheet_row
+from lenet.predict.prediction import Predictor, thumbnail, warning_of
 
 
 @pytest.fixture(scope="module")
@@ -299,7 +298,7 @@ def test_the_sheet_escapes_what_cannot_be_printed(network):
 
 def test_the_sheet_has_a_maximum_of_rows(predict, tmp_path, monkeypatch):
     pytest.importorskip("PIL.Image", reason="Pillow is not installed")
-    monkeypatch.setattr("lenet.predict.sheet.MAX_ROWS", 1)
+    monkeypatch.setattr("lenet.predict.output.MAX_ROWS", 1)
     write_idx(tmp_path / "stack", np.zeros((3, 28, 28), np.uint8))
     code, _, err = predict(tmp_path / "stack", "--show-input", tmp_path / "seen.png")
     assert code == 0

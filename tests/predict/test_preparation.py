@@ -100,7 +100,7 @@ def of_evaluation(checkpoint: Checkpoint) -> np.ndarray:
     loader = Loader(
         test.images, test.labels, batch_size=128, preprocessing=checkpoint.preprocessing
     )
-    return probabilities(restore_network(checkpoint), loader)
+    return probabilities(restore_network(checkpoint), (batch.x for batch in loader.epoch()))
 
 
 def failed(error: LenetError) -> None:

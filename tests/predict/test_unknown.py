@@ -16,8 +16,7 @@ from lenet.data.measure import TrainingImages
 from lenet.data.splits import held_out
 from lenet.data.strokes import draw
 from lenet.nn.losses import softmax
-from lenet.predict.prediction import Predictor
-from lenet.predict.unknown import FILE, DigitOrNot
+from lenet.predict.prediction import FILE, DigitOrNot, Predictor
 
 MNIST = TrainingImages((1, 28, 28))
 WARNING = "not like a digit"

@@ -23,13 +23,12 @@ from lenet.cli import main
 from lenet.config.schema import Config
 from lenet.evaluation.metrics import Evaluation
 from lenet.evaluation.mistakes import MAX_MISTAKES, EvaluationWithMistakes, Mistake
-from lenet.inspect import curve_plot
+from lenet.inspect import plots
 from lenet.model import load
-from lenet.report import charts, curves, report
+from lenet.report import charts, report
 from lenet.report.charts import Line, epoch_ticks, line_chart, linear_ticks, log_ticks, png
-from lenet.report.classes import MAX_LINKED, by_pair
-from lenet.report.filters import mosaic
-from lenet.report.results import summary
+from lenet.report.classes import MAX_LINKED, by_pair, mosaic
+from lenet.report.report import summary
 from lenet.report.run_summary import RunSummary, read_run
 from lenet.system.text import NEGATIVE, POSITIVE, ZERO
 from lenet.train.run import run_training
@@ -216,7 +215,7 @@ def test_the_best_epoch_is_marked(runs):
 
 def test_the_curves_as_a_figure(place, tmp_path, capsys):
     pytest.importorskip("matplotlib")
-    out, picture = tmp_path / "r.html", tmp_path / "curves.svg"
+    out, picture = tmp_path / "r.html", tmp_path / "charts.svg"
     with pytest.raises(SystemExit) as caught:
         main(["report", str(place / "hasty"), "--out", str(out), "--curves", str(picture)])
     assert not caught.value.code
@@ -226,7 +225,7 @@ def test_the_curves_as_a_figure(place, tmp_path, capsys):
 
 def test_the_figure_of_the_curves_has_the_numbers_of_the_log(runs):
     pytest.importorskip("matplotlib")
-    figure = curve_plot.curves(curves.charts(runs), "two runs")
+    figure = plots.curves(charts.charts(runs), "two runs")
     loss, error, *_ = figure.axes
     drawn = {line.get_label(): list(line.get_ydata()) for line in loss.lines}
     assert drawn["1 hasty validation"] == [epoch.val_loss for epoch in runs[0].log]
