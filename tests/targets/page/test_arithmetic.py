@@ -21,7 +21,7 @@ from lenet.checkpoint.restore import read_checkpoint
 from lenet.data.strokes import draw
 from lenet.nn.convolution import Convolution
 from lenet.nn.losses import SoftmaxCrossEntropy
-from lenet.predict import redraw
+from lenet.predict import planes
 from lenet.targets.networks import exported_network
 from lenet.targets.page.html import in_16_bits, page_data
 
@@ -187,8 +187,8 @@ def test_a_drawing_is_prepared_as_mnist_was():
     )
     for image, ink in zip(found, large.astype(np.float32), strict=True):
         inked = [np.flatnonzero((ink > 0.3).any(axis=axis)) for axis in (0, 1)]
-        scale = redraw.BOX / max(places[-1] + 1 - places[0] for places in inked)
-        A, B = (redraw.placement(ink.sum(axis=axis), scale) for axis in (1, 0))
+        scale = planes.BOX / max(places[-1] + 1 - places[0] for places in inked)
+        A, B = (planes.placement(ink.sum(axis=axis), scale) for axis in (1, 0))
         assert_allclose(image, 255 * np.clip(A @ ink @ B.T, 0, 1), atol=1)
     centres = (found.sum(axis=2) @ np.arange(28)) / found.sum(axis=(1, 2))
     assert_allclose(centres, 14, atol=0.6)
