@@ -1,10 +1,7 @@
-"""The image files of a directory.
+"""What ``lenet predict`` reads and writes: the images of a directory, a table, a contact sheet.
 
-Predictions in a file: .csv, one row per image, or .jsonl, the lines of ``--json``.
-
-A contact sheet: the pictures, what the network was given, and the predictions, as a PNG.
-
-Needs the extra ``image``.
+The table is a .csv with one row per image, or a .jsonl with the lines of ``--json``. The contact
+sheet, which needs the extra ``image``, shows the pictures, the network's inputs and the predictions.
 """
 
 from __future__ import annotations

@@ -1,16 +1,12 @@
 """Array operations for finding a digit, on planes (C,H,W), on one plane or on a mask (H,W).
 
-Ink as the difference from the background of a picture.
+Ink is the difference from the background of a picture, of which there are two estimates. The global
+one is a plane, fitted so that the ink hardly affects it, then the picture without the ink, smoothed.
+The local one is what remains when narrow shapes are removed: it keeps the edges of shadows.
 
-There are two estimates of the background. The global one is a plane, fitted so that the ink hardly
-affects it, then the picture without the ink, smoothed. The local one is what remains when narrow
-shapes are removed: it keeps the edges of shadows.
-
-A digit that was found, redrawn as the digits of MNIST were drawn.
-
-Ink is white on black, scaled to fit a box of 20×20 pixels with its proportions kept, the centre of
-mass in the middle of 28×28 (Y. LeCun et al., 1998, section III.A). Strokes much thinner or thicker
-than those of MNIST are thickened or thinned.
+A digit that was found is redrawn as those of MNIST were: white on black, scaled to fit a box of
+20×20 pixels with its proportions kept, the centre of mass in the middle of 28×28 (Y. LeCun et al.,
+1998, section III.A). Strokes much thinner or thicker than those of MNIST are thickened or thinned.
 """
 
 from __future__ import annotations

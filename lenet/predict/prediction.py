@@ -1,16 +1,10 @@
-"""A picture, reduced for a contact sheet, so that a batch of photographs takes little memory.
-
-Whether an image is a digit: the second packaged network, with the classes *other* and *digit*.
-
-A network of ten digits has no class for a letter or a blot, and its probabilities do not tell:
-three letters in four get one above 80 %. The second network was trained on digits and on other
-images (``scripts/weights draw``). It takes images as MNIST's are, uint8 (N,28,28), and no others.
-
-The class of a picture, its probability, and reasons to doubt it.
+"""The class of an image, its probability, and reasons to doubt it.
 
 A network can only choose among its classes, and softmax always sums to 1: it calls a blot an 8 with
 high probability. So every prediction of a digit comes with warnings about what was found in the
-picture, and a second network tells digits from other images (:mod:`lenet.predict.prediction`).
+picture, and a second packaged network, with the classes *other* and *digit*, tells digits from other
+images. It was trained on digits and on other images (``scripts/weights draw``) and takes images like
+MNIST's, uint8 (N,28,28), and no others.
 
 How a picture becomes the input of the network is described in
 :mod:`lenet.predict.preparation`.

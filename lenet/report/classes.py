@@ -1,9 +1,7 @@
-"""The classes: the confusion matrix, the images behind its cells, scores, the worst mistakes.
+"""The classes: the confusion matrix, the images behind its cells, scores, mistakes and kernels.
 
 A cell of the matrix is a link to its images. They are hidden until the link is followed
 (``:target`` in the style), so the page needs no script.
-
-The kernels of a network as images.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""A self-contained HTML page: no script, no other file, and valid XML too.
-
-Parts of the page that several sections use: tables, notes and columns, as HTML.
-"""
+"""The elements of the page that several sections use: the frame, tables, notes and columns."""
 
 from __future__ import annotations
 

@@ -1,11 +1,8 @@
-"""The results of the runs: a summary in sentences, and a table.
-
-A report on one training run, or on several side by side, as a single HTML page.
+"""A report on one training run, or on several side by side, as a single HTML page.
 
 The page contains its images and needs no script and no other file. It is also valid XML; its style
-is ``report.css`` beside this file.
-
-In order: the page, configuration and machine. The other sections have files of their own.
+is ``report.css`` beside this file. In order: the summary in sentences, the table of results, the
+page, configuration and machine. Charts and classes have their own files.
 """
 
 from __future__ import annotations
