@@ -1,7 +1,7 @@
 """What ``lenet predict`` reads and writes: the images of a directory, a table, a contact sheet.
 
 The table is a .csv with one row per image, or a .jsonl with the lines of ``--json``. The contact
-sheet, which needs the extra ``image``, shows the pictures, the network's inputs and the predictions.
+sheet, which needs the extra ``image``, shows the pictures, the network's inputs and predictions.
 """
 
 from __future__ import annotations

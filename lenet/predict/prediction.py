@@ -2,9 +2,9 @@
 
 A network can only choose among its classes, and softmax always sums to 1: it calls a blot an 8 with
 high probability. So every prediction of a digit comes with warnings about what was found in the
-picture, and a second packaged network, with the classes *other* and *digit*, tells digits from other
-images. It was trained on digits and on other images (``scripts/weights draw``) and takes images like
-MNIST's, uint8 (N,28,28), and no others.
+picture, and a second packaged network, with the classes *other* and *digit*, tells digits from
+other images. It was trained on both (``scripts/weights draw``) and takes images like MNIST's, uint8
+(N,28,28), and no others.
 
 How a picture becomes the input of the network is described in
 :mod:`lenet.predict.preparation`.
