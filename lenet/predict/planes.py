@@ -1,7 +1,7 @@
 """Array operations for finding a digit, on planes (C,H,W), on one plane or on a mask (H,W).
 
 Ink is the difference from the background of a picture. There are two estimates of it. The global
-one is a plane, fitted so that the ink hardly affects it, then the picture without the ink, smoothed.
+one is a plane, fitted so that the ink hardly affects it, then the picture without ink, smoothed.
 The local one is what remains when narrow shapes are removed: it keeps the edges of shadows.
 
 A digit that was found is redrawn as those of MNIST were: white on black, scaled to fit a box of
