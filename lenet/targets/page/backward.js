@@ -74,14 +74,15 @@ function convolutionGradient(state, layer, pass, gradient, unit, choose) {
   for (let p = 0; p < q; p++) patchOf(layer, pass.x, c, Math.floor(p / Wo), p % Wo).forEach((v, k) => (sum[k] += dz[p] * v));
   const last = q ? patchOf(layer, pass.x, c, Math.floor((q - 1) / Wo), (q - 1) % Wo) : new Array(area).fill(0);
   const weights = [
-    el("h2", {}, `dW = dZ · colsᵀ: ${t("filterChannel", f, c)}`), el("p", { class: "note" }, t("dWNote", P)),
+    el("h2", {}, `dW = dZ · colsᵀ: ${t("filterChannel", f, c)}`),
     stepper("dW", t("patchesAdded"), q, P, again("dW")),
     el("div", { class: "row" },
-      map(dz, Ho, Wo, t("dZofMap", f), q ? [[Math.floor((q - 1) / Wo), (q - 1) % Wo, 1, 1, "unit"]] : [], largest(dz), 110),
-      el("span", { class: "times" }, q ? `dz = ${number(dz[q - 1], 4)} ×` : "×"), numberTable(last, kh, kw, { caption: t("patch"), scale: largest(pass.x) }),
-      el("span", { class: "times" }, "→"), numberTable(sum, kh, kw, { caption: t("sumOf", q), scale: largest(dWfc), digits: 3 }),
+      map(dz, Ho, Wo, q ? `dz = ${number(dz[q - 1], 4)} ×` : t("dZofMap", f), q ? [[Math.floor((q - 1) / Wo), (q - 1) % Wo, 1, 1, "unit"]] : [], largest(dz), 100),
+      numberTable(last, kh, kw, { caption: t("patch"), scale: largest(pass.x) }),
+      el("span", { class: "times" }, "→"), numberTable(sum, kh, kw, { caption: t("sumOf", q), scale: largest(dWfc) })),
+    el("div", { class: "row" },
       numberTable(dWfc, kh, kw, { caption: t("dWAll", P), scale: largest(dWfc), digits: 3 })),
-    el("p", { class: "formula" }, `db = Σ dz = ${number(gradient.db[f], 4)}`),
+    el("p", { class: "formula" }, `db = Σ dz = ${number(gradient.db[f], 4)}. `, el("span", { class: "note" }, t("dWNote", P))),
   ];
 
   // dcols of the chosen patch.
@@ -100,14 +101,14 @@ function convolutionGradient(state, layer, pass, gradient, unit, choose) {
   const turned = Array.from(kernelOf(layer, layer.W, f, c)).reverse();
   const boxes = added && added < P ? [[...patchBox(layer, Math.floor((added - 1) / Wo), (added - 1) % Wo), "window"]] : [];
   const images = [
-    el("h2", {}, t("col2imTitle")), el("p", { class: "note" }, t("col2imNote")),
+    el("h2", {}, t("col2imTitle")),
     stepper("dX", t("columnsAdded"), added, P, again("dX")),
     el("div", { class: "row" }, map(dX, H, W, added === P ? t("dXComplete") : t("dXAfter", added), boxes, scale),
       el("span", { class: "times" }, added === P ? "=" : "→"), map(full, H, W, t("dXFull"), [], scale),
       numberTable(turned, kh, kw, { caption: t("turnedKernel", f), scale: largest(turned) })),
-    el("p", { class: "note" }, `${t("difference")}: ${difference.toExponential(0).replace("-", "−")}.`),
+    el("p", { class: "note" }, `${t("col2imNote")} ${t("difference")}: ${difference.toExponential(0).replace("-", "−")}.`),
   ];
-  return [el("div", { class: "three" }, el("div", {}, ...weights), el("div", {}, ...columns), el("div", {}, ...images))];
+  return [el("div", { class: "three gradients" }, el("div", {}, ...weights), el("div", {}, ...columns), el("div", {}, ...images))];
 }
 
 /** The largest terms of the sum over the filters for the first number of a column of dcols. */

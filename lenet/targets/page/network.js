@@ -313,12 +313,13 @@ const linear = {
 
 const activation = {
   forward(layer, pass) {
-    const { f } = ACTIVATIONS[layer.type], y = room(pass, "y", pass.x.length);
-    for (let q = 0; q < y.length; q++) y[q] = f(pass.x[q]);
+    const { f } = ACTIVATIONS[layer.type], { x } = pass, y = room(pass, "y", x.length);
+    for (let q = 0; q < y.length; q++) y[q] = f(x[q]);
   },
   backward(layer, pass, gradient, how) {
-    const { slope } = ACTIVATIONS[layer.type], dx = room(gradient, "dx", pass.x.length);
-    for (let q = 0; q < dx.length; q++) dx[q] = gradient.dy[q] * (how.unmasked ? 1 : slope(pass.y[q]));
+    const slope = how.unmasked ? () => 1 : ACTIVATIONS[layer.type].slope;
+    const { dy } = gradient, { y } = pass, dx = room(gradient, "dx", y.length);
+    for (let q = 0; q < dx.length; q++) dx[q] = dy[q] === 0 ? 0 : dy[q] * slope(y[q]);
   },
 };
 

@@ -150,3 +150,69 @@ def test_the_tour_asks_before_it_answers(lesson, browser):
     assert len(texts) == 12
     browser.click("#tour-end")
     assert browser.text("#tour") == ""
+
+
+# --- By touch, and with the keyboard alone -------------------------------------------------------
+
+
+def tap(browser, selector, across=0.5, down=0.5, label=None):
+    x, y = browser.place(selector, across, down, label)
+    browser.send("Input.dispatchTouchEvent", type="touchStart", touchPoints=[{"x": x, "y": y}])
+    browser.send("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+    browser.run("await new Promise((resolve) => setTimeout(resolve, 350))")
+
+
+def test_the_lesson_by_touch(browser, lenet5_page):
+    browser.window(390, 844, phone=True)
+    browser.open(lenet5_page)
+    tap(browser, "#examples button:nth-child(4)")
+    assert browser.text("#answer b") == "3"
+    tap(browser, "#live .column:nth-of-type(2) [role=grid]", 0.5, 0.5)
+    assert browser.evaluate("location.hash").startswith("#forward/C1/0/")
+    tap(browser, "#unfold")
+    assert browser.evaluate("location.hash").endswith("/matrix?digit=3")
+    tap(browser, "#views a:nth-child(3)")
+    browser.choose("#loss select", "5")
+    tap(browser, "#descent button", label="Take one step")
+    assert "Steps taken: 1" in browser.text("#descent summary")
+    tap(browser, "#views a:nth-child(5)")
+    browser.place("#train-status")
+    tap(browser, "#train-step")
+    browser.run(
+        "while (!document.getElementById('train-status').textContent.includes('Step 1,'))"
+        " await new Promise((resolve) => setTimeout(resolve, 50));"
+    )
+    stays = "getComputedStyle(document.querySelector('.stay')).position"
+    assert browser.evaluate(stays) == "sticky"  # field and answer stay in view
+    assert browser.problems() == []
+
+
+REACHED = {
+    "#draw": ["pad", "clear", "language"],
+    "#forward/C1/3/8/14": ["slide", "unfold"],
+    "#train": ["train-kind", "train-play", "train-step"],
+}
+
+
+@pytest.mark.parametrize("address", REACHED)
+def test_everything_is_reached_with_the_keyboard(browser, lenet5_page, address):
+    """Tab visits every button, field, link and grid that is shown, one after the other."""
+    browser.window(1366, 768)
+    browser.open(lenet5_page, address)
+    if address == "#train":
+        browser.place("#train-status")
+    wanted = """
+    const folded = (e) => e.closest("details:not([open]) > :not(summary)");
+    const reachable = (e) => e.getClientRects().length && !e.disabled && e.tabIndex >= 0 && !folded(e);
+    window.wanted = [...document.querySelectorAll("a, button, input, select, summary, [tabindex]")]
+      .filter(reachable);
+    window.visited = new Set();
+    document.addEventListener("focusin", (event) => window.visited.add(event.target));
+    return window.wanted.length;
+    """
+    for _ in range(browser.run(wanted) + 5):
+        browser.press("Tab")
+    missed = "wanted.filter((e) => e.isConnected && !visited.has(e)).map((e) => e.outerHTML.slice(0, 90))"
+    assert browser.evaluate(missed) == []
+    for name in REACHED[address]:
+        assert browser.evaluate(f"visited.has(document.getElementById('{name}'))"), name
