@@ -7,14 +7,20 @@ const SIDE = 280;
 
 /** Draw 28×28 levels of grey on a canvas. */
 function drawGrey(canvas, levels) {
-  const context = canvas.getContext("2d"), image = context.createImageData(28, 28);
+  const context = canvas.getContext("2d"),
+    image = context.createImageData(28, 28);
   levels.forEach((v, k) => image.data.set([v, v, v, 255], 4 * k));
   context.putImageData(image, 0, 0);
 }
 
 function greyFigure(levels, size) {
-  return el("canvas", { width: 28, height: 28, "aria-hidden": "true", style: { width: `${size}rem`, height: `${size}rem` },
-    draw: (node) => node.levels !== levels && drawGrey(node, (node.levels = levels)) });
+  return el("canvas", {
+    width: 28,
+    height: 28,
+    "aria-hidden": "true",
+    style: { width: `${size}rem`, height: `${size}rem` },
+    draw: (node) => node.levels !== levels && drawGrey(node, (node.levels = levels)),
+  });
 }
 
 /**
@@ -22,11 +28,15 @@ function greyFigure(levels, size) {
  * image. A drawing is { digit, strokes: [[x, y, x, y, …], …] }, from which it can be drawn again.
  */
 function drawingOf(state, changed) {
-  const pad = document.getElementById("pad"), context = pad.getContext("2d", { willReadFrequently: true });
-  const { labels, images } = state.network.examples, bytes = bytesOf(images);
+  const pad = document.getElementById("pad"),
+    context = pad.getContext("2d", { willReadFrequently: true });
+  const { labels, images } = state.network.examples,
+    bytes = bytesOf(images);
   const examples = labels.map((label, k) => ({ label, levels: bytes.slice(784 * k, 784 * (k + 1)) }));
-  const pen = { x: 140, y: 60, down: false }, pointers = new Map();
-  let drawing = { digit: null, strokes: [] }, waiting = 0;
+  const pen = { x: 140, y: 60, down: false },
+    pointers = new Map();
+  let drawing = { digit: null, strokes: [] },
+    waiting = 0;
 
   function line([x, y, X, Y]) {
     Object.assign(context, { lineWidth: PEN, lineCap: "round", strokeStyle: "#fff" });
@@ -49,7 +59,11 @@ function drawingOf(state, changed) {
       context.drawImage(small, 0, 0, SIDE, SIDE);
     }
     for (const stroke of strokes)
-      for (let k = 0; k + 1 < stroke.length; k += 2) line([...stroke.slice(k, k + 2), ...(k + 3 < stroke.length ? stroke.slice(k + 2, k + 4) : stroke.slice(k, k + 2))]);
+      for (let k = 0; k + 1 < stroke.length; k += 2)
+        line([
+          ...stroke.slice(k, k + 2),
+          ...(k + 3 < stroke.length ? stroke.slice(k + 2, k + 4) : stroke.slice(k, k + 2)),
+        ]);
     take();
   }
 
@@ -57,12 +71,15 @@ function drawingOf(state, changed) {
   function take() {
     cancelAnimationFrame(waiting);
     waiting = 0;
-    const example = examples.find(({ label }) => label === drawing.digit), [h, w] = state.network.size;
+    const example = examples.find(({ label }) => label === drawing.digit),
+      [h, w] = state.network.size;
     state.digit = drawing.strokes.length ? null : drawing.digit;
     state.drawing = drawing;
-    if (example && state.digit !== null && h === 28 && w === 28) state.image = Float64Array.from(example.levels);
+    if (example && state.digit !== null && h === 28 && w === 28)
+      state.image = Float64Array.from(example.levels);
     else {
-      const pixels = context.getImageData(0, 0, SIDE, SIDE).data, ink = new Float64Array(SIDE * SIDE);
+      const pixels = context.getImageData(0, 0, SIDE, SIDE).data,
+        ink = new Float64Array(SIDE * SIDE);
       for (let k = 0; k < ink.length; k++) ink[k] = pixels[4 * k] / 255;
       state.image = normalised(ink, SIDE, SIDE, state.network.size);
     }
@@ -82,8 +99,12 @@ function drawingOf(state, changed) {
   }
 
   function place(event) {
-    const box = pad.getBoundingClientRect(), round = (v) => Math.round(10 * v) / 10;
-    return [round(((event.clientX - box.left) / box.width) * SIDE), round(((event.clientY - box.top) / box.height) * SIDE)];
+    const box = pad.getBoundingClientRect(),
+      round = (v) => Math.round(10 * v) / 10;
+    return [
+      round(((event.clientX - box.left) / box.width) * SIDE),
+      round(((event.clientY - box.top) / box.height) * SIDE),
+    ];
   }
 
   pad.addEventListener("pointerdown", (event) => {
@@ -116,7 +137,8 @@ function drawingOf(state, changed) {
       if (pen.down) begin([pen.x, pen.y]);
     } else if (event.key === "Delete") clear();
     else if (step) {
-      const from = [pen.x, pen.y], inside = (v) => Math.min(Math.max(v, 15), 265);
+      const from = [pen.x, pen.y],
+        inside = (v) => Math.min(Math.max(v, 15), 265);
       Object.assign(pen, { x: inside(pen.x + step[0]), y: inside(pen.y + step[1]) });
       if (pen.down) {
         if (!drawing.strokes.length) begin(from);
@@ -137,7 +159,10 @@ function drawingOf(state, changed) {
     mark.hidden = false;
     mark.className = pen.down ? "down" : "";
     Object.assign(mark.style, { left: `${(100 * pen.x) / SIDE}%`, top: `${(100 * pen.y) / SIDE}%` });
-    pad.setAttribute("aria-label", t(pen.down ? "penDown" : "penUp", Math.round(pen.x / 2.8), Math.round(pen.y / 2.8)));
+    pad.setAttribute(
+      "aria-label",
+      t(pen.down ? "penDown" : "penUp", Math.round(pen.x / 2.8), Math.round(pen.y / 2.8)),
+    );
   }
 
   function clear() {
@@ -157,24 +182,50 @@ function drawingOf(state, changed) {
 
 /** What the network says, or that nothing is drawn. */
 function answerFigure(state) {
-  if (state.empty) return [el("b", {}, t("nothingDrawn")), el("span", { class: "note" }, ` ${t("drawHere")}`)];
-  const { p } = state.loss, best = argmax(p);
-  return [el("b", {}, state.network.classes[best]), el("span", {}, ` ${t("withProbability", percent(p[best]))}`)];
+  if (state.empty)
+    return [el("b", {}, t("nothingDrawn")), el("span", { class: "note" }, ` ${t("drawHere")}`)];
+  const { p } = state.loss,
+    best = argmax(p);
+  return [
+    el("b", {}, state.network.classes[best]),
+    el("span", {}, ` ${t("withProbability", percent(p[best]))}`),
+  ];
 }
 
 function drawView(state, drawing, choose) {
   return () => {
     show(document.getElementById("answer"), answerFigure(state));
-    show(document.getElementById("draw-texts"), el("p", { class: "fields" },
-      button(t("clear"), drawing.clear, { id: "clear" })),
-    el("div", { id: "examples", role: "group", "aria-label": t("examples") }, ...drawing.examples.map(({ label, levels }) =>
-      button(greyFigure(levels, 2.2), () => {
-        drawing.show(label);
-        state.setAddress();
-      }, { "aria-label": t("exampleOf", label), "aria-pressed": String(state.digit === label) }))),
-    el("p", { class: "note", id: "pad-keys" }, t("padKeys")));
-    show(document.getElementById("live"), el("p", { class: "lead" }, t("drawLead")), state.empty ? el("p", { class: "note" }, t("emptyNetwork")) : null,
-      diagramFigure(state, { height: 400, values: (l) => (l < 0 ? state.x : state.passes[l].y), scaleOf: (l) => state.scales[l + 1], choose, label: t("valueOf") }),
-      el("p", { class: "note" }, t("drawNote", state.milliseconds.toFixed(1))));
+    show(
+      document.getElementById("draw-texts"),
+      el("p", { class: "fields" }, button(t("clear"), drawing.clear, { id: "clear" })),
+      el(
+        "div",
+        { id: "examples", role: "group", "aria-label": t("examples") },
+        ...drawing.examples.map(({ label, levels }) =>
+          button(
+            greyFigure(levels, 2.2),
+            () => {
+              drawing.show(label);
+              state.setAddress();
+            },
+            { "aria-label": t("exampleOf", label), "aria-pressed": String(state.digit === label) },
+          ),
+        ),
+      ),
+      el("p", { class: "note", id: "pad-keys" }, t("padKeys")),
+    );
+    show(
+      document.getElementById("live"),
+      el("p", { class: "lead" }, t("drawLead")),
+      state.empty ? el("p", { class: "note" }, t("emptyNetwork")) : null,
+      diagramFigure(state, {
+        height: 400,
+        values: (l) => (l < 0 ? state.x : state.passes[l].y),
+        scaleOf: (l) => state.scales[l + 1],
+        choose,
+        label: t("valueOf"),
+      }),
+      el("p", { class: "note" }, t("drawNote", state.milliseconds.toFixed(1))),
+    );
   };
 }

@@ -17,7 +17,9 @@ function show(parent, ...children) {
   let there = parent.firstChild;
   for (const child of wanted) {
     const text = typeof child !== "object";
-    const same = there && (text ? there.nodeType === 3 : there.localName === child.tag && there.kind === child.properties.kind);
+    const same =
+      there &&
+      (text ? there.nodeType === 3 : there.localName === child.tag && there.kind === child.properties.kind);
     const node = same ? there : text ? document.createTextNode("") : made(child, parent);
     if (!same) there ? parent.replaceChild(node, there) : parent.append(node);
     if (!text) change(node, child);
@@ -41,7 +43,9 @@ function listed(children, list = []) {
 
 function made({ tag, properties }, parent) {
   const inSvg = tag === "svg" || parent.namespaceURI.endsWith("svg");
-  const node = inSvg ? document.createElementNS(document.getElementById("namespace").namespaceURI, tag) : document.createElement(tag);
+  const node = inSvg
+    ? document.createElementNS(document.getElementById("namespace").namespaceURI, tag)
+    : document.createElement(tag);
   node.kind = properties.kind; // elements of another kind are never changed into this one
   return node;
 }
@@ -51,7 +55,8 @@ function change(node, { properties, children }) {
   for (const name in before) if (!(name in properties)) setProperty(node, name, null, before[name]);
   show(node, ...children); // before the value of a select, which is one of its options
   for (const name in properties)
-    if (properties[name] !== before[name] || name === "value" || name === "checked") setProperty(node, name, properties[name], before[name]);
+    if (properties[name] !== before[name] || name === "value" || name === "checked")
+      setProperty(node, name, properties[name], before[name]);
   node.shown = properties;
   properties.draw?.(node);
 }
@@ -78,23 +83,50 @@ function button(label, click, properties = {}) {
 
 /** A field for an integer. */
 function integerField(label, value, min, max, changed) {
-  return el("label", {}, label, " ", el("input", {
-    type: "number", min, max, step: 1, value, required: "", onchange: (event) => {
-      const given = Math.round(Number(event.target.value));
-      const inside = Math.min(Math.max(Number.isFinite(given) ? given : min, min), max);
-      event.target.value = inside;
-      changed(inside);
-    },
-  }));
+  return el(
+    "label",
+    {},
+    label,
+    " ",
+    el("input", {
+      type: "number",
+      min,
+      max,
+      step: 1,
+      value,
+      required: "",
+      onchange: (event) => {
+        const given = Math.round(Number(event.target.value));
+        const inside = Math.min(Math.max(Number.isFinite(given) ? given : min, min), max);
+        event.target.value = inside;
+        changed(inside);
+      },
+    }),
+  );
 }
 
 function choice(label, value, options, changed, properties = {}) {
-  return el("label", {}, label, " ", el("select", { ...properties, value, onchange: (event) => changed(event.target.value) },
-    ...options.map(([key, text]) => el("option", { value: key }, text))));
+  return el(
+    "label",
+    {},
+    label,
+    " ",
+    el(
+      "select",
+      { ...properties, value, onchange: (event) => changed(event.target.value) },
+      ...options.map(([key, text]) => el("option", { value: key }, text)),
+    ),
+  );
 }
 
 function checkbox(label, checked, changed) {
-  return el("label", {}, el("input", { type: "checkbox", checked, onchange: (event) => changed(event.target.checked) }), " ", label);
+  return el(
+    "label",
+    {},
+    el("input", { type: "checkbox", checked, onchange: (event) => changed(event.target.checked) }),
+    " ",
+    label,
+  );
 }
 
 // --- Numbers --------------------------------------------------------------------------------
@@ -105,7 +137,8 @@ const format = { plain: false }; // plain numbers in place of percent and "< 0.0
 function number(v, digits = 2) {
   if (!Number.isFinite(v)) return String(v);
   if (v === 0) return "0";
-  const least = 10 ** -digits, small = Math.abs(v) < 0.5 * least;
+  const least = 10 ** -digits,
+    small = Math.abs(v) < 0.5 * least;
   if (small && !format.plain) return v < 0 ? `> −${least.toFixed(digits)}` : `< ${least.toFixed(digits)}`;
   return (small ? v.toExponential(0) : v.toFixed(digits)).replaceAll("-", "−");
 }
@@ -144,11 +177,14 @@ function rounded(v) {
 // Two colours whose lightness falls from one end to the other, so that they can be distinguished in
 // grey: light orange below zero, grey at zero, dark blue above.
 
-const NEGATIVE = [255, 190, 80], ZERO = [150, 153, 158], POSITIVE = [8, 38, 110];
+const NEGATIVE = [255, 190, 80],
+  ZERO = [150, 153, 158],
+  POSITIVE = [8, 38, 110];
 
 /** Red, green and blue of a number on a scale from -1 to 1. */
 function colour(v) {
-  const end = v < 0 ? NEGATIVE : POSITIVE, part = Math.min(Math.abs(v), 1) || 0;
+  const end = v < 0 ? NEGATIVE : POSITIVE,
+    part = Math.min(Math.abs(v), 1) || 0;
   return ZERO.map((zero, k) => Math.round(zero + part * (end[k] - zero)));
 }
 

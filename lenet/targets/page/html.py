@@ -36,8 +36,8 @@ from lenet.targets.operations import JAVASCRIPT, Product, Sum, formulas, operati
 
 SCRIPTS: Final = (
     *("network.js", "prepare.js", "train.js", "texts.js", "elements.js", "figures.js"),
-    *("path.js", "diagram.js", "draw.js", "forward.js", "backward.js", "im2col.js"),
-    *("trainview.js", "tour.js", "page.js"),
+    *("path.js", "diagram.js", "draw.js", "forward.js", "convolution.js"),
+    *("backward.js", "im2col.js", "trainview.js", "tour.js", "page.js"),
 )
 Shown: TypeAlias = tuple[dict[str, Any], Array | None]
 """The type and the options of a layer as the scripts know them, and its weights (F, …)."""

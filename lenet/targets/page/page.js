@@ -9,20 +9,35 @@ const VIEWS = ["draw", "forward", "backward", "im2col", "train"];
 const MEMORY = "lenet play"; // what a reload keeps: drawing, label, steps, language
 
 function start() {
-  const fail = (key) => show(document.getElementById("notice"), el("p", { role: "alert", class: "banner" }, t(key)));
+  const fail = (key) =>
+    show(document.getElementById("notice"), el("p", { role: "alert", class: "banner" }, t(key)));
   const remembered = recall();
   setLanguage(remembered.language);
   if (!document.createElement("canvas").getContext?.("2d")) return fail("noCanvas");
   const network = networkOf(JSON.parse(document.getElementById("network").textContent));
-  if (!network.layers.every(({ W, b }) => !W || (W.every(Number.isFinite) && b.every(Number.isFinite)))) return fail("notFinite");
+  if (!network.layers.every(({ W, b }) => !W || (W.every(Number.isFinite) && b.every(Number.isFinite))))
+    return fail("notFinite");
   format.plain = !!remembered.plain;
 
   const state = {
-    network, base: network, view: "draw", channel: 0, matrix: false, label: null, rate: 0.01, before: null, tour: 0, notice: "",
+    network,
+    base: network,
+    view: "draw",
+    channel: 0,
+    matrix: false,
+    label: null,
+    rate: 0.01,
+    before: null,
+    tour: 0,
+    notice: "",
     steps: remembered.steps ?? [], // of gradient descent: { image, drawing, label, rate }
     sliding: 0, // the timer of the sliding window
     digit: FIRST, // the example that is shown, or null
-    unit: null, hover: null, path: [], touch, setAddress,
+    unit: null,
+    hover: null,
+    path: [],
+    touch,
+    setAddress,
   };
   const [, Ho, Wo] = asMaps(network.layers[0].output);
   state.unit = { l: 0, f: 0, i: Math.floor(Ho / 2), j: Math.floor(Wo / 2) };
@@ -40,7 +55,14 @@ function start() {
   /** Take other weights: with them come other scales of colours, which hold for all images. */
   function setNetwork(network) {
     state.network = network;
-    const images = drawing.examples.map(({ levels }) => inputOf(network, network.size[0] === 28 && network.size[1] === 28 ? levels : new Float64Array(size(network.size)).fill(128)));
+    const images = drawing.examples.map(({ levels }) =>
+      inputOf(
+        network,
+        network.size[0] === 28 && network.size[1] === 28
+          ? levels
+          : new Float64Array(size(network.size)).fill(128),
+      ),
+    );
     const all = images.map((x) => [x, ...forward(network, x).map(({ y }) => y)]);
     state.scales = all[0].map((_, l) => rounded(Math.max(...all.map((layers) => largest(layers[l])))));
   }
@@ -51,10 +73,12 @@ function start() {
     const begun = performance.now();
     state.passes = forward(state.network, state.x);
     state.milliseconds = performance.now() - begun;
-    const z = state.passes.at(-1).y, known = state.label !== null && !state.empty;
+    const z = state.passes.at(-1).y,
+      known = state.label !== null && !state.empty;
     state.loss = known ? crossEntropy(z, state.label) : { p: softmax(z) };
     state.gradients = known ? backward(state.network, state.passes, state.loss.dz) : null;
-    state.before = known && state.steps.length ? crossEntropy(scores(state.base, state.x), state.label) : null;
+    state.before =
+      known && state.steps.length ? crossEntropy(scores(state.base, state.x), state.label) : null;
     state.path = pathThrough(state, state.unit);
     render();
   }
@@ -68,7 +92,10 @@ function start() {
     const follows = !state.empty && ["draw", "forward", "backward"].includes(state.view);
     show(document.getElementById("path"), follows ? pathFigure(state, choose) : []);
     document.getElementById("path").setAttribute("aria-label", t("pathThere"));
-    show(document.getElementById("origin"), `${document.getElementById("origin").dataset.origin}. ${t("footer")}`);
+    show(
+      document.getElementById("origin"),
+      `${document.getElementById("origin").dataset.origin}. ${t("footer")}`,
+    );
     views[state.view]();
   }
 
@@ -87,11 +114,18 @@ function start() {
 
   /** The address of what is shown: of the unit, and of the example and the label. */
   function setAddress() {
-    const { view, digit, label, matrix } = state, { l, f, i, j } = state.unit;
+    const { view, digit, label, matrix } = state,
+      { l, f, i, j } = state.unit;
     if (state.tour && location.hash === `#tour/${state.tour}`) return;
     const name = l < 0 ? "input" : encodeURIComponent(state.network.layers[l].name);
-    const unit = state.chosen && ["forward", "backward"].includes(view) ? `/${name}/${f}/${i}/${j}${matrix ? "/matrix" : ""}` : "";
-    const query = [...(digit === FIRST || digit === null ? [] : [`digit=${digit}`]), ...(label === digit || label === null ? [] : [`label=${label}`])];
+    const unit =
+      state.chosen && ["forward", "backward"].includes(view)
+        ? `/${name}/${f}/${i}/${j}${matrix ? "/matrix" : ""}`
+        : "";
+    const query = [
+      ...(digit === FIRST || digit === null ? [] : [`digit=${digit}`]),
+      ...(label === digit || label === null ? [] : [`label=${label}`]),
+    ];
     const address = `#${view}${unit}${query.length ? `?${query.join("&")}` : ""}`;
     // Not while the window slides: Safari refuses more than 100 addresses in half a minute.
     if (!state.sliding && address !== location.hash) history.replaceState(null, "", address);
@@ -115,7 +149,10 @@ function start() {
       setAddress();
     }
     if (step !== undefined) {
-      state.steps = [...state.steps, { image: Array.from(state.image), drawing: state.drawing, label: state.label, rate: step }];
+      state.steps = [
+        ...state.steps,
+        { image: Array.from(state.image), drawing: state.drawing, label: state.label, rate: step },
+      ];
       setNetwork(descend(state.network, state.gradients, step));
     }
     if (undo) {
@@ -140,7 +177,13 @@ function start() {
   /** Use a network that the page has trained in all views. */
   function takeTrained(trained) {
     state.steps = [];
-    state.base = { ...network, ...trained, examples: network.examples, digits: network.digits, trained: true };
+    state.base = {
+      ...network,
+      ...trained,
+      examples: network.examples,
+      digits: network.digits,
+      trained: true,
+    };
     clampUnit(state.base);
     setNetwork(state.base);
     location.hash = "#draw";
@@ -148,8 +191,14 @@ function start() {
   }
 
   function clampUnit(network) {
-    const l = Math.min(state.unit.l, network.layers.length - 1), [F, H, W] = shapeOf(network, l);
-    state.unit = { l, f: Math.min(state.unit.f, F - 1), i: Math.min(state.unit.i, H - 1), j: Math.min(state.unit.j, W - 1) };
+    const l = Math.min(state.unit.l, network.layers.length - 1),
+      [F, H, W] = shapeOf(network, l);
+    state.unit = {
+      l,
+      f: Math.min(state.unit.f, F - 1),
+      i: Math.min(state.unit.i, H - 1),
+      j: Math.min(state.unit.j, W - 1),
+    };
     state.hover = null;
   }
 
@@ -158,18 +207,51 @@ function start() {
   function topFigure() {
     return [
       el("h1", {}, t("title")),
-      el("nav", { "aria-label": t("views"), id: "views" }, ...VIEWS.map((view, k) => el("a", { href: `#${view}`, "aria-current": view === state.view ? "page" : null }, `${k + 1} ${t(view)}`)),
-        el("a", { href: `#tour/${state.tour || 1}`, "aria-current": state.tour ? "step" : null }, t("tour"))),
-      el("p", { class: "legend" }, el("span", {}, t("negative")), el("canvas", { id: "legend", role: "img", "aria-label": t("legend"),
-        draw: (node) => drawMap(node, Array.from({ length: 101 }, (_, k) => k / 50 - 1), 1, 101, 1) }), el("span", {}, t("positive"))),
+      el(
+        "nav",
+        { "aria-label": t("views"), id: "views" },
+        ...VIEWS.map((view, k) =>
+          el(
+            "a",
+            { href: `#${view}`, "aria-current": view === state.view ? "page" : null },
+            `${k + 1} ${t(view)}`,
+          ),
+        ),
+        el("a", { href: `#tour/${state.tour || 1}`, "aria-current": state.tour ? "step" : null }, t("tour")),
+      ),
+      el(
+        "p",
+        { class: "legend" },
+        el("span", {}, t("negative")),
+        el("canvas", {
+          id: "legend",
+          role: "img",
+          "aria-label": t("legend"),
+          draw: (node) =>
+            drawMap(
+              node,
+              Array.from({ length: 101 }, (_, k) => k / 50 - 1),
+              1,
+              101,
+              1,
+            ),
+        }),
+        el("span", {}, t("positive")),
+      ),
       checkbox(t("plainNumbers"), format.plain, (on) => {
         format.plain = on;
         render();
       }),
-      choice(t("language"), language, LANGUAGES, (code) => {
-        setLanguage(code);
-        render();
-      }, { id: "language" }),
+      choice(
+        t("language"),
+        language,
+        LANGUAGES,
+        (code) => {
+          setLanguage(code);
+          render();
+        },
+        { id: "language" },
+      ),
     ];
   }
 
@@ -177,8 +259,16 @@ function start() {
     const changed = state.steps.length || state.base.trained;
     return [
       state.notice && el("p", { class: "banner", role: "alert" }, state.notice),
-      changed && state.view !== "train" && el("p", { class: "banner", role: "status" }, state.base.trained ? `${t("trainedHere")} ` : "", state.steps.length ? t("weightsChanged", state.steps.length) : "", " · ",
-        button(t("reset"), () => change({ reset: true }), { id: "reset" })),
+      changed &&
+        state.view !== "train" &&
+        el(
+          "p",
+          { class: "banner", role: "status" },
+          state.base.trained ? `${t("trainedHere")} ` : "",
+          state.steps.length ? t("weightsChanged", state.steps.length) : "",
+          " · ",
+          button(t("reset"), () => change({ reset: true }), { id: "reset" }),
+        ),
     ];
   }
 
@@ -193,8 +283,10 @@ function start() {
       state.tour = Math.min(Math.max(Number(step), 1), TOUR.length);
       address = TOUR[state.tour - 1];
     } else if (address === TOUR[state.tour - 1]?.split("?")[0]) state.tour = 0;
-    const [path, query] = address.split("?"), [view, name, f, i, j, mode] = path.split("/");
-    const given = new URLSearchParams(query), before = state.view;
+    const [path, query] = address.split("?"),
+      [view, name, f, i, j, mode] = path.split("/");
+    const given = new URLSearchParams(query),
+      before = state.view;
     state.view = VIEWS.includes(view) ? view : "draw";
     if (view && view !== state.view) state.notice = t("noSuchView", view);
     if (state.view !== before) window.scrollTo(0, 0);
@@ -217,11 +309,17 @@ function start() {
   }
 
   function followUnit(name, numbers, mode) {
-    const l = name === "input" ? -1 : state.network.layers.findIndex((layer) => encodeURIComponent(layer.name) === name);
+    const l =
+      name === "input"
+        ? -1
+        : state.network.layers.findIndex((layer) => encodeURIComponent(layer.name) === name);
     if (l < 0 && name !== "input") return void (state.notice = t("noSuchLayer", name));
     const counts = shapeOf(state.network, l);
-    const [f, i, j] = numbers.map((text, k) => Math.min(Math.max(Math.floor(Number(text ?? 0)) || 0, 0), counts[k] - 1));
-    if ([f, i, j].some((v, k) => numbers[k] !== undefined && String(v) !== numbers[k])) state.notice = t("noSuchUnit", [name, ...numbers].join("/"), ...counts.map((count) => count - 1));
+    const [f, i, j] = numbers.map((text, k) =>
+      Math.min(Math.max(Math.floor(Number(text ?? 0)) || 0, 0), counts[k] - 1),
+    );
+    if ([f, i, j].some((v, k) => numbers[k] !== undefined && String(v) !== numbers[k]))
+      state.notice = t("noSuchUnit", [name, ...numbers].join("/"), ...counts.map((count) => count - 1));
     state.unit = { l, f, i, j };
     state.at = {};
     state.matrix = mode === "matrix";
@@ -231,7 +329,10 @@ function start() {
   function remember() {
     const { drawing, label, steps } = state;
     try {
-      sessionStorage.setItem(MEMORY, JSON.stringify({ drawing, label, steps: steps.slice(-20), language, plain: format.plain }));
+      sessionStorage.setItem(
+        MEMORY,
+        JSON.stringify({ drawing, label, steps: steps.slice(-20), language, plain: format.plain }),
+      );
     } catch {
       // Without storage the page starts anew after a reload.
     }
@@ -245,7 +346,8 @@ function start() {
     setNetwork(descended(state.steps));
   } else drawing.show(FIRST);
   const im2col = im2colView();
-  const visit = ({ l, f, i, j }) => (location.hash = `#forward/${l < 0 ? "input" : encodeURIComponent(state.network.layers[l].name)}/${f}/${i}/${j}`);
+  const visit = ({ l, f, i, j }) =>
+    (location.hash = `#forward/${l < 0 ? "input" : encodeURIComponent(state.network.layers[l].name)}/${f}/${i}/${j}`);
   views = {
     draw: drawView(state, drawing, visit),
     forward: forwardView(state, choose),

@@ -6,13 +6,23 @@
 
 const NETWORKS = {
   lenet5: [
-    ["C1", "convolution", 6, 5], ["C1.activation", "relu"], ["S2", "max_pooling", 2],
-    ["C3", "convolution", 16, 5], ["C3.activation", "relu"], ["S4", "max_pooling", 2],
-    ["C5", "convolution", 120, 5], ["C5.activation", "relu"],
-    ["F6", "linear", 84], ["F6.activation", "relu"], ["F7", "linear", 10],
+    ["C1", "convolution", 6, 5],
+    ["C1.activation", "relu"],
+    ["S2", "max_pooling", 2],
+    ["C3", "convolution", 16, 5],
+    ["C3.activation", "relu"],
+    ["S4", "max_pooling", 2],
+    ["C5", "convolution", 120, 5],
+    ["C5.activation", "relu"],
+    ["F6", "linear", 84],
+    ["F6.activation", "relu"],
+    ["F7", "linear", 10],
   ],
   small: [
-    ["C1", "convolution", 4, 5], ["C1.activation", "relu"], ["S2", "max_pooling", 2], ["F3", "linear", 10],
+    ["C1", "convolution", 4, 5],
+    ["C1.activation", "relu"],
+    ["S2", "max_pooling", 2],
+    ["F3", "linear", 10],
   ],
 };
 
@@ -67,9 +77,11 @@ function square(kernel, stride) {
  * the faults are those of network.js and `summed`: the gradient is not divided by the batch size.
  */
 function trainerOf(network, digits, options, seed = 1) {
-  const passes = network.layers.map(() => ({})), gradients = network.layers.map(() => ({}));
-  const velocities = network.layers.map(({ W, b }) =>
-    W && { W: new Float64Array(W.length), b: new Float64Array(b.length) });
+  const passes = network.layers.map(() => ({})),
+    gradients = network.layers.map(() => ({}));
+  const velocities = network.layers.map(
+    ({ W, b }) => W && { W: new Float64Array(W.length), b: new Float64Array(b.length) },
+  );
   const random = uniform(seed);
   let order = [];
 
@@ -88,7 +100,8 @@ function trainerOf(network, digits, options, seed = 1) {
   function step(batch = nextBatch()) {
     const { faults } = options;
     for (const { dW, db } of gradients) for (const sum of [dW, db]) sum?.fill(0);
-    let E = 0, right = 0;
+    let E = 0,
+      right = 0;
     for (const n of batch) {
       const z = scores(network, inputOf(network, digits[n].levels), passes);
       const loss = crossEntropy(z, digits[n].label);
@@ -135,16 +148,29 @@ function trainerOf(network, digits, options, seed = 1) {
 
 /** What the messages are given to; answer(state, done) is called with what has changed. */
 function trainingServer(answer) {
-  let trainer = null, training = [], test = [], steps = 0, images = 0, playing = false, timer = 0;
+  let trainer = null,
+    training = [],
+    test = [],
+    steps = 0,
+    images = 0,
+    playing = false,
+    timer = 0;
   let seen = { E: 0, right: 0, images: 0, steps: 0, seconds: 0 };
 
   function run(seconds) {
-    const begun = performance.now(), end = begun + 1000 * seconds;
+    const begun = performance.now(),
+      end = begun + 1000 * seconds;
     do {
       const { E, right, images: count } = trainer.step();
       steps += 1;
       images += count;
-      seen = { E: seen.E + E, right: seen.right + right, images: seen.images + count, steps: seen.steps + 1, seconds: seen.seconds };
+      seen = {
+        E: seen.E + E,
+        right: seen.right + right,
+        images: seen.images + count,
+        steps: seen.steps + 1,
+        seconds: seen.seconds,
+      };
     } while (performance.now() < end);
     seen.seconds += (performance.now() - begun) / 1000;
   }
@@ -153,8 +179,14 @@ function trainingServer(answer) {
     const layers = trainer.network.layers.map(({ W, b }) => W && { W: W.slice(), b: b.slice() });
     const of = (sum, count) => (count ? sum / count : null);
     answer({
-      steps, images, epochs: images / training.length, layers, test: trainer.evaluate(test),
-      E: of(seen.E, seen.steps), accuracy: of(seen.right, seen.images), speed: of(seen.images, seen.seconds),
+      steps,
+      images,
+      epochs: images / training.length,
+      layers,
+      test: trainer.evaluate(test),
+      E: of(seen.E, seen.steps),
+      accuracy: of(seen.right, seen.images),
+      speed: of(seen.images, seen.seconds),
     });
     seen = { E: 0, right: 0, images: 0, steps: 0, seconds: 0 };
   }
@@ -169,7 +201,12 @@ function trainingServer(answer) {
   return (message) => {
     if (message.start) {
       ({ training, test } = message.start);
-      trainer = trainerOf(newNetwork(message.start.kind, message.start.seed), training, message.start.options, message.start.seed);
+      trainer = trainerOf(
+        newNetwork(message.start.kind, message.start.seed),
+        training,
+        message.start.options,
+        message.start.seed,
+      );
       steps = images = 0;
       report();
     }
