@@ -19,7 +19,7 @@ import click
 from lenet.cli.options import CONFIG, SET
 from lenet.config.packaged import descriptions
 from lenet.config.reader import load_config
-from lenet.config.writer import to_yaml
+from lenet.config.schema import to_yaml
 from lenet.models.packaged import MODELS
 from lenet.system.text import table
 

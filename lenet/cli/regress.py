@@ -143,7 +143,7 @@ def _with_baseline(
     config: Config, path: Path, update: bool, history: Path | None, data_dir: Path | None
 ) -> tuple[Verdict, Callable[[Verdict], None]]:
     """Return the verdict, and what writes the new baseline."""
-    from lenet.config.limits import Tolerances
+    from lenet.config.sections import Tolerances
     from lenet.evaluation.images import for_split, load_split
     from lenet.gate import baseline as baselines
     from lenet.gate.history import append, entry_of, read_history, trends
@@ -194,7 +194,7 @@ def _against(
     rounds: int,
     data_dir: Path | None,
 ) -> Verdict:
-    from lenet.config.limits import Tolerances
+    from lenet.config.sections import Tolerances
     from lenet.gate.against import run_against
 
     arguments = [f"--set={override}" for override in overrides]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import Field, dataclass, field
+from dataclasses import Field, dataclass, field, fields
 from math import inf
 from typing import Any, Final, TypeVar
 
@@ -165,7 +165,8 @@ SECONDS: Final = Rule('a time in seconds such as "30s"', _read_seconds)
 
 
 def setting(default: object, rule: Rule, doc: str) -> Any:  # noqa: ANN401 - as dataclasses.field
-    """Declare a key: its default, what it accepts, and its meaning."""
+    """Declare a key: its default, what it accepts besides a default of null, and its meaning."""
+    rule = either(NULL, rule) if default is None and rule.read(None) is not None else rule
     return field(default=default, metadata={"rule": rule, "doc": doc})
 
 
@@ -180,7 +181,7 @@ def declared(*options: Field[Any], null: bool = False, doc: str | None = None) -
     if isinstance(first.default, int):
         rule = integer(bounds["at_least"], bounds["at_most"])
     about = doc or first.metadata["doc"]
-    return setting(None, either(NULL, rule), about) if null else setting(first.default, rule, about)
+    return setting(None if null else first.default, rule, about)
 
 
 def with_keys(keys: Mapping[str, Any]) -> Callable[[type[_Section]], type[_Section]]:
@@ -211,6 +212,26 @@ def accepted(key: Field[Any], dotted: str, value: object) -> object:
     elif isinstance(value, int | float) and rule.read("string") is not _REJECTED:
         remedy = "put it in quotes"
     raise ConfigError(f"must be {rule.words}, is {shown(value)}", remedy=remedy, key=dotted)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """Validates its own keys on construction."""
+
+    def __post_init__(self) -> None:
+        for key in own_settings(type(self)):
+            value = accepted(key, self.dotted(key.name), getattr(self, key.name))
+            object.__setattr__(self, key.name, value)
+
+    @classmethod
+    def dotted(cls, name: str) -> str:
+        """Return the name of one of its keys in the complete configuration."""
+        return f"{cls.__name__.lower()}.{name}"
+
+
+def own_settings(section: type[Checked]) -> list[Field[Any]]:
+    """Return the fields that are keys of a section itself."""
+    return [key for key in fields(section) if "rule" in key.metadata]
 
 
 def as_yaml(value: object) -> str:

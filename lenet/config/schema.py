@@ -1,36 +1,33 @@
 """The complete configuration as a frozen, validated dataclass.
 
-In order: the configuration, the checks of keys against each other, conversion from nested values.
+In order: the configuration, the checks of keys against each other, conversion from nested values,
+writing as commented YAML and as the tables of its reference page.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields, replace
 from operator import attrgetter
+from textwrap import wrap
 from typing import Any, Final
 
-from lenet.config.rules import integer, setting, shown
+from lenet.config.data_section import Augment, Data, check_elastic_field, check_files
+from lenet.config.model_section import LENET5, Model
+from lenet.config.rules import Checked, as_yaml, integer, own_settings, setting, shown
 from lenet.config.sections import (
-    LENET5,
     NAMED,
-    Augment,
-    Checked,
-    Data,
-    Model,
     Optimizer,
     Output,
     Regress,
     Schedule,
     Train,
-    own_settings,
 )
-from lenet.data.augmentation import max_elastic_alpha
-from lenet.data.catalogue import CATALOGUE, FORMATS, ROLES
+from lenet.data.catalogue import CATALOGUE, FORMATS
 from lenet.data.splits import validation_count
 from lenet.errors import ConfigError
-from lenet.models.specification import Specification
+from lenet.models.specification import Specification, layer_lines
+from lenet.optim import OPTIMIZERS
 from lenet.system.text import clipped, listed, nearest
 
 # --- The complete configuration ------------------------------------------------------------------
@@ -67,10 +64,11 @@ class Config(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.data.name not in FORMATS:
-            for section, values in _by_section({key: NAMED[key] for key in self.open()}).items():
+            named = {**NAMED, "optimizer.lr": _default_lr(self)}
+            for section, values in _by_section({key: named[key] for key in self.open()}).items():
                 object.__setattr__(self, section, replace(getattr(self, section), **values))
-        _check_files(self.data)
-        _check_elastic_field(self.augment)
+        check_files(self.data)
+        check_elastic_field(self.augment)
         _check_lengths(self)
 
     @classmethod
@@ -115,8 +113,13 @@ class Config(Checked):
         --------
         >>> Config().with_values({"train.epochs": 2, "seed": 1}).train.epochs
         2
+        >>> Config().with_values({"optimizer.name": "adam"}).optimizer.lr
+        0.001
         """
-        return built({**self._flat(), **values})
+        flat, name = self._flat(), self.optimizer.name
+        if values.get("optimizer.name", name) != name and self.optimizer.lr == _default_lr(self):
+            flat["optimizer.lr"] = "auto"  # another optimizer has another rate
+        return built({**flat, **values})
 
     def for_data(self, classes: int, channels: int, data: str) -> Config:
         """Return a copy whose network has the classes and the channels of data.
@@ -184,6 +187,10 @@ class Config(Checked):
         return {dotted: attrgetter(dotted)(self) for dotted in SETTINGS}
 
 
+def _default_lr(config: Config) -> float:
+    return OPTIMIZERS[config.optimizer.name].default_lr
+
+
 def _is_chosen(dotted: str) -> bool:
     """Return whether a key may be chosen when the training images are known."""
     chosen = {*NAMED, "train.layer_rates"}
@@ -227,70 +234,6 @@ def _effective(config: Config, dotted: str) -> object:
     if section == "optimizer" and name not in ("name", "lr", "lr_batch", "weight_decay"):
         return config.optimizer.hyperparameters().get(name)
     return attrgetter(dotted)(config)
-
-
-ONLY_WITH = {
-    "size": ("folder", "labelled", "parquet"),
-    "label_pattern": ("labelled",),
-    "label_column": ("csv", "labelled", "parquet"),
-    "validation_path": FORMATS,
-    "labels": FORMATS,
-}
-"""Keys of the data that have an effect only on some formats."""
-
-
-def _check_files(data: Data) -> None:
-    """Require the paths that the format needs, and reject those that it does not use."""
-    if data.path is not None and data.name not in FORMATS:
-        raise ConfigError(
-            f"requires data.name {listed(FORMATS, 'or')}, which is {data.name}",
-            remedy="set data.name to the format, or remove the path",
-            key="data.path",
-        )
-    for key, names in ONLY_WITH.items():
-        value = getattr(data, key)
-        if value not in (None, getattr(Data, key)) and data.name not in names:
-            raise ConfigError(
-                f"requires data.name {listed(names, 'or')}, which is {data.name}",
-                remedy="remove it, or set data.name to the format",
-                key=f"data.{key}",
-            )
-    somewhere = data.path is not None or data.dir is not None
-    if data.name in FORMATS and data.name != "idx" and not somewhere:
-        what = "directory with one directory of images per class"
-        raise ConfigError(
-            f"is missing: data.name is {data.name}",
-            remedy=f"name the {what if data.name == 'folder' else f'.{data.name} file'}",
-            key="data.path",
-        )
-    for name in ROLES:
-        given = getattr(data, name) is not None
-        if data.name == "idx" and not given and not somewhere:
-            raise ConfigError(
-                "is missing: data.name is idx",
-                remedy="give the four files, train_images, train_labels, test_images, test_labels, "
-                "or data.path, the directory that they are in",
-                key=f"data.{name}",
-            )
-        if data.name != "idx" and given:
-            raise ConfigError(
-                f"requires data.name idx, which is {data.name}",
-                remedy="set data.name to idx, or remove the file",
-                key=f"data.{name}",
-            )
-
-
-def _check_elastic_field(augment: Augment) -> None:
-    """Reject an elastic field that folds the image."""
-    strongest = max_elastic_alpha(augment.elastic_sigma)
-    if augment.elastic_alpha > strongest:
-        raise ConfigError(
-            f"is {augment.elastic_alpha:g}, which folds the image with elastic_sigma "
-            f"{augment.elastic_sigma:g}",
-            remedy=f"lower it to {math.floor(10 * strongest) / 10:g} or less, or raise "
-            "augment.elastic_sigma",
-            key="augment.elastic_alpha",
-        )
 
 
 def _check_lengths(config: Config) -> None:
@@ -397,7 +340,8 @@ def check_known(dotted: str) -> None:
     elif near := _nearest_key(name, beside) or _nearest_key(name, SETTINGS):
         remedy = f"did you mean {near}?"
     else:
-        remedy = f"valid keys are {listed(beside, 'and')}"
+        names = listed([known.rpartition(".")[2] for known in beside], "and")
+        remedy = f"the keys{f' of {section}' if section else ''} are {names}"
     raise ConfigError(problem, remedy=remedy, key=clipped(dotted))
 
 
@@ -412,3 +356,48 @@ def _nearest_key(name: str, known: Iterable[str]) -> str | None:
         by_name.setdefault(dotted.rpartition(".")[2], dotted)
     near = nearest(name, by_name)
     return None if near is None else by_name[near]
+
+
+# --- Writing --------------------------------------------------------------------------------------
+
+
+def to_yaml(config: Config) -> str:
+    """Return the complete configuration as YAML with a comment above each key.
+
+    Loading the result gives an equal configuration.
+    """
+    lines = ["# Configuration of lenet: all keys with their meaning and accepted values.", ""]
+    section = ""
+    for dotted, key in SETTINGS.items():
+        within, _, name = dotted.rpartition(".")
+        if within != section:
+            section = within
+            lines += ["", f"# {SECTIONS[section].__doc__}", f"{section}:"]
+        indent = "  " if section else ""
+        value = attrgetter(dotted)(config)
+        about = f"{key.metadata['doc']} ({key.metadata['rule'].words})"
+        lines += wrap(about, 98, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ")
+        if dotted == "model.layers" and config.model.layers is not None:
+            lines += [f"{indent}{line}" for line in layer_lines(config.model.layers)]
+        else:
+            lines += [f"{indent}{name}: {as_yaml(value)}"]
+    return "\n".join(lines) + "\n"
+
+
+def reference_markdown() -> str:
+    """Return the tables of docs/configuration.md: all sections with their keys."""
+    lines: list[str] = []
+    section = None
+    for dotted, key in SETTINGS.items():
+        within = dotted.rpartition(".")[0]
+        if within != section:
+            section = within
+            title = f"`{section}`" if section else "Top level"
+            about = SECTIONS[section].__doc__ if section else "The only key outside the sections."
+            lines += ["", f"## {title}", "", f"{about}", ""]
+            lines += ["| key | default | accepts | meaning |", "|---|---|---|---|"]
+        lines.append(
+            f"| `{dotted}` | `{as_yaml(key.default)}` | {key.metadata['rule'].words} "
+            f"| {key.metadata['doc']} |"
+        )
+    return "\n".join(lines[1:]) + "\n"

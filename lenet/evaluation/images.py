@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet.checkpoint.checkpoint import Checkpoint
+from lenet.config.data_section import Augment, Data
 from lenet.config.schema import Config
-from lenet.config.sections import Augment, Data
 from lenet.data.augmentation import Distorter
 from lenet.data.catalogue import FORMATS, ROLES
 from lenet.data.dataset import Dataset, Rows, Split, fingerprint, open_dataset

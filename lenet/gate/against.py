@@ -15,7 +15,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from lenet.config.limits import Tolerances
+from lenet.config.sections import Tolerances
 from lenet.errors import ConfigError, SystemFailure
 from lenet.gate.baseline import machine
 from lenet.gate.checks import Check

@@ -14,9 +14,9 @@ from importlib.resources import as_file
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from lenet.config.limits import Tolerances
 from lenet.config.packaged import BASELINE, find_packaged, packaged_files
 from lenet.config.schema import Config
+from lenet.config.sections import Tolerances
 from lenet.errors import DataError, LenetError
 from lenet.gate.measurement import Measurement, largest_rise
 from lenet.system.files import open_regular, replacing

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lenet.config.limits import Tolerances
 from lenet.config.schema import Config, differences
+from lenet.config.sections import Tolerances
 from lenet.gate.baseline import Baseline
 from lenet.gate.measurement import FIRST_LOSSES, NEGLIGIBLE_LOSS, Measurement, largest_rise
 from lenet.train.run_directory import FREE_TO_CHANGE

@@ -25,8 +25,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from lenet.config.limits import Tolerances
 from lenet.config.schema import SETTINGS, Config
+from lenet.config.sections import Tolerances
 from lenet.errors import DataError, SystemFailure
 from lenet.gate.change_points import MIN_SIZE, change_points
 from lenet.gate.checks import SHAPING_SPEED, Check

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, field
 from html import escape
 from xml.etree import ElementTree
 
-from lenet.config.limits import Tolerances
 from lenet.config.schema import Config
+from lenet.config.sections import Tolerances
 from lenet.data.dataset import Split
 from lenet.errors import GateFailed, LenetError
 from lenet.gate.baseline import Baseline, adjusted, machine

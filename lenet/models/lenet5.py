@@ -18,6 +18,7 @@ paper itself.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -63,50 +64,44 @@ def specification(
     return Specification((1, input_size, input_size), expanded(layers), initializer=initializer)
 
 
-def lenet5_layers(
-    *,
-    activation: str = "relu",
-    pooling: str = "max",
-    channels: Sequence[int] = (6, 16),
-    units: Sequence[int] = (120, 84),
-    classes: int = 10,
-    block: int = DEFAULT_BLOCK,
-) -> list[Layer]:
-    """Return the layers of LeNet-5, to read or to change before a network is made of them."""
-    made = specification(
-        activation=activation, pooling=pooling, channels=channels, units=units, classes=classes
-    )
-    return build_layers(made.layers, block)
+def lenet5_layers(*, block: int = DEFAULT_BLOCK, **options: Any) -> list[Layer]:  # noqa: ANN401
+    """Return the layers of LeNet-5, to read or to change before a network is made of them.
+
+    ``options`` are those of :func:`specification`.
+    """
+    return build_layers(specification(**options).layers, block)
 
 
 def lenet5(
     *,
-    input_size: int = 32,
     fused: bool = True,
     dtype: DTypeLike = np.float32,
-    activation: str = "relu",
-    pooling: str = "max",
-    channels: Sequence[int] = (6, 16),
-    units: Sequence[int] = (120, 84),
-    classes: int = 10,
     block: int = DEFAULT_BLOCK,
+    **options: Any,  # noqa: ANN401
 ) -> Network:
-    """Return LeNet-5 for images (1, input_size, input_size), its weights still zero.
+    """Return LeNet-5, its weights still zero.
 
-    ``fused`` replaces convolution, activation and pooling by the fast layer: the same parameters
-    and, to rounding, the same results.
+    Parameters
+    ----------
+    fused
+        Replace convolution, activation and pooling by the fast layer: the same parameters and, to
+        rounding, the same results.
+    dtype
+        float32 or float64, of parameters and activations alike.
+    block
+        The maximum number of multiply-adds in one matrix product (:mod:`lenet.nn.gemm`).
+    options
+        Those of :func:`specification`: ``input_size``, ``activation``, ``pooling``, ``channels``,
+        ``units``, ``classes``.
+
+    Raises
+    ------
+    ConfigError
+        The input is too small for the layers.
 
     Examples
     --------
     >>> lenet5().parameters.size
     61706
     """
-    made = specification(
-        input_size=input_size,
-        activation=activation,
-        pooling=pooling,
-        channels=channels,
-        units=units,
-        classes=classes,
-    )
-    return made.build(dtype=dtype, fused=fused, block=block)
+    return specification(**options).build(dtype=dtype, fused=fused, block=block)

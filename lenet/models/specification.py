@@ -1,6 +1,6 @@
 """A network as data: a list of layers that can be written in YAML and stored in a checkpoint.
 
-A specification is plain data, an entry a layer::
+A specification is plain data, one entry per layer::
 
     {"type": "convolution", "name": "C1", "filters": 6, "kernel": 5, "activation": "relu"}
     {"type": "max_pooling", "name": "S2"}
@@ -120,7 +120,7 @@ def expanded(entries: object) -> tuple[Entry, ...]:
     if not isinstance(entries, list | tuple) or not entries:
         raise ConfigError(
             "must be a list of layers",
-            remedy="write one layer a line: - {type: linear, units: 10}",
+            remedy="write one layer per line: - {type: linear, units: 10}",
             key="model.layers",
         )
     if len(entries) > MAX_LAYERS:
@@ -142,7 +142,7 @@ def expanded(entries: object) -> tuple[Entry, ...]:
             if made["name"] in names:
                 raise ConfigError(
                     f"the name {made['name']} is given twice",
-                    remedy="give every layer a name of its own",
+                    remedy="layer names must be unique",
                     key=_place(place),
                 )
             names.add(made["name"])
@@ -270,7 +270,7 @@ def _is_registered(layer: Layer) -> bool:
 
 
 def layer_lines(entries: Sequence[Entry]) -> list[str]:
-    r"""Return expanded entries as lines of YAML, a layer a line, to save and edit.
+    r"""Return expanded entries as lines of YAML, one layer per line, to save and edit.
 
     Examples
     --------

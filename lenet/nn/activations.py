@@ -2,7 +2,7 @@
 
 Every function here is non-decreasing, so that it commutes with the maximum of max pooling, and its
 derivative is a function of y = f(x) alone: only the output is kept for ``backward``. The functions
-are classes of their own because the fused layers apply them too.
+are separate classes because the fused layers apply them too.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Dropout: in training each value is set to zero with some probability, and the rest scaled up.
 
-With r the probability and u uniform in [0, 1), drawn anew for every step, image and number,
+With r the probability and u uniform in [0, 1), drawn independently for each step, image and value,
 
     y  = x · [u ≥ r] / (1 − r)       in training;     y = x in evaluation
     dx = dy · [u ≥ r] / (1 − r)

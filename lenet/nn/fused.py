@@ -82,7 +82,7 @@ class FusedConvolution(Layer):
         self.z = self.buffer("z", (2, Hp, 2, F, P), dtype)
         self.w = self.buffer("w", (F, kh, kw, C), dtype)
         blocks = block_count(F, self.K, P, self.conv.block)
-        # Every block has a sum dW of its own, K × F, which should be small beside its patches.
+        # Every block has its sum dW, K × F, which should be small beside its patches.
         dw_blocks = block_count(F, self.K, P, self.conv.block, least=4 * F)
         self.dw = self.buffer("dw", (2 * rows * dw_blocks, kh, kw, C, F), dtype)
         self.dw_blocks = self.dw.reshape(2, rows, dw_blocks, self.K, F)

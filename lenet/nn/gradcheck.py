@@ -110,7 +110,7 @@ def check_gradients(
     loss
         A loss to be checked too, on random labels.
     seed
-        Of the random images.
+        Seed of the random images.
     layer
         Check only the layers of this name.
 
@@ -150,7 +150,7 @@ def check_gradients(
 
 
 def check_layer(layer: Layer, input_shape: Shape, *, seed: int = 0) -> GradientCheck:
-    """Check the backward pass of any layer, such as one of your own.
+    """Check the backward pass of any layer, such as your own.
 
     Parameters
     ----------
@@ -159,7 +159,7 @@ def check_layer(layer: Layer, input_shape: Shape, *, seed: int = 0) -> GradientC
     input_shape
         The shape of one input, (C,H,W) or (D,).
     seed
-        Of the random parameters and inputs.
+        Seed of the random parameters and inputs.
 
     Returns
     -------

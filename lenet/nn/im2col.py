@@ -17,9 +17,9 @@ Notation, used as variable names throughout the package:
 
 Two layouts of the same matrix:
 
-* To the reader: images (N,C,H,W), patch matrix (N·Ho·Wo, C·kh·kw), a patch a row, as in the
-  derivation of LeNet-5 for a batch (:func:`im2col`, :func:`col2im`).
-* Inside the network: images (C,H,W,N), patch matrix (C·kh·kw, Ho·Wo·N), a patch a column. With
+* In the documentation: images (N,C,H,W), patch matrix (N·Ho·Wo, C·kh·kw), one patch per row
+  (:func:`im2col`, :func:`col2im`).
+* Inside the network: images (C,H,W,N), patch matrix (C·kh·kw, Ho·Wo·N), one patch per column. With
   the batch innermost every copy moves runs of N numbers or more, whatever the kernel, and the
   product W·cols *is* the next layer's input: nothing is ever transposed.
 

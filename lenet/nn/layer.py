@@ -119,7 +119,7 @@ class Layer(ABC):
     dilation: tuple[int, int] = (1, 1)
 
     outputs_are_distances: ClassVar[bool] = False
-    """Whether the smallest output is the answer, not the largest; for the last layer."""
+    """Whether the smallest output is the predicted class, not the largest; for the last layer."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -194,7 +194,7 @@ class Layer(ABC):
         """Return zeros of ``shape`` over memory that the layer keeps under ``name``.
 
         A smaller batch is given a view of the memory of the larger one: the last, incomplete
-        batch of an epoch costs no memory of its own.
+        batch of an epoch costs no additional memory.
         """
         if not self._memory:
             self._built = frozenset(vars(self))
@@ -207,7 +207,7 @@ class Layer(ABC):
         return array
 
     def own_state(self) -> None:
-        """Give the state memory of its own, unless it has it already."""
+        """Copy the state into writable memory, unless it is there already."""
         self.state = {
             name: array if array.flags.writeable else array.copy()
             for name, array in self.state.items()
@@ -297,8 +297,8 @@ class TrainedLayer(Layer):
     name
         The name used in parameters, summaries and messages.
     initializer
-        Of the weight, by name (:data:`lenet.nn.initializers.INITIALIZERS`); None for that of the
-        network.
+        Initializer of the weight, by name (:data:`lenet.nn.initializers.INITIALIZERS`); None for
+        that of the network.
     lr_mult, decay_mult
         Factors of the learning rate and of the weight decay: of both, or a pair (weight, bias).
     """

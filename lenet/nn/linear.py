@@ -1,7 +1,7 @@
 """The affine layer: every output is connected to every input.
 
 Images (C,H,W,N) are taken as vectors (D,N) with D = C·H·W, which is a view. In the batch
-derivation of LeNet-5 this is F6 and F7, with X and Z transposed (an image a row there, an image a
+derivation of LeNet-5 this is F6 and F7, with X and Z transposed (one image per row there, one per
 column here):
 
     Z  = W · X + b      (F × D) · (D × N)      forward

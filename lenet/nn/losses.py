@@ -1,4 +1,4 @@
-"""Losses with their gradients, and the penalty on the weights.
+"""Losses with their gradients.
 
 Softmax and cross-entropy are one function.
 
@@ -18,14 +18,12 @@ With class weights w, the loss of each image and its gradient are multiplied by 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from lenet.arrays import Array
 from lenet.errors import DataError, OrderError
-from lenet.nn.layer import Parameter
 
 
 class Loss(ABC):
@@ -42,13 +40,20 @@ class Loss(ABC):
         equal ones, as in evaluation.
     """
 
-    classes: int
-    class_weights: Array | None
-    correct: int
-    dz: Array
-    row: Array  # the losses of the images
+    def __init__(self, classes: int, class_weights: Array | None) -> None:
+        self.classes, self.class_weights = classes, class_weights
+        self.correct = 0
+        self.dz: Array = np.empty((classes, 0))
 
-    @abstractmethod
+    def allocate(self, N: int, dtype: DTypeLike) -> None:
+        """Size the buffers for batches of N images."""
+        self.dz = np.empty((self.classes, N), dtype)
+        self.probs = np.empty_like(self.dz)
+        self.row, self.chosen = (np.empty(N, dtype) for _ in range(2))  # row: the images' losses
+        self.images, self.labels = np.arange(N), np.empty(N, np.intp)
+        if self.class_weights is not None:
+            self.image_weights = np.empty(N, self.class_weights.dtype)
+
     def forward(self, z: Array, labels: Array, batch: int | None = None) -> float:
         """Return the sum of the losses of the images divided by ``batch``, those of the batch.
 
@@ -60,8 +65,19 @@ class Loss(ABC):
         DataError
             The labels are not N integers from 0 to classes − 1.
         """
+        N = z.shape[1]
+        if self.dz.shape[1] != N or self.dz.dtype != z.dtype:
+            self.allocate(N, z.dtype)
+        self.batch = batch or N
+        labels = np.asarray(labels)
+        check_labels(labels, N, self.classes)
+        np.copyto(self.labels, labels, casting="unsafe")
+        self.set_losses(z)
+        if self.class_weights is not None:
+            np.take(self.class_weights, self.labels, out=self.image_weights, mode="clip")
+            self.row *= self.image_weights
+        return float(self.row.sum(dtype=np.float64)) / self.batch
 
-    @abstractmethod
     def backward(self) -> Array:
         """Return ∂E/∂z of the last forward pass.
 
@@ -70,27 +86,33 @@ class Loss(ABC):
         OrderError
             There has been no forward pass.
         """
+        if not self.dz.shape[1]:
+            raise OrderError(
+                "backward was called before forward",
+                remedy="call forward with scores and labels first",
+                key="loss",
+            )
+        self.set_gradient()
+        self.dz /= self.batch
+        if self.class_weights is not None:
+            self.dz *= self.image_weights
+        return self.dz
+
+    @abstractmethod
+    def set_losses(self, z: Array) -> None:
+        """Set ``row`` to the losses of the images for outputs z (classes, N), and ``correct``."""
+
+    @abstractmethod
+    def set_gradient(self) -> None:
+        """Set ``dz`` to the gradient of the sum of the losses."""
 
     @abstractmethod
     def scores(self, z: Array) -> Array:
-        """Return the outputs z (classes, N) so that the largest is the answer."""
+        """Return the outputs z (classes, N) so that the largest is predicted."""
 
     def probabilities(self, z: Array) -> Array:
         """Return the probabilities of the classes (classes, N) for outputs z."""
         return softmax(self.scores(z))
-
-    def _allocate_weights(self, N: int) -> None:
-        if self.class_weights is not None:
-            self.image_weights = np.empty(N, self.class_weights.dtype)
-
-    def _weigh(self, labels: Array) -> None:
-        if self.class_weights is not None:
-            np.take(self.class_weights, labels, out=self.image_weights, mode="clip")
-            self.row *= self.image_weights
-
-    def _weigh_gradient(self) -> None:
-        if self.class_weights is not None:
-            self.dz *= self.image_weights
 
 
 class SoftmaxCrossEntropy(Loss):
@@ -109,28 +131,17 @@ class SoftmaxCrossEntropy(Loss):
     def __init__(
         self, classes: int, label_smoothing: float = 0.0, class_weights: Array | None = None
     ) -> None:
-        self.classes, self.smoothing = classes, label_smoothing
-        self.class_weights = class_weights
-        self.dz = np.empty((classes, 0))
-        self.correct = 0
+        super().__init__(classes, class_weights)
+        self.smoothing = label_smoothing
 
     def allocate(self, N: int, dtype: DTypeLike) -> None:
-        """Size the buffers for batches of N images."""
-        self.dz = np.empty((self.classes, N), dtype)
-        self.probs = np.empty_like(self.dz)
-        self.row, self.chosen, self.uniform = (np.empty(N, dtype) for _ in range(3))
-        self.images = np.arange(N)
+        super().allocate(N, dtype)
+        self.uniform = np.empty(N, dtype)
         self.targets = np.empty(N, np.intp)
-        self._allocate_weights(N)
 
-    def forward(self, z: Array, labels: Array, batch: int | None = None) -> float:
+    def set_losses(self, z: Array) -> None:
         N = z.shape[1]
-        if self.dz.shape[1] != N or self.dz.dtype != z.dtype:
-            self.allocate(N, z.dtype)
-        self.batch = batch or N
-        labels = np.asarray(labels)
-        check_labels(labels, N, self.classes)
-        np.multiply(labels, N, out=self.targets, dtype=self.targets.dtype)
+        np.multiply(self.labels, N, out=self.targets)
         self.targets += self.images  # the index of each label's score in the flat (classes × N)
         np.max(z, axis=0, out=self.row)
         np.subtract(z, self.row, out=self.dz)  # z − max z, until backward
@@ -139,8 +150,8 @@ class SoftmaxCrossEntropy(Loss):
         self.probs /= self.row
         np.take(self.dz, self.targets, out=self.chosen, mode="clip")  # "raise" would make a copy
         self.correct = N - np.count_nonzero(self.chosen)  # the maxima are the zeros of dz
-        if self.dz.size - np.count_nonzero(self.dz) > N:  # a tie: the first of equals is the answer
-            self.correct = int(np.count_nonzero(np.argmax(z, axis=0) == labels))
+        if self.dz.size - np.count_nonzero(self.dz) > N:  # a tie: the first is predicted
+            self.correct = int(np.count_nonzero(np.argmax(z, axis=0) == self.labels))
         if self.smoothing:
             np.mean(self.dz, axis=0, out=self.uniform)
             self.uniform -= self.chosen
@@ -148,18 +159,11 @@ class SoftmaxCrossEntropy(Loss):
             self.chosen += self.uniform
         np.log(self.row, out=self.row)
         self.row -= self.chosen
-        self._weigh(labels)
-        return float(self.row.sum(dtype=np.float64)) / self.batch
 
-    def backward(self) -> Array:
-        # ∇z = (probs − Y)/N
-        if not self.dz.shape[1]:
-            raise _not_forward()
+    def set_gradient(self) -> None:
+        # ∇z = (probs − Y)/N, here without 1/N
         np.subtract(self.probs, self.smoothing / self.classes, out=self.dz)
         self.dz.reshape(-1)[self.targets] -= 1 - self.smoothing
-        self.dz /= self.batch
-        self._weigh_gradient()
-        return self.dz
 
     def scores(self, z: Array) -> Array:
         return z
@@ -188,63 +192,36 @@ class MAPLoss(Loss):
     """
 
     def __init__(self, classes: int, j: float = 1.0, class_weights: Array | None = None) -> None:
-        self.classes, self.j, self.class_weights = classes, j, class_weights
-        self.dz = np.empty((classes, 0))
-        self.correct = 0
+        super().__init__(classes, class_weights)
+        self.j = j
 
     def allocate(self, N: int, dtype: DTypeLike) -> None:
-        """Size the buffers for batches of N images."""
-        self.dz = np.empty((self.classes, N), dtype)
-        self.weights = np.empty_like(self.dz)
-        self.nearest, self.row, self.chosen = (np.empty(N, dtype) for _ in range(3))
-        self.images = np.arange(N)
-        self.labels, self.answers = np.empty((2, N), np.intp)
-        self._allocate_weights(N)
+        super().allocate(N, dtype)
+        self.nearest = np.empty(N, dtype)
+        self.predicted = np.empty(N, np.intp)
 
-    def forward(self, z: Array, labels: Array, batch: int | None = None) -> float:
-        N = z.shape[1]
-        if self.dz.shape[1] != N or self.dz.dtype != z.dtype:
-            self.allocate(N, z.dtype)
-        self.batch = batch or N
-        labels = np.asarray(labels)
-        check_labels(labels, N, self.classes)
-        np.copyto(self.labels, labels, casting="same_kind")
-        np.argmin(z, axis=0, out=self.answers)
-        self.correct = int(np.count_nonzero(self.answers == self.labels))
+    def set_losses(self, z: Array) -> None:
+        np.argmin(z, axis=0, out=self.predicted)
+        self.correct = int(np.count_nonzero(self.predicted == self.labels))
         # ln(e^−j + Σ e^−y) = −m + ln(e^(m−j) + Σ e^(m−y)) with m = min(j, min y): no overflow.
         np.min(z, axis=0, out=self.nearest)
         np.minimum(self.nearest, self.j, out=self.nearest)
-        np.subtract(self.nearest, z, out=self.weights)
-        np.exp(self.weights, out=self.weights)
-        np.sum(self.weights, axis=0, out=self.row)
+        np.subtract(self.nearest, z, out=self.probs)
+        np.exp(self.probs, out=self.probs)
+        np.sum(self.probs, axis=0, out=self.row)
         self.row += np.exp(self.nearest - self.j)
-        self.weights /= self.row
+        self.probs /= self.row  # e^−y / (e^−j + Σ e^−y)
         np.copyto(self.chosen, z[self.labels, self.images])
         np.log(self.row, out=self.row)
         self.row -= self.nearest
         self.row += self.chosen
-        self._weigh(self.labels)
-        return float(self.row.sum(dtype=np.float64)) / self.batch
 
-    def backward(self) -> Array:
-        if not self.dz.shape[1]:
-            raise _not_forward()
-        np.negative(self.weights, out=self.dz)
+    def set_gradient(self) -> None:
+        np.negative(self.probs, out=self.dz)
         self.dz[self.labels, self.images] += 1
-        self.dz /= self.batch
-        self._weigh_gradient()
-        return self.dz
 
     def scores(self, z: Array) -> Array:
         return -z
-
-
-def _not_forward() -> OrderError:
-    return OrderError(
-        "backward was called before forward",
-        remedy="call forward with scores and labels first",
-        key="loss",
-    )
 
 
 def check_labels(labels: Array, N: int, classes: int) -> None:
@@ -257,7 +234,7 @@ def check_labels(labels: Array, N: int, classes: int) -> None:
     """
     if labels.shape != (N,) or labels.dtype.kind not in "iu":
         raise DataError(
-            f"must be {N} integers, one an image, are {labels.dtype} of shape {labels.shape}",
+            f"must be {N} integers, one per image, are {labels.dtype} of shape {labels.shape}",
             remedy="give an integer array (N,) for scores (classes, N)",
             key="labels",
         )
@@ -272,7 +249,7 @@ def check_labels(labels: Array, N: int, classes: int) -> None:
 
 
 def softmax(z: Array) -> Array:
-    """Return the probabilities of scores z (classes, N), a column an image.
+    """Return the probabilities of scores z (classes, N), one column per image.
 
     Examples
     --------
@@ -283,9 +260,3 @@ def softmax(z: Array) -> Array:
     e: Array = np.exp(z - z.max(axis=0))
     e /= e.sum(axis=0)
     return e
-
-
-def weight_penalty(parameters: Iterable[Parameter], decay: float) -> float:
-    """Return ½·λ·Σ m·‖W‖² over the weights, m being ``decay_mult``; its gradient is +λ·m·W."""
-    squares = (p.decay_mult * float(np.vdot(p.value, p.value)) for p in parameters if p.decays)
-    return 0.5 * decay * sum(squares)

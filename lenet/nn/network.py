@@ -127,8 +127,7 @@ class Network:
     def initialize(self, rng: np.random.Generator, initializer: str = "he") -> None:
         """Draw the weights by one of :data:`INITIALIZERS`; set the biases to zero.
 
-        A parameter that names an initializer or a number of its own (``Parameter.initial``) is
-        set by that.
+        A parameter that names an initializer or a number (``Parameter.initial``) is set by that.
 
         Raises
         ------
@@ -278,7 +277,7 @@ class Network:
         Parameters
         ----------
         seed
-            Of the run.
+            The seed of the run.
         step
             The number of the training step.
         first_image
@@ -323,7 +322,7 @@ class Network:
             dy = layer.backward(dy)
 
     def scores(self, z: Array) -> Array:
-        """Return outputs z (classes, N) so that the largest is the answer: distances negated."""
+        """Return outputs z (classes, N) so that the largest is predicted: distances negated."""
         return -z if self.executed[-1].outputs_are_distances else z
 
     def default_loss(self) -> Loss:

@@ -1,7 +1,7 @@
 """Batch normalisation: each channel gets mean 0 and variance 1, then a scale and a shift.
 
 With x of C channels taken as a matrix (C × P), P = H·W·N, or of D units as (D × N), mean μ and
-variance v over its rows, and w and b the parameters, one of each a row:
+variance v over its rows, and w and b the parameters, one of each per row:
 
     x̂  = (x − μ) / √(v + ε)
     y  = w · x̂ + b

@@ -146,7 +146,7 @@ class Pooling(Layer):
 
     @property
     def patch_matrix(self) -> tuple[int, int]:
-        return prod(self.output_shape), prod(self.kernel)  # every channel has windows of its own
+        return prod(self.output_shape), prod(self.kernel)  # every channel has its windows
 
 
 class MaxPooling(Pooling):

@@ -24,7 +24,7 @@ class RandomKey(NamedTuple):
     Attributes
     ----------
     seed, step
-        Of the run, and the number of the training step.
+        The seed of the run, and the number of the training step.
     first_image
         The number in the whole batch of the first image here: 0 unless this is a worker's part.
     layer
@@ -47,7 +47,7 @@ class RandomKey(NamedTuple):
     layer: int = 0
 
     def uniform(self, out: NDArray[np.float32]) -> None:
-        """Fill ``out`` (N, M) with uniform numbers from [0, 1), a row an image.
+        """Fill ``out`` (N, M) with uniform numbers from [0, 1), one row per image.
 
         M is a multiple of :data:`PER_COUNT`, so that every row begins with a value of the counter.
         """

@@ -62,13 +62,13 @@ def _bitmaps(drawn: str) -> NDArray[np.float64]:
 
 
 DIGIT_BITMAPS: Final = _bitmaps(_DRAWN)
-"""The ten digits as 7×12 bitmaps of ±1, a digit a row: (10, 84). Any two differ in 15 or more."""
+"""The ten digits as 7×12 bitmaps of ±1, (10, 84). Any two differ in 15 pixels or more."""
 
 CENTRES: Final = {"digits": DIGIT_BITMAPS}
 
 
 class RBF(Layer):
-    """The squared distances of the input to fixed vectors; the smallest is the answer.
+    """The squared distances of the input to fixed vectors; the smallest is the predicted class.
 
     Parameters
     ----------

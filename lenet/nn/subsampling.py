@@ -7,7 +7,7 @@ Every map has one coefficient w and one bias b; an output is w times the *sum* o
     db = Σ dy
     dx = w · dy                at every place of the window
 
-S2 has 6 maps and so 12 parameters, S4 16 maps and 32; an activation follows as a layer of its own.
+S2 has 6 maps and so 12 parameters, S4 16 maps and 32; the activation is a separate layer.
 Y. LeCun et al. (1998), Gradient-based learning applied to document recognition, II.B.
 """
 

@@ -93,7 +93,7 @@ def receptive_field(windows: Sequence[Window]) -> tuple[int, int]:
 
 
 def to_table(rows: Sequence[LayerSummary]) -> str:
-    """Return aligned text, a line a layer and one with the totals."""
+    """Return aligned text, one line per layer and a line with the totals."""
     cells = [
         ("layer", "output", "patch matrix", "weights", "receptive field", "multiply-adds"),
         *(

@@ -1,7 +1,7 @@
 """Transposed convolution ("deconvolution"): the backward pass of a convolution, run forward.
 
-The step that carries a convolution's gradient from its outputs to its inputs is a layer of its own,
-and its gradient is the convolution's forward pass. With x of C channels taken as a matrix X (C ×
+The step that carries a convolution's gradient from its outputs to its inputs, as a layer; its
+gradient is the convolution's forward pass. With x of C channels taken as a matrix X (C ×
 H·W·N) and the filters as rows of W (C × F·kh·kw):
 
     cols  = Wᵀ · X         (F·kh·kw × C) · (C × HWN)       forward, then col2im: y

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, Final
 
-from lenet.config.writer import to_yaml
+from lenet.config.schema import to_yaml
 from lenet.errors import ConfigError, DataError, GateFailed, LenetError, SystemFailure
 from lenet.inspect.canvas import new_figure, plain_text
 from lenet.nn.scores import SCORES

@@ -1,7 +1,7 @@
 """A lock on a directory: one process at a time writes there.
 
 The operating system releases the lock when the process ends, however it ends. The file ``.lock``
-stays behind and has no meaning of its own.
+stays behind and means nothing.
 
 References
 ----------

@@ -30,8 +30,8 @@ from numpy.typing import NDArray
 
 from lenet.checkpoint.checkpoint import Checkpoint
 from lenet.checkpoint.restore import read_checkpoint, restore_network
+from lenet.config.data_section import Augment
 from lenet.config.schema import Config
-from lenet.config.sections import Augment
 from lenet.data.cache import cached
 from lenet.data.degradation import DEGRADATIONS
 from lenet.data.loader import Loader

@@ -28,6 +28,7 @@ from lenet.data.preprocessing import image_shape
 from lenet.data.splits import validation_count
 from lenet.errors import GateFailed
 from lenet.models.packaged import MINI_VGG_MIN_SIZE
+from lenet.optim import OPTIMIZERS, Optimizer
 from lenet.system.machine import one_blas_thread
 from lenet.train.build import build_trainer
 from lenet.train.finetune import with_outputs
@@ -233,7 +234,11 @@ def _with_network(
     chosen: dict[str, object] = {
         "train.epochs": epochs,
         "train.patience": max(10, epochs // 3) if made.data.validation != 0 else 0,
-        "optimizer.lr": _rounded(RATES.get(name, RATES["lenet5"]) * math.sqrt(batch / 64)),
+        "optimizer.lr": _rounded(
+            RATES.get(name, RATES["lenet5"])
+            * math.sqrt(batch / 64)
+            * (OPTIMIZERS[made.optimizer.name].default_lr / Optimizer.default_lr)
+        ),
         "optimizer.weight_decay": DECAYS.get(name, DECAYS["lenet5"]),
         "schedule.warmup": min(2.0, epochs / 4),
     }

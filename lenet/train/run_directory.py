@@ -14,8 +14,7 @@ from typing import Self
 
 from lenet.checkpoint.checkpoint import Checkpoint
 from lenet.checkpoint.restore import read_checkpoint
-from lenet.config.schema import SETTINGS, Config, differences
-from lenet.config.writer import to_yaml
+from lenet.config.schema import SETTINGS, Config, differences, to_yaml
 from lenet.data.catalogue import ROLES
 from lenet.errors import CheckpointError, ConfigError
 from lenet.system.files import replacing

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from lenet.checkpoint.restore import read_checkpoint
+from lenet.config.model_section import Model
 from lenet.config.reader import load_config
 from lenet.config.schema import Config
-from lenet.config.sections import Model
 from lenet.models.packaged import MODELS
 from lenet.models.specification import Specification, built_layers
 from lenet.nn.summary import LayerSummary, summarize, to_table

@@ -16,8 +16,7 @@ from untrained import untrained
 from lenet import cli
 from lenet.checkpoint.checkpoint import save_checkpoint
 from lenet.cli import COMMANDS
-from lenet.config.schema import Config
-from lenet.config.writer import to_yaml
+from lenet.config.schema import Config, to_yaml
 from lenet.gate.compare import Check
 from lenet.gate.tolerances import Tolerances
 from lenet.gate.verdict import Verdict

@@ -1,7 +1,7 @@
 """The pages are correct: examples run, quotations match the code, links and commands are valid.
 
-test_api.py runs docs/api.md; test_config.py and test_architecture.py compare configuration.md and
-architecture.md with the code.
+test_api.py runs docs/api.md; config/test_schema.py and test_architecture.py compare
+configuration.md and architecture.md with the code.
 """
 
 from __future__ import annotations

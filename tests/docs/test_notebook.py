@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from tiny import write_bars
 
-from lenet.config.schema import Config
-from lenet.config.writer import to_yaml
+from lenet.config.schema import Config, to_yaml
 from lenet.system.machine import usable_cores
 
 ROOT = Path(__file__).resolve().parents[2]

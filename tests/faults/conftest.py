@@ -16,8 +16,7 @@ from tiny import write_bars
 
 from lenet.cli import main
 from lenet.config.reader import load_config
-from lenet.config.schema import Config
-from lenet.config.writer import to_yaml
+from lenet.config.schema import Config, to_yaml
 from lenet.train.events import Callback
 from lenet.train.run import run_training
 

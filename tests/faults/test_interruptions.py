@@ -33,8 +33,7 @@ from tiny import write_bars
 from lenet.checkpoint.checkpoint import save_checkpoint
 from lenet.checkpoint.restore import read_checkpoint
 from lenet.config.reader import load_config
-from lenet.config.schema import Config
-from lenet.config.writer import to_yaml
+from lenet.config.schema import Config, to_yaml
 from lenet.parallel.communicator import Communicator
 from lenet.parallel.process_group import ProcessGroup
 from lenet.train.callbacks import Display

@@ -22,10 +22,10 @@ from scripted import load_script
 from tiny import bars, write_bars
 
 from lenet.cli import main
-from lenet.config.limits import LIMITS as LIMIT_KEYS
-from lenet.config.limits import Tolerances
 from lenet.config.reader import load_config
 from lenet.config.schema import SETTINGS, Config, differences
+from lenet.config.sections import LIMITS as LIMIT_KEYS
+from lenet.config.sections import Tolerances
 from lenet.data.dataset import Split
 from lenet.errors import ConfigError, DataError, SystemFailure
 from lenet.gate import history, measurement

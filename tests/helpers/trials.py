@@ -11,8 +11,7 @@ from pathlib import Path
 from tiny import write_bars
 
 from lenet.checkpoint.restore import read_checkpoint
-from lenet.config.schema import Config
-from lenet.config.writer import to_yaml
+from lenet.config.schema import Config, to_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 CLOCK = ("seconds", "images_per_second")

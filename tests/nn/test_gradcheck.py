@@ -134,7 +134,7 @@ def test_a_wrong_gradient(monkeypatch, owner, method, change, where):
 
 
 def test_a_kernel_that_is_not_turned(monkeypatch):
-    """col2im that puts patches back turned by 180° is no adjoint, and no full convolution."""
+    """col2im that puts patches back turned by 180° is neither an adjoint nor a full convolution."""
 
     def turned(patches, stride, out, dilation):
         add_windows(np.ascontiguousarray(patches[:, ::-1, ::-1]), stride, out, dilation)
@@ -150,7 +150,7 @@ def test_a_kernel_that_is_not_turned(monkeypatch):
 
 
 def test_a_function_of_kinks_alone_is_not_passed(monkeypatch):
-    """Leaving out kinks is no way around the check."""
+    """Leaving out kinks does not pass the check."""
 
     def saw(self, x):
         self.y[...] = np.floor(x * 1e5) * 1e-5
@@ -161,7 +161,7 @@ def test_a_function_of_kinks_alone_is_not_passed(monkeypatch):
     assert not check.passed
 
 
-# --- A layer of one's own -----------------------------------------------------------------------
+# --- A user's layer -----------------------------------------------------------------------
 
 
 class Swish(activations.Activation):

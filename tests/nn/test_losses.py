@@ -1,4 +1,4 @@
-"""Softmax, cross-entropy and the penalty, against SciPy and central differences."""
+"""Softmax and cross-entropy, against SciPy and central differences."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from oracles import assert_gradient
 from scipy.special import log_softmax, softmax
 
 from lenet.errors import DataError, OrderError
-from lenet.nn.layer import Parameter
-from lenet.nn.losses import SoftmaxCrossEntropy, weight_penalty
+from lenet.nn.losses import SoftmaxCrossEntropy
 
 SMOOTHING = pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
 
@@ -141,7 +140,7 @@ def test_labels_out_of_range(label, dtype):
     "labels", [np.zeros(1, int), np.zeros((20, 1), int), np.zeros(20), np.int64(3), [[1]]]
 )
 def test_labels_that_are_not_an_integer_an_image(labels):
-    with pytest.raises(DataError, match=r"^labels: must be 20 integers, one an image, are "):
+    with pytest.raises(DataError, match=r"^labels: must be 20 integers, one per image, are "):
         SoftmaxCrossEntropy(10).forward(np.zeros((10, 20)), labels)
 
 
@@ -158,20 +157,3 @@ def test_a_tie_is_correct_for_the_first_class_only():
 def test_backward_before_forward():
     with pytest.raises(OrderError, match=r"^loss: backward was called before forward; "):
         SoftmaxCrossEntropy(10).backward()
-
-
-def test_the_penalty_is_on_weights_only():
-    rng = np.random.default_rng(0)
-    values = [rng.standard_normal(shape) for shape in [(3, 2), (3,), (2, 3)]]
-    weight, bias, other = (
-        Parameter("p", value.shape, 1, 1, decays=value.ndim > 1, value=value) for value in values
-    )
-    parameters = [weight, bias, other]
-    expected = 0.5 * 0.3 * (np.sum(values[0] ** 2) + np.sum(values[2] ** 2))
-    assert weight_penalty(parameters, 0.3) == pytest.approx(expected, rel=1e-12)
-    # Its gradient is +λW.
-    for p in (weight, other):
-        assert_gradient(lambda: weight_penalty(parameters, 0.3), p.value, 0.3 * p.value)
-    before = weight_penalty(parameters, 0.3)
-    bias.value += 100
-    assert weight_penalty(parameters, 0.3) == before

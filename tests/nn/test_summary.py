@@ -12,8 +12,7 @@ from untrained import untrained
 
 from lenet.checkpoint.checkpoint import save_checkpoint
 from lenet.cli import cli
-from lenet.config.schema import Config
-from lenet.config.writer import to_yaml
+from lenet.config.schema import Config, to_yaml
 from lenet.errors import ConfigError
 from lenet.models.lenet5 import lenet5_layers
 from lenet.nn.activations import Activation

@@ -25,8 +25,7 @@ from scripted import load_script
 from tiny import write_bars
 
 from lenet.cli import main
-from lenet.config.schema import Config
-from lenet.config.writer import to_yaml
+from lenet.config.schema import Config, to_yaml
 from lenet.models.lenet5 import lenet5
 from lenet.parallel.launch import VARIABLES
 from lenet.train.run import run_training

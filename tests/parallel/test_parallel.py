@@ -17,8 +17,7 @@ import pytest
 from tiny import write_bars
 
 from lenet.checkpoint.restore import read_checkpoint
-from lenet.config.schema import Config
-from lenet.config.writer import to_yaml
+from lenet.config.schema import Config, to_yaml
 from lenet.errors import ConfigError, SystemFailure
 from lenet.optim.averaging import Average
 from lenet.parallel import process_group, shared_memory, spawn, worker

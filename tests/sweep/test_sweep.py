@@ -26,8 +26,7 @@ from tiny import bars, write_bars
 from lenet.checkpoint.checkpoint import Checkpoint
 from lenet.checkpoint.restore import read_checkpoint
 from lenet.config.reader import load_config
-from lenet.config.schema import Config
-from lenet.config.writer import to_yaml
+from lenet.config.schema import Config, to_yaml
 from lenet.errors import CheckpointError, GateFailed, SystemFailure
 from lenet.evaluation.ensemble import evaluate_checkpoints
 from lenet.sweep import executors, one_run

@@ -14,8 +14,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 from tiny import write_bars
 
-from lenet.config.schema import Config
-from lenet.config.writer import to_yaml
+from lenet.config.schema import Config, to_yaml
 from lenet.errors import SystemFailure
 from lenet.parallel import process_group
 from lenet.parallel.process_group import ProcessGroup

@@ -18,8 +18,7 @@ import pytest
 from runs import STATEFUL, StopAfter, assert_same_state, checkpoint, children, log, timeless
 from tiny import CLASSES, bars, write_bars
 
-from lenet.config.schema import Config
-from lenet.config.writer import to_yaml
+from lenet.config.schema import Config, to_yaml
 from lenet.data.formats.idx import read_idx
 from lenet.errors import ConfigError, DataError, GateFailed
 from lenet.evaluation.ensemble import evaluate_checkpoints

@@ -26,8 +26,7 @@ from lenet.arrays import Array, Shape
 from lenet.checkpoint.checkpoint import Checkpoint
 from lenet.checkpoint.restore import plain_network
 from lenet.config.reader import load_config
-from lenet.config.schema import Config
-from lenet.config.writer import to_yaml
+from lenet.config.schema import Config, to_yaml
 from lenet.errors import ConfigError, DataError, LenetError
 from lenet.models.specification import Specification, built_layers
 from lenet.nn.convolution import Convolution

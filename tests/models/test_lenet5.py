@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from oracles import EXAMPLES
 
 from lenet.errors import ConfigError
 from lenet.models.lenet5 import lenet5, lenet5_layers
-from lenet.models.registry import reference_markdown
 
 COUNTS = dict(EXAMPLES["parameters"]["lenet5"])
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize("fused", [False, True], ids=["plain", "fused"])
@@ -94,11 +89,3 @@ def test_an_input_that_is_too_small_is_refused_by_the_layer_that_it_fails_at(siz
 def test_the_list_is_new_every_time():
     first, second = lenet5_layers(), lenet5_layers()
     assert not {id(layer) for layer in first} & {id(layer) for layer in second}
-
-
-def test_the_table_of_layers_in_the_documentation_is_that_of_the_registry():
-    page = (ROOT / "docs" / "networks.md").read_text(encoding="utf-8")
-    table = page.partition("<!-- layers -->\n\n")[2].partition("\n## ")[0]
-    assert table == reference_markdown(), (
-        "paste lenet.models.registry.reference_markdown() under the mark in docs/networks.md"
-    )
