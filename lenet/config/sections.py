@@ -14,7 +14,6 @@ from typing import Any, Final
 
 from lenet.config.rules import (
     CLASS_WEIGHTS,
-    LAYER_LIST,
     LAYER_NAMES,
     LAYER_RATES,
     NULL,

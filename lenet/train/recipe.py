@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
+from lenet.config.model_section import LENET5, Model
 from lenet.config.rules import as_yaml
 from lenet.config.schema import Config, differences
-from lenet.config.sections import LENET5, Model
 from lenet.data.augmentation import MAX_CROP
 from lenet.data.catalogue import FORMATS
 from lenet.data.dataset import Split
