@@ -79,11 +79,8 @@ if TYPE_CHECKING:
 @output_file("--html", "Write the result as an HTML page, with the trend as figures.")
 @output_file("--github-benchmark", "Write the metrics for github-action-benchmark.")
 @output_file("--bencher", "Write the metrics in the Bencher Metric Format.")
-@click.option(
-    "--history",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Append the run to FILE as a line of JSON, and check the trend over the runs in it.",
+@output_file(
+    "--history", "Append the run as a line of JSON, and check the trend over the runs in the file."
 )
 @DATA_DIR
 @JSON

@@ -30,7 +30,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lenet.cli.options import CONFIG, DATA, DATA_DIR, JSON, SET, data_overrides, warn
+from lenet.cli.options import (
+    CONFIG,
+    DATA,
+    DATA_DIR,
+    JSON,
+    SET,
+    data_overrides,
+    output_file,
+    warn,
+)
 from lenet.config.reader import load_config
 from lenet.system.machine import usable_cores
 
@@ -107,12 +116,8 @@ def _task(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int,
     metavar="N",
     help="Concurrent runs, one core each.  [default: number of cores]",
 )
-@click.option(
-    "--plot",
-    "figure",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Plot the errors of the runs over each key, as PNG or SVG (needs the extra viz).",
+@output_file(
+    "--plot", "Plot the errors of the runs over each key, as PNG or SVG (needs the extra viz)."
 )
 @DATA
 @DATA_DIR
@@ -131,7 +136,7 @@ def command(
     overwrite: bool,
     executor: str,
     jobs: int | None,
-    figure: Path | None,
+    plot: Path | None,
     data: str | None,
     data_dir: Path | None,
     quiet: bool,
@@ -141,7 +146,7 @@ def command(
         raise click.UsageError("--resume and --overwrite exclude each other")
     if executor == "mpi" and jobs is not None:
         raise click.UsageError("--jobs applies to --executor local; give mpiexec -n instead")
-    if task and (resume or overwrite or figure or as_json or executor == "mpi"):
+    if task and (resume or overwrite or plot or as_json or executor == "mpi"):
         raise click.UsageError(
             "--task does what is missing of its runs: leave out --resume, --overwrite, --plot, "
             "--json and --executor"
@@ -158,17 +163,17 @@ def command(
     from lenet.sweep.ranking import Results, failure
     from lenet.sweep.sweep_directory import PLAN, SweepDirectory, read_plan
 
-    if figure is not None:
+    if plot is not None:
         from lenet.inspect.canvas import figure_format
 
-        figure_format(figure)
+        figure_format(plot)
     if output is None:
         assert collect is not None  # noqa: S101 - as checked above
         if task or resume or overwrite or grid or overrides or file:
             raise click.UsageError("--collect takes the plan from DIR: leave out other options")
         plan = read_plan(collect / PLAN)
         runs = plan.runs(collect)
-        _report(Results.of(plan, runs, collected(runs)), collect, figure, as_json)
+        _report(Results.of(plan, runs, collected(runs)), collect, plot, as_json)
         return
     with (
         executors.local_processes(jobs or usable_cores())
@@ -203,7 +208,7 @@ def command(
                 )
                 raise SystemExit(128 + signal)
             if task is None:
-                _report(Results.of(plan, runs, finished), output, figure, as_json)
+                _report(Results.of(plan, runs, finished), output, plot, as_json)
                 return
         click.echo(
             f"task {task[0]} of {task[1]}: {len(runs)} runs done; after all tasks: "
@@ -213,14 +218,14 @@ def command(
             raise error
 
 
-def _report(results: Results, directory: Path, figure: Path | None, as_json: bool) -> None:
+def _report(results: Results, directory: Path, plot: Path | None, as_json: bool) -> None:
     """Write and print the results; raise the error of failed runs."""
     results.write(directory)
-    if figure is not None:
+    if plot is not None:
         from lenet.inspect.canvas import write_figure
-        from lenet.sweep.ranking import plot
+        from lenet.sweep import ranking
 
-        write_figure(figure, lambda: plot(results.to_dict()))
+        write_figure(plot, lambda: ranking.plot(results.to_dict()))
     if as_json:
         click.echo(json.dumps({"directory": str(directory), **results.to_dict()}))
     else:

@@ -18,8 +18,7 @@ from typing import Final
 from lenet.config.sections import Tolerances
 from lenet.errors import ConfigError, SystemFailure
 from lenet.gate.baseline import machine
-from lenet.gate.checks import Check
-from lenet.gate.measurement import NEGLIGIBLE_LOSS
+from lenet.gate.checks import Check, accuracy_check, loss_check
 from lenet.gate.verdict import Verdict
 from lenet.system.machine import THREAD_VARIABLES
 
@@ -79,8 +78,6 @@ def comparison(
     ratio, margin = median(ratios), tolerances.slowdown / 2
     old, new = before[0].epochs[-1], now[0].epochs[-1]
     same = before[0].epochs == now[0].epochs
-    lowest = old["val_accuracy"] - tolerances.accuracy_drop
-    highest = max(old["val_loss"], NEGLIGIBLE_LOSS) * (1 + tolerances.loss_rise)
     checks = [
         Check(
             "numbers of the log",
@@ -89,20 +86,8 @@ def comparison(
             "no difference",
             True if same else None,
         ),
-        Check(
-            f"accuracy vs {revision}",
-            old["val_accuracy"],
-            new["val_accuracy"],
-            f"-{tolerances.accuracy_drop:g}",
-            new["val_accuracy"] >= lowest,
-        ),
-        Check(
-            f"loss vs {revision}",
-            old["val_loss"],
-            new["val_loss"],
-            f"+{tolerances.loss_rise:.0%}",
-            new["val_loss"] <= highest,
-        ),
+        accuracy_check(revision, old["val_accuracy"], new["val_accuracy"], tolerances),
+        loss_check(revision, old["val_loss"], new["val_loss"], tolerances),
         Check(
             f"speed vs {revision}",
             "1",

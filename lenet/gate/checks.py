@@ -48,20 +48,8 @@ def compare(
     return [
         Check("configuration", "the same", changed or "the same", "no difference", not changed),
         *check_limits(now, tolerances),
-        Check(
-            "accuracy vs baseline",
-            before.accuracy,
-            now.accuracy,
-            f"-{tolerances.accuracy_drop:g}",
-            now.accuracy >= before.accuracy - tolerances.accuracy_drop,
-        ),
-        Check(
-            "loss vs baseline",
-            before.loss,
-            now.loss,
-            f"+{tolerances.loss_rise:.0%}",
-            now.loss <= max(before.loss, NEGLIGIBLE_LOSS) * (1 + tolerances.loss_rise),
-        ),
+        accuracy_check("baseline", before.accuracy, now.accuracy, tolerances),
+        loss_check("baseline", before.loss, now.loss, tolerances),
         _at_most(
             f"first {FIRST_LOSSES} losses vs baseline",
             log_distance(now.first_losses, before.first_losses),
@@ -104,6 +92,19 @@ def notes(measurement: Measurement, baseline: Baseline, here: Mapping[str, str |
             "lenet regress --against REV compares the speed of two revisions on this machine"
         )
     return lines
+
+
+def accuracy_check(other: str, before: float, now: float, tolerances: Tolerances) -> Check:
+    """Compare an accuracy with that of a baseline or a revision."""
+    drop = tolerances.accuracy_drop
+    return Check(f"accuracy vs {other}", before, now, f"-{drop:g}", now >= before - drop)
+
+
+def loss_check(other: str, before: float, now: float, tolerances: Tolerances) -> Check:
+    """Compare a loss with that of a baseline or a revision."""
+    rise = tolerances.loss_rise
+    passed = now <= max(before, NEGLIGIBLE_LOSS) * (1 + rise)
+    return Check(f"loss vs {other}", before, now, f"+{rise:.0%}", passed)
 
 
 def check_limits(measurement: Measurement, tolerances: Tolerances) -> list[Check]:
