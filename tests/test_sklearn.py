@@ -121,6 +121,15 @@ def test_what_does_not_fit_is_refused(digits):
 
 
 def test_without_scikit_learn_the_extra_is_named():
-    code = "import sys; sys.modules['sklearn'] = None; import lenet.sklearn"
+    code = """
+import sys
+class Missing:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name.partition(".")[0] == "sklearn":
+            raise ModuleNotFoundError("missing", name="sklearn")
+sys.meta_path.insert(0, Missing)
+import lenet.sklearn
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "is not installed; pip install 'lenet[sklearn]'" in done.stderr

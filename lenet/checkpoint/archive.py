@@ -118,13 +118,7 @@ def read_text(file: BufferedReader, name: str, longest: int) -> tuple[Member, by
 
 
 def read_arrays(file: BufferedReader, text: Member, members: Sequence[Member]) -> dict[str, Array]:
-    """Return the arrays of a file that consists of ``text``, ``members`` and the checksum.
-
-    Raises
-    ------
-    CheckpointError
-        A byte of the file is not what it must be, or a number is NaN or infinite.
-    """
+    """Return the arrays of a file that consists of ``text``, ``members`` and the checksum."""
     start = _verified(file, [text, *members, CHECKSUM])
     return {member.name: _read_array(file, member, start[member]) for member in members}
 

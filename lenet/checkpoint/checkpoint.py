@@ -92,15 +92,6 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
     """Write ``checkpoint`` to ``path``; the old file stays until the new one is complete on disk.
 
     A symbolic link at ``path`` is replaced, never followed.
-
-    Raises
-    ------
-    GateFailed
-        A number is NaN or infinite.
-    CheckpointError
-        The arrays are larger than 1 GiB, or the strings larger than 1 MiB.
-    SystemFailure
-        The disk is full, or the directory cannot be written.
     """
     path = Path(path)
     try:
@@ -121,23 +112,7 @@ def check_storable(checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(path: str | os.PathLike[str], *, resume: bool = False) -> Checkpoint:
-    """Read a checkpoint, which need not come from a trusted source.
-
-    Parameters
-    ----------
-    path
-        A regular file, or a symbolic link to one.
-    resume
-        Require the training state.
-
-    Raises
-    ------
-    CheckpointError
-        The file is missing, damaged, of a later format, or anything but what
-        :func:`save_checkpoint` writes; or ``resume`` is set and there is no training state.
-    SystemFailure
-        The file exists and cannot be read.
-    """
+    """Read a checkpoint, which need not come from a trusted source."""
     path = Path(path)
     try:
         with reading(path, CheckpointError), open_regular(path, CheckpointError) as file:

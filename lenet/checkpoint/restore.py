@@ -21,11 +21,6 @@ def read_checkpoint(path: str | PathLike[str], *, resume: bool = False) -> Check
     """Return a checkpoint whose arrays are exactly those that its network needs.
 
     ``pretrained`` is the model that ships with the package.
-
-    Raises
-    ------
-    CheckpointError
-        The file is missing, damaged or malicious; with ``resume``, also if it cannot be resumed.
     """
     if fspath(path) == PRETRAINED:
         with packaged() as file:

@@ -33,34 +33,7 @@ def evaluate_checkpoints(
     *,
     warn: Callable[[str], None] = warnings.warn,
 ) -> tuple[Evaluation, tuple[str, ...]]:
-    """Evaluate a checkpoint, or several as an ensemble, on a split of a data set.
-
-    Parameters
-    ----------
-    checkpoints
-        One, or several whose probabilities are averaged; each uses its own preprocessing.
-    split
-        ``test``, ``train`` (without the validation images) or ``validation``.
-    config
-        The configuration of the data set; by default that of the first checkpoint.
-    directory
-        Searched first for the data files.
-    views
-        Test-time augmentation: the number of distorted views per image, in addition to the plain
-        one, whose probabilities are averaged. They use half the affine ranges of the training.
-
-    warn
-        Takes a line about what is not an error but should be known.
-
-    Returns
-    -------
-    The evaluation and the class names.
-
-    Raises
-    ------
-    ConfigError
-        The classes of the networks or of the data differ, or the split has no images.
-    """
+    """Evaluate a checkpoint, or several as an ensemble, on a split of a data set."""
     config = config or checkpoints[0].config
     for other in checkpoints[1:]:
         if other.class_names != checkpoints[0].class_names:

@@ -46,19 +46,7 @@ def load_dataset(
     warn: Callable[[str], None] = warnings.warn,
     **changes: Any,  # noqa: ANN401 - of Options
 ) -> Dataset:
-    """Return the data set of a configuration, whether or not it fits its network.
-
-    Parameters
-    ----------
-    config
-        Its ``data``; its network may state the number of classes and the size of its input.
-    directory
-        Searched first, before ``data.dir``.
-    warn
-        Takes a line about what is not an error but should be known.
-    changes
-        Options of the data set that differ from the configuration's.
-    """
+    """Return the data set of a configuration, whether or not it fits its network."""
     data, model = config.data, config.model
     values = {f.name: getattr(data, f.name) for f in fields(Options) if hasattr(data, f.name)}
     values["dir"] = None if (named := directory or data.dir) is None else fspath(named)
@@ -80,15 +68,7 @@ def load_split(
 
 
 def usable(config: Config, found: Split, split: str) -> Split:
-    """Return images that fit the network of a configuration, which may have more classes.
-
-    Raises
-    ------
-    ConfigError
-        The data set and the network have different numbers of classes.
-    DataError
-        The images are too large, or all of one class.
-    """
+    """Return images that fit the network of a configuration, which may have more classes."""
     model = config.model
     if model.layers is not None and model.classes is not None:
         found = _with_outputs(found, model.classes)
@@ -116,13 +96,7 @@ def _with_outputs(found: Split, outputs: int) -> Split:
 
 
 def for_split(config: Config, found: Split) -> Config:
-    """Return a copy of ``config`` whose network has the classes and the channels of images.
-
-    Raises
-    ------
-    ConfigError
-        The configuration states another number of classes.
-    """
+    """Return a copy of ``config`` whose network has the classes and the channels of images."""
     channels, *_ = image_shape(found.images)
     return config.for_data(len(found.class_names), channels, config.data.title)
 
@@ -144,24 +118,7 @@ def _remedy_for_shape(config: Config, shape: tuple[int, int, int]) -> str:
 def data_keys(
     target: str, directory: str | PathLike[str] | None = None, *, pattern: bool = False
 ) -> dict[str, str | None]:
-    """Return the values of the keys that name a data set.
-
-    Parameters
-    ----------
-    target
-        A name in the catalogue, or the path of user-supplied data.
-    directory
-        Where the files are, if ``target`` is the name of a format.
-    pattern
-        Whether labels are in the names of pictures.
-
-    Raises
-    ------
-    ConfigError
-        It is neither a known name nor a path, or a format without a path.
-    DataError
-        There are no data at the path.
-    """
+    """Return the values of the keys that name a data set."""
     name, path = resolve(target, Options(label_pattern="()") if pattern else None)
     if name in FORMATS and path is None and directory is None:
         raise ConfigError(
@@ -229,17 +186,7 @@ def _is_measured(config: Config) -> bool:
 def build_distorter(
     augment: Augment, preprocessing: Preprocessing, strength: float = 1.0
 ) -> Distorter | None:
-    """Return the random distortion of images, or None if all ranges are zero.
-
-    Parameters
-    ----------
-    augment
-        The ranges of the distortions.
-    preprocessing
-        The preprocessing of the distorted images.
-    strength
-        A factor for the affine ranges, the elastic field and the degradations.
-    """
+    """Return the random distortion of images, or None if all ranges are zero."""
     ranges = {
         name: strength * getattr(augment, name)
         for name in ("rotation", "scale", "shear", "shift", "elastic_alpha", "stretch", "crop")
@@ -314,23 +261,6 @@ def load_part(
     training images, if ``data.size`` is not given. How the training images were chosen
     (``data.limit``, ``data.drawn``, ``data.validation``) has no effect on other data, and data
     without a test part are evaluated as a whole.
-
-    Parameters
-    ----------
-    checkpoint
-        The trained network.
-    split
-        ``test``, ``train`` (without the validation images) or ``validation``.
-    config
-        The configuration of the data set; by default that of the checkpoint.
-    directory
-        Searched first for the files.
-    warn
-        Takes a line about what is not an error but should be known.
-
-    Returns
-    -------
-    The images, and the indices of those that belong to the split.
     """
     config = config or checkpoint.config
     form = picture_form(checkpoint, config)
@@ -385,15 +315,7 @@ def for_network(
     *,
     warn: Callable[[str], None] = warnings.warn,
 ) -> Split:
-    """Return ``found``, read from ``file``, with labels that are the classes of a network.
-
-    Raises
-    ------
-    ConfigError
-        The data have other classes than the network.
-    DataError
-        The images do not fit it.
-    """
+    """Return ``found``, read from ``file``, with labels that are the classes of a network."""
     try:
         checkpoint.preprocessing.check(found.images)
     except DataError as error:

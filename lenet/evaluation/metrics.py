@@ -40,22 +40,6 @@ def confusion_matrix(
 ) -> NDArray[np.int64]:
     """Count the items of each true class (row) by their predicted class (column).
 
-    Parameters
-    ----------
-    labels, predicted
-        Integers in [0, classes), shape (N,). ``probabilities.argmax(axis=…)`` gives the second.
-    classes
-        Number of classes.
-
-    Returns
-    -------
-    Shape (classes, classes), int64; its sum is N. Matrices of batches add up.
-
-    Raises
-    ------
-    DataError
-        A label is out of range.
-
     Examples
     --------
     >>> confusion_matrix(np.array([0, 0, 1, 2]), np.array([0, 1, 1, 1]), classes=3)
@@ -81,13 +65,6 @@ def reliability_bins(
     """Return (3, BINS): the predictions of each bin, the sum of their confidence, the correct ones.
 
     Bin b has the confidences above b/BINS, up to (b + 1)/BINS. The bins of several sets add up.
-
-    Parameters
-    ----------
-    confidence
-        (N,): the probability of the predicted class.
-    correct
-        (N,): whether that is the true class.
 
     Examples
     --------
@@ -137,17 +114,6 @@ class ClassScores:
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     r"""The result of an evaluation.
-
-    Parameters
-    ----------
-    loss
-        Mean loss of the items.
-    count
-        Number of items, at least 1.
-    confusion
-        Their :func:`confusion_matrix`.
-    reliability
-        Their :func:`reliability_bins`, if their probabilities are known.
 
     Examples
     --------

@@ -44,13 +44,7 @@ class Communicator(Protocol):
         """
 
     def sum_gradients(self, figures: Array) -> tuple[slice, Array]:
-        """Sum the gradient buffers, and ``figures`` (a few float64), over all workers.
-
-        Returns
-        -------
-        The part of the gradient buffer that now contains the sum, which this worker has to apply,
-        and the sum of the figures, which is the same for all.
-        """
+        """Sum the gradient buffers, and ``figures`` (a few float64), over all workers."""
 
     def sum_figures(self, figures: Array) -> Array:
         """Return the sum of ``figures`` (a vector of float64) over all workers."""

@@ -42,11 +42,6 @@ def choose_workers(wanted: int | str, batch_size: int) -> int:
 
     ``auto`` uses every usable core, with at least 16 images of a batch per worker; ``mpi`` is the
     number of processes that mpiexec started.
-
-    Raises
-    ------
-    ConfigError
-        There are more workers than images in a batch.
     """
     if wanted == "auto":
         return max(1, min(usable_cores(), batch_size // MIN_IMAGES_PER_WORKER))

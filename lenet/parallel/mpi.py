@@ -77,13 +77,6 @@ class MPIGroup:
     """All ranks of the job: rank 0 starts the program, the others call :meth:`run_worker`.
 
     A context manager like :class:`lenet.parallel.process_group.ProcessGroup`.
-
-    Raises
-    ------
-    ConfigError
-        This process was not started by mpiexec.
-    SystemFailure
-        mpi4py is not installed, or uses another MPI than mpiexec.
     """
 
     def __init__(self) -> None:
@@ -163,13 +156,7 @@ def unlink_shared_memory(world: Any) -> None:  # noqa: ANN401 - mpi4py's Comm, w
 
 @cache
 def load_mpi() -> Any:  # noqa: ANN401 - a module has no better type
-    """Import mpi4py.MPI, which loads the MPI library and connects this process to its job.
-
-    Raises
-    ------
-    SystemFailure
-        mpi4py is not installed, or finds no MPI library.
-    """
+    """Import mpi4py.MPI, which loads the MPI library and connects this process to its job."""
     require("mpi4py", extra="mpi")
     try:
         with warnings.catch_warnings():

@@ -44,18 +44,6 @@ class ProcessGroup:
     A context manager: on exit, for whatever reason, no process and no shared memory remains. Until
     the program runs in all workers, whatever prevents it is raised as :class:`WorkersUnavailable`
     or ``MemoryError``: one worker might still succeed.
-
-    Parameters
-    ----------
-    size
-        The number of workers, this process included; 1 starts no process.
-
-    Raises
-    ------
-    WorkersUnavailable
-        The system cannot start a process, or has no room for the shared memory.
-    WorkerDied
-        A worker has ended; whichever rank waits for it raises this within a second.
     """
 
     def __init__(self, size: int) -> None:
@@ -81,11 +69,6 @@ class ProcessGroup:
         """Return ``array`` where all workers can read it, and the handle that opens it there.
 
         A mapped file is opened again by every worker; anything else is copied to shared memory.
-
-        Raises
-        ------
-        WorkersUnavailable
-            There is no room for the copy.
         """
         if self.size == 1:
             return array, None
@@ -98,22 +81,7 @@ class ProcessGroup:
         return shared, ArrayHandle(segment.name, array.shape, array.dtype.str, None)
 
     def start(self, program: Program, arrays: dict[str, SharedArray], job: object) -> Communicator:
-        """Start ``program`` in the other processes, and return the communicator of this one.
-
-        Parameters
-        ----------
-        program
-            The function that they run: ``program(communicator, arrays, job)``.
-        arrays, job
-            Its arguments: handles of arrays, which are opened first, and a job, which is pickled.
-
-        Raises
-        ------
-        NotImportable
-            Something in ``program`` or ``job`` is defined where a worker cannot import it.
-        WorkersUnavailable
-            There is no room for the shared memory, or a worker ended while it started.
-        """
+        """Start ``program`` in the other processes, and return the communicator of this one."""
         if self.size == 1:
             return self.communicator
         name = f"{self._name}-c"

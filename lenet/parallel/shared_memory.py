@@ -43,17 +43,6 @@ class SharedMemoryCommunicator:
     The control segment contains for each rank the number of barriers that it has reached and its
     figures, and a flag that ends the job. Every shared vector is a segment of its own, which rank 0
     creates with the requested size.
-
-    Parameters
-    ----------
-    rank, size
-        The number of this worker, and how many workers there are.
-    control
-        The control segment, of :meth:`control_bytes`, all zero.
-    alive
-        Called while waiting; raises :class:`WorkerDied` if a worker has died.
-    create
-        Creates a segment by name and size, in rank 0; the other ranks open what it created.
     """
 
     def __init__(
@@ -190,22 +179,6 @@ def create_segment(name: str, size: int, what: str) -> SharedMemory:
     """Create a segment of shared memory and allocate it, so that no write to it can fail.
 
     Signals must be blocked, or one between two steps could leave the segment behind.
-
-    Parameters
-    ----------
-    name
-        A name that no segment has.
-    size
-        In bytes.
-    what
-        The content, as in "the images need 47 MiB".
-
-    Raises
-    ------
-    WorkersUnavailable
-        The system refuses it.
-    MemoryError
-        There is no address space for it.
     """
     try:
         # First: a kill between the two must not leave it behind.

@@ -37,13 +37,7 @@ class Context(SpawnContext):
 
 
 def check_executable() -> None:
-    """Check that there is a Python to start: a program that embeds Python may not name it.
-
-    Raises
-    ------
-    OSError
-        ``sys.executable``, or what ``multiprocessing.set_executable`` was given, cannot be run.
-    """
+    """Check that there is a Python to start: a program that embeds Python may not name it."""
     executable = os.fsdecode(spawn.get_executable() or "")
     if not os.access(executable, os.X_OK):
         raise OSError(errno.ENOENT, f"there is no Python to start at {executable!r}")

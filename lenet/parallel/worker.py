@@ -19,14 +19,7 @@ from lenet.parallel.errors import NotImportable, WorkerDied, WorkersUnavailable
 
 
 def run_worker(pipe: Connection) -> None:
-    """Wait for work, do it, and send back the error if there is one. The process ends here.
-
-    Parameters
-    ----------
-    pipe
-        Delivers rank, size, the name of the control segment, the program, the handles of its
-        arrays, and its job.
-    """
+    """Wait for work, do it, and send back the error if there is one. The process ends here."""
     try:
         _run(pipe)
     except (WorkerDied, EOFError):  # the others have ended: there is no one to report to

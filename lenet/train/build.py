@@ -42,22 +42,7 @@ def initialize(network: Network, config: Config) -> None:
 def build_loss(
     network: Network, config: Config, weights: NDArray[np.float64] | None = None
 ) -> Loss:
-    """Return the loss of a configuration's training.
-
-    Parameters
-    ----------
-    network
-        Its last layer determines the loss.
-    config
-        May ask for label smoothing.
-    weights
-        Factors of the classes, as :func:`class_weights` returns them.
-
-    Raises
-    ------
-    ConfigError
-        The loss of the last layer does not support label smoothing.
-    """
+    """Return the loss of a configuration's training."""
     loss, smoothing = network.default_loss(), config.train.label_smoothing
     w = None if weights is None else weights.astype(network.dtype)
     if isinstance(loss, SoftmaxCrossEntropy):
@@ -72,13 +57,7 @@ def build_loss(
 
 
 def build_distillation(config: Config, loss: Loss) -> Distillation | None:
-    """Return what a teacher adds to the loss of the labels, or None without a teacher.
-
-    Raises
-    ------
-    ConfigError
-        The loss of the labels is not cross-entropy.
-    """
+    """Return what a teacher adds to the loss of the labels, or None without a teacher."""
     train = config.train
     if train.teacher is None:
         return None
@@ -106,34 +85,7 @@ def build_trainer(
     class_names: Sequence[str] = (),
     pool: Pool | None = None,
 ) -> Trainer:
-    """Return the trainer of one worker, at the start of a run.
-
-    Parameters
-    ----------
-    config
-        The complete configuration; the same in all workers.
-    images, labels
-        The training set: uint8 (count,H,W) or (count,C,H,W), and (count,).
-    communicator
-        Connects the workers; by default there is only one.
-    network
-        A network of which a copy is trained, from its weights; by default that of the
-        configuration, from random weights.
-    preprocessing
-        Of the images; by default as :func:`training_preprocessing` measures it.
-    validation
-        Validation images and labels; by default the configuration chooses them among the training
-        set.
-    class_names
-        By which ``train.class_weights`` may name the classes; by default their numbers.
-    pool
-        The distorted training images with the scores of ``train.teacher``.
-
-    Raises
-    ------
-    ConfigError
-        The configuration and the data contradict each other.
-    """
+    """Return the trainer of one worker, at the start of a run."""
     communicator = communicator or SingleProcess()
     if network is None:
         network = build_network(config)

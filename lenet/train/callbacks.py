@@ -126,13 +126,6 @@ class ChanceWarning(Callback):
     validation images also one within 3 standard deviations, 3 √(s (1 − s) / n). A network that
     learns something, even from noisy labels, exceeds this. The first :data:`MIN_STEPS` steps
     do not count, unless there are no more.
-
-    Parameters
-    ----------
-    config
-        Of the run; the advice depends on it.
-    say
-        Takes the warning.
     """
 
     def __init__(self, config: Config, say: Callable[[str], None]) -> None:
@@ -180,13 +173,6 @@ class Checkpoints(Callback):
     """Writes ``last.npz`` after each epoch, at intervals and on a signal; and ``best.npz``.
 
     ``previous.npz`` is the checkpoint before ``last.npz``, used to resume if the latter is damaged.
-
-    Parameters
-    ----------
-    directory
-        The run directory.
-    every
-        Also save within epochs: every ``every`` steps, or seconds if given as ``"30s"``.
     """
 
     def __init__(self, directory: Path, every: int | str | None = None) -> None:

@@ -22,23 +22,6 @@ def class_weights(
 ) -> NDArray[np.float64] | None:
     """Return the factor of the loss of each class, or None if all are 1.
 
-    Parameters
-    ----------
-    given
-        The value of ``train.class_weights``. ``balanced`` is proportional to n/(K·nₖ), at most
-        :data:`MAX_CLASS_WEIGHT`, for nₖ of the n images in one of the K classes that occur: each of
-        these then has the same total, unless it is so rare that its images would outweigh a batch.
-        The mean over the images is 1.
-    counts
-        The number of training images of each class.
-    class_names
-        A name for each of ``counts``.
-
-    Raises
-    ------
-    ConfigError
-        The weights are not one per class, name an unknown class, or are 0 for all images.
-
     Examples
     --------
     >>> class_weights("balanced", np.array([90, 10, 0]), ["a", "b", "c"]).round(3)

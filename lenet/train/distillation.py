@@ -52,21 +52,6 @@ class Teachers:
 
     The mean of the scores is, but for a constant an image, the logarithm of the geometric mean of
     the probabilities, at any temperature.
-
-    Parameters
-    ----------
-    config
-        Names their checkpoints.
-    class_names
-        Those of the network that learns.
-    images
-        The training images (N,H,W) or (N,C,H,W). They must fit the input of every teacher, which
-        may be smaller or larger than that of the network that learns.
-
-    Raises
-    ------
-    CheckpointError
-        A checkpoint is missing or damaged, has other classes, or does not take such images.
     """
 
     def __init__(
@@ -151,23 +136,7 @@ def build_pool(
     *,
     started: Callable[[str], None],
 ) -> Pool:
-    """Return the distorted copies of the training images, and the teachers' scores of them.
-
-    Parameters
-    ----------
-    config
-        Its distortions, mixup and number of copies; without both one copy is enough.
-    teachers
-        Evaluate the copies.
-    training
-        The images, and their labels.
-    without
-        Indices of the validation images among them.
-    preprocessing
-        Of the network that learns.
-    started
-        Is called with a line of text before what takes long, if it is not in the cache.
-    """
+    """Return the distorted copies of the training images, and the teachers' scores of them."""
     images, labels = training
     levels = replace(preprocessing, scale=1.0, shift=0.0)
 

@@ -94,13 +94,7 @@ def _append(path: Path, text: str) -> None:
 
 
 def read_log(path: Path) -> list[EpochEvent]:
-    """Return the epochs of a log.jsonl, at least one.
-
-    Raises
-    ------
-    DataError
-        The file is missing, damaged or empty.
-    """
+    """Return the epochs of a log.jsonl, at least one."""
     if not path.exists():
         raise DataError("there is no such file", remedy="name the directory of a run", file=path)
     with reading(path, DataError), open_regular(path, DataError) as file:

@@ -58,19 +58,6 @@ def complete(
     """Return a configuration without ``auto``, and with the input that images and labels need.
 
     Named data sets have none: their configuration is returned as it is.
-
-    Parameters
-    ----------
-    config
-        Of the run.
-    found
-        The training images, with those for validation.
-    facts
-        Measured on the images.
-    say
-        Takes two lines with what was chosen.
-    fit_outputs
-        Give ``model.layers`` the input and the outputs that the images need.
     """
     if config.data.name not in FORMATS or len(found.class_names) < 2:
         return config

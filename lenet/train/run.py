@@ -151,33 +151,7 @@ def run_training(
     callbacks: Sequence[Callback] = (),
     warn: Callable[[str], None] = warnings.warn,
 ) -> TrainingResult:
-    """Train with ``config``, in its output directory.
-
-    Parameters
-    ----------
-    config
-        The whole configuration. ``train.workers: auto`` takes what it can get: where there is no
-        room and no process for several workers, one trains, with a warning.
-    directory
-        Searched first for the data, before ``data.dir``.
-    resume, overwrite
-        Resume or replace the run in the output directory, if there is one.
-    fit_outputs
-        Give ``model.layers`` the input and the outputs that the user's own images need.
-    callbacks
-        Receive the events, after the log and the checkpoints are written.
-    warn
-        Is called with each warning, a line of text.
-
-    Returns
-    -------
-    The result. With ``train.workers: mpi`` only rank 0 returns it; on other ranks it is empty.
-
-    Raises
-    ------
-    LenetError
-        Any error with a cause outside the program, with its remedy.
-    """
+    """Train with ``config``, in its output directory."""
     workers = choose_workers(config.train.workers, _images_per_step(config))
     mpi = MPIGroup() if config.train.workers == "mpi" else None
     if mpi and mpi.rank:
@@ -256,29 +230,7 @@ def train_network(
     callbacks: Sequence[Callback] = (),
     warn: Callable[[str], None] = warnings.warn,
 ) -> TrainingResult:
-    """Train a network on images in memory, from the weights that it has.
-
-    Parameters
-    ----------
-    network
-        Its weights and state become those of the best epoch.
-    preprocessing
-        How the images become its input.
-    data
-        The images, shared by all workers.
-    config
-        How to train; its network is not used, its number of workers may not be ``mpi``.
-    output
-        Write log and checkpoints to ``config.output.dir``, as :func:`run_training` does.
-    resume, overwrite, callbacks, warn
-        As for :func:`run_training`.
-
-    Raises
-    ------
-    LenetError
-        Any error with a cause outside the program. If the run has diverged, the network has the
-        weights of the best epoch before that.
-    """
+    """Train a network on images in memory, from the weights that it has."""
     if config.train.workers == "mpi":
         raise ConfigError(
             "is mpi, but images in memory are shared by processes of one machine",
@@ -397,15 +349,7 @@ def _copy(parameters: Mapping[str, Array], state: Mapping[str, Array], network: 
 
 
 def _checkpoint_of(trainer: Trainer, job: _Job, about: _AboutData) -> Checkpoint:
-    """Return the state of a trainer as a checkpoint.
-
-    Raises
-    ------
-    GateFailed
-        The weights are no longer finite: the run has diverged.
-    ConfigError
-        A layer of the network that was given is not registered.
-    """
+    """Return the state of a trainer as a checkpoint."""
     state, config = trainer.state(), about.config
     if job.network is not None:
         specification_of(job.network)

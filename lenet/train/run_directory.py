@@ -43,26 +43,7 @@ IDENTIFIED = {
 
 
 class RunDirectory:
-    """A run directory, locked within the ``with`` block.
-
-    Parameters
-    ----------
-    path
-        Created if it does not exist.
-    resume
-        Resume its run.
-    overwrite
-        Replace its run.
-    warn
-        Takes a line where the file system has no locks.
-
-    Raises
-    ------
-    ConfigError
-        It contains a run, but neither ``resume`` nor ``overwrite`` is set; or no run to resume.
-    SystemFailure
-        The directory cannot be created or written to, or another process uses it.
-    """
+    """A run directory, locked within the ``with`` block."""
 
     def __init__(
         self,
@@ -108,15 +89,7 @@ class RunDirectory:
             file.write(to_yaml(config).encode())
 
     def last(self, config: Config, warn: Callable[[str], None]) -> Checkpoint:
-        """Return the checkpoint to resume from: the last one, or the previous one if it is damaged.
-
-        Raises
-        ------
-        CheckpointError
-            Both are missing or damaged, or the configuration differs from that of the run. The
-            keys of data and teachers may differ if the checkpoint has a digest of these, which is
-            compared when they are loaded.
-        """
+        """Return the checkpoint to resume from: the last one or, if damaged, the previous one."""
         path = self.path / "last.npz"
         try:
             checkpoint = read_checkpoint(path, resume=True)

@@ -16,15 +16,7 @@ from lenet.nn.summary import LayerSummary, summarize, to_table
 
 
 class Summary:
-    """What ``lenet summary`` shows of a network.
-
-    Parameters
-    ----------
-    model
-        The section of the configuration.
-    specification
-        The network as data.
-    """
+    """What ``lenet summary`` shows of a network."""
 
     def __init__(self, model: Model, specification: Specification) -> None:
         self.model, self.specification = model, specification
@@ -34,20 +26,7 @@ class Summary:
 
     @classmethod
     def of(cls, source: Path | None, file: Path | None, overrides: tuple[str, ...]) -> Summary:
-        """Return the summary of what the command line names.
-
-        Parameters
-        ----------
-        source
-            A packaged network, a configuration (``.yaml``) or a checkpoint; None for ``file``.
-        file, overrides
-            A configuration and ``key=value`` over it.
-
-        Raises
-        ------
-        LenetError
-            It cannot be read, or its layers do not fit.
-        """
+        """Return the summary of what the command line names."""
         if source is None:
             config = load_config(file, overrides).for_named_data()
         elif str(source) in MODELS:

@@ -75,30 +75,6 @@ class TrainerState:
 class Trainer:
     """The training loop of one worker.
 
-    Parameters
-    ----------
-    network, loss
-        The network to train, and its loss. The network is already bound to the vectors of the
-        communicator.
-    optimizer, schedule
-        The update rule, and the learning rate as a function of the step.
-    loader
-        This worker's part of the training batches.
-    epochs
-        Passes over the training set.
-    validation
-        This worker's part of the validation images, or None.
-    average
-        The running average of the weights, which is then used for evaluation.
-    best_metric
-        The score, of :data:`lenet.nn.scores.SCORES`, by which the best epoch is chosen.
-    patience
-        Stop after this many epochs without a better validation result; 0 never stops early.
-    distillation
-        How the teacher's scores, which are then in every training batch, change the loss.
-    communicator
-        Connects the workers; by default there is only one.
-
     Examples
     --------
     >>> from lenet.data.preprocessing import Preprocessing
@@ -152,20 +128,7 @@ class Trainer:
         self.stopped_by: int | None = None  # a signal received by any worker
 
     def run(self, callbacks: Sequence[Callback] = (), snapshot: Snapshot | None = None) -> Progress:
-        """Train to the last epoch, to early stopping, or until a signal stops the run.
-
-        Parameters
-        ----------
-        callbacks
-            Receive the events, in this order.
-        snapshot
-            Returns the state as a checkpoint; passed to the callbacks.
-
-        Raises
-        ------
-        GateFailed
-            The loss is no longer finite: the run has diverged.
-        """
+        """Train to the last epoch, to early stopping, or until a signal stops the run."""
         self.callbacks = callbacks
         self.snapshot = snapshot or _no_snapshot
         # Every step checks the loss.
@@ -322,13 +285,7 @@ class Trainer:
         return result
 
     def state(self) -> TrainerState:
-        """Return the state between two steps.
-
-        Raises
-        ------
-        GateFailed
-            The weights are no longer finite: the run has diverged.
-        """
+        """Return the state between two steps."""
         weights = self.average.weights if self.average else self.parameters
         if not np.isfinite(weights).all() or not np.isfinite(self.parameters).all():
             raise _diverged(f"weights are no longer finite after step {self.progress.step}")
@@ -356,13 +313,7 @@ class Trainer:
         metrics: Mapping[str, float | None],
         state: Mapping[str, Array],
     ) -> None:
-        """Restore the state of a checkpoint.
-
-        Raises
-        ------
-        CheckpointError
-            No run with these batches can reach that state, or it is of a different optimizer.
-        """
+        """Restore the state of a checkpoint."""
         self.progress = self._checked_progress(training.progress)
         self.metrics = dict(metrics)
         np.copyto(self.parameters, training.parameters)
