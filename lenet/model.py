@@ -49,7 +49,8 @@ from lenet.train.build import initialize
 from lenet.train.callbacks import ChanceWarning, Display
 from lenet.train.events import Callback
 from lenet.train.log import JSONL, History, Recorder, read_log
-from lenet.train.run import TrainingSet, train_network
+from lenet.train.run import train_network
+from lenet.train.training_set import TrainingSet
 
 
 @dataclass(frozen=True)

@@ -350,7 +350,7 @@ def test_packaged_networks_and_their_options():
 
 HEAD = [{"type": "linear", "units": 10}]
 BAD_NETWORKS = {
-    "model.name: must be auto, lenet5, .* did you mean lenet5": lambda: lenet.Model.packaged("lenet6"),
+    "model.name: must be auto, .* did you mean lenet5": lambda: lenet.Model.packaged("lenet6"),
     "model.chanels: unknown key; did you mean model.channels": lambda: lenet.Model.packaged(
         "lenet5", chanels=(3, 4)
     ),

@@ -16,7 +16,12 @@ from numpy.typing import DTypeLike
 
 from lenet.arrays import Array
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)  # those that request a program to stop
+SIGNALS = tuple(
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
+    if hasattr(signal, name)
+)
+"""Those that request a program to stop: from the user, the system, a terminal or a scheduler."""
 
 
 Uncut: TypeAlias = Sequence[tuple[int, int]]

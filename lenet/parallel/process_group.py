@@ -10,6 +10,7 @@ import os
 import secrets
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +18,7 @@ from multiprocessing import current_process, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.shared_memory import SharedMemory
 from pickle import PicklingError
+from types import FrameType
 from typing import Self
 
 import numpy as np
@@ -207,12 +209,41 @@ def signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+@contextmanager
+def signals_to(receive: Callable[[int], None]) -> Iterator[None]:
+    """Pass the first signal to ``receive``; a second one has its previous effect.
+
+    Only the main thread receives signals: in another one, nothing is changed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        receive(number)
+        signal.signal(number, before[number])
+
+    before = {int(number): signal.getsignal(number) for number in _not_ignored()}
+    for number in before:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def receive_signals(receive: Callable[[int], None]) -> None:
     """Pass signals to ``receive``, including those sent to this worker before it was ready."""
-    for number in SIGNALS:
+    for number in _not_ignored():
         signal.signal(number, lambda number, _frame: receive(number))
     if sys.platform != "win32":
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+def _not_ignored() -> list[signal.Signals]:
+    """Return the signals that the parent, such as nohup, has not set to be ignored."""
+    return [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
 
 
 def _exit_reason(exitcode: int | None) -> str:

@@ -26,6 +26,7 @@ from lenet.data.measure import image_facts
 from lenet.errors import ConfigError, SystemFailure
 from lenet.evaluation.images import for_split, load_dataset, usable
 from lenet.parallel.mpi import load_mpi
+from lenet.parallel.process_group import signals_to
 from lenet.parallel.spawn import Context
 from lenet.sweep.grid import Plan, SweepRun
 from lenet.sweep.one_run import POLL_SECONDS, Result, SweepTask, train_task
@@ -33,7 +34,6 @@ from lenet.system.extras import require
 from lenet.system.text import supports_progress_bar
 from lenet.train.build import build_trainer
 from lenet.train.recipe import complete
-from lenet.train.run import signals_to
 
 Submit: TypeAlias = Callable[[SweepTask], "Future[Result]"]
 """Gives a task to the next free process."""

@@ -317,8 +317,7 @@ class Trainer:
         self.progress = self._checked_progress(training.progress)
         self.metrics = dict(metrics)
         np.copyto(self.parameters, training.parameters)
-        for name, array in self.network.state_arrays().items():
-            np.copyto(array, state[name])
+        self.network.load_state_dict({**self.network.state_dict(), **state})
         self.optimizer.restore(training.optimizer)
         if self.average:
             self.average.restore(training.average)
