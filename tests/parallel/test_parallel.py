@@ -254,7 +254,7 @@ from lenet.config.reader import load_config
 from lenet.models.registry import register_layer
 {definition}
 register_layer("head", Head)
-layers = "[{{type: convolution, filters: 4, kernel: 5}}, {{type: head, F: 3}}]"
+layers = "[{{type: convolution, filters: 4, kernel: 5}}, {{type: head, units: 3}}]"
 overrides = [f"model.layers={{layers}}", "model.input=[1, 32, 32]", "train.workers={workers}"]
 run_training(load_config(Path("config.yaml"), overrides), warn=print)
 """
