@@ -161,7 +161,7 @@ def _note_directories(path: Path, note: Note) -> None:
         left_out: list[Path] = []
         pictures = sum(1 for _ in _pictures(folder, left_out))
         if folder.name[0] == "_":
-            note(f"{folder}: left out, as its name begins with _ ({pictures:,} pictures)")
+            note(f"{folder}: left out, as its name begins with _ (pictures: {pictures:,})")
         elif left_out:
             note(f"{folder}: not a class, as none of its files is read: {summary(left_out)}")
         elif not part_of(folder.name):
