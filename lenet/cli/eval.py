@@ -17,7 +17,6 @@ sweep directory means the networks of its selected configuration, one per seed.
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +26,7 @@ from lenet.cli.options import DATA, DATA_DIR, JSON, warn
 
 if TYPE_CHECKING:
     from lenet.checkpoint.checkpoint import Checkpoint
+    from lenet.config.schema import Config
 
 
 @click.command(help=__doc__)
@@ -65,7 +65,8 @@ if TYPE_CHECKING:
     "picture",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Plot the worst mistakes on the test images, as PNG or SVG (needs the extra viz).",
+    help="Plot the worst mistakes on the test images as PNG or SVG (needs the extra viz), or write "
+    "all to a .csv file with path, label, predicted and probability.",
 )
 @JSON
 def command(
@@ -97,7 +98,7 @@ def command(
         click.echo(f"{evaluated} on {config.data.title}, {split} images")
         click.echo(result.to_table(class_names))
     if picture is not None:
-        _draw_mistakes(picture, replace(loaded[0], config=config), data_dir)
+        _write_mistakes(picture, loaded[0], config, data_dir)
     if min_accuracy is not None and result.accuracy < min_accuracy:
         raise GateFailed(
             f"accuracy is {result.accuracy:.4f}, below {min_accuracy:g}",
@@ -118,10 +119,17 @@ def _expand(path: Path) -> list[Path]:
     return members(path)
 
 
-def _draw_mistakes(picture: Path, checkpoint: Checkpoint, data_dir: Path | None) -> None:
-    from lenet.evaluation.mistakes import evaluate_with_mistakes
+def _write_mistakes(
+    file: Path, checkpoint: Checkpoint, config: Config, data_dir: Path | None
+) -> None:
+    from lenet.evaluation.mistakes import evaluate_with_mistakes, write_mistakes
+
+    found = evaluate_with_mistakes(checkpoint, str(data_dir) if data_dir else None, config)
+    if file.suffix.lower() == ".csv":
+        write_mistakes(file, found.mistakes, checkpoint.class_names)
+        return
     from lenet.inspect import canvas, plots
 
-    worst = evaluate_with_mistakes(checkpoint, str(data_dir) if data_dir else None).worst
-    title = f"The {len(worst)} worst mistakes on {checkpoint.config.data.title}"
-    canvas.write_figure(picture, lambda: plots.mistakes(worst, checkpoint.class_names, title))
+    worst = found.worst
+    title = f"The {len(worst)} worst mistakes on {config.data.title}"
+    canvas.write_figure(file, lambda: plots.mistakes(worst, checkpoint.class_names, title))

@@ -10,7 +10,6 @@ Needs the extra viz.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from textwrap import wrap
 from typing import Final
@@ -89,7 +88,7 @@ def command(
 
     stored = read_checkpoint(checkpoint)
     draw = inspection.inspect(
-        replace(stored, config=with_data(stored.config, data, data_dir)),
+        stored,
         what,
         file=image,
         number=digit or 0,
@@ -97,6 +96,7 @@ def command(
         unit=unit,
         label=label,
         data_dir=str(data_dir) if data_dir else None,
+        config=with_data(stored.config, data, data_dir),
     )
     path = out or Path(f"{what}.png")
     write_figure(path, draw)

@@ -6,19 +6,24 @@ may be (images of any split for which the network is confident of another class)
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lenet.checkpoint.checkpoint import Checkpoint
 from lenet.checkpoint.restore import restore_network
+from lenet.config.schema import Config
 from lenet.data.dataset import Split
 from lenet.data.formats.stored import Origin
 from lenet.evaluation.images import load_images
 from lenet.evaluation.loop import evaluate_probabilities, predict
 from lenet.evaluation.metrics import Evaluation
+from lenet.system.files import replacing
 
 MAX_MISTAKES = 24
 MIN_PROBABILITY = 0.95
@@ -57,10 +62,10 @@ class EvaluationWithMistakes:
 
 
 def evaluate_with_mistakes(
-    checkpoint: Checkpoint, data_dir: str | None = None
+    checkpoint: Checkpoint, data_dir: str | None = None, config: Config | None = None
 ) -> EvaluationWithMistakes:
-    """Evaluate a checkpoint on the test images of its data set, searched in ``data_dir`` first."""
-    test = load_images(checkpoint, "test", directory=data_dir)
+    """Evaluate a checkpoint on the test images of its data set, or of that of ``config``."""
+    test = load_images(checkpoint, "test", config, data_dir, warn=lambda _: None)
     p = predict_split(checkpoint, test)
     p_of_label = np.take_along_axis(p, test.labels[:, None].astype(np.int64), axis=1)[:, 0]
     wrong = np.flatnonzero(p.argmax(axis=1) != test.labels)
@@ -94,3 +99,15 @@ def _mistakes(split: Split, p: NDArray[np.float64], rows: NDArray[np.int64]) -> 
         )
         for i in rows
     ]
+
+
+def write_mistakes(file: Path, mistakes: Sequence[Mistake], class_names: Sequence[str]) -> None:
+    """Write all mistakes to a CSV file, which ``--labels`` takes when it is corrected."""
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(("path", "label", "predicted", "probability"))
+    for m in mistakes:
+        names = class_names[m.label], class_names[m.predicted]
+        rows.writerow((m.origin, *names, f"{m.probability:.4f}"))
+    with replacing(file) as out:
+        out.write(text.getvalue().encode("utf-8"))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from lenet.arrays import Array
 from lenet.checkpoint.checkpoint import Checkpoint
 from lenet.checkpoint.restore import plain_network
+from lenet.config.schema import Config
 from lenet.data.dataset import Split
 from lenet.errors import ConfigError, ImageError
 from lenet.evaluation.images import load_images
@@ -42,6 +43,7 @@ def inspect(
     label: str | None = None,
     data_dir: str | None = None,
     test: Split | None = None,
+    config: Config | None = None,
 ) -> Draw:
     """Compute what a plot shows, and return the function that draws its figure."""
     lookup(choices.PLOTS, what, key="plot")
@@ -50,8 +52,9 @@ def inspect(
         names = [layer] if layer else responses.convolutions(network)[:2]
         return partial(plots.filters, network, names)
     if file is None:
-        name = "the given arrays" if test else checkpoint.config.data.name
-        test = test or load_images(checkpoint, "test", directory=data_dir)
+        config = config or checkpoint.config
+        name = "the given arrays" if test else config.data.name
+        test = test or load_images(checkpoint, "test", config, data_dir)
         if what == "embedding":
             return _embedding(network, checkpoint, test, name)
         if what == "reliability":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from lenet.checkpoint.checkpoint import Checkpoint
@@ -47,7 +47,7 @@ def read_run(directory: Path, data_dir: str | None = None, data: str | None = No
     test, problem = None, ""
     try:
         config = with_data(checkpoint.config, data, data_dir)
-        test = evaluate_with_mistakes(replace(checkpoint, config=config), data_dir)
+        test = evaluate_with_mistakes(checkpoint, data_dir, config)
     except LenetError as error:
         problem = f"no test images: {error}"
     return RunSummary(printable(directory.resolve().name), log, checkpoint, test, problem)
