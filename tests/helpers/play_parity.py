@@ -3,8 +3,8 @@
     LENET_DATA_DIR=... python tests/helpers/play_parity.py [--images 10000] [--gradients 50]
 
 Labels and probabilities of the test images, gradients for a wrong label, and the time of a forward
-pass. Gradients are compared for weights rounded as the page stores them. An engine that is not
-installed is left out. Exits with 1 if a label differs, or a number by more than 1e-3.
+pass and of a training step. Gradients are compared for weights rounded as the page stores them. An
+engine that is not installed is left out. Exits with 1 if a label differs, or a number by more than 1e-3.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from engines import CHROMIUM, NODE, Browser, in_node
 
 from lenet import load_data
 from lenet.checkpoint.restore import read_checkpoint
+from lenet.data.strokes import draw
 from lenet.nn.losses import SoftmaxCrossEntropy
 from lenet.targets.networks import ExportedNetwork, exported_network
 from lenet.targets.page.html import in_16_bits, page_data, to_html
@@ -42,6 +43,20 @@ const network = networkOf(input.data), passes = forward(network, inputOf(network
 const { dz } = crossEntropy(passes[passes.length - 1].y, input.label);
 return backward(network, passes, dz).filter((g) => g.dW)
   .map(({ dW, db }) => [Array.from(dW), Array.from(db)]);
+"""
+
+
+TRAINING = """
+const digits = Array.from(input.labels, (label, n) => ({ label, levels: input.images[n] }));
+const options = { rate: 0.05, momentum: 0.9, batch: 32, faults: {} };
+const trainer = trainerOf(newNetwork("lenet5", 1), digits, options);
+let least = Infinity;
+for (let k = 0; k < 250; k++) {
+  const start = performance.now();
+  trainer.step();
+  least = Math.min(least, performance.now() - start);
+}
+return 32000 / least;
 """
 
 
@@ -108,10 +123,13 @@ def compare(name: str, run: Run, options: argparse.Namespace) -> bool:
     rounded(exported)
     some = slice(options.gradients)
     error = gradient_error(run, data, exported, images[some], labels[some])
+    digits, classes = draw(320, 5)
+    speed = run(TRAINING, images=digits.reshape(320, -1).tolist(), labels=classes.tolist())
     print(
         f"{name}: {len(found)} images, {other} other labels, probabilities to {difference:.1e}, "
         f"gradients of {options.gradients} images to {error:.1e}, "
-        f"{milliseconds:.2f} ms per forward pass"
+        f"{milliseconds:.2f} ms per forward pass, {speed:.0f} images/s trained in the fastest "
+        "of 250 steps"
     )
     return other == 0 and difference <= TOLERANCE and error <= TOLERANCE
 

@@ -15,6 +15,7 @@
 
 /** A (n × m) · BT, with B (q × m): two rows of A and four of B at a time, as that is fastest. */
 function productT(A, B, n, m, q, C = new Float64Array(n * q)) {
+  if (q === 1 && n > 1) return productT(B, A, 1, m, n, C); // a column is the same array as a row
   for (let i = 0; i < n; i += 2) {
     const a = i * m, a_ = i + 1 < n ? a + m : a; // an odd last row is multiplied twice
     let j = 0;
@@ -307,7 +308,7 @@ const linear = {
     const F = layer.output[0], D = pass.x.length, dz = gradient.dy;
     product(dz, pass.x, F, 1, D, room(gradient, "dW", F * D));
     addColumns(dz, F, 1, room(gradient, "db", F));
-    if (how.toInput) Tproduct(layer.W, dz, D, F, 1, zeros(gradient, "dx", D));
+    if (how.toInput) product(dz, layer.W, 1, F, D, zeros(gradient, "dx", D)); // dxT = dzT · W
   },
 };
 
