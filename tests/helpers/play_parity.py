@@ -4,7 +4,8 @@
 
 Labels and probabilities of the test images, gradients for a wrong label, and the time of a forward
 pass and of a training step. Gradients are compared for weights rounded as the page stores them. An
-engine that is not installed is left out. Exits with 1 if a label differs, or a number by more than 1e-3.
+engine that is not installed is left out. Exits with 1 if a label differs, or a number by more than
+1e-3.
 """
 
 from __future__ import annotations
