@@ -109,8 +109,11 @@ def members(directory: Path) -> list[Path]:
     file = directory / "results.json"
     try:
         best = json.loads(file.read_text(encoding="utf-8"))["best"]
-        return [directory / name / "best.npz" for name in best["runs"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        runs = [directory / name for name in best["runs"]]
+        if not all(run.parent == directory and run.is_dir() for run in runs):
+            raise ValueError("not a run directory of the sweep")
+        return [run / "best.npz" for run in runs]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(
             "is a directory without a sweep that has chosen a configuration",
             remedy="give checkpoints, or complete the sweep with lenet sweep --resume",
