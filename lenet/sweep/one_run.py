@@ -8,18 +8,19 @@ alone, wherever it runs: its progress is read from its log, and it stops once th
 from __future__ import annotations
 
 import json
+import math
 import time
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Any, Final, TextIO
 
 from lenet.config.schema import Config
-from lenet.errors import GateFailed, LenetError, SystemFailure
+from lenet.errors import CheckpointError, GateFailed, LenetError, SystemFailure
 from lenet.sweep.grid import SweepRun
-from lenet.system.files import replacing
+from lenet.system.files import open_regular, replacing
 from lenet.train.callbacks import ChanceWarning, Checkpoints, Display
 from lenet.train.events import Callback, Snapshot, StepEvent
 from lenet.train.log import best_epoch, read_log
@@ -56,6 +57,21 @@ class Result:
     def of_error(cls, error: LenetError) -> Result:
         """Return the result of a run that failed."""
         return cls(error=str(error), exit_code=error.exit_code)
+
+    @classmethod
+    def of_json(cls, values: dict[str, object]) -> Result:
+        """Return a stored result; raises TypeError or ValueError for anything else."""
+        result = cls(**values)  # type: ignore[arg-type]  # checked below
+        metrics = (result.val_accuracy, result.val_loss, result.val_score)
+        numbers = [result.epochs, result.seconds, result.exit_code, *metrics, result.best_epoch]
+        known = [number for number in numbers if number is not None]
+        if not all(type(number) in (int, float) and math.isfinite(number) for number in known):
+            raise ValueError("a metric is not a number")
+        if result.error is None and (None in metrics[:2] or result.best_epoch is None):
+            raise ValueError("a metric is missing")
+        if not isinstance(result.error, str | None):
+            raise ValueError("the error is not a string")
+        return result
 
     @classmethod
     def of_log(cls, directory: Path, metric: str) -> Result:
@@ -97,8 +113,8 @@ def finished_runs(runs: Sequence[SweepRun]) -> dict[str, Result]:
     finished = {}
     for run in runs:
         file = Path(run.config.output.dir) / RESULT
-        with suppress(OSError, ValueError, TypeError):
-            finished[run.name] = Result(**json.loads(file.read_text(encoding="utf-8")))
+        with suppress(OSError, ValueError, TypeError, RecursionError, LenetError):
+            finished[run.name] = Result.of_json(read_json(file))
     return finished
 
 
@@ -106,6 +122,12 @@ def collected(runs: Sequence[SweepRun]) -> dict[str, Result]:
     """Return the results of all runs, by name; one that has not come to its end has failed."""
     missing = SystemFailure("has not come to its end", remedy="repeat its task")
     return {run.name: Result.of_error(missing) for run in runs} | finished_runs(runs)
+
+
+def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever the file contains
+    """Read JSON from a regular file."""
+    with open_regular(path, CheckpointError) as file:
+        return json.loads(file.read())
 
 
 def write_json(path: Path, content: object) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,7 @@ from lenet.config.rules import as_yaml
 from lenet.config.schema import Config
 from lenet.errors import CheckpointError, ConfigError, LenetError
 from lenet.sweep.grid import Plan, changes, make_plan
-from lenet.sweep.one_run import write_json
+from lenet.sweep.one_run import read_json, write_json
 from lenet.system.lock import LOCK_FILE, lock_directory
 
 PLAN, STOP = "sweep.json", ".stop"
@@ -86,7 +85,7 @@ class SweepDirectory:
 def read_plan(file: Path) -> Plan:
     """Return the plan of the sweep in a directory."""
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
+        values = read_json(file)
         config = Config.from_dict(values["config"])
         grid = [
             f"{key}={axis if isinstance(axis, str) else ','.join(map(as_yaml, axis))}"
@@ -95,7 +94,15 @@ def read_plan(file: Path) -> Plan:
         plan, problems = make_plan(config, grid, values["random"], values["seeds"])
         if problems:
             raise problems[0]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, LenetError) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        LenetError,
+    ) as error:
         raise CheckpointError(
             f"contains no plan of a sweep ({type(error).__name__}: {error})",
             remedy="choose another --output",
@@ -108,12 +115,12 @@ def members(directory: Path) -> list[Path]:
     """Return the checkpoints of a sweep's chosen configuration, one for each seed."""
     file = directory / "results.json"
     try:
-        best = json.loads(file.read_text(encoding="utf-8"))["best"]
+        best = read_json(file)["best"]
         runs = [directory / name for name in best["runs"]]
         if not all(run.parent == directory and run.is_dir() for run in runs):
             raise ValueError("not a run directory of the sweep")
         return [run / "best.npz" for run in runs]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, LenetError) as error:
         raise CheckpointError(
             "is a directory without a sweep that has chosen a configuration",
             remedy="give checkpoints, or complete the sweep with lenet sweep --resume",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import statistics
 import subprocess
@@ -673,6 +674,42 @@ def test_tasks_of_other_sweeps_are_refused(lenet, swept, config):
     ended = lenet("sweep", "--config", config, "--output", swept, "--seeds", "7", "--task", "1/2")
     refused(ended, 2, "contains another sweep", "--seeds differ")
     assert contents(swept) == before
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{",
+        "[" * 99_999,
+        '{"val_loss": "\\u001b[2J"}',
+        '{"epochs": 1}',
+        '{"error": 3}',
+        "{}",
+    ],
+    ids=range(8),
+)
+def test_a_run_with_a_damaged_result_is_not_finished(lenet, swept, tmp_path, text):
+    out = tmp_path / "copy"
+    shutil.copytree(swept, out)
+    first = run_directories(out)[0]
+    (first / "result.json").write_text(text)
+    ended = lenet("sweep", "--collect", out)
+    assert ended.code == 4
+    assert "1 of 4 runs failed" in ended.err
+    assert "\x1b" not in ended.out
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
+@pytest.mark.parametrize("name", ["sweep.json", "results.json"])
+def test_a_pipe_is_not_waited_for(lenet, swept, tmp_path, name):
+    out = tmp_path / "copy"
+    shutil.copytree(swept, out)
+    (out / name).unlink()
+    os.mkfifo(out / name)
+    command = ("sweep", "--collect", out) if name == "sweep.json" else ("eval", out)
+    refused(lenet(*command), 3, str(out))
 
 
 def test_what_is_not_a_sweep_is_not_collected(lenet, tmp_path):
