@@ -20,6 +20,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BufferedReader
+from pathlib import PurePath
 from typing import IO, Any, Final, NoReturn, TypeAlias
 from zipfile import ZipFile, ZipInfo
 
@@ -27,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet.errors import CheckpointError
+from lenet.system.text import clipped
 
 Array: TypeAlias = NDArray[np.floating[Any]]
 Shape: TypeAlias = tuple[int, ...]
@@ -37,6 +39,18 @@ UNIX: Final = 3
 READABLE: Final = 0o644 << 16
 CRC: Final = slice(14, 18)  # in the header that ZIP puts before a member
 SIZE: Final = slice(18, 22)
+TORCH: Final = (
+    'in Python: torch.onnx.export(network, images, "net.onnx"); then: '
+    "lenet import net.onnx --out net.npz"
+)
+KERAS: Final = (
+    'in Python: keras.saving.load_model(FILE).export("net.onnx", format="onnx"); then: '
+    "lenet import net.onnx --out net.npz"
+)
+NPZ: Final = (
+    "in Python: model = lenet.Model.from_layers(LAYERS, SHAPE); "
+    "model.network.load_state_dict(dict(numpy.load(FILE))); model.save(NAME)"
+)
 REMEDY: Final = "take another checkpoint of the run, or train again"
 
 
@@ -106,10 +120,15 @@ def read_text(file: BufferedReader, name: str, longest: int) -> tuple[Member, by
     if not head:
         refuse(None, "is empty")
     if not head.startswith(b"PK"):
-        refuse(None, "is not an npz archive", "name a file that lenet train has written")
+        found = _foreign(head, file)
+        refuse(
+            None, *(found or ("is not an npz archive", "name a file that lenet train has written"))
+        )
     crc, size = _number(head[CRC]), _number(head[SIZE])
     member = Member(name, "|u1", (size - NPY_HEADER,))
     if not 0 < member.nbytes <= longest or head != member.header(crc):
+        if found := _foreign(head, file):
+            refuse(None, *found)
         refuse(name, "is not the first member, or is packed as lenet does not pack it")
     text = file.read(member.nbytes)
     if zlib.crc32(text, zlib.crc32(member.npy_header)) != crc:
@@ -196,6 +215,32 @@ def _read_array(file: BufferedReader, member: Member, start: int) -> Array:
     if not np.isfinite(array).all():
         refuse(member.name, "contains NaN or infinite numbers")
     return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+# Files of other programs: how they begin, or a part of their first bytes; what they are, and how
+# they come in. Of several that fit, the first counts.
+FOREIGN: Final = (
+    (b"version https://git-lfs", "is a pointer of Git LFS, not the file itself", "git lfs pull"),
+    (b"\x89HDF", "is a Keras or HDF5 file, not a checkpoint", KERAS),
+    (b"model.weights.h5", "is a Keras file, not a checkpoint", KERAS),
+    (b"data.pkl", "is a file of PyTorch, not a checkpoint", TORCH),
+    (b"\x80\x02", "is a file of PyTorch, not a checkpoint", TORCH),
+    (b".npy", "is an npz archive of another program, not a checkpoint", NPZ),
+)
+
+
+def _foreign(head: bytes, file: BufferedReader) -> tuple[str, str] | None:
+    """Return what a file of another program is, and the lines that bring it in."""
+    start, name = head + file.read(2**16), clipped(PurePath(str(file.name)).name)
+    for mark, problem, remedy in FOREIGN:
+        if mark in start if start.startswith(b"PK") else start.startswith(mark):
+            return problem, remedy
+    if name.endswith(".onnx") or b"onnx" in start[:200] or b"pytorch" in start[:200]:
+        return "is an ONNX file, not a checkpoint", f"lenet import {name} --out net.npz"
+    if start[8:9] == b"{":
+        options = "--model NAME|FILE.yaml --out net.npz"
+        return "is a .safetensors file, not a checkpoint", f"lenet import {name} {options}"
+    return None
 
 
 def refuse(key: str | None, problem: str, remedy: str = REMEDY) -> NoReturn:

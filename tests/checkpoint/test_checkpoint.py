@@ -40,11 +40,13 @@ from forged import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lenet import Model
 from lenet.checkpoint import archive
 from lenet.checkpoint import metadata as module
 from lenet.checkpoint.checkpoint import Checkpoint, facts, load_checkpoint, save_checkpoint
 from lenet.errors import CheckpointError, DataError, GateFailed, SystemFailure
 from lenet.models import lenet5
+from lenet.nn import Linear
 from lenet.system.files import clean_leftovers
 
 MIB = 2**20
@@ -242,7 +244,50 @@ def test_no_checkpoint(tmp_path, content, word):
 
 def test_npz_of_something_else(tmp_path):
     np.savez(tmp_path / "a.npz", x=np.zeros(3))
-    refuse(tmp_path / "a.npz", "meta")
+    refuse(tmp_path / "a.npz", "is an npz archive of another program")
+
+
+def zip_of(name):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(name, bytes(200))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("net.onnx", b"\x08\x08\x12\x04test", ["an ONNX file", "import net.onnx --out net.npz"]),
+        ("model", b"\x08\x08\x12\x07pytorch", ["an ONNX file", "lenet import model --out"]),
+        ("w.safetensors", bytes([9]) + bytes(7) + b'{"a": 1 }' * 9, ["import w.safet", "--model"]),
+        ("w.pth", zip_of("w/data.pkl"), ["a file of PyTorch", "torch.onnx.export("]),
+        ("old.pt", b"\x80\x02\x8a" + bytes(200), ["a file of PyTorch", "torch.onnx.export("]),
+        ("m.keras", zip_of("model.weights.h5"), ["a Keras file", "keras.saving.load_model(FILE)"]),
+        ("m.h5", b"\x89HDF\r\n" + bytes(200), ["a Keras or HDF5 file", 'format="onnx"']),
+        ("w.npz", zip_of("conv1.npy"), ["archive of another program", "load_state_dict(dict("]),
+        ("l.npz", b"version https://git-lfs.github.com/spec/v1", ["Git LFS", "git lfs pull"]),
+    ],
+)  # fmt: skip
+def test_files_of_other_programs(tmp_path, name, content, words):
+    """What each is, and the command or the lines of Python that bring it in."""
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(path)
+    assert str(caught.value).count("\n") == 0
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_an_npz_of_another_program_comes_in(tmp_path):
+    """By the lines that the message gives."""
+    weight = np.random.default_rng(0).standard_normal((3, 16)).astype(np.float32)
+    np.savez(tmp_path / "w.npz", **{"F1.weight": weight, "F1.bias": np.zeros(3, np.float32)})
+    model = Model.from_layers([Linear("F1", units=3)], (1, 4, 4))
+    model.network.load_state_dict(dict(np.load(tmp_path / "w.npz")))
+    model.save(tmp_path / "new.npz")
+    np.testing.assert_array_equal(
+        load_checkpoint(tmp_path / "new.npz").parameters["F1.weight"], weight
+    )
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")

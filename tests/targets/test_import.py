@@ -6,6 +6,7 @@ the tests look at what the network has become, and compare round trips with the 
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from untrained import untrained, untrained_colour
 
 from lenet.checkpoint.restore import read_checkpoint, restore_network
 from lenet.cli import cli
+from lenet.data.strokes import draw
 from lenet.errors import ConfigError, DataError
 from lenet.targets.networks import exported_network
 from lenet.targets.onnx import graph as onnx_graph
@@ -454,6 +456,62 @@ def test_a_network_that_is_too_large(tmp_path, monkeypatch):
     monkeypatch.setattr(onnx_graph, "MAX_NODES", 0)
     with pytest.raises(DataError, match="has 1 nodes"):
         import_onnx(path)
+
+
+def test_constants_that_are_computed(tmp_path):
+    """Only known operators, and no more numbers than fit; by a loop, never."""
+    pixels = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Identity", ["v"], ["w"])],
+        "body",
+        [pixels("i", 7, []), pixels("go", 9, []), pixels("v", 1, [])],
+        [pixels("on", 9, []), pixels("w", 1, [])],
+    )
+    half = numpy_helper.from_array(np.array([0.5], np.float32))
+    big = {"n": np.array([1 << 33]), "m": np.array([1 << 20] * 2), "v": np.float32(0.5)}
+    big |= {"M": np.array(1 << 62), "C": np.array(True)}
+    for node, problem in (
+        (("Loop", ["M", "C", "v"], ["e"], {"body": body}), "Loop of constants cannot"),
+        (("ConstantOfShape", ["n"], ["e"], {"value": half}), "of these constants cannot"),
+        (("Expand", ["v", "m"], ["e"], {}), "Expand of these constants cannot"),
+        (("RandomNormal", [], ["e"], {"shape": [9, 2]}), "RandomNormal of constants cannot"),
+        (("EyeLike", ["m"], ["e"], {}), "EyeLike of constants cannot"),
+    ):
+        path = written(tmp_path / "n.onnx", [node, ("Gemm", ["x", "e"], ["y"], {})], big, ["N", 9])
+        with pytest.raises(DataError, match=problem):
+            import_onnx(path)
+
+
+def test_long_chains_are_linear(tmp_path):
+    """In any order; a circle is refused."""
+    names = ["x", *(f"v{k}" for k in range(9000)), "a"]
+    nodes = [("Identity", [a], [b], {}) for a, b in itertools.pairwise(names)]
+    chain = [("Identity", [f"w{k}"], [f"w{k + 1}"], {}) for k in range(900)]
+    constants = {"w0": numbers(9, 2)}
+    gemm = ("Gemm", ["a", "w900"], ["y"], {})
+    path = tmp_path / "n.onnx"
+    assert types(import_onnx(written(path, [gemm, *nodes[::-1], *chain], constants, ["N", 9])))
+    circle = [("Identity", ["b"], ["a"], {}), ("Identity", ["a"], ["b"], {}), gemm, *chain]
+    with pytest.raises(DataError, match="does not come from the input"):
+        import_onnx(written(path, circle, constants, ["N", 9]))
+
+
+def test_the_scale_is_tried_on_drawn_digits(tmp_path):
+    """A network that compares levels from 0 to 255 with the mean of each drawn digit."""
+    images, labels = draw(400, seed=5)
+    means = np.array([images[labels == k].mean(axis=0).ravel() for k in range(10)]) / 255
+    weight = means.T.astype(np.float32)
+    bias = (-(means**2).sum(axis=1) / 2 * 255).astype(np.float32)
+    nodes = [("Flatten", ["x"], ["a"], {}), ("Gemm", ["a", "w", "b"], ["y"], {})]
+    path = written(tmp_path / "n.onnx", nodes, {"w": weight, "b": bias}, ["N", 1, 28, 28])
+    imported = import_onnx(path)
+    assert imported.scale == "0.00392157 × level + 0, assumed"
+    assert "import it again with --scale 1 --shift 0" in imported.warning
+    assert import_onnx(path, scale=1).warning == ""
+    assert import_onnx(path, scale=1).scale == "1 × level + 0, as given"
+    result = run(path, "--out", tmp_path / "n.npz")
+    assert "lenet: warning: it recognises" in result.stderr
+    assert "(--scale and --shift give another)" in result.stdout
 
 
 # --- The command ----------------------------------------------------------------------------------
