@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lenet.cli.options import DATA_DIR, LABELS, data_overrides, warn
+from lenet.cli.options import DATA_DIR, LABELS, data_overrides, refuse_inputs, warn
 
 if TYPE_CHECKING:
     from lenet.checkpoint.checkpoint import Checkpoint
@@ -137,13 +137,15 @@ def show(
     from lenet.data import check
     from lenet.evaluation.images import distorted
     from lenet.inspect import canvas, plots
+    from lenet.system.files import default_output
 
     config = _config(name_or_path, data_dir, overrides)
     data = _load(config, data_dir)
     found = data.training if split == "train" else data.split(split)
     sample = found.take(check.random_sample(found, plots.SAMPLES, seed))
     name = Path(name_or_path).resolve().stem
-    path = out or Path(f"{name}.png")
+    path = out or default_output(f"{name}.png")
+    refuse_inputs({"--out": path}, {name_or_path: name_or_path})
     title = f"{name}, {split}: a random sample of each class of {len(found.images):,}"
     images = distorted(config, sample, seed)
     canvas.write_figure(
@@ -195,6 +197,8 @@ def check_(
     from lenet.errors import ConfigError, DataError
     from lenet.evaluation.images import picture_form
 
+    inputs = {name_or_path: name_or_path, "--checkpoint": checkpoint, "--labels": labels}
+    refuse_inputs({"--csv": findings}, inputs)
     network = None if checkpoint is None else read_checkpoint(checkpoint)
     config = _config(name_or_path, data_dir, ("data.damaged=skip", *overrides), labels=labels)
     form = {} if network is None else picture_form(network, config)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lenet.cli.options import DATA, DATA_DIR, JSON, warn
+from lenet.cli.options import DATA, DATA_DIR, JSON, refuse_inputs, warn
 
 if TYPE_CHECKING:
     from lenet.checkpoint.checkpoint import Checkpoint
@@ -87,6 +87,8 @@ def command(
     checkpoints = tuple(path for given in checkpoints for path in _expand(given))
     if picture is not None and (len(checkpoints) > 1 or split != "test"):
         raise click.UsageError("--mistakes takes one checkpoint and its test images")
+    inputs = {str(path): path for path in checkpoints}
+    refuse_inputs({"--mistakes": picture}, {**inputs, "--data": data})
     loaded = [read_checkpoint(path) for path in checkpoints]
     config = with_data(loaded[0].config, data, data_dir)
     result, class_names = evaluate_checkpoints(loaded, split, config, data_dir, views, warn=warn)

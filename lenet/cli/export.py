@@ -24,7 +24,7 @@ from typing import Literal
 
 import click
 
-from lenet.cli.options import DATA, DATA_DIR, warn
+from lenet.cli.options import DATA, DATA_DIR, refuse_inputs, warn
 
 
 def _size(_ctx: click.Context, _param: click.Parameter, text: str | None) -> tuple[int, int] | None:
@@ -128,6 +128,13 @@ def command(
         raise click.UsageError("Missing argument 'CHECKPOINT|pretrained'.")
     if c_directory is None and (int8 or prefix != "lenet"):
         raise click.UsageError(f"{'--int8' if int8 else '--prefix'} needs --c DIR")
+    weights_yaml = weights_file and weights_file.with_suffix(".yaml")
+    outputs = {
+        "--onnx": onnx_file,
+        "--safetensors": weights_file,
+        "--safetensors' .yaml": weights_yaml,
+    }
+    refuse_inputs(outputs, {"CHECKPOINT": checkpoint, "--data": data})
     if checkpoint is not None and onnx_file is not None:
         _export_onnx(checkpoint, onnx_file, image_size, input_type, opset)
     if checkpoint is not None and c_directory is not None and int8:

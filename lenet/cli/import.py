@@ -17,7 +17,7 @@ from pathlib import Path
 
 import click
 
-from lenet.cli.options import warn
+from lenet.cli.options import refuse_inputs, warn
 
 
 @click.command(help=__doc__)
@@ -54,6 +54,7 @@ def command(
 ) -> None:
     from lenet.checkpoint.checkpoint import save_checkpoint
 
+    refuse_inputs({"--out": out}, {"FILE": source, "--model": model})
     names = tuple(classes.split(",")) if classes is not None else None
     if model is None and source.suffix == ".safetensors":
         raise click.UsageError(

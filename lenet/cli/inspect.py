@@ -3,8 +3,8 @@
 Needs the extra viz.
 
 \b
-    lenet inspect runs/mnist/best.npz maps --digit 7
-    lenet inspect pretrained gradients --digit 7 --label 3
+    lenet inspect runs/mnist/best.npz maps --index 7
+    lenet inspect pretrained gradients --index 0 --label 3
     lenet inspect pretrained rotation photo.jpg --layer C3 --out rotation.svg
 """
 
@@ -16,7 +16,7 @@ from typing import Final
 
 import click
 
-from lenet.cli.options import DATA, DATA_DIR
+from lenet.cli.options import DATA, DATA_DIR, refuse_inputs, warn
 from lenet.inspect.choices import IMAGE, LABEL, LAYER, PLOTS, UNIT, Plot
 
 
@@ -35,11 +35,13 @@ HELP: Final = f"{__doc__}\nWHAT is one of:\n\n\b\n{LINES}"
 @click.argument("what", type=click.Choice(list(PLOTS)), metavar="WHAT")
 @click.argument("image", required=False, type=click.Path(path_type=Path))
 @click.option(
-    "--digit",
+    "--index",
     type=click.IntRange(min=0),
     metavar="N",
-    help="Instead of IMAGE, test image N of the checkpoint's data set.  [default: 0]",
+    help="Instead of IMAGE, test image N of the checkpoint's data set, counted from 0.  "
+    "[default: 0]",
 )
+@click.option("--digit", "old_index", type=click.IntRange(min=0), hidden=True)
 @click.option("--layer", metavar="NAME", help="Name of the layer, e.g. C3 or S4.")
 @click.option("--unit", type=int, metavar="N", help="Index of the unit in the layer.")
 @click.option(
@@ -59,7 +61,8 @@ def command(
     checkpoint: Path,
     what: str,
     image: Path | None,
-    digit: int | None,
+    index: int | None,
+    old_index: int | None,
     layer: str | None,
     unit: int | None,
     label: str | None,
@@ -67,8 +70,11 @@ def command(
     data: str | None,
     data_dir: Path | None,
 ) -> None:
+    if old_index is not None:
+        warn("--digit is now called --index: it is the number of a test image, not a digit")
+        index = old_index if index is None else index
     given = {
-        IMAGE: image or digit is not None,
+        IMAGE: image or index is not None,
         LAYER: layer,
         UNIT: unit is not None,
         LABEL: label is not None,
@@ -76,8 +82,8 @@ def command(
     for name, value in given.items():
         if value and name not in PLOTS[what].takes:
             raise click.UsageError(f"{what} takes no {name}")
-    if image and digit is not None:
-        raise click.UsageError("give IMAGE or --digit, not both")
+    if image and index is not None:
+        raise click.UsageError("give IMAGE or --index, not both")
     if unit is not None and layer is None:
         raise click.UsageError("--unit is a unit of a --layer: give both")
 
@@ -85,19 +91,21 @@ def command(
     from lenet.evaluation.images import with_data
     from lenet.inspect import inspection
     from lenet.inspect.canvas import write_figure
+    from lenet.system.files import default_output
 
+    path = out or default_output(f"{what}.png")
+    refuse_inputs({"--out": path}, {"CHECKPOINT": checkpoint, IMAGE: image, "--data": data})
     stored = read_checkpoint(checkpoint)
     draw = inspection.inspect(
         stored,
         what,
         file=image,
-        number=digit or 0,
+        number=index or 0,
         layer=layer,
         unit=unit,
         label=label,
         data_dir=str(data_dir) if data_dir else None,
         config=with_data(stored.config, data, data_dir),
     )
-    path = out or Path(f"{what}.png")
     write_figure(path, draw)
     click.echo(path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -83,17 +83,15 @@ def output_file(option: str, help_text: str) -> Callable[[Command], Command]:
 
 
 def refuse_inputs(
-    outputs: Mapping[str, Path | None], inputs: Mapping[str, Path | None] | Iterable[Path]
+    outputs: Mapping[str, Path | None], inputs: Mapping[str, Path | str | None]
 ) -> None:
     """Refuse an output that is one of the inputs, or another output, under whatever name."""
-    if not isinstance(inputs, Mapping):
-        inputs = {str(path): path for path in inputs}
     written: dict[str, Path] = {}
     for option, path in outputs.items():
         if path is None:
             continue
         for name, other in [*inputs.items(), *written.items()]:
-            if other is not None and _overwrites(path, other):
+            if other is not None and _overwrites(path, Path(other)):
                 what = "written" if name in written else "read"
                 raise click.UsageError(
                     f"{option} would overwrite {path}, which is {what} as {name}"

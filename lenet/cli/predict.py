@@ -1,17 +1,17 @@
 """Predict the class of each IMAGE with the network of CHECKPOINT.
 
 IMAGE is a photo, scan or drawing of any size and colour, dark on light or light on dark, an array
-of images (.npy, .npz), a table with the pixels of one image per row (.csv), a parquet file of
-images, a directory of image files, or - for names on standard input, one per line. PNG, JPEG and
-most other formats need the extra image; .npy, PGM and IDX files do not. Images in the form of the
-training images are used as they are; for a network of digits, the digit is found in the image and
-cut out.
+of images (.npy, .npz, IDX), a .csv or .parquet file with or without labels, a directory of image
+files, or - for names on standard input, one per line. PNG, JPEG and most other formats need the
+extra image. Images in the form of the training images are used as they are; others are scaled to
+their size. For a network of digits, the digit is found in the image and cut out.
 
 \b
     lenet predict pretrained photo.jpg
     lenet predict runs/mnist/best.npz *.png --show-input seen.png
     lenet predict runs/mine/best.npz pictures/ --out predictions.csv
-    lenet predict runs/digits/best.npz test.csv --out sub.csv --columns ImageId,Label
+    lenet predict runs/mine/best.npz test.csv --out submission.csv --columns ImageId,Label
+    find . -name "*.png" -print0 | lenet predict pretrained -0 -
 
 Exits with code 3 if an image cannot be read; the remaining images are still processed.
 """
@@ -25,6 +25,7 @@ from pathlib import Path
 
 import click
 
+from lenet.cli.options import refuse_inputs, warn
 from lenet.errors import LenetError
 
 
@@ -54,8 +55,9 @@ from lenet.errors import LenetError
 )
 @click.option(
     "--columns",
-    metavar="ID,LABEL",
-    help="Write only these two columns to FILE.csv, e.g. ImageId,Label for a submission.",
+    metavar="ID,CLASS",
+    help="With --out FILE.csv: write only two columns of these names, what identifies each image "
+    "(the column ID of a table, else its number from 1; a picture's file name) and its class.",
 )
 @click.option(
     "--show-input",
@@ -63,6 +65,12 @@ from lenet.errors import LenetError
     type=click.Path(path_type=Path),
     metavar="FILE.png",
     help="Write a contact sheet of the images, each beside the network input made from it.",
+)
+@click.option(
+    "-0",
+    "nul",
+    is_flag=True,
+    help="Names on standard input are separated by NUL, as find -print0 writes them.",
 )
 def command(
     checkpoint: Path,
@@ -72,27 +80,26 @@ def command(
     table: Path | None,
     columns: str | None,
     sheet_file: Path | None,
+    nul: bool,
 ) -> None:
     if sheet_file is not None and sheet_file.suffix.lower() != ".png":
         raise click.UsageError(f"--show-input writes a PNG, not {sheet_file}")
-    if sheet_file in images:
-        raise click.UsageError(f"--show-input would overwrite the image {sheet_file}")
     if table is not None and table.suffix.lower() not in {".csv", ".jsonl"}:
         raise click.UsageError(f"--out writes .csv or .jsonl, not {table}")
-    names = None if columns is None else tuple(name.strip() for name in columns.split(","))
-    if names is not None and (table is None or table.suffix.lower() != ".csv" or len(names) != 2):
+    names = () if columns is None else tuple(name.strip() for name in columns.split(","))
+    if names and (table is None or table.suffix.lower() != ".csv" or len(names) != 2):
         raise click.UsageError("--columns takes two names, e.g. ImageId,Label, with --out FILE.csv")
-    if table in images:
-        raise click.UsageError(f"--out would overwrite the image {table}")
+    outputs = {"--out": table, "--show-input": sheet_file}
+    refuse_inputs(outputs, {"CHECKPOINT": checkpoint, **{str(path): path for path in images}})
 
     from lenet.checkpoint.restore import read_checkpoint
-    from lenet.data.formats.table import column
     from lenet.predict.output import Sheet, Table
     from lenet.predict.prediction import Predictor
     from lenet.system.text import printable
 
     sheet = None if sheet_file is None else Sheet(sheet_file)
     predictor = Predictor(read_checkpoint(checkpoint), way)
+    remarks, told = predictor.preparation.remarks, 0
     errors = 0
 
     def failed(error: LenetError) -> None:
@@ -101,43 +108,55 @@ def command(
         click.echo(f"lenet: error: {error}", err=True)
 
     with ExitStack() as stack:
-        ids = () if names is None else column(images[0], names[0])
-        rows = None if table is None else stack.enter_context(Table(table, names, ids))
-        paths = _expanded(images, failed)
+        rows = None if table is None else stack.enter_context(Table(table, names))
+        paths = _kept(_expanded(images, failed, nul=nul), outputs)
         if table is not None:
             paths = _with_bar(paths, counted=Path("-") not in images)
         shown = sheet is not None
-        for prediction, picture in predictor.files(paths, failed, with_thumbnails=shown):
+        for prediction, picture in predictor.files(paths, failed, with_thumbnails=shown, ids=names[:1]):
             if rows is None:
                 print(prediction.to_json() if as_json else prediction.to_text())
             else:
                 rows.add(prediction)
             if prediction.warning and not as_json and rows is None:
-                _warn(printable(f"{prediction.file}: {prediction.warning}"))
+                warn(printable(f"{prediction.file}: {prediction.warning}"))
             if sheet is not None and picture is not None:
                 sheet.add(picture, prediction)
+            for remark in remarks[told:]:
+                warn(printable(remark))
+            told = len(remarks)
     if rows is not None:
         click.echo(f"{table}: {rows.count:,} predictions, {rows.warnings:,} with a warning")
     if sheet is not None and (warning := sheet.write()):
-        _warn(warning)
+        warn(warning)
     if errors:
         raise SystemExit(3)
 
 
-def _expanded(images: tuple[Path, ...], failed: Callable[[LenetError], None]) -> Iterator[Path]:
+def _expanded(
+    images: tuple[Path, ...], failed: Callable[[LenetError], None], *, nul: bool
+) -> Iterator[Path]:
     """Yield the files, those of directories, and for ``-`` those named on standard input."""
     from lenet.errors import ImageError
-    from lenet.predict.output import image_files
+    from lenet.predict.sources import image_files, names_in
 
     for path in images:
-        if str(path) == "-":
-            names = (line.rstrip("\r\n") for line in sys.stdin)
-            yield from (Path(name) for name in names if name)
-            continue
         try:
-            yield from image_files(path)
+            if str(path) != "-":
+                yield from image_files(path)
+            elif sys.stdin is None:
+                raise click.UsageError("standard input is closed: it has no names of images")
+            else:
+                yield from names_in(sys.stdin.buffer, failed, b"\0" if nul else b"\n")
         except ImageError as error:
             failed(error)
+
+
+def _kept(paths: Iterator[Path], outputs: dict[str, Path | None]) -> Iterator[Path]:
+    """Yield the paths, and refuse those that an output would replace."""
+    for path in paths:
+        refuse_inputs(outputs, {str(path): path})
+        yield path
 
 
 def _with_bar(paths: Iterator[Path], *, counted: bool) -> Iterator[Path]:
@@ -150,7 +169,3 @@ def _with_bar(paths: Iterator[Path], *, counted: bool) -> Iterator[Path]:
         yield from paths
         return
     yield from tqdm(list(paths) if counted else paths, unit=" files", leave=False)
-
-
-def _warn(text: str) -> None:
-    click.echo(f"lenet: warning: {text}", err=True)

@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lenet.cli.options import DATA, DATA_DIR
+from lenet.cli.options import DATA, DATA_DIR, refuse_inputs
 
 if TYPE_CHECKING:
     from lenet.report.run_summary import RunSummary
+
+FILES = ("best.npz", "last.npz", "log.jsonl", "log.csv", "config.yaml")  # of a run
 
 
 @click.command(help=__doc__)
@@ -30,10 +32,8 @@ if TYPE_CHECKING:
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    default=Path("report.html"),
-    show_default=True,
     metavar="FILE",
-    help="HTML file to write.",
+    help="HTML file to write.  [default: report.html]",
 )
 @click.option(
     "--curves",
@@ -45,24 +45,27 @@ if TYPE_CHECKING:
 @DATA_DIR
 def command(
     runs: tuple[Path, ...],
-    out: Path,
+    out: Path | None,
     curves: Path | None,
     data: str | None,
     data_dir: Path | None,
 ) -> None:
     from lenet.report.report import to_html
     from lenet.report.run_summary import read_run
-    from lenet.system.files import replacing
+    from lenet.system.files import default_output, replacing
 
+    page = out or default_output("report.html")
+    files = {f"{run / name}": run / name for run in runs for name in FILES}
+    refuse_inputs({"--out": page, "--curves": curves}, {**files, "--data": data})
     read = [read_run(run, str(data_dir) if data_dir else None, data) for run in runs]
     for run in read:
         if run.problem:
             click.echo(f"lenet: warning: {run.name}: {run.problem}", err=True)
     if curves:
         _write_curves(curves, read)
-    with replacing(out) as file:
+    with replacing(page) as file:
         file.write(to_html(read).encode())
-    click.echo(out)
+    click.echo(page)
 
 
 def _write_curves(path: Path, runs: Sequence[RunSummary]) -> None:

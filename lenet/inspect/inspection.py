@@ -87,7 +87,7 @@ def _test_image(
         raise ConfigError(
             f"is {number}, but there are {len(test.images)} test images",
             remedy=f"give a number from 0 to {len(test.images) - 1}",
-            key="--digit",
+            key="--index",
         )
     caption = f"test image {number} of {name}"
     if not test.labels.size:

@@ -1,14 +1,14 @@
-"""What ``lenet predict`` reads and writes: the images of a directory, a table, a contact sheet.
+"""What ``lenet predict`` writes: a table and a contact sheet.
 
-The table is a .csv with one row per image, or a .jsonl with the lines of ``--json``. The contact
-sheet, which needs the extra ``image``, shows the pictures, the network's inputs and predictions.
+The table is a .csv with one row per image, a .jsonl with the lines of ``--json``, or a submission:
+a .csv of two columns, each image's id and its class. The contact sheet, which needs the extra
+``image``, shows the pictures, the network's inputs and predictions.
 """
 
 from __future__ import annotations
 
 import csv
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from io import TextIOWrapper
 from os import PathLike
@@ -20,58 +20,21 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.data.formats.folder import EXTENSIONS
 from lenet.data.pixels import for_display
-from lenet.errors import ImageError
 from lenet.predict.prediction import HEIGHT, WIDTH, Prediction, Thumbnail
 from lenet.system.extras import require
 from lenet.system.files import replacing
 from lenet.system.text import printable
 
-ENDINGS = EXTENSIONS | {".npy"}
-
-
-def image_files(path: Path) -> Iterator[Path]:
-    """Yield the image files below a directory in the order of their names; a file is itself.
-
-    Examples
-    --------
-    >>> list(map(str, image_files(Path("photo.jpg"))))
-    ['photo.jpg']
-    """
-    if not path.is_dir():
-        yield path
-        return
-    found = False
-    for folder, below, files in os.walk(path):
-        below.sort()
-        for name in sorted(files):
-            if name[0] != "." and Path(name).suffix.lower() in ENDINGS:
-                found = True
-                yield Path(folder, name)
-    if not found:
-        raise ImageError(
-            "is a directory without image files",
-            remedy=f"name the files; images end with {', '.join(sorted(ENDINGS))}",
-            file=path,
-        )
-
-
 COLUMNS: Final = ("file", "label", "probability", "second", "probability_2", "warning", "input")
 
 
 class Table:
-    """Writes predictions to a file, which is complete or, after an error, as it was before.
+    """Writes predictions to a file, which is complete or, after an error, as it was before."""
 
-    With two ``columns`` a .csv is a submission: what identifies each image, and its label. Rows of
-    an array or a table are identified by their number from 1, or by ``ids``.
-    """
-
-    def __init__(
-        self, path: Path, columns: tuple[str, str] | None = None, ids: Sequence[str] = ()
-    ) -> None:
-        self.path, self.count, self.warnings = path, 0, 0
-        self.columns, self.ids = columns, ids
+    def __init__(self, path: Path, submission: Sequence[str] = ()) -> None:
+        self.path, self.submission = path, submission
+        self.count, self.warnings = 0, 0
 
     def __enter__(self) -> Self:
         self._stack = ExitStack()
@@ -80,7 +43,7 @@ class Table:
         self._csv: Any = None
         if self.path.suffix.lower() == ".csv":
             self._csv = csv.writer(self._file, lineterminator="\n")
-            self._csv.writerow(self.columns or COLUMNS)
+            self._csv.writerow(self.submission or COLUMNS)
         return self
 
     def add(self, prediction: Prediction) -> None:
@@ -91,12 +54,17 @@ class Table:
             self._file.write(f"{prediction.to_json()}\n")
             return
         p = prediction
-        if self.columns is not None:
-            number = self.ids[self.count - 1] if self.ids else str(self.count)
-            self._csv.writerow((number if p.file.endswith("]") else Path(p.file).name, p.label))
+        if self.submission:
+            self._write(p.id, p.label)
             return
         second: tuple[str | None, float | None] = p.top[1] if len(p.top) > 1 else (None, None)
-        self._csv.writerow((p.file, p.label, p.probability, *second, p.warning, p.input))
+        self._write(p.file, p.label, p.probability, *second, p.warning, p.input)
+
+    def _write(self, *cells: str | float | None) -> None:
+        """Write a row; what a file could have put into it is no formula for a spreadsheet."""
+        self._csv.writerow(
+            [printable(cell, "csv") if isinstance(cell, str) else cell for cell in cells]
+        )
 
     def __exit__(
         self,

@@ -33,6 +33,7 @@ from lenet.nn.network import Network
 from lenet.predict.finder import MIN_SIZE, Digit
 from lenet.predict.planes import SIZE
 from lenet.predict.preparation import Preparation, Prepared
+from lenet.predict.sources import identifiers
 from lenet.system.text import printable
 
 HEIGHT: Final = 224
@@ -143,6 +144,8 @@ class Prediction:
         The digit that was found; None also where none is searched for.
     input
         How the image was prepared: ``as-is``, ``fit`` or ``digit``.
+    id
+        What identifies the image in a submission: its id or number in a table, or its file name.
     """
 
     file: str
@@ -153,6 +156,7 @@ class Prediction:
     image: NDArray[np.uint8] | None
     digit: Digit | None
     input: str = "digit"
+    id: str = ""
 
     def to_json(self) -> str:
         """Return the line that ``--json`` prints."""
@@ -165,6 +169,15 @@ class Prediction:
         classes = ", ".join(f"{label} {probability:.1%}" for label, probability in self.top)
         way = f" ({self.input})" * (self.input != "digit")
         return printable(f"{self.file}: {classes or 'no digit'}{way}")
+
+
+class Waiting(NamedTuple):
+    """An image that waits for its batch: its name and id, and whether it is very small."""
+
+    file: str
+    id: str
+    prepared: Prepared
+    small: bool
 
 
 class Predictor:
@@ -180,7 +193,8 @@ class Predictor:
     def __call__(self, file: str, pixels: Pixels) -> Prediction:
         """Predict the class of the picture ``pixels``, (H,W,3) from 0 to 1."""
         small = min(pixels.shape[:2]) < MIN_SIZE
-        return next(self._predicted([(file, self.preparation.picture(pixels), small)]))
+        prepared = self.preparation.picture(pixels)
+        return next(self._predicted([Waiting(file, file, prepared, small)]))
 
     def files(
         self,
@@ -188,9 +202,10 @@ class Predictor:
         failed: Callable[[LenetError], None],
         *,
         with_thumbnails: bool = False,
+        ids: Sequence[str] = (),
     ) -> Iterator[tuple[Prediction, Thumbnail | None]]:
-        """Predict the images of many files, in batches."""
-        waiting: list[tuple[str, Prepared, bool]] = []
+        """Predict the images of many files, in batches; ``ids`` are names of columns with ids."""
+        waiting: list[Waiting] = []
         thumbnails: list[Thumbnail | None] = []
 
         def flush() -> Iterator[tuple[Prediction, Thumbnail | None]]:
@@ -200,11 +215,13 @@ class Predictor:
 
         for path in paths:
             try:
-                for name, prepared, pixels in self.preparation.read(path):
-                    if waiting and not _same_batch(prepared, waiting[0][1]):
+                for (name, prepared, pixels), id_ in zip(
+                    self.preparation.read(path), identifiers(path, ids), strict=False
+                ):
+                    if waiting and not _same_batch(prepared, waiting[0].prepared):
                         yield from flush()
                     small = pixels is not None and min(pixels.shape[:2]) < MIN_SIZE
-                    waiting.append((name, prepared, small))
+                    waiting.append(Waiting(name, id_, prepared, small))
                     thumbnails.append(_thumbnail(prepared, pixels) if with_thumbnails else None)
                     if len(waiting) == (BATCH if prepared.way == "as-is" else PATIENCE):
                         yield from flush()
@@ -213,20 +230,20 @@ class Predictor:
                 failed(error)
         yield from flush()
 
-    def _predicted(self, batch: Sequence[tuple[str, Prepared, bool]]) -> Iterator[Prediction]:
+    def _predicted(self, batch: Sequence[Waiting]) -> Iterator[Prediction]:
         """Yield the predictions for a batch of images of one shape."""
-        images = [prepared.image for _, prepared, _ in batch if prepared.image is not None]
-        scored = self._scored(np.stack(images), batch[0][1].way) if images else iter(())
-        for file, (image, digit, way), small in batch:
+        images = [item.prepared.image for item in batch if item.prepared.image is not None]
+        scored = self._scored(np.stack(images), batch[0].prepared.way) if images else iter(())
+        for file, id_, (image, digit, way), small in batch:
             if image is None:
                 why = "nothing stands out from the background"
                 warning = f"no digit found: {'the image is too small' if small else why}"
-                yield Prediction(file, None, None, (), warning, None, None, way)
+                yield Prediction(file, None, None, (), warning, None, None, way, id_)
                 continue
             top, unlike = next(scored)
             label, probability = top[0]
             doubts = warning_of(digit, probability, unlike_digits=unlike)
-            yield Prediction(file, label, probability, top, doubts, image, digit, way)
+            yield Prediction(file, label, probability, top, doubts, image, digit, way, id_)
 
     def _scored(
         self, images: NDArray[np.uint8], way: str
@@ -273,7 +290,7 @@ def warning_of(
         doubts = [
             (
                 digit.shapes > 1,
-                f"{digit.shapes} shapes of its size: only the largest was looked at",
+                f"{digit.shapes} shapes of similar size: only the largest was used",
             ),
             (width > WIDE * height, "wider than a digit: several that touch, or not upright"),
             (digit.stroke > BLOT, "a blot, without strokes"),

@@ -24,6 +24,7 @@ An array of several images is taken as it is as a whole, or image by image.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -34,7 +35,13 @@ from numpy.typing import NDArray
 from lenet.checkpoint.checkpoint import Checkpoint
 from lenet.data.imagefile import images_of_array, on_border, read_array, read_images
 from lenet.data.levels import BYTES, as_bytes, measured, pictures
-from lenet.data.measure import TOLERANCE, TrainingImages, image_facts
+from lenet.data.measure import (
+    TOLERANCE,
+    ImageFacts,
+    TrainingImages,
+    disagreements,
+    image_facts,
+)
 from lenet.data.pixels import Pixels, as_uint8, fitted
 from lenet.data.preprocessing import image_shape
 from lenet.data.sources import unlabelled
@@ -83,6 +90,7 @@ class Preparation:
                 key="--input",
             )
         self.way, self.form = way, _training_images_of(checkpoint)
+        self.remarks: list[str] = []  # in what images differ from the training images
         data = checkpoint.config.data
         self.transpose, self.invert = data.transpose, data.invert
         self.size = None if isinstance(data.size, str) else data.size
@@ -95,10 +103,10 @@ class Preparation:
         try:
             images = None if array is None else self.array(array)
             if images is None:
-                pictures = read_images(path, levels)
+                found = read_images(path, levels)
                 if stored is not None:
-                    pictures = images_of_array(path, stored, levels)
-                for name, pixels in pictures:
+                    found = images_of_array(path, stored, levels)
+                for name, pixels in found:
                     yield name, self.picture(pixels), pixels
                 return
             for number, image in enumerate(images):
@@ -124,6 +132,7 @@ class Preparation:
         pixels = self._as_trained(as_bytes(images, levels))
         if self.way == "as-is":
             self._check_shape(shape)
+            self._compare(pixels)
             return pixels
         return pixels if self._looks_as_trained(pixels) else None
 
@@ -133,6 +142,7 @@ class Preparation:
             image = self._as_it_is(pixels)
             if self.way == "as-is":
                 self._check_shape(image_shape(image[None]))
+                self._compare(image[None])
             if self.way == "as-is" or self._looks_as_trained(image[None]):
                 return Prepared(image, None, "as-is")
         digits = self.input_shape[0] == 1 and (self.form is None or self.form.drawn_as_mnist)
@@ -140,6 +150,18 @@ class Preparation:
             digit = find_digit(pixels)
             return Prepared(None if digit is None else self._redrawn(digit), digit, "digit")
         return Prepared(self._fitted(pixels), None, "fit")
+
+    def _compare(self, images: NDArray[np.uint8]) -> None:
+        """Note in what images that are taken as they are differ from the training images."""
+        form = self.form
+        if form is not None:
+            facts = ImageFacts(form.shape, form.darkest, form.lightest, math.nan, form.paper)
+            for line in disagreements(facts, image_facts(images), "these images"):
+                self._remark(line)
+
+    def _remark(self, line: str) -> None:
+        if line not in self.remarks:
+            self.remarks.append(line)
 
     # --- As it is -----------------------------------------------------------------------------
 
@@ -206,11 +228,17 @@ class Preparation:
         if form is None:
             return self._channels(fitted(pixels, *self.input_shape[1:]).transpose(1, 2, 0))
         _, H, W = form.shape
+        if pixels.shape[:2] != (H, W) and self.size is None:
+            self._remark(f"images of other sizes are scaled to {H}×{W}, the training images' size")
         image = self._channels(on_border(fitted(pixels, H, W).transpose(1, 2, 0), H, W))
         if self.invert:
             image = np.subtract(255, image)
         paper = None if form.paper is None else image_facts(image[None]).paper
         if paper is not None and (paper > 127) != self._light:
+            kind = "light" if self._light else "dark"
+            self._remark(
+                f"light and dark are exchanged: the background of the training images is {kind}"
+            )
             image = np.subtract(255, image)
         return self._levels(image)
 

@@ -20,9 +20,10 @@ from io import BufferedReader
 from pathlib import Path
 from typing import IO
 
-from lenet.errors import LenetError, SystemFailure, missing
+from lenet.errors import ConfigError, LenetError, SystemFailure, missing
 
 ATTEMPTS, PAUSE = 20, 0.05  # to rename a file on Windows; seconds
+MARKS = (b"lenet", b"Matplotlib")  # in the pages and plots that lenet writes
 
 
 @contextmanager
@@ -66,6 +67,19 @@ def reading(path: Path, failure: type[LenetError]) -> Iterator[None]:
         reason = error.strerror or error
         remedy = "check its permissions and the disk"
         raise SystemFailure(f"cannot be read: {reason}", remedy=remedy, file=path) from error
+
+
+def default_output(name: str) -> Path:
+    """Return the output of a command without ``--out``; a file that lenet did not write is kept."""
+    path = Path(name)
+    remedy = "give --out FILE to choose the file that is written"
+    try:
+        with reading(path, ConfigError), open_regular(path, ConfigError, remedy=remedy) as file:
+            if not any(mark in file.read() for mark in MARKS):
+                raise ConfigError("was not written by lenet", remedy=remedy, file=path)
+    except FileNotFoundError:
+        pass
+    return path
 
 
 @contextmanager

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import TextIOWrapper
 from itertools import chain, repeat
+from types import MappingProxyType
 from typing import Final, TextIO, TypeVar
 
 T = TypeVar("T")
@@ -19,18 +21,47 @@ POSITIVE: Final = (8, 42, 122)
 WORDS: Final = "orange is negative, grey is zero, blue is positive"
 
 
-def printable(text: object) -> str:
-    r"""Return ``text`` on one line, with control and other unprintable characters escaped.
+def printable(text: object, sink: str = "terminal") -> str:
+    r"""Return ``text`` on one line, safe for a sink: every string from a file goes through this.
+
+    Control and other unprintable characters are escaped for all sinks; in addition, for ``html``
+    and ``markdown`` what would be markup, and for ``csv`` what a spreadsheet would take for a
+    formula. XML writers escape markup themselves: for them, ``terminal`` is enough.
 
     Examples
     --------
     >>> printable("digit\x1b[2J.png")
     'digit\\x1b[2J.png'
+    >>> printable("<b>|", "html"), printable("<b>|", "markdown"), printable("=1+1", "csv")
+    ('&lt;b&gt;|', '\\\\<b>\\\\|', "'=1+1")
     """
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii")
-        for c in str(text)
+    return SINKS[sink](
+        "".join(
+            c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii")
+            for c in str(text)
+        )
     )
+
+
+def _in_markdown(text: str) -> str:
+    return re.sub(r"[\\|<\[]", r"\\\g<0>", text)
+
+
+def _in_html(text: str) -> str:
+    from html import escape  # its table of entities takes time to import
+
+    return escape(text)
+
+
+def _in_csv(text: str) -> str:
+    formula = text[:1] in ("=", "+", "-", "@") and not NUMBER.fullmatch(text)
+    return f"'{text}" if formula else text
+
+
+NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
+SINKS: Final[Mapping[str, Callable[[str], str]]] = MappingProxyType(
+    {"terminal": str, "html": _in_html, "markdown": _in_markdown, "csv": _in_csv}
+)
 
 
 def table(
@@ -53,7 +84,7 @@ def table(
 
 
 def markdown_table(rows: Iterable[Sequence[object]], align: str = "<") -> str:
-    r"""Return rows of cells as a Markdown table that is aligned as text, too; ``|`` is escaped.
+    r"""Return rows of cells as a Markdown table that is aligned as text, too.
 
     Examples
     --------
@@ -63,7 +94,7 @@ def markdown_table(rows: Iterable[Sequence[object]], align: str = "<") -> str:
     | conv1 |     156 |
     | fc2   |   10164 |
     """
-    escaped = ([str(cell).replace("|", r"\|") for cell in row] for row in rows)
+    escaped = ([printable(cell, "markdown") for cell in row] for row in rows)
     head, *body = _padded(escaped, align, (3,))
     rule = [
         "-" * (len(cell) - 1) + (":" if side == ">" else "-")

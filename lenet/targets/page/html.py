@@ -12,7 +12,6 @@ import json
 import re
 import zlib
 from collections.abc import Callable, Sequence
-from html import escape
 from importlib.resources import files
 from typing import Any, Final, TypeAlias
 
@@ -70,14 +69,12 @@ def to_html(exported: ExportedNetwork) -> str:
     )
     values = {
         "policy": policy,
-        "origin": escape(printable(exported.origin)),
+        "origin": printable(exported.origin, "html"),
         "style": style,
         "data": data.replace("<", "\\u003c"),  # no string in it can end the element
         "script": script,
     }
-    for name, value in values.items():
-        page = page.replace("{{" + name + "}}", value, 1)
-    return page
+    return re.sub(r"\{\{(\w+)\}\}", lambda place: values[place[1]], page)
 
 
 def page_data(exported: ExportedNetwork) -> dict[str, Any]:
