@@ -113,7 +113,9 @@ def command(
         if table is not None:
             paths = _with_bar(paths, counted=Path("-") not in images)
         shown = sheet is not None
-        for prediction, picture in predictor.files(paths, failed, with_thumbnails=shown, ids=names[:1]):
+        for prediction, picture in predictor.files(
+            paths, failed, with_thumbnails=shown, ids=names[:1]
+        ):
             if rows is None:
                 print(prediction.to_json() if as_json else prediction.to_text())
             else:

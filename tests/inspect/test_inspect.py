@@ -739,7 +739,7 @@ def test_the_default_file_name(place, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        (["maps", "--digit", "100"], ConfigError, "--digit: is 100, but there are 100 test images"),
+        (["maps", "--index", "100"], ConfigError, "--index: is 100, but there are 100 test images"),
         (["maps", "blank.npy"], ImageError, "no digit found"),
         (["maps", "none.npy"], ImageError, "no such file"),
         (["filters", "--layer", "F6"], ConfigError, "F6 is not a convolution"),
@@ -763,8 +763,8 @@ def test_what_is_refused(place, monkeypatch, arguments, error, message):
     [
         (["maps", "--layer", "C1"], "maps takes no --layer"),
         (["filters", "image.png"], "filters takes no IMAGE"),
-        (["embedding", "--digit", "0"], "embedding takes no IMAGE"),
-        (["maps", "image.png", "--digit", "1"], "give IMAGE or --digit, not both"),
+        (["embedding", "--index", "0"], "embedding takes no IMAGE"),
+        (["maps", "image.png", "--index", "1"], "give IMAGE or --index, not both"),
         (["deconv", "--unit", "1"], "--unit is a unit of a --layer: give both"),
         (["everything"], "is not one of"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import os
@@ -18,6 +19,7 @@ from lenet.checkpoint.checkpoint import save_checkpoint
 from lenet.checkpoint.restore import read_checkpoint
 from lenet.cli import main
 from lenet.data.formats.idx import write_idx
+from lenet.data.measure import TrainingImages
 from lenet.errors import ConfigError
 from lenet.predict.finder import Digit
 from lenet.predict.output import Sheet, sheet_row
@@ -73,7 +75,9 @@ def test_a_progress_bar_of_all_files(predict, four, tmp_path, monkeypatch, liste
     files = [folder / f"{i}.npy" for i in range(3)]
     for file in files:
         file.write_bytes(four.read_bytes())
-    monkeypatch.setattr(sys, "stdin", io.StringIO("".join(f"{file}\n" for file in files)))
+    monkeypatch.setattr(
+        sys, "stdin", io.TextIOWrapper(io.BytesIO("".join(f"{file}\n" for file in files).encode()))
+    )
     monkeypatch.setattr(sys, "stderr", Terminal())
     monkeypatch.setenv("TERM", "xterm")
     code, out, _ = predict("-" if listed else folder, "--out", tmp_path / "table.csv")
@@ -256,6 +260,97 @@ def test_names_that_are_no_utf_8(predict, tmp_path, four):
     code, out, _ = predict(os.fsdecode(path))
     assert code == 0
     assert r"caf\udce9.npy" in out
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_names_in_a_stream_in_any_encoding(predict, tmp_path, four, monkeypatch):
+    odd = os.fsencode(tmp_path) + b"/caf\xe9 \x1b.npy"
+    Path(os.fsdecode(odd)).write_bytes(four.read_bytes())
+    good = os.fsencode(four)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(odd + b"\n" + good + b"\n")))
+    code, out, _ = predict("-")
+    assert (code, out.count("\n")) == (0, 2)
+    assert r"caf\udce9 \x1b.npy" in out
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(odd + b"\0" + good + b"\0")))
+    code, out, err = predict("-")
+    assert (code, out, err.count("\n")) == (3, "", 1)
+    assert "separated by NUL; add -0" in err
+    monkeypatch.setattr(sys, "stdin", None)
+    code, out, err = predict("-")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+
+
+def test_an_output_is_never_an_image(predict, tmp_path, four, monkeypatch):
+    """Under any name: in a directory, through a link, named on standard input."""
+    pytest.importorskip("PIL")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    inside, link = folder / "inside.png", tmp_path / "link.png"
+    inside.write_bytes(b"P5 28 28 255\n" + drawn().tobytes())
+    link.hardlink_to(inside)
+    content = inside.read_bytes()
+    monkeypatch.chdir(folder)
+    for images in (folder, ".", inside, "inside.png", link, folder / ".." / "folder"):
+        code, _, err = predict(images, "--show-input", "inside.png")
+        assert (code, err.count("\n")) == (2, 1)
+        assert "--show-input would overwrite" in err
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"../link.png\n")))
+    code, _, err = predict("-", "--show-input", inside)
+    assert code == 2
+    assert "--show-input would overwrite" in err
+    assert inside.read_bytes() == content
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".npz"])
+def test_a_submission_of_a_data_set_without_labels(predict, tmp_path, suffix):
+    images = np.stack([drawn(), drawn(), 255 - drawn()])
+    file, out = tmp_path / f"test{suffix}", tmp_path / "sub.csv"
+    ids = ["1", "2", "3"]
+    if suffix == ".npz":
+        np.savez(file, x=images)
+    else:
+        ids = ["7", "8", "=9"]
+        names = ",".join(["ImageId", *(f"pixel{k}" for k in range(784))])
+        rows = [",".join([i, *map(str, x.ravel())]) for i, x in zip(ids, images, strict=True)]
+        file.write_text("\n".join([names, *rows]))
+        ids[2] = "'=9"
+    code, _, _ = predict(file, "--out", out, "--columns", "ImageId,Label")
+    assert code == 0
+    head, *rows = csv.reader(out.read_text().splitlines())
+    assert head == ["ImageId", "Label"]
+    assert [row[0] for row in rows] == ids
+    assert rows[0][1] == rows[1][1] != ""
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [((), "with --out FILE.csv"), (("--out", "a.jsonl"), "with --out FILE.csv")],
+)
+def test_columns_of_no_submission(predict, four, more, message):
+    code, _, err = predict(four, "--columns", "ImageId,Label", *more)
+    assert code == 2
+    assert message in err
+    assert predict(four, "--out", "a.csv", "--columns", "Label")[0] == 2
+
+
+def test_images_that_are_not_as_the_training_images(tmp_path, capsys):
+    """Taken as they are, or scaled: what differs is said once."""
+    form = TrainingImages((1, 28, 28), 0, 255, 0, drawn_as_mnist=False)
+    save_checkpoint(tmp_path / "n.npz", replace(untrained(), images=form))
+    np.save(tmp_path / "light.npy", np.stack([255 - drawn()] * 3))
+    np.save(tmp_path / "large.npy", np.kron(drawn(), np.ones((2, 2), np.uint8)))
+    said = []
+    for name, way in (("light", "as-is"), ("light", "fit"), ("large", "fit")):
+        with pytest.raises(SystemExit):
+            main(
+                ["predict", str(tmp_path / "n.npz"), str(tmp_path / f"{name}.npy"), "--input", way]
+            )
+        lines = capsys.readouterr().err.splitlines()
+        said.append([line for line in lines if "training images" in line])
+    assert [len(lines) for lines in said] == [1, 1, 1]
+    assert "background" in said[0][0]
+    assert "light and dark are exchanged" in said[1][0]
+    assert "scaled to 28×28" in said[2][0]
 
 
 def test_a_file_that_is_not_a_checkpoint(capsys, tmp_path, four):

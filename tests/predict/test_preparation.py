@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -16,7 +17,7 @@ from lenet.checkpoint.checkpoint import Checkpoint, load_checkpoint, save_checkp
 from lenet.checkpoint.restore import read_checkpoint, restore_network
 from lenet.config.schema import Config
 from lenet.data.formats.idx import write_idx
-from lenet.data.loader import Loader
+from lenet.data.loader import SLICE, Loader
 from lenet.data.measure import TrainingImages, training_images
 from lenet.data.strokes import draw
 from lenet.errors import CheckpointError, ConfigError, ImageError, LenetError
@@ -98,7 +99,7 @@ def of_evaluation(checkpoint: Checkpoint) -> np.ndarray:
     """Probabilities of the test images, as evaluation computes them."""
     test = load_split(checkpoint.config, "test")
     loader = Loader(
-        test.images, test.labels, batch_size=128, preprocessing=checkpoint.preprocessing
+        test.images, test.labels, batch_size=SLICE, preprocessing=checkpoint.preprocessing
     )
     return probabilities(restore_network(checkpoint), (batch.x for batch in loader.epoch()))
 
@@ -260,8 +261,10 @@ def test_directories_and_names_on_standard_input(lenet, network, monkeypatch):
     run = lenet("predict", network, "some", "--json")
     found = [json.loads(line)["file"] for line in run.out.splitlines()]
     assert [Path(name).name for name in found] == ["a.npy", "b.pgm", "c.pgm"]
-    monkeypatch.setattr("sys.stdin", iter([f"{name}\n" for name in found]))
-    assert lenet("predict", network, "-", "--json").out == run.out
+    for separator, more in (("\n", ()), ("\r\n", ()), ("\0", ("-0",))):
+        named = "".join(name + separator for name in found).encode()
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(named)))
+        assert lenet("predict", network, "-", "--json", *more).out == run.out
     Path("none").mkdir()
     run = lenet("predict", network, "none", "some")
     assert run.code == 3
