@@ -3,7 +3,7 @@
 Needs the extra viz.
 
 \b
-    lenet inspect runs/mnist/best.npz maps --index 7
+    lenet inspect runs/mnist/best.npz maps --index 0
     lenet inspect pretrained gradients --index 0 --label 3
     lenet inspect pretrained rotation photo.jpg --layer C3 --out rotation.svg
 """
