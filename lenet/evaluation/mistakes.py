@@ -10,6 +10,7 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from lenet.evaluation.metrics import Evaluation
 from lenet.system.files import replacing
 
 MAX_MISTAKES = 24
+TYPICAL = 4  # images of a class that were predicted with most certainty, and with least
 MIN_PROBABILITY = 0.95
 """Of the predicted class, for a label to be suspect."""
 
@@ -54,6 +56,8 @@ class EvaluationWithMistakes:
 
     evaluation: Evaluation
     mistakes: Sequence[Mistake]
+    right: Sequence[Mistake] = ()
+    """Of each class, some images that were predicted right: the most and the least certain."""
 
     @property
     def worst(self) -> Sequence[Mistake]:
@@ -70,7 +74,24 @@ def evaluate_with_mistakes(
     p_of_label = np.take_along_axis(p, test.labels[:, None].astype(np.int64), axis=1)[:, 0]
     wrong = np.flatnonzero(p.argmax(axis=1) != test.labels)
     worst = wrong[np.argsort(p_of_label[wrong], kind="stable")]
-    return EvaluationWithMistakes(evaluate_probabilities(p, test.labels), _mistakes(test, p, worst))
+    found = evaluate_probabilities(p, test.labels)
+    return EvaluationWithMistakes(
+        found, _mistakes(test, p, worst), _mistakes(test, p, _typical(test.labels, p, p_of_label))
+    )
+
+
+def _typical(
+    labels: NDArray[np.integer], p: NDArray[np.float64], p_of_label: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """Return, class by class, the images predicted right with the most and the least certainty."""
+    right = np.flatnonzero(p.argmax(axis=1) == labels)
+    right = right[np.lexsort((-p_of_label[right], labels[right]))]
+    ends = np.searchsorted(labels[right], np.arange(p.shape[1] + 1))
+    kept = [
+        part if len(part) <= 2 * TYPICAL else np.concatenate([part[:TYPICAL], part[-TYPICAL:]])
+        for part in (right[a:b] for a, b in pairwise(ends.tolist()))
+    ]
+    return np.concatenate(kept)
 
 
 def suspect_labels(checkpoint: Checkpoint, split: Split) -> list[Mistake]:

@@ -8,13 +8,12 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
 from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.report.elements import percent, scrolling
+from lenet.report.elements import escape, percent, scrolling
 from lenet.report.run_summary import RunSummary
 
 WIDTH, HEIGHT = 360, 230

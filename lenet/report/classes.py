@@ -7,7 +7,7 @@ A cell of the matrix is a link to its images. They are hidden until the link is 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from lenet.evaluation.metrics import ClassScores, Evaluation
 from lenet.evaluation.mistakes import Mistake
 from lenet.nn.convolution import Convolution
 from lenet.report.charts import png
-from lenet.report.elements import note, percent, scrolling
+from lenet.report.elements import escape, note, percent, scrolling
 from lenet.report.run_summary import RunSummary
 from lenet.system.text import NEGATIVE, POSITIVE, WORDS, ZERO
 
@@ -26,6 +26,8 @@ ABOUT_MISTAKES = "True class → predicted class, and the probability of the pre
 MANY_CLASSES = 16  # from which the matrix takes the width of the page, with small cells
 MAX_LINKED = 400  # images behind the cells of a matrix
 MAX_IN_CELL = 24
+MAX_MATRIX = 400  # classes up to which the matrix is shown
+MAX_SHEETS, MAX_IN_SHEET = 100, 12  # classes with a sheet, and mistakes in one
 SCORES_IN_TABLE = 16
 
 Pairs = Mapping[tuple[int, int], Sequence[Mistake]]
@@ -38,12 +40,62 @@ def class_tables(run: RunSummary, number: int) -> str:
     evaluation = run.test.evaluation
     pairs = by_pair(run.test.mistakes)
     many = len(run.classes) >= MANY_CLASSES
+    shown = len(run.classes) <= MAX_MATRIX
+    matrix = _confusion(run, evaluation, pairs, number) if shown else ""
     return (
         f'<div class="{"" if many else "grid"}">'
-        f'<div class="card">{_confusion(run, evaluation, pairs, number)}'
+        f'<div class="card">{matrix}{_worst_pairs(run, evaluation, pairs, number)}'
         f"{_images_of_cells(run, pairs, evaluation, number)}</div>"
         f'<div class="card">{_scores(run, evaluation.per_class)}</div></div>'
+        f"{_sheets(run)}"
     )
+
+
+def _worst_pairs(run: RunSummary, evaluation: Evaluation, pairs: Pairs, number: int) -> str:
+    """Return the pairs of classes that are confused most often, as links to their images."""
+    rows = ""
+    for true, given, count in evaluation.worst_pairs():
+        words = f"{class_name(run, true)} → {class_name(run, given)}"
+        if (true, given) in pairs:
+            words = f'<a href="#{_anchor(number, true, given)}">{words}</a>'
+        share = percent(count / int(evaluation.confusion[true].sum()))
+        rows += f'<tr><th scope="row">{words}</th><td>{count:,}</td><td>{share}</td></tr>'
+    if not rows:
+        return ""
+    return scrolling(
+        "most confused pairs",
+        '<table class="scores"><caption>Most confused pairs: true class → predicted class</caption>'
+        '<thead><tr><td></td><th scope="col">Images</th><th scope="col">Of the class</th></tr>'
+        f"</thead><tbody>{rows}</tbody></table>",
+    )
+
+
+def _sheets(run: RunSummary) -> str:
+    """Return a sheet for each class, folded: its mistakes, and images predicted right."""
+    assert run.test is not None  # noqa: S101 - class_tables checked
+    wrong, right = _by_class(run.test.mistakes), _by_class(run.test.right)
+    sheets = ""
+    for k in sorted({*wrong, *right})[:MAX_SHEETS]:
+        parts = (
+            ("Predicted as another class", wrong.get(k, [])[:MAX_IN_SHEET]),
+            ("Predicted right, the most and the least certain", right.get(k, [])),
+        )
+        content = "".join(
+            f'<h4>{title}</h4><div class="digits">{_figures(run, images)}</div>'
+            for title, images in parts
+            if images
+        )
+        sheets += f"<details><summary>{class_name(run, k)}</summary>{content}</details>"
+    left = len({*wrong, *right}) - MAX_SHEETS
+    more = note(f"{left:,} more classes are not shown.") if left > 0 else ""
+    return f'<div class="card"><h4>Test images by class</h4>{sheets}{more}</div>'
+
+
+def _by_class(images: Sequence[Mistake]) -> dict[int, list[Mistake]]:
+    found: dict[int, list[Mistake]] = {}
+    for image in images:
+        found.setdefault(image.label, []).append(image)
+    return found
 
 
 def by_pair(mistakes: Sequence[Mistake]) -> Pairs:
@@ -75,9 +127,12 @@ def _confusion(run: RunSummary, evaluation: Evaluation, pairs: Pairs, number: in
     largest = max(1, int((evaluation.confusion - np.diag(evaluation.confusion.diagonal())).max()))
     rows = ""
     for k, counts in enumerate(evaluation.confusion.tolist()):
-        cells = ""
+        cells, total = "", max(1, sum(counts))
         for j, count in enumerate(counts):
-            strength = count / max(1, sum(counts)) / 3 if j == k else count / largest
+            if not count:
+                cells += '<td class="zero">·</td>'
+                continue
+            strength = count / total / 3 if j == k else count / largest
             anchor = _anchor(number, k, j) if (k, j) in pairs else ""
             words = f"{run.classes[k]} predicted as {run.classes[j]}: {count}"
             cells += _cell(count, "hit" if j == k else "miss", strength, anchor, words)
@@ -98,8 +153,6 @@ def _confusion(run: RunSummary, evaluation: Evaluation, pairs: Pairs, number: in
 
 
 def _cell(count: int, kind: str, strength: float, anchor: str, words: str) -> str:
-    if not count:
-        return '<td class="zero">·</td>'
     shade = f'style="background: rgba(var(--{kind}), {0.12 + 0.6 * strength:.2f})"'
     if not anchor:
         return f"<td {shade}>{count}</td>"
@@ -168,6 +221,16 @@ def worst_mistakes(run: RunSummary) -> str:
     return f'<div class="digits card">{_figures(run, run.test.worst)}</div>'
 
 
+def _place(mistake: Mistake) -> str:
+    """Return where an image came from: the name of its file, and the path as a tooltip."""
+    origin = mistake.origin
+    if origin is None or not origin.file:
+        return f"<br/><small>number {mistake.index}</small>"
+    name = Path(origin.file).name + ("" if origin.row is None else f"[{origin.row}]")
+    path = escape(origin)
+    return f'<br/><small title="{path}">{escape(name)}</small>'
+
+
 def _figures(run: RunSummary, mistakes: Sequence[Mistake]) -> str:
     figures = ""
     for mistake in mistakes:
@@ -175,8 +238,8 @@ def _figures(run: RunSummary, mistakes: Sequence[Mistake]) -> str:
         figures += (
             f'<figure><img src="{png(for_display(mistake.image))}" alt="Test image '
             f'{mistake.index}: {true} predicted as {given}"/>'
-            f"<figcaption><b>{true} → {given}</b><br/>"
-            f"{100 * mistake.probability:.1f} %</figcaption></figure>"
+            f"<figcaption><b>{true if true == given else f'{true} → {given}'}</b>"
+            f"<br/>{100 * mistake.probability:.1f} %{_place(mistake)}</figcaption></figure>"
         )
     return figures
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from html import escape
 from importlib.resources import files
 
 from lenet.report.run_summary import RunSummary
+from lenet.system.text import printable
 from lenet.version import __version__
 
 CONTENT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+def escape(text: object) -> str:
+    """Return a text as HTML."""
+    return printable(text, "html")
 
 
 def html_page(

@@ -8,7 +8,6 @@ page, configuration and machine. Charts and classes have their own files.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from html import escape
 from math import sqrt
 from operator import attrgetter
 from statistics import median
@@ -23,7 +22,7 @@ from lenet.report.classes import (
     filters,
     worst_mistakes,
 )
-from lenet.report.elements import columns, html_page, note, percent, table
+from lenet.report.elements import columns, escape, html_page, note, percent, table
 from lenet.report.run_summary import RunSummary
 from lenet.system.text import printable
 from lenet.train.events import EpochEvent
@@ -114,7 +113,7 @@ def _duration(seconds: float) -> str:
 
 
 MAX_LISTED = 6  # parts of a value in the table of the configuration
-LAYOUTS = ((2, "beside"), (4, "below"))  # of runs up to these numbers, classes of the style
+LAYOUTS = ((1, "beside"), (4, "below"))  # of runs up to these numbers, classes of the style
 
 
 def to_html(runs: Sequence[RunSummary]) -> str:

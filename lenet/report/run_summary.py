@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from lenet.checkpoint.checkpoint import Checkpoint
@@ -34,7 +35,7 @@ class RunSummary:
         path = self.checkpoint.config.data.path
         return printable(Path(path).name if path else self.checkpoint.dataset)
 
-    @property
+    @cached_property
     def classes(self) -> Sequence[str]:
         """The names of its classes, each on one line."""
         return [printable(name) for name in self.checkpoint.class_names]

@@ -21,6 +21,7 @@ from tiny import bars, write_bars
 
 from lenet.cli import main
 from lenet.config.schema import Config
+from lenet.data.formats.stored import Origin
 from lenet.evaluation.metrics import Evaluation
 from lenet.evaluation.mistakes import MAX_MISTAKES, EvaluationWithMistakes, Mistake
 from lenet.inspect import plots
@@ -147,7 +148,7 @@ def test_a_cell_of_the_confusion_matrix_leads_to_its_images(runs, truth):
     targets = {e.attrib["id"]: e for e in page.iter() if "id" in e.attrib}
     links = [a for a in page.iter("a") if a.attrib["href"] != "#classes"]
     assert all(a.attrib["href"].removeprefix("#") in targets for a in page.iter("a"))
-    first = [a for a in links if a.attrib["href"].startswith("#r0-")]
+    first = [a for a in links if a.attrib["href"].startswith("#r0-") and (a.text or "").isdigit()]
     assert sum(int(a.text or "") for a in first) == (p.argmax(axis=1) != labels).sum()
     for link in first:
         _, true, given = link.attrib["href"].split("-")
@@ -157,6 +158,72 @@ def test_a_cell_of_the_confusion_matrix_leads_to_its_images(runs, truth):
         assert len(shown) == min(wrong.size, 24)
         for image in shown:
             assert any((image == images[i]).all() for i in wrong)
+
+
+def test_the_most_confused_pairs(runs, truth):
+    _, labels, p = truth
+    confusion = np.zeros((4, 4), int)
+    np.add.at(confusion, (labels, p.argmax(axis=1)), 1)
+    np.fill_diagonal(confusion, 0)
+    page = parsed(report.to_html(runs[:1]))
+    rows = [
+        ["".join(cell.itertext()) for cell in row]
+        for scores in page.iter("table")
+        if "".join(
+            scores.find("caption").itertext() if scores.find("caption") is not None else []
+        ).startswith("Most confused")
+        for row in scores.iter("tr")
+    ][1:]
+    assert [int(row[1]) for row in rows] == sorted(confusion[confusion > 0].tolist(), reverse=True)
+    true, given = (int(name.split()[0]) for name in rows[0][0].split(" → "))
+    assert confusion[true, given] == confusion.max()
+
+
+def test_a_sheet_for_each_class(runs, truth):
+    """Its mistakes, and of those predicted right the most and the least certain."""
+    images, labels, p = truth
+    page = parsed(report.to_html(runs[:1]))
+    sheets = {e.find("summary").text: e for e in page.iter("details") if e.find("div") is not None}
+    classes = runs[0].classes
+    for k in range(len(classes)):
+        sheet = next(e for name, e in sheets.items() if name in (str(k), f"{k} {classes[k]}"))
+        shown = [decoded(image.attrib["src"]) for image in sheet.iter("img")]
+        right = np.flatnonzero((labels == k) & (p.argmax(axis=1) == k))
+        wrong = np.flatnonzero((labels == k) & (p.argmax(axis=1) != k))
+        assert len(shown) == min(len(wrong), 12) + min(len(right), 8)
+        surest = right[np.argsort(-p[right, k], kind="stable")]
+        for image in (images[surest[0]], images[surest[-1]]):
+            assert any((image == other).all() for other in shown)
+
+
+def test_mistakes_with_the_paths_of_their_pictures(runs):
+    test = runs[0].test
+    origin = Origin("some/<b>/\x1b[2J\u202e.png", 3)
+    bad = replace(mistake(1, 2), origin=origin)
+    run = replace(runs[0], test=replace(test, mistakes=[bad]))
+    page = report.to_html([run])
+    assert (
+        '<small title="some/&lt;b&gt;/\\x1b[2J\\u202e.png[3]">\\x1b[2J\\u202e.png[3]</small>'
+        in page
+    )
+
+
+def test_the_time_is_not_cubic_in_the_classes(runs):
+    """The matrix has a cell for each pair of classes; names are escaped once, not for each cell."""
+    read = []
+
+    class Name(str):
+        def __str__(self) -> str:
+            read.append(self)
+            return str.__str__(self)
+
+    n = 300
+    names = tuple(Name(f"class {k}") for k in range(n))
+    run = replace(runs[0], checkpoint=replace(runs[0].checkpoint, class_names=names))
+    confusion = np.eye(n, dtype=int)
+    run = replace(run, test=EvaluationWithMistakes(Evaluation(0.1, n, confusion), []))
+    assert report.to_html([run]).count("<tr>") > n
+    assert len(read) <= n
 
 
 def mistake(label, predicted):
