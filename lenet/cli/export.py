@@ -1,4 +1,4 @@
-"""Export a network to ONNX, C or PyTorch, for use without this package.
+"""Export a network to ONNX, C or PyTorch, for use without lenet.
 
 ONNX and C take raw images with levels from 0 to 255, channels first; in greyscale, 0 is
 background and 255 ink. Scaling and padding are included. Levels from 0 to 1 are taken for a blank
