@@ -849,6 +849,51 @@ def test_a_file_that_is_not_a_baseline_is_refused(text, tmp_path):
         read_baseline(file)
 
 
+CONFLICT = '{\n<<<<<<< HEAD\n  "a": 1\n=======\n  "a": 2\n>>>>>>> b\n}\n'
+
+
+@pytest.mark.parametrize("text", [CONFLICT, "", '{"schema_version": 2, "machine": '])
+def test_a_damaged_baseline_is_replaced_by_an_update(text, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("lenet.gate.verdict.measure", lambda *_, **__: MEASURED)
+    path, junit, markdown = (tmp_path / name for name in ("b.json", "o.xml", "o.md"))
+    path.write_text(text)
+    keys = {**write_bars(tmp_path), **TINY}
+    options = [part for key, value in keys.items() for part in ("--set", f"{key}={value}")]
+    options += ["--baseline", path, "--junit", junit, "--markdown", markdown]
+    assert run(*options) == 3
+    assert "resolve a merge conflict in it, or make a new one" in capsys.readouterr().err
+    assert ElementTree.parse(junit).getroot().attrib["errors"] == "1"
+    assert "is not a baseline of the gate" in markdown.read_text(encoding="utf-8")
+    assert run(*options, "--update") == 0
+    assert "its limits are lost" in capsys.readouterr().err
+    assert read_baseline(path).measurement == MEASURED
+
+
+def test_a_file_that_was_never_a_baseline_is_not_replaced(tmp_path, capsys):
+    path = tmp_path / "config.yaml"
+    path.write_text("train: {epochs: 3}\n")
+    assert run("--baseline", path, "--update") == 3
+    assert "delete it, or name another file" in capsys.readouterr().err
+    assert path.read_text() == "train: {epochs: 3}\n"
+
+
+def test_annotations_and_metrics(tmp_path, capsys, monkeypatch):
+    checks = compare(Config(), replace(MEASURED, loss=0.4), BASELINE, HERE)
+    verdict = Verdict(checks, MEASURED, Tolerances(), HERE, 1.5, ["50% better\nthan"])
+    error, notice = verdict.to_annotations()
+    assert error == ("::error title=lenet regress::loss vs baseline: measured 0.4, tolerance +5%25")
+    assert notice == r"::notice title=lenet regress::50%25 better\nthan"
+    rows = json.loads(verdict.to_github_benchmark())
+    assert rows[0] == {"name": "accuracy", "unit": "%", "value": 90.0}
+    assert [list(row) for row in rows] == [["name", "unit", "value"]] * 3
+    measures = json.loads(verdict.to_bencher())["lenet regress"]
+    assert measures["loss"] == {"value": 0.3}
+    assert json.loads(Verdict([], None, Tolerances(), HERE, 1.0).to_github_benchmark()) == []
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    assert run("--baseline", tmp_path / "none.json", "--config", "ci") == 3
+    assert "::error title=lenet regress::" in capsys.readouterr().err
+
+
 def test_the_verdict_reads_the_same_in_every_form():
     other = {**HERE, "processor": "two | three"}
     checks = compare(Config(), replace(MEASURED, loss=0.4), BASELINE, other)
