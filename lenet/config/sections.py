@@ -111,7 +111,7 @@ class Train(Checked):
     teacher_weight: float = setting(
         0.5,
         number(at_least=0, at_most=1),
-        "Share of the teacher in the loss; the rest is the labels'",
+        "Weight of the teacher's loss; the labels get the remainder",
     )
     temperature: float = setting(
         4.0,
@@ -127,8 +127,8 @@ class Train(Checked):
     teacher_mixup: float = setting(
         0.0,
         number(at_least=0, at_most=1),
-        "Probability with which such a copy is mixed with another image; it keeps the label of its "
-        "larger part",
+        "Probability of mixing such a copy with another image; the label is that of the larger "
+        "component",
     )
     average: float = setting(
         0.0,

@@ -116,8 +116,6 @@ def test_dataclasses_check_themselves_and_are_frozen():
 
 
 FINITE = {"allow_nan": False, "allow_infinity": False}
-
-
 TEXTS = st.text(min_size=1).filter(lambda s: "\0" not in s and s.isascii() | _encodes(s))
 
 

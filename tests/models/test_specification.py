@@ -28,8 +28,6 @@ from lenet.nn.network import Network
 from lenet.nn.pooling import MaxPooling
 
 HEAD = {"type": "linear", "units": 3}
-
-
 CONV = {"type": "convolution", "filters": 2, "kernel": 3}
 
 

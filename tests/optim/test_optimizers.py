@@ -13,12 +13,8 @@ from lenet.errors import CheckpointError, ConfigError
 from lenet.optim.averaging import Average
 from lenet.optim.optimizers import SGD, AdamW, Nesterov, make_optimizer
 
-NAMES = ["sgd", "nesterov", "adam", "adamw"]
 SIZE = 23
 STEPS = 12
-MU, BETA1, BETA2, EPSILON = 0.9, 0.8, 0.95, 1e-3
-DECAYS = np.arange(SIZE) % 5 < 3  # weights and biases in turn, as in a network
-RATES = [0.1 / (1 + t) for t in range(STEPS)]
 
 
 def course(dtype=np.float64):
@@ -26,6 +22,16 @@ def course(dtype=np.float64):
     rng = np.random.default_rng(7)
     start = rng.standard_normal(SIZE).astype(dtype)
     return start, rng.standard_normal((STEPS, SIZE)).astype(dtype)
+
+
+NAMES = ["sgd", "nesterov", "adam", "adamw"]
+
+
+MU, BETA1, BETA2, EPSILON = 0.9, 0.8, 0.95, 1e-3
+
+
+DECAYS = np.arange(SIZE) % 5 < 3  # weights and biases in turn, as in a network
+RATES = [0.1 / (1 + t) for t in range(STEPS)]
 
 
 def make(name, weight_decay, dtype=np.float64, **options):
@@ -48,9 +54,6 @@ def run(optimizer, w, gradients, steps=range(STEPS), parts=(slice(None),)):
         for part in parts:
             optimizer.step(w, gradients[i], RATES[i], i + 1, part)
     return w
-
-
-# The papers, one number at a time.
 
 
 def sgd(w, gradients, decay):
@@ -278,44 +281,3 @@ def test_all_parameters_decay_where_no_mask_is_given():
     w = np.ones(3)
     AdamW(3, np.float64, weight_decay=0.5).step(w, np.zeros(3), 0.1, 1)
     np.testing.assert_allclose(w, 0.95)
-
-
-# Weight averaging.
-
-
-def test_average_is_the_moving_mean_with_warm_up():
-    start, weights = course()
-    w = start.copy()
-    average = Average(w, decay=0.5)
-    expected = start.astype(object)  # Python floats, one at a time
-    for t in range(1, STEPS + 1):
-        keep = min(0.5, (1 + t) / (10 + t))
-        expected = [
-            keep * a + (1 - keep) * b for a, b in zip(expected, weights[t - 1], strict=True)
-        ]
-        w[:] = weights[t - 1]
-        for part in (slice(0, 4), slice(4, None)):
-            average.update(w, t, part)
-    np.testing.assert_allclose(average.weights, np.array(expected, float), rtol=1e-12)
-    assert (1 + STEPS) / (10 + STEPS) > 0.5 > 2 / 11  # both sides of the minimum were met
-
-
-def test_average_starts_at_the_weights_and_does_not_touch_them():
-    start, _ = course()
-    w = start.copy()
-    average = Average(w, decay=0.9)
-    np.testing.assert_array_equal(average.weights, start)
-    average.weights[:] = 0
-    average.update(w, 1)
-    np.testing.assert_array_equal(w, start)
-
-
-def test_average_is_restored():
-    start, weights = course()
-    average = Average(start, decay=0.9)
-    average.update(weights[0], 1)
-    resumed = Average(np.zeros(SIZE), decay=0.9)
-    resumed.restore(average.state())
-    average.update(weights[1], 2)
-    resumed.update(weights[1], 2)
-    np.testing.assert_array_equal(resumed.weights, average.weights)
