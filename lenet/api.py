@@ -36,7 +36,7 @@ def load_data(
     ----------
     name
         A name in the catalogue, such as ``mnist``, or ``strokes``, which needs no file; or the path
-        of data of your own: a directory of IDX files, a directory with a directory of pictures for
+        of your own data: a directory of IDX files, a directory with a directory of pictures for
         every class, a .npz or a .csv file.
     split
         ``train`` or ``test``.

@@ -439,7 +439,7 @@ BAD_DATA = {
     "labels: label 0 is 10": (IMAGES, LABELS + 10),
     "labels: label 0 is -1": (IMAGES, LABELS.astype(int) - 1),
     "labels: contains float64 of shape": (IMAGES, np.zeros((4, 3))),
-    "labels: is no array": (IMAGES, [[1], [2, 3]]),
+    "labels: is not a rectangular array": (IMAGES, [[1], [2, 3]]),
 }
 
 

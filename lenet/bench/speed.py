@@ -187,7 +187,7 @@ class Case:
         return self.workers * self.threads
 
     def start(self, config: Config, folder: Path) -> Program:
-        """Start the run, in a directory of its own."""
+        """Start the run, in a new directory."""
         config = config.with_values(
             {
                 "train.batch_size": self.batch,

@@ -112,7 +112,7 @@ class _Training:
                 "gloo", store=meeting, rank=self.rank, world_size=self.workers
             )
             model = torch.nn.parallel.DistributedDataParallel(model)
-        # Without dynamic shapes: each of the two sizes of a batch has code of its own.
+        # Without dynamic shapes: code is compiled for each of the two sizes of a batch.
         return torch.compile(model, dynamic=False) if layout == "compiled" else model
 
     def run_epoch(self) -> None:

@@ -6,7 +6,7 @@ headers. The last member is the SHA-256 of all bytes before it.
 
 The reader parses none of this. It is given the names, types and shapes of the arrays, from which
 every other byte follows; it compares the file with them, a little at a time, and allocates arrays
-only when the checksum is right. So bombs, pickles and paths need no checks of their own: their
+only when the checksum is right. So bombs, pickles and paths need no separate checks: their
 bytes differ.
 """
 

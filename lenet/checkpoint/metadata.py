@@ -114,7 +114,7 @@ def check_class_names(names: Sequence[str]) -> None:
 
 @contextmanager
 def _refusing(what: str) -> Iterator[None]:
-    """Refuse the file where a part of it is no valid configuration or specification."""
+    """Refuse the file where a part of it is not a valid configuration or specification."""
     try:
         yield
     except ConfigError as error:

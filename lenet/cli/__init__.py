@@ -159,8 +159,8 @@ def _explain(error: BaseException) -> int:
             return _fail("interrupted; the last checkpoint is complete", 128 + number)
         case UnicodeEncodeError():  # output is escaped, so this is the name of a file
             return _fail(
-                f"{error.object}: is no file name in this system's encoding, {error.encoding}; "
-                "choose another name, or set PYTHONUTF8=1",
+                f"{error.object}: is not a valid file name in this system's encoding, "
+                f"{error.encoding}; choose another name, or set PYTHONUTF8=1",
                 4,
             )
         case MemoryError():

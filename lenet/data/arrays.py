@@ -119,7 +119,7 @@ def _array(values: object, key: str) -> NDArray[Any]:
         return np.asarray(values)
     except ValueError:  # rows of different lengths
         raise DataError(
-            "is no array, its parts have different shapes",
+            "is not a rectangular array: its rows have different shapes",
             remedy="give one array",
             key=key,
         ) from None

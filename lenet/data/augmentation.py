@@ -17,7 +17,7 @@ Coordinates are then rounded to 1/256 of a pixel, and everything after that is e
 arithmetic: the four neighbours of a position are the four bytes of one uint32, fetched at once.
 
 Random numbers are a function of the position in the batch, not of what was drawn before: a batch
-is cut into blocks of ``BLOCK`` images by position, and each block has a generator of its own. A
+is cut into blocks of ``BLOCK`` images by position, and each block has its own generator. A
 worker with a slice of the batch gets the same bits as one with all of it.
 """
 

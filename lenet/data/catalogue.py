@@ -43,7 +43,7 @@ class Archive:
     md5
         The checksum of a file of another format.
     bundle
-        The archive that contains the file, which then has no checksum of its own.
+        The archive that contains the file, which then has no checksum.
     """
 
     name: str

@@ -3,7 +3,7 @@
 A file is received into ``NAME.part`` beside its destination. If the connection breaks, the part
 remains, and the next attempt requests the rest (HTTP's ``Range``). There is no limit on the total
 time, only on the time without progress. After a slow mirror the next one is tried, and the slow one
-again if that is no faster.
+again if that is not faster.
 """
 
 from __future__ import annotations
@@ -262,7 +262,7 @@ def _with_time_limits(
     """Yield the ``parts`` while they keep arriving.
 
     They are read in a thread, because the look-up of a host name and an answer that arrives byte by
-    byte have no time limit of their own.
+    byte have no separate time limit.
     """
     taken: Queue[tuple[int, int | None, bytes] | Exception | None] = Queue(64)
     over = Event()

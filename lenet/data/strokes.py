@@ -312,7 +312,7 @@ def _stack(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
 def write(
     style: Indices, rng: np.random.Generator, hand: Hand = HAND, table: str = STYLES
 ) -> Lines:
-    """Write a digit of every style in ``style`` (n,), each with a hand of its own.
+    """Write a digit of every style in ``style`` (n,), each with its own handwriting.
 
     Other signs than digits can be written from a ``table`` of the same form.
     """

@@ -122,7 +122,7 @@ def data_keys(
     name, path = resolve(target, Options(label_pattern="()") if pattern else None)
     if name in FORMATS and path is None and directory is None:
         raise ConfigError(
-            f"{name} is a format of your own data",
+            f"{name} is a format for user-supplied data",
             remedy="give the path of the data instead",
         )
     keys: dict[str, str | None] = {f"data.{role}": None for role in ROLES}

@@ -100,7 +100,7 @@ class ProcessGroup:
             except (PicklingError, AttributeError, TypeError) as error:
                 raise NotImportable(
                     f"cannot be sent to a worker: {error}",
-                    remedy="define it in a module of its own, or use --workers 1",
+                    remedy="move it to an importable module, or use --workers 1",
                     key="train.workers",
                 ) from error
         try:

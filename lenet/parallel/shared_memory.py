@@ -41,7 +41,7 @@ class SharedMemoryCommunicator:
     """One of several processes that share memory.
 
     The control segment contains for each rank the number of barriers that it has reached and its
-    figures, and a flag that ends the job. Every shared vector is a segment of its own, which rank 0
+    figures, and a flag that ends the job. Every shared vector is a separate segment, which rank 0
     creates with the requested size.
     """
 

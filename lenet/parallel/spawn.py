@@ -1,6 +1,6 @@
 """Processes that do not import the user's main program again.
 
-``multiprocessing`` starts a process by importing the main module anew, which needs a file, and the
+``multiprocessing`` starts a process by importing the main module again, which needs a file, and the
 guard ``if __name__ == "__main__":`` in it. The processes of this package run functions of this
 package only, so they leave the main module alone: training with several workers starts from a
 notebook, a here-document or a script without the guard just as well.

@@ -65,6 +65,6 @@ def _receive(pipe: Connection) -> Any:  # noqa: ANN401 - the messages are of man
     except (AttributeError, ImportError) as error:
         raise NotImportable(
             f"a worker cannot import what it needs: {error}",
-            remedy="define it in a module of its own, or use --workers 1",
+            remedy="move it to an importable module, or use --workers 1",
             key="train.workers",
         ) from error

@@ -132,7 +132,7 @@ def dilated(mask: Mask, n: int) -> Mask:
 
 
 def eroded(mask: Mask, n: int) -> Mask:
-    """Return a mask without the pixels within n of its edge; outside of the picture is no mask."""
+    """Return a mask without the pixels within n of its edge or of the picture's."""
     return ~dilated(~np.pad(mask, 1), n)[1:-1, 1:-1]
 
 

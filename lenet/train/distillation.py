@@ -50,8 +50,8 @@ MIXING = 1  # the stream of random numbers that mixes images
 class Teachers:
     """One or several trained networks; their scores are averaged.
 
-    The mean of the scores is, but for a constant an image, the logarithm of the geometric mean of
-    the probabilities, at any temperature.
+    The mean of the scores is, up to one constant per image, the logarithm of the geometric mean
+    of the probabilities, at any temperature.
     """
 
     def __init__(

@@ -206,6 +206,6 @@ def test_a_name_that_the_file_system_cannot_have_is_one_line(capsys):
     error = UnicodeEncodeError("ascii", "学習", 0, 2, "ordinal not in range(128)")
     assert cli._explain(error) == 4
     assert capsys.readouterr().err == (
-        "lenet: error: 学習: is no file name in this system's encoding, ascii; choose another "
-        "name, or set PYTHONUTF8=1\n"
+        "lenet: error: 学習: is not a valid file name in this system's encoding, ascii; choose "
+        "another name, or set PYTHONUTF8=1\n"
     )

@@ -550,7 +550,7 @@ def test_options_of_the_data_are_kept_for_the_same_format_only():
     assert with_data(config, "moved").data.path == "moved"
     assert not with_data(config, "mine.npz").data.invert
     assert with_data(config, None) == config
-    with pytest.raises(ConfigError, match="is a format of your own data; give the path"):
+    with pytest.raises(ConfigError, match="is a format for user-supplied data; give the path"):
         with_data(config, "idx")
 
 

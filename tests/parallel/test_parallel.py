@@ -306,7 +306,7 @@ def test_a_layer_of_the_main_program_trains_in_one_worker(config, tmp_path, defi
     assert ended.returncode == 1
     assert ended.stderr.count("Traceback") < 3  # of this program, and of what caused it
     assert last.startswith(f"lenet.parallel.errors.NotImportable: train.workers: {reason}")
-    assert last.endswith("define it in a module of its own, or use --workers 1")
+    assert last.endswith("move it to an importable module, or use --workers 1")
     if not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) > 1:
         ended = own_layer(tmp_path, config, definition, "auto")
         assert (ended.returncode, ended.stderr) == (0, "")

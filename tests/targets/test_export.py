@@ -243,7 +243,7 @@ def test_onnx_version_converter(target):
 
 def test_an_unknown_opset():
     for opset in (0, 10, 18, 99):
-        with pytest.raises(ConfigError, match=f"--opset: {opset} is no opset that can be written"):
+        with pytest.raises(ConfigError, match=f"--opset: opset {opset} is not supported"):
             onnx_model(exported_network(untrained()), "bytes", opset)
 
 

@@ -37,7 +37,7 @@ def has_labels(path: Path) -> bool:
 
 
 def _openable(path: Path) -> Iterator[Table]:
-    """Yield the tables that can be opened; a first row with a file name is no header."""
+    """Yield the tables that can be opened; a first row with a file name is not a header."""
     for file in tables(path) if path.is_dir() else [path]:
         with suppress(DataError):
             table = open_table(file)

@@ -48,7 +48,7 @@ def onnx_model(exported: ExportedNetwork, input_type: Input = "bytes", opset: in
     """Return the network as the bytes of an ONNX file, checked by ONNX's own checker."""
     if opset not in IR_VERSIONS:
         raise ConfigError(
-            f"{opset} is no opset that can be written",
+            f"opset {opset} is not supported",
             remedy=f"choose one from {min(IR_VERSIONS)} to {max(IR_VERSIONS)}",
             key="--opset",
         )

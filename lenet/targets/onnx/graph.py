@@ -115,7 +115,7 @@ def _node(proto: Any) -> Node:  # noqa: ANN401
         attributes = {a.name: onnx.helper.get_attribute_value(a) for a in proto.attribute}
     except ValueError:
         attributes = {}
-    # Lists in protobuf are of types of their own.
+    # Lists in protobuf have special types.
     lists = {k: list(v) for k, v in attributes.items() if hasattr(v, "__len__")}
     texts = {k: v for k, v in attributes.items() if isinstance(v, str | bytes)}
     return Node(proto, attributes | lists | texts)

@@ -109,7 +109,7 @@ function drawingOf(state, changed) {
 
   pad.addEventListener("pointerdown", (event) => {
     pad.setPointerCapture(event.pointerId);
-    const stroke = place(event); // each finger draws a stroke of its own
+    const stroke = place(event); // each finger draws its own stroke
     pointers.set(event.pointerId, stroke);
     begin(stroke);
     takeSoon();

@@ -334,7 +334,7 @@ function start() {
         JSON.stringify({ drawing, label, steps: steps.slice(-20), language, plain: format.plain }),
       );
     } catch {
-      // Without storage the page starts anew after a reload.
+      // Without storage the page starts again after a reload.
     }
   }
 

@@ -85,7 +85,7 @@ function trainerOf(network, digits, options, seed = 1) {
   const random = uniform(seed);
   let order = [];
 
-  /** The next images, in an order that is drawn anew for each epoch. */
+  /** The next images, in an order that is drawn again for each epoch. */
   function nextBatch() {
     if (!order.length) {
       order = digits.map((_, n) => n);
