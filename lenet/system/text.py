@@ -108,7 +108,7 @@ def _padded(
 ) -> list[list[str]]:
     if not align or set(align) - set("<>"):
         raise ValueError(f"align is {align!r}; use < and >, one for each column")
-    cells = [list(map(str, row)) for row in rows]
+    cells = [list(map(printable, row)) for row in rows]
     widths = [
         max(least, *map(len, column))
         for column, least in zip(zip(*cells, strict=True), _extended(min_widths), strict=False)
