@@ -127,3 +127,15 @@ class GateFailed(LenetError):
     """Training diverged, or a result fails a required check (exit code 5)."""
 
     exit_code = 5
+
+
+class WorkerDied(SystemFailure):
+    """A worker process ended before its work did."""
+
+
+class WorkersUnavailable(SystemFailure):
+    """The system cannot provide processes or shared memory for more than one worker."""
+
+
+class NotImportable(ConfigError):
+    """Something that workers need is defined where they cannot import it, as in a notebook."""

@@ -24,9 +24,9 @@ from typing import Self
 import numpy as np
 
 from lenet.arrays import Array
+from lenet.errors import NotImportable, WorkerDied, WorkersUnavailable
 from lenet.parallel import spawn
 from lenet.parallel.communicator import SIGNALS, Communicator, SingleProcess
-from lenet.parallel.errors import NotImportable, WorkerDied, WorkersUnavailable
 from lenet.parallel.shared_memory import (
     ArrayHandle,
     SharedArray,

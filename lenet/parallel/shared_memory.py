@@ -26,8 +26,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from lenet.arrays import Array
+from lenet.errors import WorkerDied, WorkersUnavailable
 from lenet.parallel.communicator import Uncut
-from lenet.parallel.errors import WorkerDied, WorkersUnavailable
 
 SPIN_SECONDS = 0.001  # how long to poll without sleeping: longer than a step's imbalance
 MAX_NAP = 0.005

@@ -14,8 +14,7 @@ from multiprocessing import parent_process
 from multiprocessing.connection import Connection
 from typing import Any
 
-from lenet.errors import LenetError
-from lenet.parallel.errors import NotImportable, WorkerDied, WorkersUnavailable
+from lenet.errors import LenetError, NotImportable, WorkerDied, WorkersUnavailable
 
 
 def run_worker(pipe: Connection) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from lenet.checkpoint.restore import build_network
 from lenet.config.schema import Config
+from lenet.data.labels import first_names
 from lenet.data.loader import Loader
 from lenet.data.pool import Pool
 from lenet.data.preprocessing import Preprocessing
@@ -27,7 +28,7 @@ from lenet.optim.averaging import Average
 from lenet.optim.optimizers import OPTIMIZERS, Matrix, Optimizer, make_optimizer
 from lenet.optim.schedules import Schedule, make_schedule, scaled
 from lenet.parallel.communicator import Communicator, SingleProcess
-from lenet.train.class_weights import class_weights
+from lenet.system.text import clipped, nearest
 from lenet.train.trainer import Trainer
 
 # --- Network ------------------------------------------------------------------------------------
@@ -204,3 +205,68 @@ def _build_loaders(
             key="train.batch_size",
         )
     return loader, Loader(*(validation or training), rows=for_validation, sliced=True, **common)
+
+
+# --- Class weights -------------------------------------------------------------------------------
+
+
+MAX_CLASS_WEIGHT
+
+KEY = "train.class_weights"
+
+
+def class_weights(
+    given: str | Sequence[float] | Mapping[str, float],
+    counts: NDArray[np.int64],
+    class_names: Sequence[str],
+) -> NDArray[np.float64] | None:
+    """Return the factor of the loss of each class, or None if all are 1.
+
+    Examples
+    --------
+    >>> class_weights("balanced", np.array([90, 10, 0]), ["a", "b", "c"]).round(3)
+    array([0.556, 5.   , 0.   ])
+    >>> class_weights({"b": 3}, np.array([90, 10]), ["a", "b"])
+    array([1., 3.])
+    """
+    if given == "none":
+        return None
+    if given == "balanced":
+        classes = np.count_nonzero(counts)
+        inverse = counts.sum() / (classes * np.maximum(counts, 1))
+        balanced: NDArray[np.float64] = np.where(counts > 0, inverse, 0.0)
+        if balanced.max() > MAX_CLASS_WEIGHT:
+            balanced = np.minimum(balanced, MAX_CLASS_WEIGHT)
+            balanced *= counts.sum() / (balanced @ counts)
+        return balanced
+    if isinstance(given, Mapping):
+        _check_names(given, class_names)
+        weights = np.array([given.get(name, 1.0) for name in class_names])
+    else:
+        weights = np.array(given, np.float64)
+    if len(weights) != len(counts):
+        raise ConfigError(
+            f"has {len(weights)} numbers, but there are {len(counts)} classes",
+            remedy=f"give one for each of {first_names(class_names)}",
+            key="train.class_weights",
+        )
+    if not weights @ counts:
+        raise ConfigError(
+            "is 0 for all training images",
+            remedy="give a number above 0",
+            key="train.class_weights",
+        )
+    return weights
+
+
+def _check_names(given: Mapping[str, float], class_names: Sequence[str]) -> None:
+    for name in given:
+        if name not in class_names:
+            near = nearest(name, class_names)
+            raise ConfigError(
+                f"there is no class {clipped(name)}",
+                remedy=f"did you mean {near}?"
+                if near
+                else f"the classes are {first_names(class_names)}",
+                key="train.class_weights",
+            )

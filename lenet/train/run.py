@@ -19,10 +19,9 @@ from lenet.checkpoint.checkpoint import Checkpoint, check_storable, facts
 from lenet.checkpoint.restore import read_checkpoint
 from lenet.config.schema import Config
 from lenet.data.preprocessing import Preprocessing
-from lenet.errors import ConfigError
+from lenet.errors import ConfigError, NotImportable, WorkersUnavailable
 from lenet.models.specification import specification_of
 from lenet.nn.network import Network
-from lenet.parallel.errors import NotImportable, WorkersUnavailable
 from lenet.parallel.launch import choose_workers
 from lenet.parallel.mpi import MPIGroup
 from lenet.parallel.process_group import ProcessGroup, signals_to

@@ -19,10 +19,9 @@ from lenet.data.formats.idx import read_idx, write_idx
 from lenet.data.measure import fit_preprocessing, image_facts
 from lenet.data.preprocessing import Preprocessing
 from lenet.data.strokes import draw
-from lenet.errors import ConfigError, DataError
+from lenet.errors import ConfigError, DataError, WorkersUnavailable
 from lenet.evaluation.images import build_distorter, load_split, training_preprocessing, with_data
 from lenet.parallel.communicator import Communicator
-from lenet.parallel.errors import WorkersUnavailable
 from lenet.parallel.process_group import ProcessGroup
 from lenet.train import run as run_module
 from lenet.train.build import build_trainer

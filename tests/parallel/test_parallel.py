@@ -18,11 +18,10 @@ from tiny import write_bars
 
 from lenet.checkpoint.restore import read_checkpoint
 from lenet.config.schema import Config, to_yaml
-from lenet.errors import ConfigError, SystemFailure
+from lenet.errors import ConfigError, SystemFailure, WorkersUnavailable
 from lenet.optim.averaging import Average
 from lenet.parallel import process_group, shared_memory, spawn, worker
 from lenet.parallel.communicator import Communicator, SingleProcess
-from lenet.parallel.errors import WorkersUnavailable
 from lenet.parallel.process_group import ProcessGroup
 from lenet.train.events import Callback
 from lenet.train.run import run_training
@@ -305,7 +304,7 @@ def test_a_layer_of_the_main_program_trains_in_one_worker(config, tmp_path, defi
     last = ended.stderr.splitlines()[-1]
     assert ended.returncode == 1
     assert ended.stderr.count("Traceback") < 3  # of this program, and of what caused it
-    assert last.startswith(f"lenet.parallel.errors.NotImportable: train.workers: {reason}")
+    assert last.startswith(f"lenet.errors.NotImportable: train.workers: {reason}")
     assert last.endswith("move it to an importable module, or use --workers 1")
     if not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) > 1:
         ended = own_layer(tmp_path, config, definition, "auto")

@@ -9,8 +9,7 @@ from lenet.config.schema import Config
 from lenet.errors import ConfigError
 from lenet.models.lenet5 import lenet5
 from lenet.nn.losses import SoftmaxCrossEntropy
-from lenet.train.build import build_trainer
-from lenet.train.class_weights import class_weights
+from lenet.train.build import build_trainer, class_weights
 
 NAMES = ("cat", "dog", "T-shirt/top")
 COUNTS = np.array([60, 30, 10])

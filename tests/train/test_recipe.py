@@ -14,7 +14,7 @@ from lenet.config.schema import Config
 from lenet.data.dataset import Split
 from lenet.data.measure import image_facts
 from lenet.data.strokes import draw
-from lenet.train.class_weights import class_weights
+from lenet.train.build import class_weights
 from lenet.train.recipe import complete, mirrors
 from lenet.train.run import run_training
 
