@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from lenet.checkpoint.restore import build_network
 from lenet.config.schema import Config
+from lenet.config.sections import MAX_CLASS_WEIGHT
 from lenet.data.labels import first_names
 from lenet.data.loader import Loader
 from lenet.data.pool import Pool
@@ -208,11 +209,6 @@ def _build_loaders(
 
 
 # --- Class weights -------------------------------------------------------------------------------
-
-
-MAX_CLASS_WEIGHT
-
-KEY = "train.class_weights"
 
 
 def class_weights(
