@@ -61,7 +61,7 @@ class Table:
         self._write(p.file, p.label, p.probability, *second, p.warning, p.input)
 
     def _write(self, *cells: str | float | None) -> None:
-        """Write a row; what a file could have put into it is no formula for a spreadsheet."""
+        """Write a row; text from a file cannot act as a formula in a spreadsheet."""
         self._csv.writerow(
             [printable(cell, "csv") if isinstance(cell, str) else cell for cell in cells]
         )
