@@ -231,6 +231,8 @@ FOREIGN: Final = (
 
 def _foreign(head: bytes, file: BufferedReader) -> tuple[str, str] | None:
     """Return what a file of another program is, and the lines that bring it in."""
+    if head[30:].startswith((b"meta.npy", b"parameters")):  # a checkpoint, but a damaged one
+        return None
     start, name = head + file.read(2**16), clipped(PurePath(str(file.name)).name)
     for mark, problem, remedy in FOREIGN:
         if mark in start if start.startswith(b"PK") else start.startswith(mark):
