@@ -8,6 +8,8 @@ from typing import TypeVar
 
 import click
 
+from lenet.system.text import printable
+
 Command = TypeVar("Command", bound=Callable[..., object])
 
 CONFIG = click.option(
@@ -70,8 +72,8 @@ def data_overrides(
 
 
 def warn(line: str) -> None:
-    """Print a warning of one line."""
-    click.echo(f"lenet: warning: {line}", err=True)
+    """Print a warning of one line, escaped."""
+    click.echo(f"lenet: warning: {printable(line)}", err=True)
 
 
 # --- Files that a command writes ----------------------------------------------------------------

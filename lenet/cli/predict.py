@@ -95,7 +95,6 @@ def command(
     from lenet.checkpoint.restore import read_checkpoint
     from lenet.predict.output import Sheet, Table
     from lenet.predict.prediction import Predictor
-    from lenet.system.text import printable
 
     sheet = None if sheet_file is None else Sheet(sheet_file)
     predictor = Predictor(read_checkpoint(checkpoint), way)
@@ -121,11 +120,11 @@ def command(
             else:
                 rows.add(prediction)
             if prediction.warning and not as_json and rows is None:
-                warn(printable(f"{prediction.file}: {prediction.warning}"))
+                warn(f"{prediction.file}: {prediction.warning}")
             if sheet is not None and picture is not None:
                 sheet.add(picture, prediction)
             for remark in remarks[told:]:
-                warn(printable(remark))
+                warn(remark)
             told = len(remarks)
     if rows is not None:
         click.echo(f"{table}: {rows.count:,} predictions, {rows.warnings:,} with a warning")

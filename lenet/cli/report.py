@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lenet.cli.options import DATA, DATA_DIR, refuse_inputs
+from lenet.cli.options import DATA, DATA_DIR, refuse_inputs, warn
 
 if TYPE_CHECKING:
     from lenet.report.run_summary import RunSummary
@@ -60,7 +60,7 @@ def command(
     read = [read_run(run, str(data_dir) if data_dir else None, data) for run in runs]
     for run in read:
         if run.problem:
-            click.echo(f"lenet: warning: {run.name}: {run.problem}", err=True)
+            warn(f"{run.name}: {run.problem}")
     if curves:
         _write_curves(curves, read)
     with replacing(page) as file:

@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 import pytest
 from untrained import untrained
 
+from lenet.cli.options import warn
 from lenet.errors import DataError
 from lenet.gate.verdict import error_junit, error_markdown
 from lenet.predict.output import Table
@@ -42,6 +43,12 @@ class TestNothingRaw:
         for line in (*shown, table([("name", "count"), (text, 1)]).splitlines()[1]):
             assert not RAW.search(line)
             assert "\n" not in line
+
+    def test_in_a_warning(self, text, capsys):
+        warn(text)
+        line = capsys.readouterr().err
+        assert not RAW.search(line)
+        assert line.count("\n") == 1
 
     def test_in_html(self, text):
         shown = printable(text, "html")
