@@ -12,6 +12,7 @@ import pytest
 
 import lenet
 from lenet.checkpoint.restore import read_checkpoint
+from lenet.config.sections import NAMED
 from lenet.data.catalogue import ROLES
 from lenet.data.formats.idx import write_idx
 from lenet.data.preprocessing import Preprocessing
@@ -62,6 +63,9 @@ def test_training_gives_the_bits_of_a_run_from_files(tmp_path):
         write_idx(tmp_path / f"{split}-labels", labels)
     config = lenet.Config().with_values(
         {
+            **NAMED,  # nothing is chosen for the images
+            "model.scale": Preprocessing.scale,
+            "model.shift": Preprocessing.shift,
             "seed": 5,
             "data.name": "idx",
             **{f"data.{role}": str(tmp_path / role.replace("_", "-")) for role in ROLES},
