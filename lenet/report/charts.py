@@ -49,6 +49,9 @@ class Line:
     number: int | None = None
 
 
+SMALLEST, LARGEST = 1e-300, 1e300  # of the numbers of an axis, whatever a log contains
+
+
 def line_chart(
     title: str,
     lines: Sequence[Line],
@@ -59,24 +62,23 @@ def line_chart(
     from_zero: bool = True,
 ) -> str:
     """Return a chart over epochs or runs as SVG."""
-    values = [y for line in lines for y in line.y if y is not None]
+    values = [min(max(y, -LARGEST), LARGEST) for line in lines for y in line.y if y is not None]
     epochs = max(len(line.y) for line in lines)
     if log:
-        positive = [y for y in values if y > 0] or [1.0]
+        positive = [y for y in values if y > SMALLEST] or [1.0]
         low, high = min(positive) / 1.1, max(positive) * 1.1
         ticks = log_ticks(low, high)
     else:
         base = 0.0 if from_zero else min(values)
-        ticks = linear_ticks(max(values), base)
+        ticks = linear_ticks(max(max(values), base + SMALLEST), base)
         low, high = ticks[0], ticks[-1]
 
     def px(epoch: float) -> float:
         return LEFT + (WIDTH - LEFT - RIGHT) * (epoch - 1) / max(1, epochs - 1)
 
     def py(y: float) -> float:
-        part = (
-            math.log(max(y, low) / low) / math.log(high / low) if log else (y - low) / (high - low)
-        )  # fmt: skip
+        y = min(max(y, low), high)
+        part = math.log(y / low) / math.log(high / low) if log else (y - low) / (high - low)
         return HEIGHT - BOTTOM - (HEIGHT - BOTTOM - TOP) * part
 
     label = escape(f"{title} by {x}: " + "; ".join(_description(line, show) for line in lines))

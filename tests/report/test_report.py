@@ -160,6 +160,18 @@ def test_a_cell_of_the_confusion_matrix_leads_to_its_images(runs, truth):
             assert any((image == images[i]).all() for i in wrong)
 
 
+@pytest.mark.parametrize("log", [True, False])
+@pytest.mark.parametrize(
+    "y", [[5e-324], [5e-324, 1.0], [1e308, 1.0], [1e308, -1e308], [-1e308, 0.0], [0.0, 0.0]]
+)
+def test_a_chart_of_any_numbers(y, log):
+    """What a log may contain, to the ends of float64."""
+    for from_zero in (True, False):
+        chart = line_chart("loss", [Line("a", 0, y)], str, log, from_zero=from_zero)
+        assert "nan" not in chart
+        assert 'y="inf' not in chart
+
+
 def test_the_most_confused_pairs(runs, truth):
     _, labels, p = truth
     confusion = np.zeros((4, 4), int)
