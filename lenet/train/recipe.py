@@ -3,7 +3,7 @@
 Rules for scaling, batch, learning rate, length, class weights and distortions; and one comparison:
 ``model.name: auto`` trains LeNet-5 and mini-vgg for some epochs on a part of the images, and takes
 the one with the lower validation loss. scripts/trial-data measures the result on sets of many
-kinds, beside a grid of settings and other methods; the rules were chosen by validation images.
+kinds, beside a grid of settings and other methods. docs/recipes.md says how the rules were chosen.
 """
 
 from __future__ import annotations
