@@ -162,7 +162,9 @@ def test_the_figures_are_small_and_their_commands_are_on_a_page():
         assert picture.name in shown, f"{picture.name} is on no page"
         if picture.name == "five.png" or picture.name in FIGURES:
             continue
-        drawn = rf"lenet (inspect|report) [^`\n]*--(out|curves) docs/pictures/{picture.name}`"
+        drawn = (
+            rf"`(lenet|chromium) [^`\n]*--?(out |curves |screenshot=)docs/pictures/{picture.name}\b"
+        )
         assert re.search(drawn, pages), picture.name
 
 
