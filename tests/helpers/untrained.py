@@ -13,7 +13,7 @@ from lenet.evaluation.images import build_preprocessing
 def untrained(seed: int = 0, class_names: tuple[str, ...] = (), **settings: object) -> Checkpoint:
     """A checkpoint of a small network; ``settings`` with __ for the dots."""
     values = {name.replace("__", "."): value for name, value in settings.items()}
-    if not {"model.name", "model.layers"} & set(values):
+    if values.get("model.name", "lenet5") == "lenet5" and "model.layers" not in values:
         values = {"model.channels": [3, 4], "model.units": [6, 5], **values}
     config = Config().with_values(values)
     network = build_network(config)
