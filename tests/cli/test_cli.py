@@ -113,7 +113,7 @@ def test_runs_as_a_module():
         (["tarin"], ["tarin", "--help"]),
         (["train", "--bogus"], ["--bogus", "lenet train --help"]),
         (["train", "--resume", "--overwrite"], ["exclude each other"]),
-        (["train", "--set", "optimizer.rl=1"], ["optimizer.rl", "optimizer.lr"]),
+        (["train", "--set", "optimizer.rl=1"], ["optimizer.rl", "keys of optimizer are name, lr"]),
         (["train", "--set", "optimizer.lr=-1"], ["optimizer.lr", "-1"]),
         (["train", "--config", "nowhere.yaml"], ["nowhere.yaml"]),
         (["train", "--workers", "0"], ["train.workers"]),

@@ -342,7 +342,11 @@ def test_the_configuration_has_every_limit_with_its_meaning():
     keys = {f"regress.{name}" for name in LIMIT_KEYS}
     assert keys == {key for key in SETTINGS if key.startswith("regress.")}
     for name, limit in LIMIT_KEYS.items():
-        assert SETTINGS[f"regress.{name}"].metadata["doc"].endswith(f"; at first {limit.default:g}")
+        assert (
+            SETTINGS[f"regress.{name}"]
+            .metadata["doc"]
+            .endswith(f"; initial value {limit.default:g}")
+        )
 
 
 @pytest.mark.parametrize(
