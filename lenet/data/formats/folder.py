@@ -257,7 +257,10 @@ def summary(paths: Sequence[Path]) -> str:
     >>> summary([Path("a.heic"), Path("b.heic"), Path("_c.png")])
     '2 files .heic (such as a.heic), 1 file _… (such as _c.png)'
     """
-    kind = {p: "_…" if p.name[0] == "_" else p.suffix.lower() or "without a suffix" for p in paths}
+    kind = {
+        p: "_…" if "_" in (p.name[0], p.parent.name[:1]) else p.suffix.lower() or "without a suffix"
+        for p in paths
+    }
     example = {name: path.name for path, name in reversed(kind.items())}
     return ", ".join(
         f"{n:,} file{'s' * (n > 1)} {name} (such as {example[name]})"
