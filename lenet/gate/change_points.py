@@ -30,8 +30,8 @@ def change_points(values: Sequence[float]) -> list[int]:
 
     Examples
     --------
-    >>> change_points([1.0, 1.1, 0.9, 1.0, 1.1, 0.9, 2.0, 2.1, 1.9, 2.0, 2.1, 1.9])
-    [6]
+    >>> change_points([1.0, 1.1, 0.9] * 5 + [2.0, 2.1, 1.9] * 5)
+    [15]
     """
     x = np.asarray(values, float)
     return _search(np.abs(x[:, None] - x), 0, np.random.default_rng(0))

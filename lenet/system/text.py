@@ -33,7 +33,7 @@ def printable(text: object, sink: str = "terminal") -> str:
     >>> printable("digit\x1b[2J.png")
     'digit\\x1b[2J.png'
     >>> printable("<b>|", "html"), printable("<b>|", "markdown"), printable("=1+1", "csv")
-    ('&lt;b&gt;|', '\\\\<b>\\\\|', "'=1+1")
+    ('&lt;b&gt;|', '\\<b>\\|', "'=1+1")
     """
     return SINKS[sink](
         "".join(
