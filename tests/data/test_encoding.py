@@ -17,8 +17,8 @@ from lenet import cli
 from lenet.checkpoint.checkpoint import save_checkpoint
 from lenet.cli import COMMANDS
 from lenet.config.schema import Config, to_yaml
-from lenet.gate.compare import Check
-from lenet.gate.tolerances import Tolerances
+from lenet.config.sections import Tolerances
+from lenet.gate.checks import Check
 from lenet.gate.verdict import Verdict
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -87,8 +87,8 @@ CODES = {
 DRIVER = """
 import json, os, sys
 from lenet.cli import main
-from lenet.gate import measure
-measure.MAX_RUNS = 2
+from lenet.gate import measurement
+measurement.MAX_RUNS = 2
 for number, arguments in enumerate(json.load(open("commands.json", encoding="utf-8"))):
     for stream, name in ((sys.stdout, "out"), (sys.stderr, "err")):
         stream.flush()

@@ -73,15 +73,19 @@ def short(flat: dict[str, object]) -> schema.Config:
     """The configuration with these keys, made so short that it trains in a tenth of a second."""
     config = schema.built(flat)
     validation = config.data.validation
+    batch, warmup = (
+        16 if value == "auto" else value
+        for value in (config.train.batch_size, config.schedule.warmup)
+    )
     return config.with_values(
         {
             "data.limit": 300,
             "data.drawn": 0,
             "data.validation": 60 if validation is None else min(validation, 60),
             "train.epochs": 2,
-            "train.batch_size": min(config.train.batch_size, 16),
+            "train.batch_size": min(batch, 16),
             "train.teacher_copies": 1,
-            "schedule.warmup": min(config.schedule.warmup, 1.0),
+            "schedule.warmup": min(warmup, 1.0),
             **{f"regress.{limit}": 0.99 for limit in ("slowdown", "slowdown_busy")},
         }
     )

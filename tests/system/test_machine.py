@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lenet.bench import processes, speed
+from lenet.bench import measured_processes, speed
 from lenet.cli import COMMANDS, main
 from lenet.errors import ConfigError
 from lenet.parallel import launch
@@ -227,10 +227,10 @@ def test_what_is_measured_has_the_threads_that_it_is_to_have(monkeypatch):
     """The programs that lenet bench starts are not limited by the limit of lenet bench."""
     environments = []
     monkeypatch.setattr(
-        processes.subprocess, "Popen", lambda *_, env, **__: environments.append(env)
+        measured_processes.subprocess, "Popen", lambda *_, env, **__: environments.append(env)
     )
     for name in machine.THREAD_VARIABLES:
         monkeypatch.setenv(name, "1")
-    processes.Program("version", threads=3)
+    measured_processes.Program("version", threads=3)
     assert {environments[0][name] for name in machine.THREAD_VARIABLES} == {"3"}
     assert {case.cores for case in speed.competing_cases("torch", 64)} == {1, usable_cores()}
